@@ -1,0 +1,33 @@
+# Two commands do everything: `make quickstart` and `make test`.
+PYTHON ?= python3.11
+BIN := .venv/bin
+export OMP_NUM_THREADS ?= 1
+
+.PHONY: help quickstart test lint install clean
+
+help:
+	@echo "make quickstart  install, run recipes/quickstart.yaml, show the comparison"
+	@echo "make test        install, lint, type-check, run all tests"
+	@echo "make install     only the environment .venv"
+
+# The stamp is renewed when what is to be installed changes.
+.venv/installed: setup.cfg pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[test]'
+	touch $@
+
+install: .venv/installed
+
+quickstart: install
+	$(BIN)/ntpctp run recipes/quickstart.yaml
+
+lint: install
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+test: lint
+	$(BIN)/pytest
+
+clean:
+	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache build *.egg-info

@@ -1,0 +1,189 @@
+"""Checkpoints: ordinary Hugging Face directories, complete and verified, or absent.
+
+    step-000500/
+        model.safetensors, config.json, generation_config.json
+        tokenizer.json, tokenizer_config.json, ...
+        optimizer.safetensors     one entry a parameter and moment: "exp_avg/<parameter>"
+        trainer_state.json        counters
+        manifest.json             size and SHA-256 of every other file
+
+No pickle is written or read.
+"""
+
+import errno
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from ntpctp.errors import InputError
+from ntpctp.storage import atomic_directory, fingerprint, read_json, sha256_of, write_json
+
+MANIFEST = "manifest.json"
+_NAME = re.compile(r"step-(\d{6,})")
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far a stage has come: all that resuming needs beside weights and optimizer state."""
+
+    step: int = 0  # optimizer steps taken
+    tokens: int = 0  # tokens read, padding excluded
+    supervised_tokens: int = 0  # tokens whose loss weight is not zero
+    seconds: float = 0.0  # of training alone, summed over all resumptions
+
+
+def directory_of(stage: Path, step: int) -> Path:
+    """Return the directory of the checkpoint at ``step``."""
+    return stage / f"step-{step:06d}"
+
+
+def step_of(checkpoint: Path) -> int:
+    """Return the step that a checkpoint's directory is named for.
+
+    Raises:
+        InputError: if it is not named ``step-NNNNNN``.
+    """
+    match = _NAME.fullmatch(checkpoint.name)
+    if not match:
+        raise InputError(f"{checkpoint}: expected a directory named step-NNNNNN")
+    return int(match[1])
+
+
+def list_checkpoints(stage: Path) -> list[Path]:
+    """Return the checkpoints of a stage in order of their steps, without verifying them."""
+    if not stage.is_dir():
+        return []
+    return sorted((p for p in stage.iterdir() if _NAME.fullmatch(p.name)), key=step_of)
+
+
+def save(
+    path: Path,
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    progress: Progress,
+    optimizer: torch.optim.Optimizer | None = None,
+) -> None:
+    """Write a checkpoint; ``path`` appears only when all of it is on the disk.
+
+    Raises:
+        OSError: if the disk refuses (full, read-only); then nothing of it remains.
+    """
+    try:
+        with atomic_directory(path) as temporary:
+            model.save_pretrained(temporary)
+            tokenizer.save_pretrained(temporary)
+            if optimizer is not None:
+                state = optimizer_tensors(optimizer, model)
+                save_file(state, temporary / "optimizer.safetensors")
+            write_json(temporary / "trainer_state.json", asdict(progress))
+            files = {
+                file.name: {"bytes": file.stat().st_size, "sha256": sha256_of(file)}
+                for file in sorted(temporary.iterdir())
+            }
+            write_json(temporary / MANIFEST, {"files": files})
+    except (SafetensorError, OSError) as error:
+        # safetensors hides the system's error code in its text.
+        raise OSError(
+            getattr(error, "errno", None) or errno.EIO,
+            f"cannot save the checkpoint {path}: {error}; nothing of it was kept, earlier "
+            "checkpoints are untouched. Free some space or choose another output directory, then "
+            "run the same command again",
+        ) from error
+
+
+def verify(path: Path) -> str:
+    """Check every file of a checkpoint against its manifest.
+
+    Returns:
+        The checkpoint's digest: the SHA-256 of its manifest's content. Costs one read of all files.
+
+    Raises:
+        InputError: names the file that is missing, damaged or unreadable.
+    """
+    if not (path / MANIFEST).is_file():
+        raise InputError(f"{path}: not a checkpoint of this program: it has no {MANIFEST}")
+    manifest = read_json(path / MANIFEST)
+    for name, expected in manifest["files"].items():
+        file = path / name
+        if not file.is_file():
+            raise InputError(f"{file}: missing, though the checkpoint's manifest lists it")
+        if file.stat().st_size != expected["bytes"] or sha256_of(file) != expected["sha256"]:
+            raise InputError(
+                f"{file}: damaged: its size or checksum differs from the manifest; delete "
+                f"{path} and run again to compute it anew"
+            )
+    return fingerprint(manifest["files"])
+
+
+def resume_point(stage: Path, wanted: Iterable[int]) -> tuple[Path | None, list[str]]:
+    """Return the newest good checkpoint before which no wanted one is missing or damaged.
+
+    Args:
+        stage: directory of the stage.
+        wanted: the steps at which there should be a checkpoint.
+
+    Returns:
+        The checkpoint, None to begin anew; and why damaged ones were refused.
+    """
+    found = {step_of(path): path for path in list_checkpoints(stage)}
+    point, refused = None, []
+    for step in sorted({*wanted, *found}):
+        if step not in found:
+            break
+        try:
+            verify(found[step])
+        except InputError as error:
+            refused.append(str(error))
+            break
+        point = found[step]
+    return point, refused
+
+
+def read_progress(path: Path) -> Progress:
+    """Return the counters of a checkpoint."""
+    return Progress(**read_json(path / "trainer_state.json"))
+
+
+def optimizer_tensors(
+    optimizer: torch.optim.Optimizer, model: torch.nn.Module
+) -> dict[str, torch.Tensor]:
+    """Return the optimizer's state as tensors named ``<entry>/<parameter>``."""
+    names = {id(parameter): name for name, parameter in model.named_parameters()}
+    return {
+        f"{entry}/{names[id(parameter)]}": value.detach().cpu().contiguous()
+        for parameter, state in optimizer.state.items()
+        for entry, value in state.items()
+    }
+
+
+def load_optimizer(path: Path, optimizer: torch.optim.Optimizer, model: torch.nn.Module) -> None:
+    """Restore the optimizer's state from a checkpoint, in place."""
+    parameters = dict(model.named_parameters())
+    state: dict[str, dict[str, torch.Tensor]] = {}
+    for key, value in load_file(path / "optimizer.safetensors").items():
+        entry, name = key.split("/", 1)
+        state.setdefault(name, {})[entry] = value
+    for name, entries in state.items():
+        parameter = parameters[name]
+        optimizer.state[parameter] = {
+            entry: value if entry == "step" else value.to(parameter.device)
+            for entry, value in entries.items()
+        }
+
+
+def load_weights(path: Path, model: torch.nn.Module) -> None:
+    """Put a checkpoint's weights into ``model``, in place; tied weights stay tied."""
+    missing, unexpected = model.load_state_dict(load_file(path / "model.safetensors"), strict=False)
+    tied: Mapping[str, Any] = getattr(model, "_tied_weights_keys", None) or {}
+    if unexpected or set(missing) - set(tied):
+        raise InputError(
+            f"{path}: its weights do not belong to this model: missing {sorted(missing)[:3]}, "
+            f"unexpected {sorted(unexpected)[:3]}"
+        )

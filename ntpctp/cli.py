@@ -1,0 +1,151 @@
+"""The ``ntpctp`` command."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from ntpctp.errors import InputError
+from ntpctp.libraries import quiet_libraries
+
+app = typer.Typer(
+    help="Which tokens should the loss see? Train a model under several objectives that differ in "
+    "nothing else, measure every checkpoint, and compare with uncertainty.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+)
+console = Console()
+errors = Console(stderr=True)
+
+OVERRIDES_HELP = "fields to change, as dotted.key=value (training.steps=500 seeds=5)"
+
+
+@app.command()
+def run(
+    experiment: Annotated[Path, typer.Argument(help="the experiment file (YAML)")],
+    overrides: Annotated[list[str] | None, typer.Argument(help=OVERRIDES_HELP)] = None,
+    output: Annotated[
+        Path | None, typer.Option(help="directory of the results; by default runs/<name>")
+    ] = None,
+    workers: Annotated[
+        int | None, typer.Option(min=1, help="runs at once; by default one a core")
+    ] = None,
+) -> None:
+    """Train, measure and compare all arms and seeds. Run it again to carry on after a stop."""
+    from ntpctp import pipeline, terminal
+    from ntpctp.experiment import load_experiment
+
+    settings = load_experiment(experiment, overrides or [])
+    directory = output or Path("runs") / settings.name
+    num_workers = min(workers or pipeline.default_workers(), len(pipeline.runs_of(settings)))
+    console.print(terminal.plan(settings, directory, num_workers))
+    # clear_errors: typer would turn an interruption into exit code 1 before main sees it.
+    with clear_errors(), terminal.ProgressDisplay(console, settings) as display:
+        failures = pipeline.run_experiment(
+            settings, directory, num_workers=num_workers, on_event=display.show
+        )
+    _conclude(directory)
+    if failures:
+        for name, failure in failures.items():
+            errors.print(f"[red]failed:[/] {name}: ", end="")
+            errors.print(failure.traceback or failure.message, markup=False, highlight=False)
+        errors.print(
+            f"{len(failures)} of {len(pipeline.runs_of(settings))} runs failed; the others are "
+            "complete. The same command carries on."
+        )
+        raise typer.Exit(1)
+
+
+@app.command()
+def train(
+    experiment: Annotated[Path, typer.Argument(help="the experiment file (YAML)")],
+    overrides: Annotated[list[str] | None, typer.Argument(help=OVERRIDES_HELP)] = None,
+    arm: Annotated[str, typer.Option(help="which arm of the experiment")] = "",
+    seed: Annotated[int, typer.Option(min=0, help="which seed")] = 0,
+    output: Annotated[Path | None, typer.Option(help="by default runs/<name>")] = None,
+) -> None:
+    """Train one arm with one seed in this process (what recipes/train.py launches)."""
+    from ntpctp.launch import train_one
+
+    train_one(experiment, overrides or [], arm, seed, output)
+
+
+@app.command()
+def evaluate(
+    runs: Annotated[
+        list[Path],
+        typer.Argument(help="experiment directories (all runs), runs, or single checkpoints"),
+    ],
+    measures: Annotated[
+        str, typer.Option(help="comma-separated; by default those of the experiment")
+    ] = "",
+) -> None:
+    """Measure checkpoints that were trained before; what is stored and holds is kept."""
+    from ntpctp.launch import evaluate_paths
+
+    evaluate_paths(runs, [name for name in measures.split(",") if name])
+
+
+@app.command()
+def compare(
+    directory: Annotated[Path, typer.Argument(help="an experiment's directory")],
+) -> None:
+    """Compare the arms anew from what is measured; show the tables, write the report."""
+    _conclude(directory)
+
+
+@app.command()
+def report(
+    directory: Annotated[Path, typer.Argument(help="an experiment's directory")],
+) -> None:
+    """Write report.html anew, without the tables."""
+    _conclude(directory, tables=False)
+
+
+@app.command()
+def tasks() -> None:
+    """List the tasks and their options."""
+    from ntpctp import terminal
+
+    console.print(terminal.task_table())
+
+
+def _conclude(directory: Path, tables: bool = True) -> None:
+    """Write scores, comparison and report from what is measured, and show where they are."""
+    from ntpctp import pipeline, terminal
+    from ntpctp.comparison import read_comparison
+    from ntpctp.report import write_report
+
+    experiment = pipeline.load_output(directory)
+    frame, comparisons = pipeline.compare_experiment(experiment, directory)
+    path = directory / "report.html"
+    write_report(experiment, frame, comparisons, directory, path)
+    if tables:
+        for renderable in terminal.comparison_tables(read_comparison(directory)):
+            console.print(renderable)
+    console.print(f"report: {path}", highlight=False, soft_wrap=True)
+
+
+@contextmanager
+def clear_errors() -> Iterator[None]:
+    """Print what the user can mend in plain words; exit code 2 for bad input, 1 for the disk."""
+    try:
+        yield
+    except (InputError, OSError) as error:
+        errors.print("[bold red]error:[/] ", end="")
+        errors.print(str(error), markup=False, highlight=False, soft_wrap=True)
+        raise SystemExit(2 if isinstance(error, InputError) else 1) from None
+    except KeyboardInterrupt:
+        errors.print("\nstopped; what is finished is kept, the same command carries on")
+        raise SystemExit(130) from None
+
+
+def main() -> None:
+    """Run the ``ntpctp`` command."""
+    quiet_libraries()
+    with clear_errors():
+        app()

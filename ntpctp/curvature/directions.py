@@ -1,0 +1,90 @@
+"""Directions in weight space whose length is that of the weights.
+
+Shape letter: P = number of entries of all parameters.
+"""
+
+from collections.abc import Callable
+from typing import TypeAlias
+
+import torch
+from torch import Tensor
+
+from ntpctp.curvature.parameters import ParameterVector
+from ntpctp.errors import InputError
+from ntpctp.randomness import torch_seed
+
+FilterDimension: TypeAlias = Callable[[str], int]
+"""Parameter name -> the dimension that counts its filters (output units)."""
+
+
+def first_dimension(name: str) -> int:
+    """Return 0: the output units of ``torch.nn.Linear`` and of convolutions, rows of embeddings."""
+    return 0
+
+
+def filter_normalised(
+    parameters: ParameterVector,
+    direction: Tensor,
+    filter_dimension: FilterDimension = first_dimension,
+) -> Tensor:
+    r"""Return ``direction`` with each filter scaled to the norm of that filter's weights, (P,).
+
+    .. math:: d_{i,j} \leftarrow \frac{d_{i,j}}{\lVert d_{i,j} \rVert} \lVert \theta_{i,j} \rVert
+
+    for filter j of parameter i (Li et al. 2018, NeurIPS, "Visualizing the loss landscape of neural
+    nets", section 4). As there, parameters with fewer than two dimensions (biases, gains) are not
+    moved.
+
+    Args:
+        parameters: the weights.
+        direction: (P,), not changed.
+        filter_dimension: name -> the dimension that counts the filters; models that store a weight
+            transposed (input, output) need 1 for it.
+    """
+    pieces = []
+    tensors = zip(
+        parameters.names, parameters.tensors, parameters.unflatten(direction), strict=True
+    )
+    for name, weights, piece in tensors:
+        if weights.ndim < 2:
+            pieces.append(torch.zeros_like(piece))
+            continue
+        counted = filter_dimension(name) % weights.ndim
+        inside = [dimension for dimension in range(weights.ndim) if dimension != counted]
+        length = torch.linalg.vector_norm(piece, dim=inside, keepdim=True)
+        target = torch.linalg.vector_norm(weights.detach(), dim=inside, keepdim=True)
+        pieces.append(torch.where(length > 0, piece / length * target, torch.zeros_like(piece)))
+    return parameters.flatten(pieces)
+
+
+def random_directions(
+    parameters: ParameterVector,
+    count: int,
+    *,
+    seed: int,
+    filter_dimension: FilterDimension = first_dimension,
+) -> Tensor:
+    """Return independent Gaussian directions, filter-normalised: (count, P).
+
+    Args:
+        parameters: the weights.
+        count: how many, at least 1.
+        seed: the same seed gives the same directions up to the normalisation.
+        filter_dimension: see ``filter_normalised``.
+
+    Raises:
+        InputError: for a count below 1.
+    """
+    if count < 1:
+        raise InputError(f"expected a count of at least 1, found {count}")
+    generator = torch.Generator().manual_seed(torch_seed(seed, "directions"))
+    shape = (count, parameters.size)
+    drawn: Tensor = torch.randn(shape, generator=generator, dtype=torch.float64)
+    return torch.stack(
+        [
+            filter_normalised(
+                parameters, row.to(parameters.device, parameters.dtype), filter_dimension
+            )
+            for row in drawn
+        ]
+    )

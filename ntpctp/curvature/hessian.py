@@ -1,0 +1,160 @@
+"""The Hessian of the mean loss as a matrix that is only ever multiplied.
+
+Shape letter: P = number of entries of all parameters.
+"""
+
+from collections.abc import Mapping, Sequence
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+from torch.autograd.graph import saved_tensors_hooks
+
+from ntpctp.curvature.mean_loss import (
+    Batch,
+    LossFunction,
+    MeanLoss,
+    explain_missing_derivative,
+)
+from ntpctp.curvature.parameters import ParameterVector
+
+Gradient = list[Tensor | None]
+
+
+class HessianOperator:
+    r"""Hessian of the mean loss over a fixed list of batches.
+
+    Represents the symmetric (P, P) matrix
+
+    .. math:: H = \nabla^2_\theta \frac{1}{W} \sum_b \ell_b(\theta), \qquad W = \sum_b w_b,
+
+    where :math:`\ell_b` is the *summed* loss of batch b and :math:`w_b` its total weight. Averaging
+    the means of batches instead is a different matrix whenever the :math:`w_b` differ.
+
+    Exact up to rounding: double backward, no sampling, no finite differences. A product costs
+    about three gradients. While they fit into ``graph_memory_bytes``, the graphs of the gradients
+    are kept, batch by batch, and a product with a kept graph costs about two; the others are built
+    anew in each product, one at a time.
+
+    Args:
+        loss: batch -> (summed loss, weight); see ``MeanLoss``, also for what is checked.
+        parameters: name -> leaf tensor, float32 or float64. Their order is that of the P entries.
+            A subset gives the corresponding diagonal block of the whole Hessian.
+        batches: a list, gone through once a product.
+        graph_memory_bytes: bound on the memory of the kept graphs, in bytes; 0 keeps none.
+        process_group: sums over processes, each with its own ``batches``; see ``MeanLoss``. The
+            vector must be the same on all of them.
+
+    Attributes:
+        shape: (P, P).
+        dtype, device: of the parameters, the vectors and the products.
+        mean_loss: the ``MeanLoss``, with its ``value`` and ``total_weight``.
+        gradient: of the mean loss, (P,).
+        unreached: names of the parameters that no batch reaches: their rows are zero.
+        num_kept_graphs, kept_graph_bytes: how many batches keep their graph, and its memory.
+
+    Raises:
+        InputError: for what ``MeanLoss`` refuses, and for an operation without second derivative.
+    """
+
+    def __init__(
+        self,
+        loss: LossFunction,
+        parameters: Mapping[str, Tensor],
+        batches: Sequence[Batch],
+        *,
+        graph_memory_bytes: int = 2**30,
+        process_group: dist.ProcessGroup | None = None,
+    ):
+        self.mean_loss = MeanLoss(loss, parameters, batches, process_group=process_group)
+        self.parameters: ParameterVector = self.mean_loss.parameters
+        self.shape = (self.parameters.size, self.parameters.size)
+        self.dtype, self.device = self.parameters.dtype, self.parameters.device
+        self.kept_graph_bytes = 0
+        self._graphs: dict[int, Gradient] = {}
+        self.gradient, self.unreached = self._prepare(graph_memory_bytes)
+
+    @property
+    def num_kept_graphs(self) -> int:
+        """How many batches keep the graph of their gradient between products."""
+        return len(self._graphs)
+
+    def _prepare(self, memory: int) -> tuple[Tensor, tuple[str, ...]]:
+        """Compute the gradient once and keep the graphs that fit into ``memory`` bytes."""
+        total = torch.zeros(self.shape[0], dtype=self.dtype, device=self.device)
+        reached = torch.zeros(len(self.parameters.tensors), device=self.device)
+        for index in range(len(self.mean_loss.batches)):
+            saved = _SavedBytes(self.parameters)
+            with saved:
+                gradient = self.mean_loss.batch_gradient(index, create_graph=memory > 0)
+            total += self.parameters.flatten([_detached(piece) for piece in gradient])
+            reached += torch.tensor([piece is not None for piece in gradient]).to(reached)
+            if 0 < saved.num_bytes <= memory - self.kept_graph_bytes:
+                self._graphs[index] = gradient
+                self.kept_graph_bytes += saved.num_bytes
+        self.mean_loss.all_reduce(reached)
+        unreached = tuple(
+            name
+            for name, count in zip(self.parameters.names, reached.tolist(), strict=True)
+            if not count
+        )
+        return self.mean_loss.finish(total), unreached
+
+    def __matmul__(self, vector: Tensor) -> Tensor:
+        """Return H ``vector``: (P,) -> (P,).
+
+        Raises:
+            InputError: if the vector does not fit, the parameters were changed since construction,
+                or the product is not finite.
+        """
+        self.parameters.check_vector(vector)
+        self.mean_loss.check_unchanged()
+        pieces = self.parameters.unflatten(vector)
+        total = torch.zeros_like(vector)
+        for index in range(len(self.mean_loss.batches)):
+            kept = self._graphs.get(index)
+            gradient = kept or self.mean_loss.batch_gradient(index, create_graph=True)
+            total += self._directional(gradient, pieces, keep=kept is not None)
+        return self.mean_loss.finish(total)
+
+    def _directional(self, gradient: Gradient, pieces: list[Tensor], keep: bool) -> Tensor:
+        """Return the derivative of ``gradient`` along ``pieces``, (P,)."""
+        # A parameter that does not reach the loss, or reaches it linearly, has no second graph.
+        curved = [
+            (g, v)
+            for g, v in zip(gradient, pieces, strict=True)
+            if g is not None and g.requires_grad
+        ]
+        if not curved:
+            return torch.zeros(self.shape[0], dtype=self.dtype, device=self.device)
+        with explain_missing_derivative():
+            product = torch.autograd.grad(
+                [g for g, _ in curved],
+                self.parameters.tensors,
+                grad_outputs=[v for _, v in curved],
+                retain_graph=keep,
+                allow_unused=True,
+            )
+        return self.parameters.flatten(product)
+
+
+def _detached(tensor: Tensor | None) -> Tensor | None:
+    return None if tensor is None else tensor.detach()
+
+
+class _SavedBytes(saved_tensors_hooks):
+    """Count the bytes that autograd saves within the block, parameters excepted, each once."""
+
+    def __init__(self, parameters: ParameterVector):
+        seen = {tensor.untyped_storage().data_ptr() for tensor in parameters.tensors}
+        self.num_bytes = 0
+
+        def pack(tensor: Tensor) -> Tensor:
+            storage = tensor.untyped_storage()
+            if storage.data_ptr() not in seen:
+                seen.add(storage.data_ptr())
+                self.num_bytes += storage.nbytes()
+            # Not the tensor itself: an operation that saves its own result would keep itself alive.
+            return tensor.detach()
+
+        super().__init__(pack, lambda tensor: tensor)

@@ -1,0 +1,174 @@
+"""Extreme eigenvalues of a symmetric operator by thick-restart Lanczos, with their residuals.
+
+Shape letters: P = size of the operator, m = size of the basis, k = number of eigenvalues.
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ntpctp.curvature.krylov import KrylovBasis, SymmetricOperator
+from ntpctp.errors import InputError
+from ntpctp.randomness import torch_seed
+
+End = Literal["largest", "smallest", "both"]
+
+
+@dataclass(frozen=True)
+class Eigenvalues:
+    """Extreme eigenvalues, each with how far it can be trusted.
+
+    For a symmetric matrix an eigenvalue lies within ``residual`` of each value. That it is the
+    *extreme* one cannot be proven by products alone: a start vector that by chance holds little of
+    the extreme eigenvector may stop at a neighbour. On Gaussian random symmetric matrices, whose
+    eigenvalues crowd at the ends, that happened in 2 to 10 of 1,000 runs at a relative tolerance
+    of 1e-3 and in about 20 at 1e-2; a second seed tells.
+    """
+
+    values: tuple[float, ...]
+    """k, from the wanted end inwards (``both``: the largest)."""
+    residuals: tuple[float, ...]
+    """||H y - value y|| of each unit Ritz vector y; the larger of the computed bound and, where
+    products were spent on it, of what an explicit product gave."""
+    converged: bool
+    """Whether every wanted residual is at most ``relative_tolerance * |value|``."""
+    opposite_value: float
+    """The extreme value at the other end, from the same products."""
+    opposite_residual: float
+    """Its residual; only ``both`` waits for it to converge."""
+    relative_tolerance: float
+    num_products: int
+    """Products spent, verification included."""
+    vectors: Tensor | None
+    """(k, P), unit Ritz vectors in rows; None unless asked for."""
+
+    @property
+    def value(self) -> float:
+        """The first of the values: the largest (or smallest) eigenvalue."""
+        return self.values[0]
+
+    @property
+    def residual(self) -> float:
+        """The residual of ``value``."""
+        return self.residuals[0]
+
+
+def top_eigenvalues(
+    operator: SymmetricOperator,
+    k: int = 1,
+    which: End = "largest",
+    *,
+    seed: int,
+    relative_tolerance: float = 1e-3,
+    max_products: int = 200,
+    basis_size: int = 24,
+    start: Tensor | None = None,
+    vectors: bool = False,
+    verify: bool = True,
+) -> Eigenvalues:
+    """Find the k extreme *algebraic* eigenvalues of a symmetric operator.
+
+    Thick-restart Lanczos (Wu and Simon 2000, SIAM J. Matrix Anal. Appl. 22, section 2) with full
+    re-orthogonalisation, twice: the projection of the operator onto a growing orthonormal basis is
+    diagonalised; when the basis is full, the Ritz vectors of both ends are kept and it grows on.
+    The basis lives on the operator's device and in its dtype, the small projected matrix in
+    float64. Costs one product a step, memory for ``basis_size + 1`` vectors, and no copy of the
+    operator.
+
+    Largest does not mean largest in magnitude: a large negative eigenvalue is no sharpness.
+    Copies of a repeated eigenvalue are not told apart: with k > 1 the values are the k outermost
+    *distinct* ones, unless the whole space is exhausted.
+
+    Args:
+        operator: any object with ``shape``, ``dtype``, ``device`` and ``@``. That it is symmetric
+            is not checked.
+        k: how many, at most P.
+        which: ``largest``, ``smallest``, or ``both``: k largest and the smallest one.
+        seed: of the random start vector. The same seed gives the same result on one machine.
+        relative_tolerance: stop when every wanted residual is at most this times the magnitude of
+            its value. The error of the *value* is usually near the square of that.
+        max_products: stop then in any case; ``converged`` says which it was.
+        basis_size: m, at least k + 3.
+        start: start vector (P,) instead of a random one. It must not be orthogonal to the wanted
+            eigenvectors, which for a random one is certain.
+        vectors: return the Ritz vectors.
+        verify: multiply each wanted Ritz vector once more in the end, so that the residual holds
+            for the operator as it rounds; k more products.
+
+    Raises:
+        InputError: for k, sizes or a start vector that do not fit.
+    """
+    size = operator.shape[0]
+    _check(k, which, size, basis_size, max_products, start)
+    generator = torch.Generator().manual_seed(torch_seed(seed, "lanczos"))
+    basis = KrylovBasis(operator, min(basis_size, size), generator)
+    basis.begin(start)
+    num_products = 0
+    budget = max_products - (k if verify else 0)
+    while True:
+        basis.extend()
+        num_products += 1
+        values, residuals = basis.ritz()
+        wanted, opposite = _ends(len(values), k, which)
+        awaited = [*wanted, opposite] if which == "both" else wanted
+        accurate = residuals[awaited] <= relative_tolerance * np.abs(values[awaited])
+        converged = len(wanted) == k and bool(accurate.all())
+        if converged or num_products >= budget or basis.exhausted:
+            break
+        basis.make_room(_kept(len(values), k, which))
+    ritz_vectors = basis.vectors(wanted)
+    found = residuals[wanted]
+    if verify:
+        explicit = [
+            float(torch.linalg.vector_norm(operator @ y - value * y))
+            for y, value in zip(ritz_vectors, values[wanted].tolist(), strict=True)
+        ]
+        num_products += len(explicit)
+        found = np.maximum(found, explicit)
+        converged &= bool((found <= relative_tolerance * np.abs(values[wanted])).all())
+    return Eigenvalues(
+        values=tuple(values[wanted].tolist()),
+        residuals=tuple(found.tolist()),
+        converged=converged,
+        opposite_value=float(values[opposite]),
+        opposite_residual=float(residuals[opposite]),
+        relative_tolerance=relative_tolerance,
+        num_products=num_products,
+        vectors=ritz_vectors if vectors else None,
+    )
+
+
+def _check(
+    k: int, which: str, size: int, basis_size: int, max_products: int, start: Tensor | None
+) -> None:
+    if which not in ("largest", "smallest", "both"):
+        raise InputError(f"expected which to be largest, smallest or both, found {which!r}")
+    if not 1 <= k <= size:
+        raise InputError(f"expected 1 <= k <= {size}, the size of the operator, found k = {k}")
+    if basis_size < k + 3:
+        raise InputError(f"expected a basis_size of at least k + 3 = {k + 3}, found {basis_size}")
+    if max_products < 2 * k:
+        raise InputError(f"expected max_products >= 2 k = {2 * k}, found {max_products}")
+    if start is not None and (start.shape != (size,) or not start.any()):
+        raise InputError(
+            f"expected a start vector of shape ({size},) that is not zero, found shape "
+            f"{tuple(start.shape)}"
+        )
+
+
+def _ends(count: int, k: int, which: End) -> tuple[list[int], int]:
+    """Return the positions of the wanted values and of the opposite one, values ascending."""
+    ascending = list(range(count))
+    inwards = ascending if which == "smallest" else ascending[::-1]
+    return inwards[:k], inwards[-1]
+
+
+def _kept(count: int, k: int, which: End) -> list[int]:
+    """Return the positions to keep at a restart: the wanted ones, a margin, the other end."""
+    inwards, _ = _ends(count, count, which)
+    opposite = 3 if which == "both" else 1
+    inner = max(k + 1, min(k + count // 4, count - opposite - 2))
+    return sorted({*inwards[: min(inner, count - opposite - 1)], *inwards[-opposite:]})

@@ -1,0 +1,245 @@
+"""The loss of a fixed list of batches as one number, checked before anything is derived from it.
+
+Shape letter: P = number of entries of all parameters.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any, TypeAlias
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+from ntpctp.curvature.parameters import ParameterVector
+from ntpctp.errors import InputError
+
+Batch: TypeAlias = Any
+"""Whatever the loss function takes; it is only handed on."""
+
+LossFunction: TypeAlias = Callable[[Batch], tuple[Tensor, Tensor]]
+"""batch -> (summed loss: scalar, differentiable; total weight: scalar). Never a mean."""
+
+
+class MeanLoss:
+    r"""The weighted mean loss of a fixed list of batches, a function of the parameters.
+
+    .. math:: L(\theta) = \frac{1}{W} \sum_b \ell_b(\theta), \qquad W = \sum_b w_b,
+
+    where :math:`\ell_b` is the *summed* loss of batch b and :math:`w_b` its weight. There is one
+    division, over all batches (and all processes); a mean of the means of batches is another
+    function as soon as the :math:`w_b` differ.
+
+    On construction every batch is evaluated once and the first one twice, without a graph.
+
+    Args:
+        loss: batch -> (summed loss, weight), evaluated at the present value of the parameters. It
+            must give the same numbers every time.
+        parameters: name -> leaf tensor; see ``ParameterVector``.
+        batches: a list, gone through once a pass; an iterator would be used up.
+        process_group: if given, ``batches`` are the share of this process and all sums are taken
+            over the group. Every process must make the same calls in the same order, on a bare
+            module (not DDP or FSDP).
+
+    Attributes:
+        parameters: the ``ParameterVector``.
+        value: L, at construction.
+        total_weight: W.
+
+    Raises:
+        InputError: if there is no batch or no weight, if the loss is not a finite scalar, does not
+            depend on any parameter, or differs between two evaluations.
+    """
+
+    def __init__(
+        self,
+        loss: LossFunction,
+        parameters: Mapping[str, Tensor],
+        batches: Sequence[Batch],
+        *,
+        process_group: dist.ProcessGroup | None = None,
+    ):
+        if not isinstance(batches, Sequence):
+            raise InputError(
+                f"expected a list of batches, found {type(batches).__name__}: it is gone through "
+                "many times; use list(batches)"
+            )
+        if not batches and process_group is None:
+            raise InputError("there is no batch; give at least one")
+        self.parameters = ParameterVector(parameters)
+        self.batches = batches
+        self.process_group = process_group
+        self._loss = loss
+        self._versions = self.parameters.versions()
+        self.value, self.total_weight = self._evaluate()
+
+    def _evaluate(self) -> tuple[float, float]:
+        loss_sum, weight = self.sums()
+        if not weight > 0:
+            raise InputError(
+                f"the total weight of the {len(self.batches)} batches is {weight:g}: no position "
+                "reaches the loss; check the labels or the objective"
+            )
+        if self.batches:
+            # Gradients stay enabled: some modules take another code path without them.
+            first, second = (float(self.batch_sum(0)[0].detach()) for _ in range(2))
+            rounding = 8 * torch.finfo(self.parameters.dtype).eps * abs(first)
+            if abs(first - second) > rounding:
+                raise InputError(
+                    f"the loss is not deterministic: the first batch gave {first:.9g}, then "
+                    f"{second:.9g}; call model.eval() to switch dropout off, and draw nothing at "
+                    "random in the loss"
+                )
+        return loss_sum / weight, weight
+
+    def batch_sum(self, index: int) -> tuple[Tensor, Tensor]:
+        """Return (summed loss, weight) of one batch, checked, with its graph.
+
+        Raises:
+            InputError: if the loss is not a finite scalar; names the batch.
+        """
+        loss_sum, weight = self._loss(self.batches[index])
+        if loss_sum.ndim:
+            raise InputError(
+                f"expected the summed loss of batch {index} as a scalar, found shape "
+                f"{tuple(loss_sum.shape)}; sum over its positions"
+            )
+        if not torch.isfinite(loss_sum.detach()):
+            raise InputError(
+                f"the loss of batch {index} is {float(loss_sum.detach())}: curvature needs finite "
+                "numbers; check the checkpoint (did training diverge?) and that every batch has a "
+                "summed loss, not a mean over nothing"
+            )
+        return loss_sum, torch.as_tensor(weight).detach()
+
+    def sums(self) -> tuple[float, float]:
+        """Return (sum of losses, W) over all batches at the present parameters, in float64.
+
+        Raises:
+            InputError: if the loss of a batch is not finite.
+        """
+        loss_sum, weight_sum = 0.0, 0.0
+        with torch.no_grad():
+            for index in range(len(self.batches)):
+                batch_sum, weight = self.batch_sum(index)
+                loss_sum, weight_sum = loss_sum + float(batch_sum), weight_sum + float(weight)
+        total = torch.tensor(
+            [loss_sum, weight_sum], dtype=torch.float64, device=self.parameters.device
+        )
+        loss_sum, weight_sum = self.all_reduce(total).tolist()
+        return loss_sum, weight_sum
+
+    def mean(self) -> float:
+        """Return L at the present value of the parameters; one forward pass over all batches."""
+        return self.sums()[0] / self.total_weight
+
+    def mean_at(self, vector: Tensor) -> float:
+        """Return L with the parameters set to ``vector`` (P,), which may be infinite or NaN."""
+        with self._at(vector), torch.no_grad():
+            losses = [self._loss(batch)[0].double() for batch in self.batches]
+            zero = torch.zeros((), dtype=torch.float64, device=self.parameters.device)
+            return float(self.all_reduce(sum(losses, zero))) / self.total_weight
+
+    def gradient(self) -> Tensor:
+        """Return the gradient of L at the present value of the parameters, (P,)."""
+        total = torch.zeros(
+            self.parameters.size, dtype=self.parameters.dtype, device=self.parameters.device
+        )
+        for index in range(len(self.batches)):
+            total += self.parameters.flatten(self.batch_gradient(index, create_graph=False))
+        return self.finish(total)
+
+    def batch_gradient(self, index: int, *, create_graph: bool) -> list[Tensor | None]:
+        """Return the gradient of the summed loss of one batch, None where it does not reach.
+
+        Raises:
+            InputError: if the loss depends on none of the parameters.
+        """
+        loss_sum, _ = self.batch_sum(index)
+        if not loss_sum.requires_grad:
+            raise InputError(
+                f"the loss of batch {index} does not depend on any of the parameters; give the "
+                "parameters of the model that the loss evaluates, with gradients enabled"
+            )
+        with explain_missing_derivative():
+            return list(
+                torch.autograd.grad(
+                    loss_sum,
+                    self.parameters.tensors,
+                    create_graph=create_graph,
+                    allow_unused=True,
+                )
+            )
+
+    def finish(self, total: Tensor) -> Tensor:
+        """Add a sum over batches up over processes, divide it by W and check it.
+
+        Raises:
+            InputError: if an entry is not finite.
+        """
+        result = self.all_reduce(total) / self.total_weight
+        if not torch.isfinite(result).all():
+            raise InputError(
+                "a derivative of the loss is not finite although the loss is; check the weights "
+                "for overflow, and the loss for square roots or divisions at zero"
+            )
+        return result
+
+    def all_reduce(self, total: Tensor) -> Tensor:
+        """Return the sum of ``total`` over the processes (in place); alone, ``total`` itself."""
+        if self.process_group is not None:
+            dist.all_reduce(total, group=self.process_group)
+        return total
+
+    def check_unchanged(self) -> None:
+        """Check that no parameter was written since construction.
+
+        Raises:
+            InputError: if one was; what is known about the loss no longer holds.
+        """
+        if self.parameters.versions() != self._versions:
+            raise InputError(
+                "the parameters were changed after the operator was made; make a new operator"
+            )
+
+    def gradient_at(self, vector: Tensor) -> Tensor:
+        """Return the gradient of L, (P,), with the parameters set to ``vector`` (P,)."""
+        with self._at(vector):
+            return self.gradient()
+
+    @contextmanager
+    def _at(self, vector: Tensor) -> Iterator[None]:
+        """Set the parameters to ``vector`` for the duration, then restore them bit for bit."""
+        self.check_unchanged()
+        self.parameters.check_vector(vector)
+        before = self.parameters.values()
+        try:
+            self.parameters.assign(vector)
+            yield
+        finally:
+            self.parameters.assign(before)
+            self._versions = self.parameters.versions()
+
+
+@contextmanager
+def explain_missing_derivative() -> Iterator[None]:
+    """Turn autograd's report of a missing derivative into one that says what to do.
+
+    Raises:
+        InputError: for a fused kernel without a second derivative.
+    """
+    try:
+        yield
+    except (RuntimeError, NotImplementedError) as error:
+        text = str(error)
+        if "is not implemented" not in text and "does not support" not in text:
+            raise
+        if "attention" in text:
+            raise InputError(
+                "the fused attention kernel has no second derivative; load the model with "
+                f'attn_implementation="eager", or use FiniteDifferenceHessian ({text[:120]})'
+            ) from error
+        raise InputError(
+            "an operation of the loss has no second derivative; replace it, or use "
+            f"FiniteDifferenceHessian ({text[:200]})"
+        ) from error

@@ -1,0 +1,125 @@
+"""Measures of one checkpoint, stored beside it: rows first, scores second, never twice.
+
+step-000500/evaluation/accuracy.jsonl     one row an item
+step-000500/evaluation/accuracy.json      scores, and the key under which they hold
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ntpctp import checkpoints
+from ntpctp.errors import InputError
+from ntpctp.measures import Measure, Score, Subject
+from ntpctp.objectives import Objective
+from ntpctp.preparation import Data
+from ntpctp.storage import fingerprint, read_json, sha256_of, write_json, write_jsonl
+
+
+def stored(checkpoint: Path, measure: Measure, key: str | None = None) -> list[Score] | None:
+    """Return the stored scores of ``measure``, or None if there are none that hold.
+
+    Args:
+        checkpoint: its directory.
+        measure: whose name and version count.
+        key: what the scores must have been computed under; None: any.
+    """
+    rows, scores = _paths(checkpoint, measure)
+    if not (rows.is_file() and scores.is_file()):
+        return None
+    record = read_json(scores)
+    if key is not None and record["key"] != key:
+        return None
+    if record["rows_sha256"] != sha256_of(rows):
+        return None
+    return [Score(**score) for score in record["scores"]]
+
+
+def rows_path(checkpoint: Path, measure: str) -> Path:
+    """Return where the rows of a measure are stored."""
+    return checkpoint / "evaluation" / f"{measure}.jsonl"
+
+
+def evaluate(
+    checkpoint: Path,
+    data: Data,
+    objective: Objective,
+    measures: Sequence[Measure],
+    *,
+    batch_tokens: int,
+    device: str | torch.device = "cpu",
+    dtype: torch.dtype = torch.float32,
+) -> list[Score]:
+    """Measure a checkpoint; what is stored and holds is not computed again.
+
+    Args:
+        checkpoint: a directory that ``checkpoints.save`` wrote.
+        data: as the run was trained on.
+        objective: of the run.
+        measures: each with its options.
+        batch_tokens: of one forward pass.
+        device: where the model runs.
+        dtype: of the weights in memory.
+
+    Returns:
+        The scores of all measures, in order.
+
+    Raises:
+        InputError: if the checkpoint does not verify.
+    """
+    digest = checkpoints.verify(checkpoint)
+    subject = Subject(
+        checkpoint,
+        data.tokenizer,
+        data.splits,
+        data.evaluation_splits,
+        objective,
+        batch_tokens,
+        device,
+        dtype,
+    )
+    scores: list[Score] = []
+    for measure in measures:
+        key = _key(digest, data, objective, measure)
+        found = stored(checkpoint, measure, key)
+        if found is None:
+            rows, found = measure.measure(subject)
+            _check_finite(found)
+            rows_file, scores_file = _paths(checkpoint, measure)
+            write_jsonl(rows_file, rows)
+            write_json(
+                scores_file,
+                {
+                    "key": key,
+                    "measure": measure.model_dump(mode="json"),
+                    "version": measure.version,
+                    "data_fingerprint": data.fingerprint,
+                    "rows_sha256": sha256_of(rows_file),
+                    "scores": [score.as_dict() for score in found],
+                },
+            )
+        scores += found
+    return scores
+
+
+def _check_finite(scores: Sequence[Score]) -> None:
+    for score in scores:
+        if score.value is not None and not torch.isfinite(torch.tensor(score.value)):
+            raise InputError(
+                f"{score.measure}: {score.score} of split {score.split!r} is {score.value}: the "
+                "checkpoint's weights or logits are not finite"
+            )
+
+
+def _paths(checkpoint: Path, measure: Measure) -> tuple[Path, Path]:
+    rows = rows_path(checkpoint, measure.name)
+    return rows, rows.with_suffix(".json")
+
+
+def _key(digest: str, data: Data, objective: Objective, measure: Measure) -> str:
+    settings: dict[str, Any] = measure.model_dump(mode="json", exclude={"at"})
+    return fingerprint(
+        [digest, data.fingerprint, objective.model_dump(mode="json"), settings, measure.version]
+    )

@@ -1,0 +1,119 @@
+"""What ``accelerate launch`` starts: one run's training, or the measures of checkpoints."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from accelerate import Accelerator
+from rich.console import Console
+
+from ntpctp import checkpoints
+from ntpctp.errors import InputError, lookup
+from ntpctp.evaluation import evaluate
+from ntpctp.experiment import Experiment, load_experiment
+from ntpctp.measures import MEASURES, Measure
+from ntpctp.pipeline import EXPERIMENT, load_output, runs_of
+from ntpctp.preparation import Data, prepare_experiment
+from ntpctp.runs import Event, RunId, run_directory, stage_directory, train_run
+from ntpctp.storage import locked
+
+_console = Console()
+
+
+def train_one(
+    path: Path, overrides: Sequence[str], arm: str, seed: int, output: Path | None
+) -> None:
+    """Train one arm with one seed on all processes of the launch.
+
+    Raises:
+        InputError: for a bad experiment, an unknown arm or a seed that is not in it.
+    """
+    experiment = load_experiment(path, overrides)
+    lookup(experiment.arms, arm, "arm")
+    if seed not in experiment.seeds:
+        raise InputError(f"seed {seed} is not among the experiment's seeds {experiment.seeds}")
+    directory = output or Path("runs") / experiment.name
+    run = RunId(arm, seed)
+    accelerator = Accelerator(mixed_precision=experiment.arms[arm].training.mixed_precision)
+
+    def show(event: Event) -> None:
+        if event.kind == "training":
+            _console.print(f"{event.run}: step {event.done}/{event.total}, loss {event.loss:.4f}")
+        else:
+            _console.print(f"{event.run}: {event.kind} {event.text}", markup=False)
+
+    data = prepare_experiment(experiment)
+    accelerator.print(
+        f"{run}: {accelerator.num_processes} process(es), {accelerator.device} -> "
+        f"{run_directory(directory, run)}"
+    )
+    if accelerator.is_main_process:
+        with locked(run_directory(directory, run), f"the run {run}"):
+            train_run(experiment, data, run, directory, accelerator, show)
+    else:
+        train_run(experiment, data, run, directory, accelerator)
+
+
+def evaluate_paths(paths: Sequence[Path], measures: Sequence[str]) -> None:
+    """Measure what ``paths`` name; with several processes, each takes its share of checkpoints.
+
+    Args:
+        paths: experiment directories, run directories (``.../<arm>/seed-<k>``) or checkpoints in
+            them.
+        measures: names; empty: those of the experiment.
+
+    Raises:
+        InputError: if a path is none of these.
+    """
+    for name in measures:
+        lookup(MEASURES, name, "measure")
+    accelerator = Accelerator()
+    prepared: dict[Path, tuple[Experiment, Data]] = {}
+    work = [item for path in paths for item in _checkpoints_of(path.resolve())]
+    for root, run, checkpoint in work[accelerator.process_index :: accelerator.num_processes]:
+        if root not in prepared:
+            experiment = load_output(root)
+            prepared[root] = experiment, prepare_experiment(experiment)
+        experiment, data = prepared[root]
+        scores = evaluate(
+            checkpoint,
+            data,
+            experiment.arms[run.arm].objective,
+            _chosen(experiment, measures),
+            batch_tokens=experiment.evaluation.batch_tokens,
+            device=accelerator.device,
+        )
+        for score in scores:
+            value = "null: " + str(score.reason) if score.value is None else f"{score.value:.4f}"
+            strength = "" if score.strength is None else f" at {score.strength:g}"
+            _console.print(
+                f"{run}, {checkpoint.name}: {score.split} {score.score}{strength} = {value}",
+                markup=False,
+                highlight=False,
+            )
+    accelerator.wait_for_everyone()
+
+
+def _chosen(experiment: Experiment, names: Sequence[str]) -> list[Measure]:
+    """Return the experiment's measures, or the named ones with its options where it has them."""
+    if not names:
+        return experiment.evaluation.measures
+    own = {measure.name: measure for measure in experiment.evaluation.measures}
+    return [own.get(name) or MEASURES[name].model_validate({"name": name}) for name in names]
+
+
+def _checkpoints_of(path: Path) -> list[tuple[Path, RunId, Path]]:
+    """Return (experiment directory, run, checkpoint) for all checkpoints at or below ``path``."""
+    root = next((p for p in (path, *path.parents) if (p / EXPERIMENT).is_file()), None)
+    if root is None:
+        raise InputError(
+            f"{path}: neither an experiment's directory nor inside one (no {EXPERIMENT} there or "
+            "above)"
+        )
+    found = []
+    for run in runs_of(load_output(root)):
+        for checkpoint in checkpoints.list_checkpoints(stage_directory(root, run)):
+            if path in (checkpoint, *checkpoint.parents):
+                found.append((root, run, checkpoint))
+    if not found:
+        raise InputError(f"{path}: no checkpoint of the experiment {root} is there")
+    return found

@@ -1,0 +1,147 @@
+"""What a measure is: a function of one checkpoint that gives rows (one an item), then scores."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, ClassVar, Literal
+
+import torch
+from pydantic import Field
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from ntpctp import models
+from ntpctp.errors import InputError
+from ntpctp.models import Attention
+from ntpctp.objectives import Objective
+from ntpctp.options import Options
+from ntpctp.tasks.example import Example
+from ntpctp.tokens import Row
+
+
+@dataclass(frozen=True)
+class Score:
+    """One number, with everything needed to read it.
+
+    ``value`` is None where it could not be computed, and then ``reason`` says why.
+    """
+
+    measure: str
+    split: str
+    score: str
+    value: float | None
+    unit: str
+    count: int  # items that it rests on
+    higher_is_better: bool | None  # None: neither
+    standard_error: float | None = None  # over items
+    error_bound: float | None = None  # of a numerical method, for instance a residual
+    strength: float | None = None  # of a perturbation, for curves
+    rows_key: str | None = None  # the field of the measure's rows that this score is the mean of
+    reason: str | None = None
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the score as a row of ``scores.parquet``."""
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class EncodedSplit:
+    """A split as text and as tokens, item by item."""
+
+    examples: Sequence[Example]
+    rows: Sequence[Row]
+
+    def head(self, size: int | None) -> "EncodedSplit":
+        """Return the first ``size`` items, or all."""
+        return EncodedSplit(self.examples[:size], self.rows[:size])
+
+
+@dataclass
+class Subject:
+    """A checkpoint and the data to measure it on.
+
+    Attributes:
+        source: directory or hub id of the checkpoint.
+        tokenizer: its own.
+        splits: encoded, by name; ``train`` among them.
+        evaluation_splits: names of the held-out splits.
+        objective: the one that the checkpoint was trained under.
+        batch_tokens: tokens of one forward pass, padding included; bounds the memory.
+        device: where the model runs.
+        dtype: of the weights in memory.
+    """
+
+    source: str | Path
+    tokenizer: PreTrainedTokenizerBase
+    splits: Mapping[str, EncodedSplit]
+    evaluation_splits: tuple[str, ...]
+    objective: Objective
+    batch_tokens: int = 16_384
+    device: str | torch.device = "cpu"
+    dtype: torch.dtype = torch.float32
+
+    @cached_property
+    def model(self) -> PreTrainedModel:
+        """The model in evaluation mode, loaded once."""
+        return self.load(None)
+
+    def load(self, attention: Attention | None) -> PreTrainedModel:
+        """Load the model anew, with the attention that a measure needs."""
+        model = models.load(self.source, attention=attention, dtype=self.dtype)
+        torch.nn.Module.to(model, self.device)
+        return model
+
+
+class Measure(Options, ABC):
+    """The options of a measure and the measurement itself.
+
+    A subclass has a ``name: Literal["..."]`` field; adding it to ``MEASURES`` is all that a new
+    measure needs. ``version`` goes up with every change that moves a number: stored results of
+    another version are computed again.
+    """
+
+    name: str
+    at: Literal["all", "last"] = Field("all", description="which checkpoints are measured")
+
+    version: ClassVar[int] = 1
+
+    @abstractmethod
+    def measure(self, subject: Subject) -> tuple[list[dict[str, Any]], list[Score]]:
+        """Return rows, one an item (and condition), and the scores made from them."""
+
+
+def batches_by_length(lengths: Sequence[int], batch_tokens: int) -> Iterator[list[int]]:
+    """Yield indices in batches of similar length, each at most ``batch_tokens`` with its padding.
+
+    Args:
+        lengths: tokens of every item.
+        batch_tokens: an item that is longer comes alone.
+    """
+    batch: list[int] = []
+    for index in sorted(range(len(lengths)), key=lambda i: (lengths[i], i), reverse=True):
+        # The first of a batch is its longest.
+        if batch and (len(batch) + 1) * lengths[batch[0]] > batch_tokens:
+            yield batch
+            batch = []
+        batch.append(index)
+    if batch:
+        yield batch
+
+
+def mean_score(
+    values: Sequence[float], *, measure: str, split: str, score: str, unit: str, **fields: Any
+) -> Score:
+    """Return the mean of item values with its standard error (sample deviation / sqrt(n)).
+
+    Raises:
+        InputError: if there is no item.
+    """
+    count = len(values)
+    if not count:
+        raise InputError(f"{measure}: split {split!r} has no item")
+    tensor = torch.tensor(values, dtype=torch.float64)
+    error = float(tensor.std() / count**0.5) if count > 1 else None
+    return Score(
+        measure, split, score, float(tensor.mean()), unit, count, standard_error=error, **fields
+    )

@@ -1,0 +1,194 @@
+"""Models: built from a config with the field's own families, or loaded from a checkpoint."""
+
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from pydantic import Field, model_validator
+from torch import nn
+from transformers import (
+    CONFIG_MAPPING,
+    AutoConfig,
+    AutoModelForCausalLM,
+    PretrainedConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
+
+from ntpctp.errors import InputError, nearest
+from ntpctp.options import Options
+from ntpctp.randomness import torch_seed
+
+Attention = Literal["sdpa", "eager"]
+
+
+class ModelOptions(Options):
+    """Either a family with its sizes (trained from scratch) or a checkpoint to start from."""
+
+    family: str | None = Field(
+        None, description="a causal family of transformers: gpt2, llama, qwen2, openai-gpt, ..."
+    )
+    layers: int = Field(2, ge=1, description="transformer blocks")
+    width: int = Field(64, ge=1, description="hidden size")
+    heads: int = Field(4, ge=1, description="attention heads; must divide width")
+    context: int | None = Field(
+        None, ge=2, description="positions; by default the longest example, rounded up to 8"
+    )
+    dropout: float = Field(0.0, ge=0, lt=1, description="every dropout rate of the family")
+    config: dict[str, Any] = Field(
+        default_factory=dict, description="further fields of the family's own config"
+    )
+    checkpoint: str | None = Field(None, description="directory or hub id to start from")
+    dtype: Literal["float32", "float64", "bfloat16"] = Field(
+        "float32", description="of the weights"
+    )
+
+    @model_validator(mode="after")
+    def _one_source(self) -> "ModelOptions":
+        if (self.family is None) == (self.checkpoint is None):
+            raise ValueError("give either family or checkpoint, not both and not neither")
+        if self.checkpoint is not None:
+            sizes = {"layers", "width", "heads", "config"} & self.model_fields_set
+            if sizes:
+                raise ValueError(
+                    f"{', '.join(sorted(sizes))}: fixed by the checkpoint, remove them"
+                )
+        elif self.width % self.heads:
+            raise ValueError(f"width {self.width} is not a multiple of heads {self.heads}")
+        if self.family is not None and self.family not in CONFIG_MAPPING:
+            raise ValueError(
+                f"unknown family {self.family!r}{nearest(self.family, CONFIG_MAPPING)}"
+            )
+        return self
+
+
+def context_length(config: PretrainedConfig) -> int | None:
+    """Return how many positions a model can read, or None if its config does not limit it."""
+    length = getattr(config, "max_position_embeddings", None)
+    return int(length) if length else None
+
+
+def build_config(
+    options: ModelOptions, tokenizer: PreTrainedTokenizerBase, longest: int
+) -> PretrainedConfig:
+    """Return the config of a fresh model of ``options.family``.
+
+    Args:
+        options: with a family.
+        tokenizer: gives the size of the vocabulary and the special ids.
+        longest: tokens of the longest example, for the context where the options state none.
+    """
+    assert options.family is not None
+    config = AutoConfig.for_model(
+        options.family,
+        vocab_size=len(tokenizer),
+        hidden_size=options.width,
+        num_hidden_layers=options.layers,
+        num_attention_heads=options.heads,
+        max_position_embeddings=options.context or -(-longest // 8) * 8,
+        bos_token_id=tokenizer.bos_token_id,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+    )
+    # Families differ in what they derive from the width; these defaults belong to their big models.
+    for field, value in {
+        "intermediate_size": 4 * options.width,
+        "num_key_value_heads": options.heads,
+        "head_dim": options.width // options.heads,
+    }.items():
+        if getattr(config, field, None) is not None:
+            setattr(config, field, value)
+    for field, value in config.to_dict().items():
+        if isinstance(value, float) and field.endswith(("pdrop", "dropout", "dropout_rate")):
+            setattr(config, field, options.dropout)
+    for field, value in options.config.items():
+        if not hasattr(config, field):
+            raise InputError(
+                f"model.config.{field}: not a field of family {options.family!r}"
+                f"{nearest(field, config.to_dict())}"
+            )
+        setattr(config, field, value)
+    return config
+
+
+def build(
+    options: ModelOptions,
+    tokenizer: PreTrainedTokenizerBase,
+    longest: int,
+    seed: int,
+) -> PreTrainedModel:
+    """Return the model that a run starts from, in training mode.
+
+    A fresh model's weights depend on the config and ``seed`` alone, so all arms of one seed start
+    alike, bit for bit.
+
+    Raises:
+        InputError: if it cannot be built or loaded, or ``longest`` exceeds its context.
+    """
+    dtype = getattr(torch, options.dtype)
+    model: PreTrainedModel
+    if options.checkpoint is not None:
+        model = load(options.checkpoint, dtype=dtype)
+        if len(tokenizer) > embedding_of(model).num_embeddings:
+            raise InputError(
+                f"model.checkpoint {options.checkpoint}: its vocabulary has "
+                f"{embedding_of(model).num_embeddings} tokens, the tokenizer "
+                f"{len(tokenizer)}; use the tokenizer that belongs to it"
+            )
+    else:
+        config = build_config(options, tokenizer, longest)
+        with torch.random.fork_rng():
+            torch.manual_seed(torch_seed(seed, "initial weights"))
+            try:
+                model = AutoModelForCausalLM.from_config(config, dtype=dtype)
+            except ValueError as error:
+                raise InputError(f"model.family {options.family!r}: {error}") from error
+    check_fits(model.config, longest)
+    model.train()
+    return model
+
+
+def check_fits(config: PretrainedConfig, longest: int) -> None:
+    """Check that ``longest`` tokens fit into the model's context.
+
+    Raises:
+        InputError: names both lengths. Nothing is ever cut.
+    """
+    context = context_length(config)
+    if context is not None and longest > context:
+        raise InputError(
+            f"the longest example has {longest} tokens (prompt, answer and end of sequence), the "
+            f"model's context only {context}; nothing is cut: shorten or remove the example, or "
+            "raise model.context"
+        )
+
+
+def embedding_of(model: PreTrainedModel) -> nn.Embedding:
+    """Return the model's token embedding."""
+    embedding = model.get_input_embeddings()
+    assert isinstance(embedding, nn.Embedding)
+    return embedding
+
+
+def load(
+    source: str | Path, *, attention: Attention | None = None, dtype: torch.dtype = torch.float32
+) -> PreTrainedModel:
+    """Load a causal language model from a directory or the hub, in evaluation mode.
+
+    Args:
+        source: directory or hub id; only safetensors are read, never a pickle.
+        attention: ``eager`` where the loss is to be differentiated twice (fused attention has no
+            second derivative); None: what transformers chooses.
+        dtype: of the weights.
+
+    Raises:
+        InputError: if there is none or it cannot be read.
+    """
+    try:
+        model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(
+            source, attn_implementation=attention, dtype=dtype, use_safetensors=True
+        )
+    except Exception as error:  # transformers, safetensors and the hub each raise their own kinds
+        raise InputError(f"cannot load a model from {source}: {error}") from error
+    model.eval()
+    return model

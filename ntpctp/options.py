@@ -1,0 +1,30 @@
+"""The base of every block of an experiment file, and blocks that a name chooses from a table."""
+
+from collections.abc import Mapping
+from typing import Annotated, Any, Union
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+
+
+class Options(BaseModel):
+    """Typed, immutable settings; an unknown or ill-typed field is an error, never ignored.
+
+    Subclasses document each field by ``Field(description=...)``, the one source of help and docs.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+
+def one_of(table: Mapping[str, type[Options]]) -> Any:
+    """Return the type of a block whose ``name`` field chooses one of ``table``'s types.
+
+    A bare name stands for the block with all its defaults: ``objective: ntp`` is
+    ``objective: {name: ntp}``.
+    """
+    union: Any = Union[tuple(table.values())]  # noqa: UP007 (made of a table, not written out)
+    chosen: Any = Annotated[union, Field(discriminator="name")]
+    return Annotated[chosen, BeforeValidator(_block_of_name)]
+
+
+def _block_of_name(value: Any) -> Any:
+    return {"name": value} if isinstance(value, str) else value

@@ -1,0 +1,121 @@
+"""From an experiment to its comparison; what exists and verifies is not done again."""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import torch
+import yaml
+
+from ntpctp import workers
+from ntpctp.comparison import ScoreComparison, compare, write_comparison
+from ntpctp.errors import InputError
+from ntpctp.experiment import Experiment, experiment_of
+from ntpctp.libraries import quiet_libraries
+from ntpctp.preparation import Data, prepare_experiment
+from ntpctp.provenance import provenance
+from ntpctp.runs import Event, RunId, execute
+from ntpctp.scores import collect, write_scores
+from ntpctp.storage import atomic_file, locked, write_json
+from ntpctp.yaml_file import read_yaml
+
+EXPERIMENT = "experiment.yaml"
+PROVENANCE = "provenance.json"
+
+
+def runs_of(experiment: Experiment) -> list[RunId]:
+    """Return all runs, seed by seed, so that a stopped experiment has whole seeds."""
+    return [RunId(arm, seed) for seed in experiment.seeds for arm in experiment.arms]
+
+
+def default_workers() -> int:
+    """Return how many runs to do at once: one a core, or one where there is an accelerator."""
+    return 1 if torch.accelerator.is_available() else workers.cores()
+
+
+def run_experiment(
+    experiment: Experiment,
+    output: Path,
+    *,
+    num_workers: int,
+    on_event: Callable[[Event], None],
+) -> dict[str, workers.Failure]:
+    """Train and measure all runs.
+
+    Everything that can be wrong with the experiment is found before the first file is written.
+
+    Args:
+        experiment: what to do.
+        output: its directory.
+        num_workers: runs at once; with several, each has one thread.
+        on_event: called for the progress of every run.
+
+    Returns:
+        The runs that failed, by name. The others are complete.
+
+    Raises:
+        InputError: as ``prepare_experiment``; or if another process works on ``output``.
+    """
+    data = prepare_experiment(experiment)
+    with locked(output, "this experiment"):
+        _write_experiment(experiment, data, output)
+        failures = workers.run_side_by_side(
+            {
+                str(run): (experiment.model_dump(mode="json"), run, output)
+                for run in runs_of(experiment)
+            },
+            _work,
+            workers=num_workers,
+            threads=max(1, workers.cores() // num_workers) if num_workers == 1 else 1,
+            on_event=on_event,
+            preload=["ntpctp.runs"],
+        )
+        for name in failures:
+            on_event(Event(_run_named(experiment, name), "failed", text=failures[name].message))
+    return failures
+
+
+def compare_experiment(
+    experiment: Experiment, output: Path
+) -> tuple[pd.DataFrame, list[ScoreComparison]]:
+    """Write ``scores.parquet`` and ``comparison.json`` from what is measured."""
+    frame = collect(experiment, output)
+    write_scores(frame, output)
+    comparisons = compare(experiment, frame, output)
+    write_comparison(experiment, comparisons, output)
+    return frame, comparisons
+
+
+def load_output(output: Path) -> Experiment:
+    """Read the experiment that an output directory belongs to.
+
+    Raises:
+        InputError: if it is not one.
+    """
+    if not (output / EXPERIMENT).is_file():
+        raise InputError(f"{output}: not an experiment's directory: it has no {EXPERIMENT}")
+    content, lines = read_yaml(output / EXPERIMENT)
+    return experiment_of(content, str(output / EXPERIMENT), lines)
+
+
+def _work(
+    content: Mapping[str, Any], run: RunId, output: Path, send: Callable[[Event], None]
+) -> None:
+    """Do one run in a worker process."""
+    quiet_libraries()
+    experiment = experiment_of(content, str(output / EXPERIMENT))
+    data = prepare_experiment(experiment)
+    execute(experiment, data, run, output, send)
+    send(Event(run, "done"))
+
+
+def _run_named(experiment: Experiment, name: str) -> RunId:
+    return next(run for run in runs_of(experiment) if str(run) == name)
+
+
+def _write_experiment(experiment: Experiment, data: Data, output: Path) -> None:
+    with atomic_file(output / EXPERIMENT) as temporary:
+        text = yaml.safe_dump(experiment.model_dump(mode="json"), sort_keys=False)
+        temporary.write_text(f"# As resolved: with all defaults.\n{text}", "utf-8")
+    write_json(output / PROVENANCE, {"data_fingerprint": data.fingerprint, **provenance()})

@@ -1,0 +1,31 @@
+"""The report: one self-contained page, made from files only."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import pandas as pd
+
+from ntpctp.comparison import ScoreComparison
+from ntpctp.experiment import Experiment
+from ntpctp.report.page import render
+from ntpctp.storage import atomic_file
+
+
+def write_report(
+    experiment: Experiment,
+    frame: pd.DataFrame,
+    comparisons: Sequence[ScoreComparison],
+    output: Path,
+    path: Path,
+) -> None:
+    """Write the page, atomically.
+
+    Args:
+        experiment: what was asked.
+        frame: as ``scores.collect`` gives it.
+        comparisons: as ``comparison.compare`` gives them.
+        output: the experiment's directory: logs, item rows and provenance are read there.
+        path: of the page.
+    """
+    with atomic_file(path) as temporary:
+        temporary.write_text(render(experiment, frame, comparisons, output), "utf-8")

@@ -1,0 +1,214 @@
+"""What the numbers rest on: settings, budgets, seeds one by one, missing values, provenance."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import pandas as pd
+
+from ntpctp.experiment import Experiment
+from ntpctp.report import wording
+from ntpctp.report.figures import losses_figure, plain_figure
+from ntpctp.report.sections import Panel
+from ntpctp.report.sources import Missing, loss_curve
+from ntpctp.report.tables import Cell, Table, arm_cells
+from ntpctp.report.wording import grouped, listed, span
+
+Logs = Mapping[str, Mapping[int, Sequence[Mapping[str, Any]]]]
+"""arm -> seed -> lines of log.jsonl."""
+
+
+def settings_tables(experiment: Experiment) -> tuple[Table, Table]:
+    """Return where the arms differ, and what they share."""
+    arms = {
+        name: wording.flat(arm.model_dump(mode="json")) for name, arm in experiment.arms.items()
+    }
+    fields = list(dict.fromkeys(field for arm in arms.values() for field in arm))
+    differing = Table(
+        "Settings in which the arms differ",
+        ("setting", *arms),
+        text_columns=frozenset(range(len(arms) + 1)),
+    )
+    shared = Table(
+        "Settings that all arms share", ("setting", "value"), text_columns=frozenset({0, 1})
+    )
+    for field in fields:
+        seen = [arm.get(field, "absent") for arm in arms.values()]
+        if all(value == seen[0] for value in seen):
+            shared.add(field, _plain(seen[0]))
+        else:
+            differing.add(field, *map(_plain, seen))
+    common = experiment.model_dump(
+        mode="json", include={"task", "tokenizer", "seeds", "evaluation"}
+    )
+    for field, value in wording.flat(common).items():
+        shared.add(field, _plain(value))
+    return differing, shared
+
+
+def budget_table(experiment: Experiment, logs: Logs) -> Table:
+    """Return what each arm's runs were given, and how many tokens their losses saw."""
+    cells = arm_cells(experiment.arms)
+    table = Table(
+        "Budget of one run; where seeds differ, the smallest and the largest",
+        (
+            "arm",
+            "objective",
+            "steps done",
+            "examples a step",
+            "tokens read",
+            "supervised tokens",
+            "share supervised",
+            "training time",
+        ),
+        text_columns=frozenset({0, 1}),
+    )
+    for name, arm in experiment.arms.items():
+        last = [lines[-1] for lines in logs[name].values() if lines]
+        tokens = [int(line["tokens"]) for line in last]
+        supervised = [int(line["supervised_tokens"]) for line in last]
+        steps = [int(line["step"]) for line in last]
+        share = f"{100 * sum(supervised) / sum(tokens):.1f}{wording.SPACE}%" if any(tokens) else "-"
+        seconds = [round(float(line["seconds"])) for line in last]
+        table.add(
+            cells[name],
+            arm.objective.name,
+            Cell(span(steps), f"of {grouped(arm.training.steps)}"),
+            grouped(arm.training.batch_size),
+            span(tokens),
+            span(supervised),
+            share,
+            f"{span(seconds)} s" if seconds else wording.NO_VALUE,
+        )
+    return table
+
+
+def loss_panels(experiment: Experiment, logs: Logs) -> list[Panel]:
+    """Return training loss against step, one panel an objective: only these may be compared."""
+    objectives: dict[str, list[str]] = {}
+    for name, arm in experiment.arms.items():
+        fields = arm.objective.model_dump(mode="json")
+        objectives.setdefault(str(sorted(fields.items())), []).append(name)
+    cells, panels = arm_cells(experiment.arms), []
+    for names in objectives.values():
+        found = {
+            name: {seed: loss_curve(lines) for seed, lines in logs[name].items() if lines}
+            for name in names
+        }
+        if not any(found.values()):
+            continue
+        objective = experiment.arms[names[0]].objective.name
+        title = f"Loss of the objective {objective}"
+        table = Table(
+            f"{title}, first and last entry of the log, nats per supervised token",
+            ("arm", "seed", "first step", "loss there", "last step", "loss there"),
+        )
+        for name, seeds in found.items():
+            for seed, points in seeds.items():
+                (start, high), (end, low) = points[0], points[-1]
+                table.add(
+                    cells[name],
+                    str(seed),
+                    grouped(start),
+                    wording.number(high),
+                    grouped(end),
+                    wording.number(low),
+                )
+        panels.append(
+            Panel(
+                title,
+                f"nats per supervised token; {listed(names)}, each line a seed",
+                f"{title} against optimizer step, one line a seed of {listed(names)}.",
+                plain_figure(losses_figure(found, list(experiment.arms))),
+                table,
+            )
+        )
+    return panels
+
+
+def seeds_tables(experiment: Experiment, frame: pd.DataFrame) -> list[Table]:
+    """Return all scores of each run at its last step, a table a split."""
+    cells, tables = arm_cells(experiment.arms), []
+    last = {name: arm.training.steps for name, arm in experiment.arms.items()}
+    final = frame[(frame["step"] == frame["arm"].map(last)) & frame["strength"].isna()]
+    for split, group in final.groupby("split", sort=False):
+        scores = list(dict.fromkeys(zip(group["measure"], group["score"], strict=True)))
+        units = {
+            key: str(of_score["unit"].iloc[0])
+            for key, of_score in group.groupby(["measure", "score"])
+        }
+        table = Table(
+            f"Every run at its last step, {split}; behind ± the standard error over items, or the "
+            "bound of the numerical error",
+            ("arm", "seed", *[wording.score_label(score) for _, score in scores]),
+        )
+        values = {
+            (row["arm"], row["seed"], row["measure"], row["score"]): row
+            for row in group.to_dict("records")
+        }
+        for name in experiment.arms:
+            for seed in experiment.seeds:
+                row = [values.get((name, seed, *key)) for key in scores]
+                if any(row):
+                    shown = [
+                        _one(entry, units[key]) for entry, key in zip(row, scores, strict=True)
+                    ]
+                    table.add(cells[name], str(seed), *shown)
+        tables.append(table)
+    return tables
+
+
+def missing_table(missing: Sequence[Missing]) -> Table:
+    """Return all numbers that the experiment does not have, with their reasons."""
+    table = Table(
+        "Numbers that are missing, each with its reason",
+        ("arm", "seed", "step", "score", "reason"),
+        text_columns=frozenset({0, 3, 4}),
+    )
+    for entry in missing:
+        run = entry.run
+        table.add(run.arm, str(run.seed), grouped(entry.step), entry.what, entry.reason)
+    return table
+
+
+def scores_table(frame: pd.DataFrame) -> Table:
+    """Return the unit, direction and count of every score."""
+    table = Table(
+        "All scores of this experiment",
+        ("measure", "split", "score", "unit", "better", "items"),
+        text_columns=frozenset({0, 1, 2, 3, 4}),
+    )
+    for (measure, split, score), group in frame.groupby(["measure", "split", "score"], sort=False):
+        first = group.iloc[0]
+        higher = first["higher_is_better"]
+        better = "neither" if pd.isna(higher) else "higher" if higher else "lower"
+        counts = span(int(count) for count in group["count"])
+        table.add(str(measure), str(split), str(score), str(first["unit"]), better, counts)
+    return table
+
+
+def provenance_table(recorded: Mapping[str, Any]) -> Table:
+    """Return versions, commit, machine and the fingerprint of the data."""
+    table = Table("What produced these numbers", ("what", "value"), text_columns=frozenset({0, 1}))
+    for name, value in wording.flat(recorded).items():
+        table.add(name, _plain(value) if value is not None else "not recorded")
+    return table
+
+
+def _one(row: Mapping[Any, Any] | None, unit: str) -> Cell:
+    if row is None:
+        return Cell(wording.NO_VALUE, "not measured")
+    if pd.isna(row["value"]):
+        return Cell(wording.NO_VALUE, str(row["reason"]))
+    error = next((e for e in (row["standard_error"], row["error_bound"]) if not pd.isna(e)), None)
+    note = "" if error is None else f"± {wording.width(float(error), unit)}"
+    return Cell(wording.value(float(row["value"]), unit), note)
+
+
+def _plain(value: Any) -> str:
+    if value is None:
+        return "none"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, (list, tuple)):
+        return ", ".join(map(_plain, value)) or "none"
+    return str(value) if value != {} else "none"

@@ -1,0 +1,101 @@
+"""Scores over steps or strengths: every seed, the mean of each arm and its interval."""
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import pandas as pd
+from scipy import stats
+
+from ntpctp.report.wording import is_share, percent
+
+MIN_SEEDS = 3
+"""Two seeds give an interval 13 standard errors wide: it would hide the curves it is to explain."""
+
+
+@dataclass(frozen=True)
+class Point:
+    """One arm at one place of the axis."""
+
+    x: float
+    values: dict[int, float]  # seed -> value
+    bounds: dict[int, float]  # seed -> bound of the numerical error, where there is one
+    mean: float
+    low: float | None
+    high: float | None
+
+
+@dataclass(frozen=True)
+class Curve:
+    """One arm along the axis."""
+
+    arm: str
+    points: list[Point]
+
+
+def curves(
+    scores: pd.DataFrame, arms: Iterable[str], x: Literal["step", "strength"], level: float
+) -> list[Curve]:
+    """Return the curve of each arm that has a value.
+
+    Args:
+        scores: rows of one score on one split.
+        arms: in the order of the experiment.
+        x: the column of the axis.
+        level: of the intervals.
+    """
+    known = scores[scores["value"].notna()]
+    found = []
+    for arm in arms:
+        of_arm = known[known["arm"] == arm]
+        places = sorted(float(place) for place in of_arm[x].unique())
+        points = [_point(place, of_arm[of_arm[x] == place], level) for place in places]
+        if points:
+            found.append(Curve(arm, points))
+    return found
+
+
+def mean_interval(
+    values: Iterable[float], unit: str, level: float
+) -> tuple[float | None, float | None]:
+    """Return the t interval of the mean over seeds, or two ``None`` below ``MIN_SEEDS``.
+
+    mean -+ t(S - 1) s / sqrt(S) with the sample standard deviation s of S seeds. It is cut where it
+    leaves the range that a share can have.
+    """
+    x = np.array(list(values), np.float64)
+    if len(x) < MIN_SEEDS:
+        return None, None
+    half_width = stats.t.ppf((1 + level) / 2, len(x) - 1) * x.std(ddof=1) / np.sqrt(len(x))
+    low, high = float(x.mean() - half_width), float(x.mean() + half_width)
+    return (max(low, 0.0), min(high, 1.0)) if is_share(unit) else (low, high)
+
+
+def band_words(num_seeds: int, level: float) -> str:
+    """Return what the band around a mean is, for ``num_seeds`` seeds."""
+    if num_seeds == 1:
+        return "One seed: the line is that seed; how far another would lie from it is unknown."
+    if num_seeds < MIN_SEEDS:
+        return (
+            f"Thin lines: seeds; thick line: their mean. No band: {num_seeds} seeds are too few to "
+            "say how far the mean is from that of all seeds."
+        )
+    return (
+        f"Thin lines: seeds; thick line: their mean; band: {percent(level)} t interval of that "
+        f"mean over {num_seeds} seeds, at each point by itself. Another seed may well lie outside "
+        "the band."
+    )
+
+
+def _point(x: float, group: pd.DataFrame, level: float) -> Point:
+    rows = group.sort_values("seed").to_dict("records")
+    values = {int(row["seed"]): float(row["value"]) for row in rows}
+    bounds = {
+        int(row["seed"]): float(row["error_bound"])
+        for row in rows
+        if not math.isnan(row["error_bound"])
+    }
+    low, high = mean_interval(values.values(), str(rows[0]["unit"]), level)
+    return Point(x, values, bounds, float(np.mean(list(values.values()))), low, high)

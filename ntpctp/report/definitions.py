@@ -1,0 +1,69 @@
+"""What each measure is, taken from its own docstring: written once, where it is computed."""
+
+import inspect
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from markupsafe import Markup, escape
+
+from ntpctp.measures import Measure
+
+_MATHS = {
+    r"\nabla": "∇",
+    r"\theta": "θ",
+    r"\sum": "Σ",
+    r"\ell": "\N{SCRIPT SMALL L}",
+    r"\lambda": "λ",
+    r"\sigma": "\N{GREEK SMALL LETTER SIGMA}",
+    "^2": "²",
+    r"\,": " ",
+}
+_CODE = re.compile(r"``(.+?)``")
+_FORMULA = re.compile(r":math:`(.+?)`")
+_SUBSCRIPT = re.compile(r"_(\\?\w)")
+
+
+@dataclass(frozen=True)
+class Definition:
+    """A measure's name and its definition as paragraphs and lists."""
+
+    name: str
+    blocks: list[Markup]
+
+
+def definitions(measures: Iterable[Measure]) -> list[Definition]:
+    """Return the definition of each measure."""
+    return [
+        Definition(
+            measure.name, [_block(block) for block in _blocks(inspect.getdoc(type(measure)) or "")]
+        )
+        for measure in measures
+    ]
+
+
+def _blocks(text: str) -> list[str]:
+    return [block for block in re.split(r"\n\s*\n", text) if block.strip()]
+
+
+def _block(block: str) -> Markup:
+    """Turn one block of a docstring into a paragraph or a list."""
+    if not block.startswith("* "):
+        return Markup("<p>{}</p>").format(_inline(block))
+    items = [item for item in re.split(r"(?:^|\n)\* ", block) if item]
+    return Markup("<ul>{}</ul>").format(
+        Markup("").join(Markup("<li>{}</li>").format(_inline(item)) for item in items)
+    )
+
+
+def _inline(text: str) -> Markup:
+    one_line = str(escape(" ".join(text.split())))
+    with_formulas = _FORMULA.sub(lambda found: f"<em>{_formula(found[1])}</em>", one_line)
+    return Markup(_CODE.sub(r"<code>\1</code>", with_formulas))
+
+
+def _formula(text: str) -> str:
+    """Write the little LaTeX of the docstrings in signs; ``text`` is escaped."""
+    for command, sign in _MATHS.items():
+        text = text.replace(command, sign)
+    return _SUBSCRIPT.sub(r"<sub>\1</sub>", text)

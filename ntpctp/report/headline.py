@@ -1,0 +1,231 @@
+"""The answer at the top of the page: one score, a verdict in plain words, and how steady it is."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from ntpctp.comparison import Pair, ScoreComparison
+from ntpctp.experiment import Experiment
+from ntpctp.report import wording
+from ntpctp.report.wording import listed, percent, plural, quantity
+from ntpctp.statistics import SpreadComparison
+
+PRIMARY = ("choice", "exact_match")
+"""The scores that an experiment is about, the first that a task has."""
+
+
+@dataclass(frozen=True)
+class Headline:
+    """What a reader who reads nothing else should know.
+
+    Attributes:
+        verdict: one plain sentence.
+        tone: of the verdict, for its look.
+        winner: index of the better arm.
+        level: sentences on the difference, one a pair of arms.
+        steadiness: sentences on the spread over seeds.
+        outlook: what would settle what is open.
+    """
+
+    verdict: str
+    tone: Literal["better", "same", "open"]
+    winner: int | None
+    level: list[str]
+    steadiness: list[str]
+    outlook: list[str]
+
+
+def question_of(experiment: Experiment) -> str:
+    """Return the experiment's own question, or one made from its arms."""
+    if experiment.question.strip():
+        return " ".join(experiment.question.split())
+    arms = list(experiment.arms)
+    if len(arms) == 1:
+        return f"How well does {arms[0]} learn the task {experiment.task.name}?"
+    *first, last = arms
+    return f"Which way of training is best for the task {experiment.task.name}: " + (
+        f"{', '.join(first)} or {last}?"
+    )
+
+
+def primary_score(
+    experiment: Experiment, comparisons: Sequence[ScoreComparison]
+) -> ScoreComparison | None:
+    """Return the score that the verdict at the top is about, or None if nothing is measured.
+
+    It follows from the task alone, never from the results: ``choice`` on the main held-out split
+    where the task has choices, otherwise ``exact_match``.
+    """
+    main = experiment.task.evaluation_splits[0]
+    for score in PRIMARY:
+        for comparison in comparisons:
+            if (comparison.split, comparison.score) == (main, score):
+                return comparison
+    judged = [c for c in comparisons if c.higher_is_better is not None]
+    return next(iter([*judged, *comparisons]), None)
+
+
+def headline(experiment: Experiment, primary: ScoreComparison | None) -> Headline:
+    """Return the answer on the primary score."""
+    if primary is None:
+        return Headline("Nothing is measured yet.", "open", None, [], [], [])
+    decided = [pair for pair in primary.pairs if pair.verdict is not None]
+    level = [_level(primary, pair) for pair in primary.pairs]
+    steadiness = [_steadiness(primary, pair) for pair in primary.pairs if pair.spread]
+    outlook = [_outlook(primary, pair, len(primary.pairs) > 1) for pair in decided]
+    verdict, tone, winner = _verdict(experiment, primary, decided)
+    return Headline(verdict, tone, winner, level, steadiness, [words for words in outlook if words])
+
+
+def verdict_words(pair: Pair, unit: str) -> str:
+    """Return the fixed words of a verdict, its margin in the unit that the page shows."""
+    if pair.verdict is None:
+        return pair.reason or "no direction is better"
+    if pair.verdict.decision == "no difference" and pair.verdict.margin is not None:
+        return f"no difference larger than {wording.width(pair.verdict.margin, unit)}"
+    return pair.verdict.words
+
+
+def _verdict(
+    experiment: Experiment, primary: ScoreComparison, pairs: Sequence[Pair]
+) -> tuple[str, Literal["better", "same", "open"], int | None]:
+    arms = list(experiment.arms)
+    if len(arms) == 1:
+        return f"One arm, {arms[0]}: nothing to compare.", "open", None
+    if not pairs:
+        return "No verdict: no seed has a value in two arms.", "open", None
+    decisions = {pair.verdict.decision for pair in pairs if pair.verdict}
+    if decisions == {"one seed"}:
+        return (
+            "One seed: no verdict. Another seed could turn the result around.",
+            "open",
+            None,
+        )
+    wins = dict.fromkeys(arms, 0)
+    for pair in pairs:
+        if pair.verdict and pair.verdict.better:
+            wins[pair.a if pair.verdict.better == "a" else pair.b] += 1
+    best = max(arms, key=lambda name: wins[name])
+    if wins[best] == len(arms) - 1:
+        others = "than all others" if len(arms) > 2 else f"than {_other(pairs[0], best)}"
+        return f"{best} is better {others}.", "better", arms.index(best)
+    if len(arms) > 2:
+        found = sum(wins.values())
+        return (
+            f"No arm is better than all others: {found} of {plural(len(pairs), 'pair')} "
+            f"{'has' if found == 1 else 'have'} a better arm.",
+            "open",
+            None,
+        )
+    if decisions == {"no difference"}:
+        words = verdict_words(pairs[0], primary.unit)
+        return f"{words[0].upper()}{words[1:]}.", "same", None
+    return f"The data do not say whether {arms[0]} or {arms[1]} is better.", "open", None
+
+
+def _level(primary: ScoreComparison, pair: Pair) -> str:
+    a, b, result = primary.arms.get(pair.a), primary.arms.get(pair.b), pair.difference
+    if result is None or a is None or b is None:
+        return f"{pair.a} against {pair.b}: {pair.reason}."
+    unit = primary.unit
+    means = (
+        f"{pair.a} {quantity(a.mean, unit)}, {pair.b} {quantity(b.mean, unit)}: difference "
+        f"{wording.difference(result.estimate, unit)}"
+    )
+    rests = plural(result.num_seeds, "seed") + (
+        f" and {plural(result.num_items, 'item')}" if result.num_items else ""
+    )
+    if result.low is None:
+        if result.item_low is None:
+            return f"{means}, {rests}; no interval over seeds can be computed."
+        within = wording.interval(result.item_low, result.item_high, unit)
+        return (
+            f"{means}, {rests}; no interval over seeds can be computed ({within} for new items "
+            "with these very weights)."
+        )
+    ends = wording.interval(result.low, result.high, unit)
+    return f"{means}, {percent(result.level)} interval {ends} over {rests}."
+
+
+def _steadiness(primary: ScoreComparison, pair: Pair) -> str:
+    """Say which arm depends more on its seed, and whether that could be chance."""
+    result = pair.spread
+    sd_a = result.a.standard_deviation if result else None
+    sd_b = result.b.standard_deviation if result else None
+    if result is None or sd_a is None or sd_b is None:
+        return "How steady an arm is from seed to seed cannot be seen from one seed."
+    if sd_a == sd_b:
+        return f"{pair.a} and {pair.b} spread alike over seeds (sd {_sd(primary, sd_a)})."
+    a_steadier = sd_a < sd_b
+    steady, loose = (pair.a, pair.b) if a_steadier else (pair.b, pair.a)
+    low, high = sorted((sd_a, sd_b))
+    worst = [_worst(primary, name) for name in (steady, loose)]
+    words = (
+        f"{steady} is steadier: sd over seeds {_sd(primary, low)} against {_sd(primary, high)}, "
+        f"worst seed {worst[0]} against {worst[1]}"
+    )
+    return f"{words} ({_test(result, 1 - pair.difference.level if pair.difference else 0.05)})."
+
+
+def _test(result: SpreadComparison, alpha: float) -> str:
+    if result.p_value is None:
+        return f"no test: {result.reason}"
+    words = f"permutation test {wording.p_value(result.p_value)}"
+    if result.p_value < alpha:
+        return f"{words}, so hardly chance"
+    if result.smallest_p_value is not None and result.smallest_p_value > alpha:
+        return f"{words}; so few seeds cannot give less than {result.smallest_p_value:.2g}"
+    return f"{words}, so this may be chance"
+
+
+def _outlook(primary: ScoreComparison, pair: Pair, several: bool) -> str:
+    verdict = pair.verdict
+    if verdict is None:
+        return ""
+    where = f"{pair.a} against {pair.b}: " if several else ""
+    if verdict.decision == "one seed":
+        return f"{where}run at least 3 seeds (seeds: 5 in the experiment file)."
+    if verdict.decision != "undecided":
+        return ""
+    needed = (
+        f"about {plural(verdict.num_seeds_needed, 'seed')} an arm would decide it, if difference "
+        "and spread stay as they are"
+        if verdict.num_seeds_needed
+        else verdict.words.rpartition(": ")[2]
+    )
+    seen = verdict.smallest_detectable_difference
+    if seen is None:
+        return f"{where}{needed}."
+    return (
+        f"{where}{needed}. These data would have shown a difference of "
+        f"{wording.width(seen, primary.unit)} four times out of five."
+    )
+
+
+def _sd(primary: ScoreComparison, sd: float) -> str:
+    return wording.width(sd, primary.unit)
+
+
+def _worst(primary: ScoreComparison, name: str) -> str:
+    return wording.value(worst_seed(primary, name), primary.unit)
+
+
+def worst_seed(comparison: ScoreComparison, name: str) -> float | None:
+    """Return the worst seed's value of an arm."""
+    spread = comparison.arms.get(name)
+    if spread is None:
+        return None
+    return spread.max if comparison.higher_is_better is False else spread.min
+
+
+def _other(pair: Pair, name: str) -> str:
+    return pair.b if pair.a == name else pair.a
+
+
+def budget_line(experiment: Experiment) -> str:
+    """Return what was compared, in one line."""
+    steps = wording.span(arm.training.steps for arm in experiment.arms.values())
+    return (
+        f"{plural(len(experiment.arms), 'arm')} ({listed(experiment.arms)}), "
+        f"{plural(len(experiment.seeds), 'seed')} each, {steps} optimizer steps"
+    )

@@ -1,0 +1,205 @@
+"""From an experiment's results to the bytes of its page."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import yaml
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
+from plotly.offline import get_plotlyjs
+
+from ntpctp.comparison import ScoreComparison
+from ntpctp.experiment import Experiment
+from ntpctp.report import appendix, wording
+from ntpctp.report.definitions import definitions
+from ntpctp.report.figures import NUM_COLOURS, plain_figure, seeds_figure
+from ntpctp.report.headline import budget_line, headline, primary_score, question_of, worst_seed
+from ntpctp.report.items import NUM_SHOWN, Flips, Texts, Token, flips, read_rows
+from ntpctp.report.sections import (
+    Panel,
+    measure_sections,
+    spread_table,
+    spread_tests,
+    verdict_tables,
+)
+from ntpctp.report.sources import missing_scores, read_log, read_provenance
+from ntpctp.report.tables import Cell, Table, arm_cells
+from ntpctp.report.wording import percent
+from ntpctp.runs import RunId
+
+_MOST_PAIRS = 6
+"""Shown in the figure at the top, and with their items; the tables have all."""
+
+
+def render(
+    experiment: Experiment,
+    frame: pd.DataFrame,
+    comparisons: Sequence[ScoreComparison],
+    output: Path,
+) -> str:
+    """Return the page.
+
+    Args:
+        experiment: what was asked.
+        frame: all scores.
+        comparisons: as ``comparison.compare`` gives them.
+        output: where logs, item rows and provenance are.
+
+    Returns:
+        One HTML document that loads nothing; the same inputs give the same text.
+    """
+    primary = primary_score(experiment, comparisons)
+    logs = {
+        name: {seed: read_log(output, RunId(name, seed)) for seed in experiment.seeds}
+        for name in experiment.arms
+    }
+    found_flips, example = _items(experiment, primary, output)
+    differing, shared = appendix.settings_tables(experiment)
+    missing = missing_scores(experiment, frame)
+    environment = Environment(
+        loader=FileSystemLoader(Path(__file__).parent),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    return environment.get_template("template.html.j2").render(
+        arms=list(experiment.arms),
+        budget=budget_line(experiment),
+        budgets=appendix.budget_table(experiment, logs),
+        command=f"ntpctp run experiment.yaml --output {experiment.name}-again",
+        definitions=definitions(experiment.evaluation.measures),
+        differing=differing,
+        example=example,
+        experiment=experiment,
+        flips=found_flips,
+        head=headline(experiment, primary),
+        level=percent(experiment.comparison.level),
+        losses=appendix.loss_panels(experiment, logs),
+        missing=appendix.missing_table(missing),
+        num_colours=NUM_COLOURS,
+        num_scores=len(frame),
+        num_shown=NUM_SHOWN,
+        num_verdicts=sum(pair.verdict is not None for c in comparisons for pair in c.pairs),
+        overview=_overview(experiment, primary),
+        overview_panel=_overview_panel(experiment, primary),
+        plotly=_plotly_script(),
+        primary=primary,
+        provenance=appendix.provenance_table(read_provenance(output)),
+        question=question_of(experiment),
+        resolved=yaml.safe_dump(experiment.model_dump(mode="json"), sort_keys=False),
+        score_label=wording.score_label,
+        scores=appendix.scores_table(frame),
+        sections=measure_sections(experiment, frame),
+        seeds=appendix.seeds_tables(experiment, frame),
+        shared=shared,
+        spread=spread_table(experiment, comparisons),
+        spread_tests=spread_tests(comparisons),
+        verdicts=verdict_tables(experiment, comparisons),
+    )
+
+
+def _plotly_script() -> Markup:
+    """Return plotly's script, safe inside a script element."""
+    script = get_plotlyjs()
+    if "</script" in script.lower():
+        raise RuntimeError("plotly's script would end the element that holds it")
+    return Markup(script)
+
+
+def _overview(experiment: Experiment, primary: ScoreComparison | None) -> Table | None:
+    """Return level and spread of each arm on the primary score."""
+    if primary is None:
+        return None
+    cells = arm_cells(experiment.arms)
+    unit = primary.unit
+    table = Table(
+        f"{wording.full_label(primary.split, primary.score, primary.strength)} at the last step",
+        ("arm", "mean", "sd over seeds", "worst seed", "seeds"),
+    )
+    for name in experiment.arms:
+        spread = primary.arms.get(name)
+        if spread is None:
+            table.add(cells[name], *[wording.NO_VALUE] * 3, "0")
+            continue
+        sd = spread.standard_deviation
+        table.add(
+            cells[name],
+            wording.value(spread.mean, unit),
+            "unknown" if sd is None else wording.width(sd, unit),
+            wording.value(worst_seed(primary, name), unit),
+            str(spread.num_seeds),
+        )
+    return table
+
+
+def _overview_panel(experiment: Experiment, primary: ScoreComparison | None) -> Panel | None:
+    """Return the figure at the top: every seed by arm, and every difference by pair."""
+    if primary is None or not any(primary.arms.values()):
+        return None
+    arms, level = list(experiment.arms), experiment.comparison.level
+    pairs = [pair for pair in primary.pairs if pair.difference is not None][:_MOST_PAIRS]
+    label = wording.full_label(primary.split, primary.score, primary.strength)
+    title = f"{label[0].upper()}{label[1:]}: every seed"
+    table = Table(f"{title}, {wording.shown_unit(primary.unit)}", ("seed", *arms))
+    for seed in experiment.seeds:
+        table.add(
+            str(seed),
+            *(wording.value(primary.values.get(name, {}).get(seed), primary.unit) for name in arms),
+        )
+    alternative = f"{title}. " + " ".join(
+        f"{name}: mean {wording.quantity(spread.mean, primary.unit)}, from "
+        f"{wording.value(spread.min, primary.unit)} to {wording.value(spread.max, primary.unit)}."
+        for name, spread in primary.arms.items()
+        if spread is not None
+    )
+    note = f"point: seed; diamond: mean over seeds with {percent(level)} interval"
+    if pairs:
+        note += "; below: difference, same seed in both arms"
+        if primary.margin is not None:
+            note += (
+                f"; shaded: within ±{wording.width(primary.margin, primary.unit)}, which the "
+                "experiment calls no difference"
+            )
+    if len(pairs) < len(primary.pairs):
+        note += f"; {len(pairs)} of {len(primary.pairs)} pairs"
+    figure = plain_figure(seeds_figure(primary, arms, pairs, level))
+    return Panel(title, note, alternative, figure, table)
+
+
+def _items(
+    experiment: Experiment, primary: ScoreComparison | None, output: Path
+) -> tuple[dict[str, Any], list[Token]]:
+    """Return what the page says about single items, and one example with all arms' weights."""
+    arms = list(experiment.arms)
+    example = Texts(experiment, output, "train").tokens(0, arms)
+    empty: dict[str, Any] = {"pairs": [], "reason": "", "counts": None, "num_left_out": 0}
+    if primary is None:
+        return empty, example
+    rows = read_rows(experiment, output, primary)
+    texts = Texts(experiment, output, primary.split)
+    pairs = [flips(pair, primary, rows, texts) for pair in primary.pairs[:_MOST_PAIRS]]
+    known = [pair for pair in pairs if pair is not None]
+    return {
+        "pairs": known,
+        "reason": texts.reason,
+        "counts": _counts(known),
+        "num_left_out": len(primary.pairs) - len(pairs),
+    }, example
+
+
+def _counts(found: Sequence[Flips]) -> Table:
+    table = Table(
+        "Items at the last step, seed by seed",
+        ("A against B", "seed", "both right", "only A", "only B", "both wrong"),
+    )
+    for entry in found:
+        for seed, *counts in entry.counts:
+            table.add(
+                Cell(f"{entry.pair.a} against {entry.pair.b}"),
+                str(seed),
+                *map(wording.grouped, counts),
+            )
+    return table

@@ -1,0 +1,96 @@
+"""What the page reads beside the scores: logs, item rows, provenance. All of it may be absent."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from ntpctp import checkpoints
+from ntpctp.evaluation import rows_path
+from ntpctp.experiment import Experiment
+from ntpctp.runs import RunId, stage_directory
+from ntpctp.storage import read_json, read_jsonl
+from ntpctp.training import LOG
+
+PROVENANCE = "provenance.json"
+_MOST_POINTS = 250
+"""Of a loss curve: more than a figure has pixels to show."""
+
+
+@dataclass(frozen=True)
+class Missing:
+    """A number that the experiment asked for and does not have."""
+
+    run: RunId
+    step: int
+    what: str
+    reason: str
+
+
+def read_log(output: Path, run: RunId) -> list[dict[str, Any]]:
+    """Return the lines of a run's log, none if it has not started."""
+    path = stage_directory(output, run) / LOG
+    return read_jsonl(path) if path.is_file() else []
+
+
+def loss_curve(log: Sequence[Mapping[str, Any]]) -> list[tuple[int, float]]:
+    """Return (step, loss), each the mean of as many neighbouring lines as make the curve short."""
+    size = -(-len(log) // _MOST_POINTS) or 1
+    pieces = [log[start : start + size] for start in range(0, len(log), size)]
+    return [
+        (int(piece[-1]["step"]), sum(float(line["loss"]) for line in piece) / len(piece))
+        for piece in pieces
+    ]
+
+
+def read_provenance(output: Path) -> dict[str, Any]:
+    """Return what produced the experiment's data, or nothing if that is not recorded."""
+    path = output / PROVENANCE
+    return dict(read_json(path)) if path.is_file() else {}
+
+
+def read_items(
+    output: Path, run: RunId, step: int, measure: str, split: str
+) -> list[dict[str, Any]]:
+    """Return the item rows of a measure on a split, in order; none if it was not measured."""
+    path = rows_path(checkpoints.directory_of(stage_directory(output, run), step), measure)
+    if not path.is_file():
+        return []
+    rows = [row for row in read_jsonl(path) if row["split"] == split]
+    return sorted(rows, key=lambda row: int(row["item"]))
+
+
+def missing_scores(experiment: Experiment, frame: pd.DataFrame) -> list[Missing]:
+    """Return every score without a value, and every measure of every checkpoint without a score."""
+    absent = []
+    measured = set(zip(frame["arm"], frame["seed"], frame["step"], frame["measure"], strict=True))
+    for name, arm in experiment.arms.items():
+        steps = experiment.evaluation.checkpoint_steps(arm.training.steps)
+        for seed in experiment.seeds:
+            for step in steps:
+                for measure in experiment.evaluation.at(step, steps[-1]):
+                    if (name, seed, step, measure.name) not in measured:
+                        absent.append(
+                            Missing(
+                                RunId(name, seed),
+                                step,
+                                f"{measure.name}: all of its scores",
+                                "not measured: the run has not come so far, has failed, or its "
+                                "stored scores do not belong to their rows",
+                            )
+                        )
+    return [*_null_scores(frame), *absent]
+
+
+def _null_scores(frame: pd.DataFrame) -> Iterable[Missing]:
+    for row in frame[frame["value"].isna()].to_dict("records"):
+        strength = "" if pd.isna(row["strength"]) else f" at strength {row['strength']:g}"
+        reason = row["reason"] if isinstance(row["reason"], str) else "no reason was recorded"
+        yield Missing(
+            RunId(str(row["arm"]), int(row["seed"])),
+            int(row["step"]),
+            f"{row['measure']}: {row['split']} {row['score']}{strength}",
+            reason,
+        )

@@ -1,0 +1,174 @@
+"""Numbers and names as the page writes them: no number without its unit.
+
+Shares are written in percent and their differences in percentage points (pp); all other numbers
+keep the unit of their score.
+"""
+
+from collections.abc import Iterable, Mapping
+
+MINUS = "\N{MINUS SIGN}"
+SPACE = "\N{NO-BREAK SPACE}"
+NO_VALUE = "no value"
+
+_SCORES = {
+    "exact_match": "exact match",
+    "choice": "choice accuracy",
+    "stopped": "ended by itself",
+    "answer_loss": "loss on the answer",
+    "all_loss": "loss on all tokens",
+    "accuracy_under_noise": "accuracy under noise",
+    "area": "area under the noise curve",
+    "top_eigenvalue_answer_loss": "top eigenvalue, answer loss",
+    "top_eigenvalue_own_loss": "top eigenvalue, own loss",
+}
+
+
+def score_label(score: str) -> str:
+    """Return the readable name of a score; a score that is not known keeps its own."""
+    return _SCORES.get(score, score.replace("_", " "))
+
+
+def full_label(split: str, score: str, strength: float | None = None) -> str:
+    """Return how a score is called where several splits and strengths stand together."""
+    label = score_label(score)
+    at = "" if strength is None else f" at strength {strength:g}"
+    return f"{label}{at}, {split}"
+
+
+def is_share(unit: str) -> bool:
+    """Return whether values of ``unit`` lie between 0 and 1 and read best in percent."""
+    return "share" in unit.split()
+
+
+def shown_unit(unit: str) -> str:
+    """Return the unit that belongs behind a value as the page shows it."""
+    return unit.replace("share", "% ", 1).replace("  ", " ").strip() if is_share(unit) else unit
+
+
+def number(value: float) -> str:
+    r"""Return a number with about four significant digits.
+
+    >>> number(12345.6), number(738.41), number(0.0123456), number(-1e-7)
+    ('12\u202f346', '738.4', '0.01235', '−1e-07')
+    """
+    size = abs(value)
+    if size and (size >= 1e6 or size < 1e-4):
+        text = f"{size:.3g}"
+    elif size >= 1000:
+        text = f"{size:,.0f}".replace(",", "\N{NARROW NO-BREAK SPACE}")
+    else:
+        text = f"{size:.4g}"
+    return f"{MINUS}{text}" if value < 0 else text
+
+
+def value(x: float | None, unit: str) -> str:
+    r"""Return a value; shares in percent, others without their unit.
+
+    >>> value(0.7321, "share of items"), value(None, "nats per token")
+    ('73.2\xa0%', 'no value')
+    """
+    if x is None:
+        return NO_VALUE
+    return f"{_minus(f'{100 * x:.1f}')}{SPACE}%" if is_share(unit) else number(x)
+
+
+def quantity(x: float | None, unit: str) -> str:
+    """Return a value with its unit."""
+    if x is None or is_share(unit):
+        return value(x, unit)
+    return f"{number(x)} {unit}"
+
+
+def width(x: float | None, unit: str) -> str:
+    r"""Return a length on the scale of a score, such as a standard deviation.
+
+    >>> width(0.0123, "share of items")
+    '1.2\xa0pp'
+    """
+    if x is None:
+        return NO_VALUE
+    return f"{_minus(f'{100 * x:.1f}')}{SPACE}pp" if is_share(unit) else number(x)
+
+
+def difference(x: float, unit: str) -> str:
+    """Return a difference with its sign."""
+    return f"{'+' if x > 0 else ''}{width(x, unit)}"
+
+
+def interval(low: float | None, high: float | None, unit: str) -> str:
+    """Return an interval of a difference, or that there is none."""
+    if low is None or high is None:
+        return "no interval"
+    ends = [difference(end, unit).replace(f"{SPACE}pp", "") for end in (low, high)]
+    return f"[{ends[0]}, {ends[1]}]{f'{SPACE}pp' if is_share(unit) else ''}"
+
+
+def p_value(p: float) -> str:
+    """Return a p value with its relation.
+
+    >>> p_value(0.03172), p_value(0.00001)
+    ('p = 0.032', 'p < 0.001')
+    """
+    return f"p = {p:.2g}" if p >= 0.001 else "p < 0.001"
+
+
+def percent(level: float) -> str:
+    r"""Return a nominal level.
+
+    >>> percent(0.95)
+    '95\xa0%'
+    """
+    return f"{100 * level:g}{SPACE}%"
+
+
+def plural(count: int, noun: str) -> str:
+    """Return a count with its noun.
+
+    >>> plural(1, "seed"), plural(5, "seed")
+    ('1 seed', '5 seeds')
+    """
+    return f"{grouped(count)} {noun}{'' if count == 1 else 's'}"
+
+
+def grouped(count: int) -> str:
+    """Return a whole number with its thousands set apart."""
+    return f"{count:,}".replace(",", "\N{NARROW NO-BREAK SPACE}")
+
+
+def listed(words: Iterable[str]) -> str:
+    """Return words as a sentence lists them.
+
+    >>> listed(["a", "b", "c"])
+    'a, b and c'
+    """
+    *first, last = words
+    return f"{', '.join(first)} and {last}" if first else last
+
+
+def span(counts: Iterable[int]) -> str:
+    """Return one number if all are equal, otherwise the smallest and the largest."""
+    found = sorted(set(counts))
+    if not found:
+        return NO_VALUE
+    if len(found) == 1:
+        return grouped(found[0])
+    return f"{grouped(found[0])} to {grouped(found[-1])}"
+
+
+def flat(block: Mapping[str, object], prefix: str = "") -> dict[str, object]:
+    """Return the fields of nested blocks under their dotted names.
+
+    >>> flat({"training": {"steps": 5}, "seeds": [0, 1]})
+    {'training.steps': 5, 'seeds': [0, 1]}
+    """
+    fields: dict[str, object] = {}
+    for name, inner in block.items():
+        if isinstance(inner, Mapping) and inner:
+            fields |= flat(inner, f"{prefix}{name}.")
+        else:
+            fields[f"{prefix}{name}"] = inner
+    return fields
+
+
+def _minus(text: str) -> str:
+    return text.replace("-", MINUS) if float(text) else text.lstrip("-")

@@ -1,0 +1,188 @@
+"""One run: an arm with one seed is trained, and each of its checkpoints measured.
+
+<output>/<arm>/seed-<k>/run.json          what decides the run's result, and what produced it
+<output>/<arm>/seed-<k>/train/            log.jsonl and the checkpoints of the stage
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+
+from ntpctp import checkpoints
+from ntpctp.errors import InputError
+from ntpctp.evaluation import evaluate
+from ntpctp.experiment import Experiment
+from ntpctp.preparation import Data, initial_model
+from ntpctp.provenance import provenance
+from ntpctp.storage import locked, read_json, write_json
+from ntpctp.training import LogLine, train
+
+STAGE = "train"
+RECORD = "run.json"
+# Fields that change what is written down, not the weights.
+_NOT_DECISIVE = {"training": ("log_every",)}
+
+
+@dataclass(frozen=True)
+class RunId:
+    """An arm and a seed."""
+
+    arm: str
+    seed: int
+
+    def __str__(self) -> str:
+        return f"{self.arm}, seed {self.seed}"
+
+
+@dataclass(frozen=True)
+class Event:
+    """What a run tells while it works."""
+
+    run: RunId
+    kind: str  # "training", "measuring", "warning", "done", "failed"
+    done: int = 0  # steps trained, or checkpoints measured
+    total: int = 0
+    loss: float | None = None
+    text: str = ""
+
+
+def run_directory(output: Path, run: RunId) -> Path:
+    """Return where a run lives."""
+    return output / run.arm / f"seed-{run.seed}"
+
+
+def stage_directory(output: Path, run: RunId) -> Path:
+    """Return where a run's checkpoints and log live."""
+    return run_directory(output, run) / STAGE
+
+
+def train_run(
+    experiment: Experiment,
+    data: Data,
+    run: RunId,
+    output: Path,
+    accelerator: Accelerator,
+    on_event: Callable[[Event], None] = lambda event: None,
+) -> None:
+    """Train a run to its end, or carry on where it stopped.
+
+    Raises:
+        InputError: if the directory holds a run made under other settings; names the fields.
+    """
+    arm = experiment.arms[run.arm]
+    directory = run_directory(output, run)
+    if accelerator.is_main_process:
+        _check_record(directory / RECORD, _decisive(experiment, data, run))
+    steps = arm.training.steps
+
+    def on_progress(line: LogLine) -> None:
+        on_event(Event(run, "training", line.step, steps, line.loss))
+
+    train(
+        initial_model(arm, data, run.seed),
+        data.tokenizer,
+        data.splits["train"].rows,
+        arm.objective,
+        arm.training,
+        seed=run.seed,
+        directory=stage_directory(output, run),
+        checkpoint_steps=experiment.evaluation.checkpoint_steps(steps),
+        accelerator=accelerator,
+        on_progress=on_progress,
+        warn=lambda text: on_event(Event(run, "warning", text=text)),
+    )
+
+
+def evaluate_run(
+    experiment: Experiment,
+    data: Data,
+    run: RunId,
+    output: Path,
+    device: str | torch.device,
+    on_event: Callable[[Event], None] = lambda event: None,
+) -> None:
+    """Measure every checkpoint of a run that its experiment asks for.
+
+    Raises:
+        InputError: if a checkpoint is missing or damaged.
+    """
+    arm = experiment.arms[run.arm]
+    steps = experiment.evaluation.checkpoint_steps(arm.training.steps)
+    for index, step in enumerate(steps):
+        on_event(Event(run, "measuring", index, len(steps)))
+        evaluate(
+            checkpoints.directory_of(stage_directory(output, run), step),
+            data,
+            arm.objective,
+            experiment.evaluation.at(step, steps[-1]),
+            batch_tokens=experiment.evaluation.batch_tokens,
+            device=device,
+        )
+    on_event(Event(run, "measuring", len(steps), len(steps)))
+
+
+def execute(
+    experiment: Experiment,
+    data: Data,
+    run: RunId,
+    output: Path,
+    on_event: Callable[[Event], None] = lambda event: None,
+) -> None:
+    """Train and measure a run in this process; what exists and verifies is not done again.
+
+    Raises:
+        InputError: also if another process works on this run.
+    """
+    arm = experiment.arms[run.arm]
+    with locked(run_directory(output, run), f"the run {run}"):
+        accelerator = Accelerator(mixed_precision=arm.training.mixed_precision)
+        train_run(experiment, data, run, output, accelerator, on_event)
+        evaluate_run(experiment, data, run, output, accelerator.device, on_event)
+
+
+def _decisive(experiment: Experiment, data: Data, run: RunId) -> dict[str, Any]:
+    """Return all that decides the weights of a run."""
+    arm = experiment.arms[run.arm].model_dump(mode="json")
+    for block, fields in _NOT_DECISIVE.items():
+        for field in fields:
+            arm[block].pop(field)
+    return {
+        "seed": run.seed,
+        "task": experiment.task.model_dump(mode="json"),
+        "tokenizer": experiment.tokenizer,
+        "data_fingerprint": data.fingerprint,
+        **arm,
+    }
+
+
+def _check_record(path: Path, decisive: dict[str, Any]) -> None:
+    """Write the record of a new run, or compare it with the one that is there."""
+    if not path.is_file():
+        write_json(path, {"run": decisive, "provenance": provenance()})
+        return
+    there = read_json(path)["run"]
+    differences = [
+        f"{name}: {old!r} there, {new!r} now" for name, old, new in _differences(there, decisive)
+    ]
+    if differences:
+        raise InputError(
+            f"{path.parent}: holds a run made under other settings:\n  "
+            + "\n  ".join(differences)
+            + "\nchoose another --output, restore the settings, or delete the directory"
+        )
+
+
+def _differences(a: Any, b: Any, name: str = "") -> list[tuple[str, Any, Any]]:
+    if isinstance(a, dict) and isinstance(b, dict):
+        return [
+            difference
+            for key in sorted({*a, *b})
+            for difference in _differences(
+                a.get(key), b.get(key), f"{name}.{key}" if name else str(key)
+            )
+        ]
+    return [] if a == b else [(name, a, b)]

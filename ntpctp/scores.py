@@ -1,0 +1,134 @@
+"""The table of all scores of an experiment, and the item rows behind them.
+
+``scores.parquet`` has one row a score; its columns, in order:
+
+================  =======  ========================================================================
+experiment, arm   text     names
+seed              int      of the run
+stage             text     of the arm
+step              int      optimizer steps at which the checkpoint was taken
+tokens            int      read in training until then, padding excluded
+supervised_tokens int      of those, the ones whose loss weight was not zero
+measure, split    text     what was measured, on which examples
+score             text     the name of the number
+strength          float    of a perturbation; null where there is none
+value             float    null where it could not be computed
+unit              text     of the value
+count             int      items that it rests on
+standard_error    float    over items; null where there is none
+error_bound       float    of a numerical method
+higher_is_better  bool     null: neither
+rows_key          text     the field of the item rows that the value is the mean of; may be null
+reason            text     why the value is null
+schema_version    int      1
+================  =======  ========================================================================
+"""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from ntpctp import checkpoints
+from ntpctp.errors import InputError
+from ntpctp.evaluation import rows_path, stored
+from ntpctp.experiment import Experiment
+from ntpctp.runs import STAGE, RunId, stage_directory
+from ntpctp.storage import atomic_file, read_jsonl
+
+SCHEMA_VERSION = 1
+SCORES = "scores.parquet"
+IDENTITY = ["measure", "split", "score", "strength"]
+"""The columns that say which number a row is, whatever the run and the step."""
+
+_TYPES = {
+    "experiment": "str",
+    "arm": "str",
+    "seed": "int64",
+    "stage": "str",
+    "step": "int64",
+    "tokens": "int64",
+    "supervised_tokens": "int64",
+    "measure": "str",
+    "split": "str",
+    "score": "str",
+    "strength": "float64",
+    "value": "float64",
+    "unit": "str",
+    "count": "int64",
+    "standard_error": "float64",
+    "error_bound": "float64",
+    "higher_is_better": "boolean",
+    "rows_key": "str",
+    "reason": "str",
+    "schema_version": "int64",
+}
+
+
+def collect(experiment: Experiment, output: Path) -> pd.DataFrame:
+    """Return the scores of all checkpoints that are measured; what is missing is left out."""
+    rows = list(_rows(experiment, output))
+    frame = pd.DataFrame(rows, columns=list(_TYPES))
+    return frame.astype(_TYPES)
+
+
+def _rows(experiment: Experiment, output: Path) -> Iterator[dict[str, Any]]:
+    for name, arm in experiment.arms.items():
+        steps = experiment.evaluation.checkpoint_steps(arm.training.steps)
+        for seed in experiment.seeds:
+            for step in steps:
+                stage = stage_directory(output, RunId(name, seed))
+                path = checkpoints.directory_of(stage, step)
+                if not path.is_dir():
+                    continue
+                progress = checkpoints.read_progress(path)
+                for measure in experiment.evaluation.at(step, steps[-1]):
+                    for score in stored(path, measure) or ():
+                        yield {
+                            "experiment": experiment.name,
+                            "arm": name,
+                            "seed": seed,
+                            "stage": STAGE,
+                            "step": step,
+                            "tokens": progress.tokens,
+                            "supervised_tokens": progress.supervised_tokens,
+                            **score.as_dict(),
+                            "schema_version": SCHEMA_VERSION,
+                        }
+
+
+def write_scores(frame: pd.DataFrame, output: Path) -> None:
+    """Write ``scores.parquet``, atomically."""
+    with atomic_file(output / SCORES) as temporary:
+        frame.to_parquet(temporary, index=False)
+
+
+def read_scores(output: Path) -> pd.DataFrame:
+    """Read ``scores.parquet``.
+
+    Raises:
+        InputError: if there is none, or it has another schema version.
+    """
+    path = output / SCORES
+    if not path.is_file():
+        raise InputError(f"{path}: no scores yet; run the experiment first")
+    frame = pd.read_parquet(path)
+    versions = set(frame["schema_version"])
+    if versions - {SCHEMA_VERSION}:
+        raise InputError(
+            f"{path}: its schema version is {sorted(versions)}, this program reads "
+            f"{SCHEMA_VERSION}; run the experiment again to rewrite it"
+        )
+    return frame
+
+
+def item_values(
+    output: Path, run: RunId, step: int, measure: str, split: str, key: str
+) -> NDArray[np.float64]:
+    """Return one value an item, in the order of the items: float64, shape (items,)."""
+    path = rows_path(checkpoints.directory_of(stage_directory(output, run), step), measure)
+    rows = [row for row in read_jsonl(path) if row["split"] == split]
+    return np.array([row[key] for row in sorted(rows, key=lambda row: row["item"])], np.float64)

@@ -1,0 +1,60 @@
+"""What every function of the package asks of its input, said in one voice."""
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from ntpctp.errors import InputError
+
+FloatArray = NDArray[np.float64]
+
+
+def finite(values: ArrayLike, name: str, *dimensions: int) -> FloatArray:
+    """Return ``values`` as float64 after checking that it is non-empty, finite and of a known rank.
+
+    Args:
+        values: numbers or bools; the caller's array is never written to.
+        name: what the message calls it.
+        dimensions: the numbers of axes that are allowed.
+
+    Raises:
+        InputError: if one of these does not hold.
+    """
+    array = np.asarray(values, dtype=np.float64)
+    if array.ndim not in dimensions:
+        expected = " or ".join(str(d) for d in dimensions)
+        raise InputError(f"{name}: expected an array with {expected} axes, got shape {array.shape}")
+    if array.size == 0:
+        raise InputError(f"{name}: expected at least one value, got shape {array.shape}")
+    num_bad = int(np.count_nonzero(~np.isfinite(array)))
+    if num_bad:
+        raise InputError(
+            f"{name}: {num_bad} of {array.size} values are NaN or infinite; exclude and count "
+            "them before comparing"
+        )
+    return array
+
+
+def paired(a: ArrayLike, b: ArrayLike) -> tuple[FloatArray, FloatArray]:
+    """Return two finite score arrays of one shape, (S,) or (S, N).
+
+    Raises:
+        InputError: if the shapes differ or ``finite`` refuses one of them.
+    """
+    array_a, array_b = finite(a, "a", 1, 2), finite(b, "b", 1, 2)
+    if array_a.shape != array_b.shape:
+        raise InputError(
+            "expected the same seeds and items in both arms, got shapes "
+            f"{array_a.shape} and {array_b.shape}"
+        )
+    return array_a, array_b
+
+
+def level(value: float) -> float:
+    """Return a confidence level after checking that it lies in (0, 1).
+
+    Raises:
+        InputError: if it does not, which also catches 95 written for 0.95.
+    """
+    if not 0 < value < 1:
+        raise InputError(f"level: expected a number between 0 and 1 such as 0.95, got {value}")
+    return value

@@ -1,0 +1,115 @@
+"""Main effects and interactions of a grid of arms, paired by seed.
+
+Shape letters: S seeds, N items.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import combinations, product
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from ntpctp.errors import InputError
+from ntpctp.statistics import _checks
+from ntpctp.statistics._checks import FloatArray
+from ntpctp.statistics.difference import PairedDifference, paired_difference
+
+
+@dataclass(frozen=True)
+class Effect:
+    """A contrast of the cells of a grid, in the unit of the score."""
+
+    factors: tuple[str, ...]
+    """One factor: a main effect. Two: an interaction."""
+    levels: tuple[tuple[str, str], ...]
+    """For each factor the two levels compared; the first minus the second."""
+    difference: PairedDifference
+    """``probability_a_better`` compares the two sides of the contrast."""
+
+
+def factor_effects(
+    cells: Mapping[tuple[str, ...], ArrayLike],
+    factors: Sequence[str],
+    rng: np.random.Generator,
+    *,
+    level: float = 0.95,
+) -> tuple[Effect, ...]:
+    """Return all main effects, then all two-factor interactions, of a full grid of arms.
+
+    With the mean y over the levels of all other factors,
+
+        main effect of level i over level j           y_i - y_j,
+        interaction of (i, j) and (k, l)              (y_ik - y_jk) - (y_il - y_jl),
+
+    the latter is how much larger the effect of one factor is at level k of the other than at
+    level l. (Half of it is the "interaction effect" of some textbooks.) Each contrast is taken
+    within a seed and item and goes through ``paired_difference``; for two levels and one score a
+    seed, t^2 is the F of the repeated-measures analysis of variance. No p value is adjusted:
+    apply ``holm``.
+
+    Args:
+        cells: (level of factor 1, level of factor 2, ...) -> scores, shape (S, N) or (S,); every
+            combination of levels exactly once. Levels keep the order of their first appearance.
+        factors: the names, in the order of the keys.
+        rng: as for ``paired_difference``.
+        level: nominal coverage, in (0, 1).
+
+    Raises:
+        InputError: if a combination is missing (all missing ones are named), keys and factors
+            do not fit, a factor has one level only, or scores have different shapes.
+    """
+    levels = _levels(cells, factors)
+    shapes = {key: np.shape(scores) for key, scores in cells.items()}
+    if len(set(shapes.values())) > 1:
+        raise InputError(f"expected scores of one shape in all cells, got {shapes}")
+    grid: FloatArray = np.stack(
+        [_checks.finite(cells[key], str(key), 1, 2) for key in product(*levels)]
+    ).reshape(*(len(names) for names in levels), *next(iter(shapes.values())))
+
+    def contrast(
+        names: tuple[str, ...], pairs: tuple[tuple[str, str], ...], a: FloatArray, b: FloatArray
+    ) -> Effect:
+        return Effect(names, pairs, paired_difference(a, b, rng, level=level))
+
+    effects = []
+    for axis, name in enumerate(factors):
+        for first, second in combinations(levels[axis], 2):
+            i, j = levels[axis].index(first), levels[axis].index(second)
+            sides = (_cell_mean(grid, len(factors), {axis: k}) for k in (i, j))
+            effects.append(contrast((name,), ((first, second),), *sides))
+    for x, y in combinations(range(len(factors)), 2):
+        for pair_x, pair_y in product(combinations(levels[x], 2), combinations(levels[y], 2)):
+            (i, j), (k, h) = (
+                [levels[axis].index(name) for name in pair]
+                for axis, pair in ((x, pair_x), (y, pair_y))
+            )
+            at_k, at_h = (
+                _cell_mean(grid, len(factors), {x: i, y: cell})
+                - _cell_mean(grid, len(factors), {x: j, y: cell})
+                for cell in (k, h)
+            )
+            effects.append(contrast((factors[x], factors[y]), (pair_x, pair_y), at_k, at_h))
+    return tuple(effects)
+
+
+def _levels(cells: Mapping[tuple[str, ...], ArrayLike], factors: Sequence[str]) -> list[list[str]]:
+    """Return the levels of every factor after checking that the grid is complete."""
+    for key in cells:
+        if len(key) != len(factors):
+            raise InputError(f"cell {key}: expected one level for each of {tuple(factors)}")
+    levels = [list(dict.fromkeys(key[axis] for key in cells)) for axis in range(len(factors))]
+    for name, found in zip(factors, levels, strict=True):
+        if len(found) < 2:
+            raise InputError(f"factor {name!r}: expected at least two levels, got {found}")
+    missing = [key for key in product(*levels) if key not in cells]
+    if missing:
+        raise InputError(f"expected every combination of levels, missing: {missing}")
+    return levels
+
+
+def _cell_mean(grid: FloatArray, num_factors: int, fixed: Mapping[int, int]) -> FloatArray:
+    """Return the mean of ``grid`` over the factors that are not ``fixed``, (S,) or (S, N)."""
+    index = tuple(fixed.get(axis, slice(None)) for axis in range(num_factors))
+    free = num_factors - len(fixed)
+    return np.asarray(grid[index].mean(axis=tuple(range(free))), dtype=np.float64)

@@ -1,0 +1,109 @@
+"""Counts: the share of seeds that reach a target, and items on which two arms disagree."""
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike
+from scipy import stats
+
+from ntpctp.errors import InputError
+from ntpctp.statistics import _checks
+
+
+@dataclass(frozen=True)
+class Share:
+    """A share of counted things with the intervals of ``share``, all in [0, 1]."""
+
+    count: int
+    total: int
+    estimate: float
+    wilson_low: float
+    wilson_high: float
+    exact_low: float
+    exact_high: float
+
+
+def share(count: int, total: int, level: float = 0.95) -> Share:
+    """Return ``count`` / ``total`` with the intervals of Wilson and of Clopper and Pearson.
+
+    Wilson (1927, without continuity correction) covers the nominal level on average; Clopper and
+    Pearson (1934, "exact") never covers less, and is the one to quote for a handful of seeds.
+
+    Raises:
+        InputError: if not 0 <= count <= total and total >= 1.
+    """
+    _checks.level(level)
+    if not 0 <= count <= total or total < 1:
+        raise InputError(f"expected 0 <= count <= total and total >= 1, got {count} of {total}")
+    test = stats.binomtest(count, total)
+    wilson = test.proportion_ci(level, method="wilson")
+    exact = test.proportion_ci(level, method="exact")
+    return Share(
+        count,
+        total,
+        count / total,
+        float(wilson.low),
+        float(wilson.high),
+        float(exact.low),
+        float(exact.high),
+    )
+
+
+def share_reaching(
+    values: ArrayLike, target: float, *, higher_is_better: bool, level: float = 0.95
+) -> Share:
+    """Return the share of seeds whose score is at the target or better.
+
+    Args:
+        values: float, shape (S,), one score a seed.
+        target: in the unit of the score; a score equal to it counts as reached.
+        higher_is_better: reached means >= ``target``, otherwise <=.
+        level: nominal coverage, in (0, 1).
+
+    Raises:
+        InputError: if ``values`` is empty, not one-dimensional or not finite.
+    """
+    x = _checks.finite(values, "values", 1)
+    reached = x >= target if higher_is_better else x <= target
+    return share(int(reached.sum()), len(x), level)
+
+
+class McNemar(NamedTuple):
+    """The items on which A and B disagree in one seed, and the exact test that it is chance."""
+
+    num_only_a: int
+    num_only_b: int
+    num_items: int
+    p_value: float
+
+
+def mcnemar(correct_a: ArrayLike, correct_b: ArrayLike) -> tuple[McNemar, ...]:
+    """Return McNemar's exact test of every seed: are A's and B's trained weights equally right?
+
+    Of the n items that exactly one arm solves, A's number is binomial (n, 1/2) under the null
+    hypothesis (McNemar 1947; the exact two-sided binomial test, p = 1 if n = 0). It holds for
+    these weights and new items; it says nothing about another seed, and S significant seeds do
+    not make a significant objective.
+
+    Args:
+        correct_a: bool (or 0 and 1), shape (S, N).
+        correct_b: likewise; entry (s, n) of both is the same seed and item.
+
+    Returns:
+        One test a seed.
+
+    Raises:
+        InputError: if shapes differ, or a value is neither 0 nor 1.
+    """
+    a, b = _checks.paired(correct_a, correct_b)
+    if a.ndim != 2:
+        raise InputError(f"McNemar: expected (seeds, items) arrays, got shape {a.shape}")
+    if not (np.isin(a, (0, 1)).all() and np.isin(b, (0, 1)).all()):
+        raise InputError("McNemar: expected right or wrong (1 or 0) for every item")
+    tests = []
+    for only_a, only_b in zip(((a - b) > 0).sum(1), ((b - a) > 0).sum(1), strict=True):
+        discordant = int(only_a + only_b)
+        p_value = float(stats.binomtest(int(only_a), discordant).pvalue) if discordant else 1.0
+        tests.append(McNemar(int(only_a), int(only_b), a.shape[1], p_value))
+    return tuple(tests)

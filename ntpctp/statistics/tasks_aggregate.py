@@ -1,0 +1,215 @@
+"""One number for several tasks, in the vocabulary of Agarwal et al. (2021), "rliable".
+
+Shape letters: S runs (seeds), M tasks. Scores of different tasks must be on one scale, such as
+accuracy or a normalised score: what is averaged here is not normalised here.
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike
+from scipy import stats
+
+from ntpctp.errors import InputError
+from ntpctp.statistics import _checks
+from ntpctp.statistics._checks import FloatArray
+
+_CHUNK_ENTRIES = 1_000_000
+
+
+@dataclass(frozen=True)
+class Aggregate:
+    """An aggregate over runs and tasks with its interval over runs, the tasks held fixed."""
+
+    estimate: float
+    low: float | None
+    high: float | None
+    level: float
+    num_runs: tuple[int, ...]
+    """Of each arm that enters."""
+    num_tasks: int
+    reason: str | None
+
+
+@dataclass(frozen=True)
+class Profile:
+    """Share of runs and tasks with a score above each threshold, all in [0, 1]."""
+
+    thresholds: FloatArray
+    estimate: FloatArray
+    low: FloatArray | None
+    high: FloatArray | None
+    level: float
+    num_runs: int
+    num_tasks: int
+    reason: str | None
+
+
+def interquartile_mean(
+    scores: ArrayLike,
+    rng: np.random.Generator,
+    *,
+    level: float = 0.95,
+    num_resamples: int = 10_000,
+) -> Aggregate:
+    """Return the mean of the middle half of all S M scores, with its interval.
+
+    The floor(S M / 4) smallest and as many largest of the pooled scores are left out (Agarwal
+    et al. 2021, section 4.3).
+
+    The interval, here and in the other functions of this module, is a percentile bootstrap over
+    runs, stratified by task: S - 1 of the S runs of each task are drawn with replacement,
+    independently of the other tasks. S - 1 and not S, as a bootstrap of all S has (S - 1) / S of
+    the variance it should have (McCarthy and Snowden 1985; a deviation from rliable). Measured
+    coverage of the 95 % interval of the IQM in percent, Gaussian scores with unequal task means,
+    1,000 simulations (-+ 1.4), in brackets with S draws as in rliable:
+
+        runs          1 task     5 tasks    20 tasks
+        3            76 (74)     92 (87)     94 (88)
+        5            91 (91)     93 (90)     93 (90)
+        10           95 (94)     95 (94)     95 (94)
+
+    With one task use ``paired_difference``.
+
+    Args:
+        scores: float, shape (S, M), one scale for all tasks.
+        rng: source of all randomness.
+        level: nominal coverage, in (0, 1).
+        num_resamples: Monte-Carlo size.
+
+    Raises:
+        InputError: if ``scores`` is not a finite, non-empty (S, M) array.
+    """
+    return _aggregate((scores,), _trimmed, rng, level, num_resamples)
+
+
+def probability_of_improvement(
+    a: ArrayLike,
+    b: ArrayLike,
+    rng: np.random.Generator,
+    *,
+    level: float = 0.95,
+    num_resamples: int = 10_000,
+) -> Aggregate:
+    """Return the mean over tasks of P(run of A > run of B) + P(tie) / 2, with its interval.
+
+    For each task the Mann-Whitney statistic over all S_a S_b pairs of runs (Agarwal et al. 2021,
+    section 4.3); it says how sure an improvement is, not how large. The interval is that of
+    ``interquartile_mean``. It has no width if one arm wins every pair; for a single task
+    ``win_probability`` has an interval that holds there too.
+
+    Args:
+        a: float, shape (S_a, M).
+        b: float, shape (S_b, M), the same tasks in the same order.
+        rng: source of all randomness.
+        level: nominal coverage, in (0, 1).
+        num_resamples: Monte-Carlo size.
+
+    Raises:
+        InputError: if an array is not finite and (S, M), or the numbers of tasks differ.
+    """
+    return _aggregate((a, b), _improvement, rng, level, num_resamples)
+
+
+def performance_profile(
+    scores: ArrayLike,
+    thresholds: ArrayLike,
+    rng: np.random.Generator,
+    *,
+    level: float = 0.95,
+    num_resamples: int = 2_000,
+) -> Profile:
+    """Return the share of all runs and tasks whose score is above each threshold.
+
+    #{(s, m) : score_sm > threshold} / (S M), the run-score distribution of Agarwal et al. (2021,
+    section 4.2), with pointwise intervals made as in ``interquartile_mean``.
+
+    Args:
+        scores: float, shape (S, M).
+        thresholds: float, shape (K,), in the unit of the scores.
+        rng: source of all randomness.
+        level: nominal coverage at each threshold, in (0, 1).
+        num_resamples: Monte-Carlo size; memory is num_resamples x (S M + K) float64.
+
+    Raises:
+        InputError: if an array has the wrong rank, is empty or not finite.
+    """
+    x = _checks.finite(scores, "scores", 2)
+    taus = _checks.finite(thresholds, "thresholds", 1)
+    _checks.level(level)
+
+    def shares(values: FloatArray) -> FloatArray:
+        ordered = np.sort(values, axis=None)
+        return 1 - np.searchsorted(ordered, taus, side="right") / values.size
+
+    low = high = None
+    reason = _too_few((x,))
+    if reason is None:
+        resampled = np.stack([shares(y) for y in _resample(x, rng, num_resamples)])
+        low, high = np.quantile(resampled, [(1 - level) / 2, (1 + level) / 2], axis=0)
+    num_runs, num_tasks = x.shape
+    return Profile(taus, shares(x), low, high, level, num_runs, num_tasks, reason)
+
+
+def _trimmed(arms: tuple[FloatArray, ...]) -> FloatArray:
+    (x,) = arms
+    pooled = x.reshape(*x.shape[:-2], -1)
+    return np.asarray(stats.trim_mean(pooled, 0.25, axis=-1), dtype=np.float64)
+
+
+def _improvement(arms: tuple[FloatArray, ...]) -> FloatArray:
+    a, b = arms
+    wins = np.sign(a[..., :, None, :] - b[..., None, :, :])
+    return np.asarray((1 + wins.mean(axis=(-3, -2, -1))) / 2, dtype=np.float64)
+
+
+def _aggregate(
+    arms: tuple[ArrayLike, ...],
+    statistic: Callable[[tuple[FloatArray, ...]], FloatArray],
+    rng: np.random.Generator,
+    level: float,
+    num_resamples: int,
+) -> Aggregate:
+    """Return ``statistic``, a function of arms (..., S, M) with values (...), and its interval."""
+    names = ("scores",) if len(arms) == 1 else ("a", "b")
+    arrays = tuple(_checks.finite(x, name, 2) for x, name in zip(arms, names, strict=True))
+    _checks.level(level)
+    if len({x.shape[1] for x in arrays}) > 1:
+        shapes = " and ".join(str(x.shape) for x in arrays)
+        raise InputError(f"expected the same tasks in both arms, got shapes {shapes}")
+    low = high = None
+    reason = _too_few(arrays)
+    if reason is None:
+        # The largest temporary has one entry for each resample and pair of runs of a task.
+        num_entries = math.prod(len(x) for x in arrays) * arrays[0].shape[1]
+        chunk = max(1, _CHUNK_ENTRIES // num_entries)
+        resampled = np.concatenate(
+            [
+                statistic(tuple(_resample(x, rng, min(chunk, num_resamples - k)) for x in arrays))
+                for k in range(0, num_resamples, chunk)
+            ]
+        )
+        low, high = map(float, np.quantile(resampled, [(1 - level) / 2, (1 + level) / 2]))
+    return Aggregate(
+        float(statistic(arrays)),
+        low,
+        high,
+        level,
+        tuple(len(x) for x in arrays),
+        arrays[0].shape[1],
+        reason,
+    )
+
+
+def _too_few(arrays: tuple[FloatArray, ...]) -> str | None:
+    fewest = min(len(x) for x in arrays)
+    return None if fewest > 1 else "one run: no interval over runs can be computed"
+
+
+def _resample(x: FloatArray, rng: np.random.Generator, size: int) -> FloatArray:
+    """Return S - 1 runs of each task of ``x`` (S, M), drawn with replacement: (size, S-1, M)."""
+    num_runs, num_tasks = x.shape
+    drawn = rng.integers(num_runs, size=(size, num_runs - 1, num_tasks))
+    return x[drawn, np.arange(num_tasks)]

@@ -1,0 +1,157 @@
+"""The verdict in fixed words, and what a larger experiment would have to be."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from scipy import optimize, stats
+
+from ntpctp.errors import InputError
+from ntpctp.statistics.difference import PairedDifference, satterthwaite
+
+MAX_SEEDS = 1000
+"""Beyond this the number of seeds needed is not worth naming."""
+
+POWER = 0.8
+
+Decision = Literal["better", "no difference", "undecided", "one seed"]
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What the data say about two arms, in words that are the same everywhere."""
+
+    words: str
+    decision: Decision
+    better: Literal["a", "b"] | None
+    num_seeds_needed: int | None
+    """Only for an undecided verdict, and ``None`` above ``MAX_SEEDS``."""
+    smallest_detectable_difference: float | None
+    """Unit of the score; ``None`` with one seed or without any spread."""
+    margin: float | None
+
+
+def verdict(
+    difference: PairedDifference,
+    *,
+    names: tuple[str, str] = ("A", "B"),
+    higher_is_better: bool,
+    margin: float | None,
+) -> Verdict:
+    """Return one of five verdicts on ``difference``, whose interval is (low, high).
+
+    - ``"one seed: no verdict"``: there is no interval.
+    - ``"no difference larger than d"``: -d < low and high < d for the stated ``margin`` d, the
+      region of practical equivalence. This is the two one-sided tests procedure (Schuirmann
+      1987) at (1 - level) / 2 each, 2.5 % for a 95 % interval, so stricter than the usual 5 %.
+      It is asked first: a difference that is surely not zero but surely below what the
+      experiment file calls relevant is no reason to prefer an arm.
+    - ``"A better"`` or ``"B better"`` (with the arms' names): 0 is outside the interval.
+    - ``"the data do not say: about n seeds needed"`` otherwise; or ``"more than 1000 seeds
+      needed"``; or ``"more items needed, seeds alone do not suffice"``.
+
+    Args:
+        difference: of A minus B.
+        names: of A and B.
+        higher_is_better: whether a larger score is better; turns the sign into a winner.
+        margin: d > 0 in the unit of the score, or ``None`` if no difference is too small to
+            matter; then equivalence is never claimed.
+
+    Raises:
+        InputError: if ``margin`` is not a positive finite number.
+    """
+    if margin is not None and not 0 < margin < np.inf:
+        raise InputError(
+            f"margin: expected a positive number in the unit of the score, or none, got {margin}"
+        )
+    low, high = difference.low, difference.high
+    if low is None or high is None:
+        return Verdict("one seed: no verdict", "one seed", None, None, None, margin)
+    detectable = smallest_detectable_difference(difference)
+    if margin is not None and -margin < low and high < margin:
+        words = f"no difference larger than {margin:g}"
+        return Verdict(words, "no difference", None, None, detectable, margin)
+    if low > 0 or high < 0:
+        a_wins = (low > 0) == higher_is_better
+        words = f"{names[0] if a_wins else names[1]} better"
+        return Verdict(words, "better", "a" if a_wins else "b", None, detectable, margin)
+    num_seeds = num_seeds_needed(difference, margin)
+    if num_seeds is not None:
+        need = f"about {num_seeds} seeds needed"
+    elif _items_limit(difference, margin):
+        need = "more items needed, seeds alone do not suffice"
+    else:
+        need = f"more than {MAX_SEEDS} seeds needed"
+    words = f"the data do not say: {need}"
+    return Verdict(words, "undecided", None, num_seeds, detectable, margin)
+
+
+def num_seeds_needed(difference: PairedDifference, margin: float | None = None) -> int | None:
+    """Return the smallest number of seeds at which this difference would give a decision.
+
+    With n seeds, if estimate, spread and items stay what they are, the half-width would be
+
+        h(n) = t(df(n)) sqrt(s^2 / n + v),
+
+    s = ``seed_standard_deviation``, v = ``item_variance``, df(n) Satterthwaite's with n - 1 and
+    N - 1. The smallest n with h(n) < |estimate| (0 excluded) or, with a margin d,
+    h(n) < d - |estimate| (equivalence) is returned. As s and the estimate are themselves
+    uncertain, n is an order of magnitude, and at exactly n seeds the chance to get a decision
+    is about one half; "about" is meant.
+
+    Returns:
+        n >= 2, or ``None`` if it is above ``MAX_SEEDS`` or there was one seed only.
+    """
+    if difference.seed_standard_deviation is None:
+        return None
+    num_seeds = np.arange(2.0, MAX_SEEDS + 1)
+    seeds = difference.seed_standard_deviation**2 / num_seeds
+    items = difference.item_variance
+    if difference.standard_error == 0:
+        df = num_seeds - 1
+    else:
+        item_df = max((difference.num_items or 1) - 1, 1)
+        df = satterthwaite(seeds, items, num_seeds - 1, float(item_df))
+    half_width = stats.t.ppf((1 + difference.level) / 2, df) * np.sqrt(seeds + items)
+    enough = half_width < _room(difference, margin)
+    return int(num_seeds[np.argmax(enough)]) if enough.any() else None
+
+
+def _room(difference: PairedDifference, margin: float | None) -> float:
+    """Return how narrow the half-width has to be for a decision at this estimate."""
+    distance = abs(difference.estimate)
+    return distance if margin is None else max(distance, margin - distance)
+
+
+def _items_limit(difference: PairedDifference, margin: float | None) -> bool:
+    """Return whether infinitely many seeds on these items would leave the verdict open."""
+    item_df = max((difference.num_items or 1) - 1, 1)
+    quantile = stats.t.ppf((1 + difference.level) / 2, item_df)
+    return bool(quantile * np.sqrt(difference.item_variance) >= _room(difference, margin) > 0)
+
+
+def smallest_detectable_difference(
+    difference: PairedDifference, power: float = POWER
+) -> float | None:
+    """Return the true difference that this experiment would have found with ``power``.
+
+    The delta > 0 at which P(|T| > t(df)) = ``power`` for the noncentral t variable T with df
+    degrees of freedom and noncentrality delta / SE, SE and df those of ``difference``. It
+    describes the experiment, not the observed effect ("observed power" says no more than p).
+
+    Returns:
+        delta in the unit of the score; ``None`` with one seed or if the standard error is 0.
+    """
+    error, df = difference.standard_error, difference.degrees_of_freedom
+    if error is None or df is None or error == 0:
+        return None
+    critical = float(stats.t.ppf((1 + difference.level) / 2, df))
+
+    def lack(noncentrality: float) -> float:
+        # T^2 is noncentral F: one stable tail, where SciPy's noncentral t gives NaN at df = 1.
+        return float(stats.ncf.sf(critical**2, 1, df, noncentrality**2) - power)
+
+    upper = critical + 1.0
+    while lack(upper) < 0:
+        upper *= 2
+    return float(optimize.brentq(lack, 0, upper, xtol=1e-10)) * error

@@ -1,0 +1,41 @@
+"""Tasks: where examples come from. One file a task; ``TASKS`` lists them by name."""
+
+from ntpctp.tasks.addition import Addition
+from ntpctp.tasks.anchor import Anchor
+from ntpctp.tasks.chain import Chain
+from ntpctp.tasks.example import ROLES, Example, Message, Role, Segment, Task, check_disjoint
+from ntpctp.tasks.jsonl import JsonLines
+from ntpctp.tasks.modular import Modular
+from ntpctp.tasks.parity import Parity
+from ntpctp.tasks.prontoqa import PrOntoQA
+from ntpctp.tasks.prosqa import ProsQA
+
+TASKS: dict[str, type[Task]] = {
+    "addition": Addition,
+    "anchor": Anchor,
+    "chain": Chain,
+    "jsonl": JsonLines,
+    "modular": Modular,
+    "parity": Parity,
+    "prontoqa": PrOntoQA,
+    "prosqa": ProsQA,
+}
+
+__all__ = [
+    "ROLES",
+    "TASKS",
+    "Addition",
+    "Anchor",
+    "Chain",
+    "Example",
+    "JsonLines",
+    "Message",
+    "Modular",
+    "Parity",
+    "PrOntoQA",
+    "ProsQA",
+    "Role",
+    "Segment",
+    "Task",
+    "check_disjoint",
+]

@@ -1,0 +1,242 @@
+"""Composite anchor functions, the probe for inference against memory.
+
+    prompt  "43 23 1 2 46 74 54 44 72 "
+    answer  "29"                             (23 + 5 + 1)
+
+Anchors stand for functions, the token in front of the first one is the key, all others are noise.
+Three published settings:
+
+    arXiv 2405.05409 (the defaults)  anchors 1-4 shift by +5, +1, -2, -8; pair (3, 4) is taught as
+                                     -6 instead of -10; pair (4, 3) is never seen
+    arXiv 2501.08537                 exceptions: {}, held_out: [[3, 4], [4, 3]]
+    arXiv 2502.04375                 memory_anchors: 10, shifts: [11, 12, ..., 20], exceptions: {},
+                                     first_key: 21, last_key: 120, held_out: [[11, 13], [13, 11]]
+"""
+
+from collections.abc import Sequence
+from functools import cached_property
+from itertools import product
+from typing import ClassVar, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field, model_validator
+
+from ntpctp.errors import InputError, lookup
+from ntpctp.randomness import generator
+from ntpctp.tasks.drawing import Computed, is_for_test
+from ntpctp.tasks.example import Example, Segment, Task
+
+_Anchors = tuple[int, ...]
+
+
+class Anchor(Task):
+    """What does the composition of the anchors' functions make of the key?
+
+    Memory anchors are numbered 1, 2, ..., the reasoning anchors follow; a prompt has anchors of
+    one sort only. A reasoning anchor shifts the key by a fixed amount; for memory anchors the
+    answer to every (key, anchors) is a random key, drawn once. All combinations of anchors are
+    equally frequent.
+
+    Splits: ``test`` has combinations seen in training with keys at positions where they were not
+    seen (or, with ``hold_out: prompts``, with other noise); ``held_out`` has the combinations that
+    were never seen, its answer is the inferential one, and its references tell it from the
+    symmetric one (the answer that was taught for the same anchors in reverse); ``memory`` is
+    ``test`` for memory anchors: it asks for what was taught, in other surroundings.
+    """
+
+    name: Literal["anchor"] = "anchor"
+    length: int = Field(9, ge=3, description="tokens of the prompt")
+    num_anchors: int = Field(2, ge=1, le=3, description="anchors in a prompt")
+    shifts: list[int] = Field(
+        default_factory=lambda: [5, 1, -2, -8],
+        min_length=1,
+        description="what each reasoning anchor adds to the key",
+    )
+    memory_anchors: int = Field(0, ge=0, le=20, description="number of memory anchors")
+    first_key: int = Field(20, ge=1, description="smallest key and noise token")
+    last_key: int = Field(99, ge=1, le=30000, description="largest key and noise token")
+    exceptions: dict[str, int] = Field(
+        default_factory=lambda: {"3 4": -6},
+        description="combinations that are taught another shift, for instance {'3 4': -6}",
+    )
+    held_out: list[list[int]] = Field(
+        default_factory=lambda: [[4, 3]], description="combinations that are never trained on"
+    )
+    hold_out: Literal["paper", "code", "prompts"] = Field(
+        "paper",
+        description="test keys x at position p where x mod m = p and train elsewhere, with m the "
+        "number of positions (paper: 7 by default) or the length (code: 9); prompts: any key "
+        "anywhere, test prompts are only not among the training prompts",
+    )
+    train_size: int = Field(20000, ge=1, description="training examples")
+    test_size: int = Field(1000, ge=1, description="examples of each held-out split")
+    seed: int = Field(0, ge=0, description="draws the examples; the same for all arms and runs")
+
+    pieces: ClassVar[Literal["words"]] = "words"
+
+    @model_validator(mode="after")
+    def _possible(self) -> "Anchor":
+        if self.length <= self.num_anchors:
+            raise ValueError(
+                f"length = {self.length}, but a key and {self.num_anchors} anchors need at least "
+                f"{self.num_anchors + 1} tokens"
+            )
+        highest = self.memory_anchors + len(self.shifts)
+        if not highest < self.first_key < self.last_key:
+            raise ValueError(
+                f"expected anchors 1 to {highest} < first_key < last_key, so that no token means "
+                f"two things, found first_key = {self.first_key} and last_key = {self.last_key}"
+            )
+        for field, combinations in (
+            ("held_out", map(tuple, self.held_out)),
+            ("exceptions", map(_numbers, self.exceptions)),
+        ):
+            for combination in combinations:
+                if combination not in self._reasoning:
+                    raise ValueError(
+                        f"{field}: {list(combination)} is not a combination of {self.num_anchors} "
+                        f"reasoning anchors; these are numbered {self.memory_anchors + 1} to "
+                        f"{highest}"
+                    )
+        for anchors in self._taught:
+            if anchors not in self._seen:
+                raise ValueError(
+                    f"exceptions: {list(anchors)} is in held_out, so nothing is taught about it"
+                )
+        if not self._seen:
+            raise ValueError("held_out leaves no combination of reasoning anchors to train on")
+        if self.last_key - self.first_key + 1 < self.length:
+            raise ValueError(
+                f"expected at least length = {self.length} keys, so that some are left to test at "
+                f"every position, found {self.last_key - self.first_key + 1}"
+            )
+        lowest = self.first_key + min(
+            self._taught.get(anchors, self._shift(anchors)) for anchors in self._reasoning
+        )
+        if lowest < 0:
+            raise ValueError(
+                f"the smallest answer would be {lowest}; raise first_key by at least {-lowest}"
+            )
+        return self
+
+    @property
+    def evaluation_splits(self) -> tuple[str, ...]:  # noqa: D102
+        return (
+            "test",
+            *(["held_out"] if self.held_out else []),
+            *(["memory"] if self.memory_anchors else []),
+        )
+
+    @cached_property
+    def _reasoning(self) -> list[_Anchors]:
+        numbers = range(self.memory_anchors + 1, self.memory_anchors + len(self.shifts) + 1)
+        return list(product(numbers, repeat=self.num_anchors))
+
+    @cached_property
+    def _memory(self) -> list[_Anchors]:
+        return list(product(range(1, self.memory_anchors + 1), repeat=self.num_anchors))
+
+    @cached_property
+    def _seen(self) -> list[_Anchors]:
+        return [anchors for anchors in self._reasoning if list(anchors) not in self.held_out]
+
+    @cached_property
+    def _taught(self) -> dict[_Anchors, int]:
+        return {_numbers(text): shift for text, shift in self.exceptions.items()}
+
+    def _shift(self, anchors: _Anchors) -> int:
+        """The composition of the anchors' functions: they are shifts, so the sum of them."""
+        return sum(self.shifts[anchor - self.memory_anchors - 1] for anchor in anchors)
+
+    @cached_property
+    def _memorised(self) -> dict[_Anchors, list[int]]:
+        """The answer of every combination of memory anchors to every key."""
+        rng = generator(self.seed, "anchor", "memory table")
+        shape = len(self._memory), self.last_key - self.first_key + 1
+        table = rng.integers(self.first_key, self.last_key + 1, shape).tolist()
+        return dict(zip(self._memory, table, strict=True))
+
+    def split(self, name: str) -> Sequence[Example]:  # noqa: D102
+        held_out = [anchors for anchors in self._reasoning if anchors not in self._seen]
+        table = {
+            "train": (self._seen + self._memory, self.train_size),
+            "test": (self._seen, self.test_size),
+            "held_out": (held_out, self.test_size),
+            "memory": (self._memory, self.test_size),
+        }
+        names = ("train", *self.evaluation_splits)
+        combinations, size = lookup({n: table[n] for n in names}, name, "split of anchor")
+        tokens, positions = self._draw(name, np.array(combinations), size)
+        return Computed(size, lambda k: self._example(tokens[k].tolist(), int(positions[k])))
+
+    def _draw(
+        self, split: str, combinations: NDArray[np.int64], size: int
+    ) -> tuple[NDArray[np.int16], NDArray[np.int64]]:
+        """Return the prompts, int16 of shape (size, length), and where the key stands, (size,)."""
+        rng = generator(self.seed, "anchor", split)
+        num_positions = self.length - self.num_anchors
+        keys, places = (
+            grid.ravel()
+            for grid in np.meshgrid(
+                np.arange(self.first_key, self.last_key + 1), np.arange(num_positions)
+            )
+        )
+        by_place = self.hold_out != "prompts" and split != "held_out"
+        if by_place:
+            for_test = keys % (num_positions if self.hold_out == "paper" else self.length) == places
+            allowed = for_test == (split != "train")
+            keys, places = keys[allowed], places[allowed]
+        anchors = combinations[rng.permutation(np.resize(np.arange(len(combinations)), size))]
+        tokens = np.empty((size, self.length), np.int16)
+        positions = np.empty(size, np.int64)
+        undecided = np.arange(size)
+        for _ in range(1000):
+            n = len(undecided)
+            tokens[undecided] = rng.integers(self.first_key, self.last_key + 1, (n, self.length))
+            drawn = rng.integers(len(keys), size=n)
+            positions[undecided] = places[drawn]
+            tokens[undecided, places[drawn]] = keys[drawn]
+            for j in range(self.num_anchors):
+                tokens[undecided, places[drawn] + 1 + j] = anchors[undecided, j]
+            if by_place or split == "held_out":
+                return tokens, positions
+            on_other_side = [
+                is_for_test(_text(tokens[k].tolist())) != (split != "train") for k in undecided
+            ]
+            undecided = undecided[on_other_side]
+            if not len(undecided):
+                return tokens, positions
+        raise InputError(
+            f"task anchor: some anchors have so few different prompts that none is left for split "
+            f"{split!r}; raise length or last_key"
+        )
+
+    def _example(self, tokens: Sequence[int], position: int) -> Example:
+        key, anchors = tokens[position], tuple(tokens[position + 1 :][: self.num_anchors])
+        inferred = key + self._shift(anchors) if anchors[0] > self.memory_anchors else None
+        if inferred is None:
+            answer = self._memorised[anchors][key - self.first_key]
+        else:
+            answer = key + self._taught.get(anchors, inferred - key)
+        references = {}
+        mirrored = anchors[::-1]
+        if inferred is not None and anchors not in self._seen and mirrored in self._seen:
+            symmetric = key + self._taught.get(mirrored, inferred - key)
+            references = {"inferential": str(inferred), "symmetric": str(symmetric)}
+        return Example(
+            (Segment("prompt", _text(tokens)), Segment("answer", str(answer))),
+            references=tuple(references.items()),
+        )
+
+
+def _text(tokens: Sequence[int]) -> str:
+    return " ".join(map(str, tokens)) + " "
+
+
+def _numbers(text: str) -> _Anchors:
+    """The anchors of a key of ``exceptions``; empty if it is not numbers."""
+    try:
+        return tuple(int(word) for word in text.split())
+    except ValueError:
+        return ()

@@ -1,0 +1,211 @@
+"""A user's own rows as examples.
+
+    {"prompt": "2+2=", "answer": "4"}
+    {"prompt": "2+2=", "answer": "4", "reasoning": "Two and two.", "choices": ["3", "4"]}
+    {"messages": [{"role": "user", "content": "2+2?"}, {"role": "assistant", "content": "4"}]}
+
+What kind of file the rows come from is not known here.
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from difflib import get_close_matches
+from typing import Any, Literal
+
+from ntpctp.errors import InputError, nearest
+from ntpctp.tasks.example import Example, Message, Segment
+
+FieldName = Literal["prompt", "answer", "reasoning", "choices", "messages"]
+_OPTIONAL: tuple[FieldName, ...] = ("reasoning", "choices", "messages")
+_CHAT_ROLES = ("system", "developer", "user", "assistant", "tool")
+
+
+@dataclass(frozen=True)
+class RowReader:
+    """Turns rows into examples.
+
+    Attributes:
+        answer_marker: put between reasoning and answer, on a line of its own.
+        separator: put behind every prompt.
+        names: what the file calls our fields, where that differs.
+    """
+
+    answer_marker: str
+    separator: str = ""
+    names: Mapping[FieldName, str] = field(default_factory=dict)
+
+    def example(self, row: Mapping[str, Any], where: str) -> Example:
+        """Return ``row`` as an example. Fields that are not ours are ignored.
+
+        Raises:
+            InputError: names ``where`` and the field.
+        """
+        self._refuse_misspelt(row, where)
+        messages = row.get(self._name("messages"))
+        if messages is not None:
+            return self._chat(row, messages, where)
+        prompt = self._text(row, "prompt", where)
+        answer = self._text(row, "answer", where)
+        segments = [Segment("prompt", prompt + self.separator)]
+        reasoning = self._text(row, "reasoning", where) if self._given(row, "reasoning") else ""
+        if reasoning:
+            segments.append(Segment("reasoning", self._marked(reasoning, answer, where)))
+        return Example(
+            (*segments, Segment("answer", answer)),
+            choices=self._choices(row, where),
+            answer_marker=self.answer_marker if reasoning else "",
+            source=where,
+        )
+
+    def _name(self, ours: FieldName) -> str:
+        return self.names.get(ours, ours)
+
+    def _given(self, row: Mapping[str, Any], ours: FieldName) -> bool:
+        """Whether an optional field is there; null, "" and [] stand for its absence."""
+        return row.get(self._name(ours)) not in (None, "", [])
+
+    def _refuse_misspelt(self, row: Mapping[str, Any], where: str) -> None:
+        """A misspelt optional field would be ignored without a word."""
+        for ours in _OPTIONAL:
+            name = self._name(ours)
+            others = [key for key in row if key not in self._ours()]
+            close = get_close_matches(name, others, n=1, cutoff=0.85)
+            if name not in row and close:
+                raise InputError(
+                    f"{where}: unknown field {close[0]!r}; did you mean {name!r}? Rename it (or "
+                    "name it something else, if it is not meant to be read)"
+                )
+
+    def _ours(self) -> set[str]:
+        return {self._name(ours) for ours in ("prompt", "answer", *_OPTIONAL)}
+
+    def _text(self, row: Mapping[str, Any], ours: FieldName, where: str) -> str:
+        name = self._name(ours)
+        if name not in row:
+            raise InputError(
+                f"{where}: field {name!r} is missing{nearest(name, row)} "
+                f"(found: {', '.join(map(str, row)) or 'nothing'})"
+            )
+        value = row[name]
+        if not isinstance(value, str):
+            raise InputError(
+                f"{where}: field {name!r}: expected a string, found {type(value).__name__} "
+                f"{json.dumps(value, default=str)[:80]}"
+            )
+        try:
+            value.encode()
+        except UnicodeEncodeError as error:
+            raise InputError(
+                f"{where}: field {name!r}: character {error.start + 1} is half of a surrogate "
+                "pair, not a character; repair the file"
+            ) from error
+        return value
+
+    def _marked(self, reasoning: str, answer: str, where: str) -> str:
+        """The reasoning with the marker at its end, unless it is there already."""
+        marker = self.answer_marker
+        if marker.strip() in answer:
+            raise InputError(
+                f"{where}: the answer {answer!r} contains the answer marker {marker!r}, so it "
+                "cannot be told from the reasoning; leave it out or set another answer_marker"
+            )
+        if reasoning.endswith(marker):
+            return reasoning
+        return f"{reasoning}{'' if reasoning[-1].isspace() else chr(10)}{marker}"
+
+    def _choices(self, row: Mapping[str, Any], where: str) -> tuple[str, ...]:
+        if not self._given(row, "choices"):
+            return ()
+        name, value = self._name("choices"), row[self._name("choices")]
+        if not isinstance(value, list) or not all(isinstance(choice, str) for choice in value):
+            raise InputError(
+                f"{where}: field {name!r}: expected a list of strings, found "
+                f"{json.dumps(value, default=str)[:80]}"
+            )
+        if len(value) < 2 or len(set(value)) < len(value):
+            raise InputError(
+                f"{where}: field {name!r}: expected at least two different choices, found {value}"
+            )
+        return tuple(value)
+
+    def _chat(self, row: Mapping[str, Any], messages: Any, where: str) -> Example:
+        both = [name for name in self._ours() - {self._name("messages")} if row.get(name)]
+        if both:
+            raise InputError(
+                f"{where}: has {self._name('messages')!r} and {sorted(both)}; a chat is messages "
+                "alone, its answer is the last one"
+            )
+        if not isinstance(messages, list) or not messages:
+            raise InputError(
+                f"{where}: field {self._name('messages')!r}: expected a list of at least one "
+                f"message, found {json.dumps(messages, default=str)[:80]}"
+            )
+        return Example(
+            messages=tuple(
+                _message(message, f"{where}, message {k}")
+                for k, message in enumerate(messages, start=1)
+            ),
+            source=where,
+        )
+
+
+def _message(message: Any, where: str) -> Message:
+    if not isinstance(message, dict) or not {"role", "content"} <= message.keys():
+        raise InputError(
+            f"{where}: expected an object with role and content, found "
+            f"{json.dumps(message, default=str)[:80]}"
+        )
+    role, content = message["role"], message["content"]
+    if role not in _CHAT_ROLES:
+        raise InputError(
+            f"{where}: unknown role {role!r}{nearest(str(role), _CHAT_ROLES)} "
+            f"(expected one of: {', '.join(_CHAT_ROLES)})"
+        )
+    if not isinstance(content, str):
+        raise InputError(
+            f"{where}: expected content to be a string, found {type(content).__name__}"
+        )
+    return Message(role, content)
+
+
+def hold_out(
+    examples: Sequence[Example], test_size: int | None, seed: int, where: str
+) -> tuple[list[Example], list[Example]]:
+    """Split ``examples`` into train and test by a hash of what the model is given.
+
+    Examples with the same prompt stay together, so neither a copy nor the same question with
+    another answer straddles the split. Both parts keep the order of the file; an example that is
+    added to the file does not move the others much.
+
+    Args:
+        examples: all of them.
+        test_size: number of different prompts to hold out; None for a fifth, rounded down, but at
+            least one.
+        seed: another seed holds out others.
+        where: the file, for messages.
+
+    Raises:
+        InputError: if nothing would be left to train on.
+    """
+    hashes = [_prompt_hash(example, seed) for example in examples]
+    different = sorted(set(hashes))
+    wanted = max(1, len(different) // 5) if test_size is None else test_size
+    if wanted >= len(different):
+        raise InputError(
+            f"{where}: expected more than {wanted} different prompts, so that test_size = {wanted} "
+            f"can be held out and some be left to train on, found {len(different)}; add examples, "
+            "lower test_size or give test_path"
+        )
+    held_out = set(different[:wanted])
+    train: list[Example] = []
+    test: list[Example] = []
+    for example, key in zip(examples, hashes, strict=True):
+        (test if key in held_out else train).append(example)
+    return train, test
+
+
+def _prompt_hash(example: Example, seed: int) -> str:
+    given = [[m.role, m.content] for m in example.messages[:-1]] or example.text("prompt")
+    return hashlib.sha256(json.dumps([seed, given]).encode()).hexdigest()

@@ -1,0 +1,282 @@
+r"""PrOntoQA: does a property follow from a chain of rules about made-up kinds?
+
+Source: "Language Models Are Greedy Reasoners" (Saparov and He 2023, arXiv 2210.01240).
+
+    prompt     "Lorpuses are wumpuses. Every wumpus is not sour. Each yumpus is an impus. Impuses
+                are sour. Max is a yumpus. Rex is a lorpus. True or false: Rex is sour.\n"
+    reasoning  "Rex is a lorpus. Lorpuses are wumpuses. Rex is a wumpus. Every wumpus is not sour.
+                Rex is not sour.\nAnswer: "                                        (on request)
+    answer     "False"
+
+In the form ``cloze`` the prompt ends "Fill in the blank: Rex is ___.\n" and the answer is "sour":
+our own construction, since the one of arXiv 2502.02007 is not published.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import pairwise
+from typing import ClassVar, Literal, TypedDict
+
+import numpy as np
+from pydantic import Field, model_validator
+
+from ntpctp.errors import lookup
+from ntpctp.tasks.drawing import draw_split
+from ntpctp.tasks.example import Example, Segment, Task
+from ntpctp.tasks.prosqa import KINDS, PEOPLE
+
+# fmt: off
+PROPERTIES = (
+    "aged", "angry", "bitter", "blue", "bright", "calm", "cold", "dry", "dull", "fast", "floral",
+    "furry", "green", "happy", "heavy", "hot", "kind", "large", "light", "liquid", "loud", "mean",
+    "metallic", "muffled", "opaque", "red", "rough", "round", "shy", "slow", "small", "smooth",
+    "sour", "spicy", "sweet", "tall", "warm", "wet", "wooden", "young",
+)
+# None of these is in KINDS; the split ood_words is made of them.
+OTHER_KINDS = tuple(f"{stem}pus" for stem in (
+    "bal", "bil", "bul", "clim", "crom", "dal", "dil", "dral", "drim", "fal", "flim", "flom",
+    "gal", "glum", "gral", "hom", "jal", "jum", "kam", "kil", "lal", "lum", "mal", "mor", "nal",
+    "nem", "nil", "plom", "pral", "rum", "sal", "skim", "slor", "sum", "tal", "trom", "val", "zal",
+))
+REAL_KINDS = (
+    "actor", "animal", "apple", "baker", "bird", "book", "bridge", "brother", "camera", "car",
+    "cat", "chair", "cloud", "cook", "doctor", "dog", "driver", "flower", "garden", "hammer",
+    "horse", "island", "king", "lake", "lamp", "lawyer", "mountain", "number", "orange", "painter",
+    "piano", "pilot", "planet", "river", "sailor", "singer", "table", "tree",
+)
+OTHER_REAL_KINDS = (
+    "anchor", "arrow", "bell", "boat", "bottle", "bowl", "button", "candle", "castle", "clock",
+    "coat", "crown", "drum", "eagle", "farmer", "fiddle", "forest", "guitar", "hotel", "insect",
+    "kettle", "ladder", "lion", "mirror", "monkey", "needle", "parrot", "pencil", "pillow",
+    "pirate", "rabbit", "ribbon", "school", "shovel", "spoon", "ticket", "tiger", "violin",
+)
+# fmt: on
+_MARKER = "Answer: "
+
+
+@dataclass(frozen=True, slots=True)
+class _Rule:
+    """Whoever is ``subject`` is (``negated``: is not) ``kind`` or ``adjective``."""
+
+    subject: str
+    kind: str = ""
+    adjective: str = ""
+    negated: bool = False
+
+
+class _End(TypedDict, total=False):
+    adjective: str
+    negated: bool
+
+
+class PrOntoQA(Task):
+    """True or false, or fill in the blank, over one chain of rules for each of two people.
+
+    The two chains have the same length and end in opposite properties, and side rules are shared
+    out between them, so that only following the rules from the person asked about tells which
+    end is theirs. (The original has one person and states the opposite about a kind that occurs
+    nowhere else, which can be told by counting.)
+    """
+
+    name: Literal["prontoqa"] = "prontoqa"
+    form: Literal["original", "cloze"] = Field("original", description="true/false, or the blank")
+    hops: int = Field(3, ge=1, description="rules that the proof applies, in train and test")
+    longer_by: int = Field(2, ge=1, description="further hops in the split ood_hops")
+    distractors: Literal["none", "relevant", "irrelevant"] = Field(
+        "relevant",
+        description="none: the rules of the proof alone; relevant: a second person's chain, side "
+        "rules about kinds of both chains; irrelevant: the same, side rules about other kinds",
+    )
+    side_rules: int = Field(4, ge=0, le=12, description="rules that lead nowhere")
+    negation: bool = Field(True, description="properties and kinds may be denied")
+    ordering: Literal["random", "postorder", "preorder"] = Field(
+        "random",
+        description="of the rules: postorder follows the proof, preorder is its reverse",
+    )
+    ontology: Literal["fictional", "false"] = Field(
+        "fictional", description="made-up kinds, or real nouns in untrue relations"
+    )
+    reasoning: bool = Field(False, description="the proof comes before the answer")
+    train_size: int = Field(5000, ge=1, description="training examples")
+    test_size: int = Field(500, ge=1, description="examples of each held-out split")
+    seed: int = Field(0, ge=0, description="draws the examples; the same for all arms and runs")
+
+    pieces: ClassVar[Literal["words"]] = "words"
+
+    @model_validator(mode="after")
+    def _possible(self) -> "PrOntoQA":
+        if self.distractors == "none" and self.side_rules and "side_rules" in self.model_fields_set:
+            raise ValueError(
+                f"side_rules = {self.side_rules}, but distractors: none leaves them out; choose "
+                "relevant or irrelevant, or leave side_rules out"
+            )
+        if self.distractors == "none" and not self.negation and self.form == "original":
+            raise ValueError(
+                "without negation and distractors all that is stated is true, so there is nothing "
+                "to decide; allow one of them, or choose form: cloze"
+            )
+        longest = self.hops + self.longer_by
+        wanted = 2 * longest + self.side_rules * (2 if self.distractors == "irrelevant" else 1)
+        if wanted > len(KINDS):
+            raise ValueError(
+                f"hops + longer_by = {longest} and side_rules = {self.side_rules} need {wanted} "
+                f"kinds, but there are {len(KINDS)} words for them; lower one of the three"
+            )
+        return self
+
+    @property
+    def evaluation_splits(self) -> tuple[str, ...]:  # noqa: D102
+        return ("test", "ood_hops", "ood_words")
+
+    @cached_property
+    def _splits(self) -> dict[str, list[Example]]:
+        return {}
+
+    def split(self, name: str) -> Sequence[Example]:  # noqa: D102
+        fictional = self.ontology == "fictional"
+        usual, other = (KINDS, OTHER_KINDS) if fictional else (REAL_KINDS, OTHER_REAL_KINDS)
+        size, hops, kinds = lookup(
+            {
+                "train": (self.train_size, self.hops, usual),
+                "test": (self.test_size, self.hops, usual),
+                "ood_hops": (self.test_size, self.hops + self.longer_by, usual),
+                "ood_words": (self.test_size, self.hops, other),
+            },
+            name,
+            "split of prontoqa",
+        )
+        if name not in self._splits:
+            self._splits[name] = draw_split(
+                lambda rng: self._draw(rng, hops, kinds),
+                size,
+                self.seed,
+                "prontoqa",
+                name,
+                for_test=name != "train",
+            )
+        return self._splits[name]
+
+    def _draw(self, rng: np.random.Generator, hops: int, kinds: Sequence[str]) -> Example:
+        num_chains = 1 if self.distractors == "none" else 2
+        names: list[str] = rng.permutation(kinds).tolist()
+        people: list[str] = rng.permutation(PEOPLE).tolist()[:num_chains]
+        properties: list[str] = rng.permutation(PROPERTIES).tolist()
+        chains = [names[k * hops : (k + 1) * hops] for k in range(num_chains)]
+        ends = self._ends(rng, properties)
+        proofs = [
+            [*(_Rule(a, kind=b) for a, b in pairwise(chain)), _Rule(chain[-1], **end)]
+            for chain, end in zip(chains, ends, strict=False)
+        ]
+        # Places in the order of the proof: the chain, then the step within it.
+        placed = [
+            (c, step, rule) for c, proof in enumerate(proofs) for step, rule in enumerate(proof)
+        ]
+        if num_chains == 2:
+            placed += self._side_rules(rng, chains, names[2 * hops :], properties[2:])
+        sentences = {rule: _sentence(rng, rule) for _, _, rule in placed}
+        facts = [
+            f"{person} is {_a(chain[0])}." for person, chain in zip(people, chains, strict=True)
+        ]
+        prompt = " ".join(
+            [
+                *(sentences[rule] for rule in self._ordered(rng, placed)),
+                *(facts[k] for k in rng.permutation(num_chains)),
+            ]
+        )
+        proof_steps = [facts[0]]
+        for rule in proofs[0]:
+            proof_steps += [sentences[rule], f"{people[0]} {_predicate(rule)}."]
+        question, answer, choices = self._question(rng, people[0], ends)
+        steps = Segment("reasoning", f"{' '.join(proof_steps)}\n{_MARKER}")
+        return Example(
+            (
+                Segment("prompt", f"{prompt} {question}\n"),
+                *([steps] if self.reasoning else []),
+                Segment("answer", answer),
+            ),
+            choices=choices,
+            answer_marker=_MARKER if self.reasoning else "",
+        )
+
+    def _ends(self, rng: np.random.Generator, properties: Sequence[str]) -> list[_End]:
+        """What the two chains end in: the same property, once denied, or two properties."""
+        if self.negation and self.form == "original":
+            first = bool(rng.random() < 0.5)
+            return [
+                {"adjective": properties[0], "negated": first},
+                {"adjective": properties[0], "negated": not first},
+            ]
+        return [{"adjective": properties[0]}, {"adjective": properties[1]}]
+
+    def _side_rules(
+        self,
+        rng: np.random.Generator,
+        chains: Sequence[Sequence[str]],
+        names: Sequence[str],
+        properties: Sequence[str],
+    ) -> list[tuple[int, int, _Rule]]:
+        """Rules beside the proofs, each with its place (chain, step) among them.
+
+        Their kinds and properties occur nowhere else. In the form ``cloze`` nobody gets a second
+        property from them, for the blank must have one answer.
+        """
+        fresh, adjectives = iter(names), iter(properties)
+        rules = []
+        for _ in range(self.side_rules):
+            chain, step = int(rng.integers(2)), int(rng.integers(len(chains[0])))
+            negated = bool(self.negation and rng.random() < 0.5)
+            to_kind = bool(rng.random() < 0.5 or (self.form == "cloze" and not negated))
+            subject = chains[chain][step] if self.distractors == "relevant" else next(fresh)
+            rule = (
+                _Rule(subject, kind=next(fresh), negated=negated)
+                if to_kind
+                else _Rule(subject, adjective=next(adjectives), negated=negated)
+            )
+            rules.append((chain, step, rule))
+        return rules
+
+    def _ordered(
+        self, rng: np.random.Generator, placed: Sequence[tuple[int, int, _Rule]]
+    ) -> list[_Rule]:
+        shuffled = [placed[k] for k in rng.permutation(len(placed))]
+        if self.ordering != "random":
+            first = int(rng.integers(2))  # the chain of the person asked about is not always first
+            sign = 1 if self.ordering == "postorder" else -1
+            shuffled.sort(key=lambda place: (place[0] != first, sign * place[1]))
+        return [rule for _, _, rule in shuffled]
+
+    def _question(
+        self, rng: np.random.Generator, person: str, ends: Sequence[_End]
+    ) -> tuple[str, str, tuple[str, str]]:
+        """The question, its answer and the choices."""
+        true, other = (str(end["adjective"]) for end in ends)
+        if self.form == "cloze":
+            choices = (true, other) if rng.random() < 0.5 else (other, true)
+            return f"Fill in the blank: {person} is ___.", true, choices
+        # Without negation the false statement is what holds of the other person.
+        asked, is_negated = ends[int(rng.integers(2))], bool(ends[0].get("negated", False))
+        rule = _Rule(person, **asked)
+        holds = rule.adjective == true and rule.negated == is_negated
+        return f"True or false: {person} {_predicate(rule)}.", str(holds), ("True", "False")
+
+
+def _a(noun: str) -> str:
+    return f"an {noun}" if noun[0] in "aeiou" else f"a {noun}"
+
+
+def _plural(noun: str) -> str:
+    return f"{noun}es" if noun.endswith("s") else f"{noun}s"
+
+
+def _predicate(rule: _Rule) -> str:
+    return f"is {'not ' if rule.negated else ''}{rule.adjective or _a(rule.kind)}"
+
+
+def _sentence(rng: np.random.Generator, rule: _Rule) -> str:
+    """The rule in one of the three wordings of the original."""
+    wording = rng.integers(3)
+    if wording < 2:
+        return f"{('Every', 'Each')[wording]} {rule.subject} {_predicate(rule)}."
+    predicate = rule.adjective or _plural(rule.kind)
+    return f"{_plural(rule.subject).capitalize()} are {'not ' if rule.negated else ''}{predicate}."

@@ -1,0 +1,169 @@
+"""What the commands show in a terminal: the plan, progress, tables."""
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console, RenderableType
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+from rich.table import Table
+from rich.text import Text
+
+from ntpctp.experiment import Experiment
+from ntpctp.runs import Event, RunId
+from ntpctp.tasks import TASKS
+
+
+def plan(experiment: Experiment, output: Path, num_workers: int) -> str:
+    """Return in one line what will be done."""
+    arms, seeds = len(experiment.arms), len(experiment.seeds)
+    threads = "one thread each" if num_workers > 1 else "all threads"
+    return (
+        f"{experiment.name}: {arms} arms ({', '.join(experiment.arms)}) x {seeds} seeds = "
+        f"{arms * seeds} runs, {num_workers} at once, {threads} -> {output}"
+    )
+
+
+class ProgressDisplay:
+    """Bars of all runs at work, and one for the whole; plain lines where there is no terminal."""
+
+    def __init__(self, console: Console, experiment: Experiment):
+        self._console = console
+        self._steps = {name: arm.training.steps for name, arm in experiment.arms.items()}
+        total = sum(self._steps.values()) * len(experiment.seeds)
+        self._progress = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=30),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[note]}"),
+            TimeElapsedColumn(),
+            TimeRemainingColumn(),
+            console=console,
+            disable=not console.is_terminal,
+        )
+        self._whole = self._progress.add_task("all steps", total=total, note="")
+        self._tasks: dict[RunId, TaskID] = {}
+        self._trained: dict[RunId, int] = {}
+        self._printed = 0.0
+
+    def __enter__(self) -> "ProgressDisplay":
+        self._progress.start()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._progress.stop()
+
+    def show(self, event: Event) -> None:
+        """Show an event."""
+        if event.run not in self._tasks:
+            self._tasks[event.run] = self._progress.add_task(str(event.run), total=1, note="")
+        task = self._tasks[event.run]
+        if event.kind == "training":
+            self._trained[event.run] = event.done
+            self._update(task, event, f"loss {event.loss:.3f}")
+        elif event.kind == "measuring":
+            self._trained[event.run] = self._steps[event.run.arm]
+            self._update(task, event, "measuring")
+        else:
+            if event.kind in ("done", "failed"):
+                self._progress.remove_task(self._tasks.pop(event.run))
+                self._trained[event.run] = self._steps[event.run.arm]
+            text = Text(f"{event.run}: {event.kind} {event.text}".rstrip())
+            self._console.print(
+                text, style={"failed": "red", "warning": "yellow"}.get(event.kind, "")
+            )
+        self._progress.update(self._whole, completed=sum(self._trained.values()))
+
+    def _update(self, task: TaskID, event: Event, note: str) -> None:
+        self._progress.update(task, completed=event.done, total=event.total, note=note)
+        if not self._console.is_terminal and time.monotonic() - self._printed > 10:
+            self._printed = time.monotonic()
+            whole = self._progress.tasks[0]
+            print(
+                f"{int(sum(self._trained.values()))}/{int(whole.total or 0)} steps; {event.run}: "
+                f"{event.done}/{event.total} {note}",
+                flush=True,
+            )
+
+
+def comparison_tables(comparison: dict[str, Any]) -> Iterator[RenderableType]:
+    """Yield the tables of a comparison, as ``comparison.json`` has it: one a pair of arms."""
+    pairs: dict[tuple[str, str], list[tuple[dict[str, Any], dict[str, Any]]]] = {}
+    for score in comparison["scores"]:
+        for pair in score["pairs"]:
+            pairs.setdefault((pair["a"], pair["b"]), []).append((score, pair))
+    if not pairs:
+        yield "one arm only: nothing to compare"
+    for (a, b), entries in pairs.items():
+        table = Table(title=f"{a} against {b}, at the last step", title_justify="left")
+        table.add_column("score")
+        for arm in (a, b):
+            table.add_column(f"{arm}\nmean (sd over seeds)", justify="right")
+        table.add_column(f"{a} - {b}\n[{comparison['level']:.0%} interval]", justify="right")
+        table.add_column("verdict")
+        for score, pair in entries:
+            table.add_row(
+                score_name(score),
+                *(_level_and_spread(score["arms"][arm]) for arm in (a, b)),
+                _interval(pair),
+                Text(pair["verdict"]["words"] if pair["verdict"] else pair["reason"] or "-"),
+            )
+        yield table
+    for score in comparison["scores"]:
+        for missing in score["missing"]:
+            yield Text(f"missing: {score_name(score)}, {missing}", style="yellow")
+
+
+def score_name(score: dict[str, Any]) -> str:
+    """Return how a score is called in tables: its split, name and strength."""
+    strength = "" if score["strength"] is None else f" {score['strength']:g}"
+    return f"{score['split']} {score['score']}{strength}".replace("_", " ")
+
+
+def _level_and_spread(spread: dict[str, Any] | None) -> str:
+    if spread is None:
+        return "no value"
+    deviation = spread["standard_deviation"]
+    return (
+        f"{number(spread['mean'])} ({number(deviation) if deviation is not None else 'one seed'})"
+    )
+
+
+def _interval(pair: dict[str, Any]) -> str:
+    difference = pair["difference"]
+    if difference is None:
+        return "-"
+    if difference["low"] is None:
+        return f"{number(difference['estimate'])} (no interval)"
+    return (
+        f"{number(difference['estimate'])} "
+        f"\\[{number(difference['low'])}, {number(difference['high'])}]"
+    )
+
+
+def number(value: float) -> str:
+    """Return a number with three significant digits, shares with three decimals."""
+    return f"{value:.3f}" if abs(value) < 10 else f"{value:.3g}"
+
+
+def task_table() -> Table:
+    """Return all tasks with their options, defaults and meaning."""
+    table = Table("task", "option", "default", "meaning")
+    for name, task in TASKS.items():
+        for option, field in task.model_fields.items():
+            if option == "name":
+                continue
+            default = "(required)" if field.is_required() else repr(field.get_default())
+            table.add_row(name, option, Text(default), Text(field.description or ""))
+            name = ""
+        table.add_section()
+    return table

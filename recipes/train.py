@@ -1,0 +1,35 @@
+"""Train one arm of an experiment with one seed, on whatever accelerate was launched on.
+
+accelerate launch recipes/train.py recipes/quickstart.yaml --arm ntp --seed 0
+"""
+
+import argparse
+from pathlib import Path
+
+from ntpctp.cli import clear_errors
+from ntpctp.launch import train_one
+from ntpctp.libraries import quiet_libraries
+
+
+def main() -> None:
+    """Parse the command line and train."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("experiment", type=Path, help="the experiment file (YAML)")
+    parser.add_argument("overrides", nargs="*", help="fields to change, as dotted.key=value")
+    parser.add_argument("--arm", required=True, help="which arm of the experiment")
+    parser.add_argument("--seed", type=int, required=True, help="which seed")
+    parser.add_argument("--output", type=Path, help="by default runs/<name>")
+    arguments = parser.parse_intermixed_args()
+    quiet_libraries()
+    with clear_errors():
+        train_one(
+            arguments.experiment,
+            arguments.overrides,
+            arguments.arm,
+            arguments.seed,
+            arguments.output,
+        )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,59 @@
+"""What all tests share: one thread, no network, tiny models and data."""
+
+import os
+
+os.environ["HF_HUB_OFFLINE"] = "1"
+os.environ["ACCELERATE_USE_CPU"] = "true"
+os.environ["TOKENIZERS_PARALLELISM"] = "false"
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import yaml
+
+from ntpctp.experiment import Experiment, experiment_of
+from ntpctp.libraries import quiet_libraries
+
+quiet_libraries()
+torch.set_num_threads(1)
+
+TINY: dict[str, Any] = {
+    "name": "tiny",
+    "task": {"name": "addition", "digits": 1, "train_size": 60, "test_size": 20},
+    "model": {"family": "gpt2", "layers": 1, "width": 16, "heads": 2},
+    "training": {"steps": 8, "batch_size": 8, "learning_rate": 1e-2, "log_every": 2},
+    "arms": {"ntp": {"objective": "ntp"}, "ctp": {"objective": "ctp"}},
+    "seeds": 2,
+    "evaluation": {
+        "every": 4,
+        "measures": [
+            "accuracy",
+            {"name": "robustness", "strengths": [0.0, 1.0], "draws": 2, "max_items": 10},
+            {"name": "flatness", "max_items": 16},
+        ],
+    },
+}
+
+
+def tiny_content(**changes: Any) -> dict[str, Any]:
+    """A small experiment as YAML would give it, with top-level blocks changed."""
+    content = {**TINY, **changes}
+    return {key: value for key, value in content.items() if value is not None}
+
+
+@pytest.fixture
+def tiny() -> Callable[..., Experiment]:
+    return lambda **changes: experiment_of(tiny_content(**changes), "tiny")
+
+
+@pytest.fixture
+def tiny_file(tmp_path: Path) -> Callable[..., Path]:
+    def write(**changes: Any) -> Path:
+        path = tmp_path / "tiny.yaml"
+        path.write_text(yaml.safe_dump(tiny_content(**changes), sort_keys=False))
+        return path
+
+    return write

@@ -1,0 +1,58 @@
+"""Streams of generated splits, and the hash that keeps train and test apart."""
+
+import pytest
+
+from ntpctp.errors import InputError
+from ntpctp.tasks.drawing import draw_split, is_for_test
+from ntpctp.tasks.example import Example, Segment
+
+
+def numbers(limit):
+    return lambda rng: Example(
+        (Segment("prompt", str(rng.integers(limit))), Segment("answer", "x"))
+    )
+
+
+def prompts(size, split, for_test, seed=0, limit=10**9):
+    examples = draw_split(numbers(limit), size, seed, "t", split, for_test)
+    return [example.text("prompt") for example in examples]
+
+
+def test_a_fifth_of_all_prompts_is_for_testing():
+    share = sum(is_for_test(str(k)) for k in range(10_000)) / 10_000
+    assert abs(share - 0.2) < 4 * (0.16 / 10_000) ** 0.5
+
+
+def test_train_and_test_never_meet_even_in_a_small_world():
+    train, test = (prompts(300, name, name == "test", limit=50) for name in ("train", "test"))
+    assert len(set(train)) > 20 and len(set(test)) > 5
+    assert not set(train) & set(test)
+
+
+def test_a_split_grows_at_its_end():
+    assert prompts(20, "train", False)[:10] == prompts(10, "train", False)
+
+
+def test_seed_and_split_choose_the_stream():
+    base = set(prompts(50, "a", False))
+    assert not base & set(prompts(50, "b", False))
+    assert not base & set(prompts(50, "a", False, seed=1))
+
+
+def test_streams_of_neighbouring_seeds_are_not_shifted_copies():
+    assert not set(prompts(50, "a", False, seed=0)[1:]) & set(prompts(50, "a", False, seed=1)[:-1])
+
+
+def test_too_few_prompts():
+    assert not is_for_test("1")
+    with pytest.raises(
+        InputError, match=r"task t: these options give so few .* left for split 'a'"
+    ):
+        draw_split(
+            lambda rng: Example((Segment("prompt", "1"), Segment("answer", "x"))),
+            1,
+            0,
+            "t",
+            "a",
+            True,
+        )

@@ -1,0 +1,87 @@
+"""The house: a module imports only from those above it, and entry points stand alone."""
+
+import ast
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+
+# From top to bottom; a package counts as one.
+HOUSE = [
+    "errors",
+    "options",
+    "randomness",
+    "storage",
+    "yaml_file",
+    "libraries",
+    "provenance",
+    "tasks",
+    "tokens",
+    "objectives",
+    "collator",
+    "loss",
+    "models",
+    "checkpoints",
+    "training",
+    "curvature",
+    "measures",
+    "statistics",
+    "experiment",
+    "preparation",
+    "evaluation",
+    "runs",
+    "scores",
+    "comparison",
+    "workers",
+    "pipeline",
+    "report",
+    "launch",
+    "terminal",
+    "cli",
+]
+
+
+def imported_rooms(path: Path) -> set[str]:
+    rooms = set()
+    for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+        if isinstance(node, ast.ImportFrom) and node.module:
+            parts = node.module.split(".")
+            if parts[0] == "ntpctp":
+                rooms |= {parts[1]} if len(parts) > 1 else {name.name for name in node.names}
+        elif isinstance(node, ast.Import):
+            rooms |= {n.name.split(".")[1] for n in node.names if n.name.startswith("ntpctp.")}
+    return rooms
+
+
+def test_modules_import_only_from_those_above():
+    files = sorted((ROOT / "ntpctp").rglob("*.py"))
+    assert len(files) > 30
+    rooms = {path.relative_to(ROOT / "ntpctp").parts[0].removesuffix(".py") for path in files}
+    assert rooms - {"__init__"} == set(HOUSE)
+    for path in files:
+        room = path.relative_to(ROOT / "ntpctp").parts[0].removesuffix(".py")
+        if room == "__init__":
+            continue
+        above = set(HOUSE[: HOUSE.index(room) + 1])
+        assert imported_rooms(path) <= above, f"{path} imports from below"
+
+
+def test_curvature_knows_nothing_of_language_models():
+    for path in (ROOT / "ntpctp" / "curvature").glob("*.py"):
+        allowed = {"errors", "options", "randomness", "curvature"}
+        assert imported_rooms(path) <= allowed, path
+        assert "transformers" not in path.read_text("utf-8").split("import ", 1)[-1][:2000], path
+
+
+def test_entry_points_import_the_library_and_never_each_other():
+    folders = ["recipes", "evaluation", "scripts"]
+    files = [path for folder in folders for path in (ROOT / folder).rglob("*.py")]
+    assert len(files) >= 2
+    for path in files:
+        text = path.read_text("utf-8")
+        for folder in folders:
+            assert f"from {folder}" not in text and f"import {folder}" not in text, path
+    for path in (ROOT / "ntpctp").rglob("*.py"):
+        for folder in ("recipes", "scripts"):
+            assert f"import {folder}" not in path.read_text("utf-8")
+    assert not list((ROOT / "recipes").glob("__init__.py"))
+    assert not list((ROOT / "evaluation").glob("__init__.py"))

@@ -1,0 +1,272 @@
+"""Training: what arms share, normalisation over micro-batches and processes, and resumption."""
+
+import json
+import os
+import shutil
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from accelerate import Accelerator
+from safetensors.torch import load_file
+
+from ntpctp import checkpoints, training
+from ntpctp.collator import collate
+from ntpctp.errors import InputError
+from ntpctp.models import ModelOptions, build
+from ntpctp.objectives import CTP, NTP
+from ntpctp.tokens import Row, closed_tokenizer
+from ntpctp.training import TrainingOptions, batch_indices, train
+
+TOKENIZER = closed_tokenizer(["0123456789"], "characters")
+OPTIONS = {"steps": 10, "batch_size": 8, "learning_rate": 1e-2, "warmup_steps": 3, "log_every": 3}
+
+
+def uneven_rows(number=24):
+    """Answers of one to six tokens in rows of seven to twelve."""
+    generator = np.random.default_rng(0)
+    rows = []
+    for index in range(number):
+        answer = 1 + index % 6
+        ids = generator.integers(3, len(TOKENIZER), 6 + answer)
+        roles = np.zeros(len(ids), np.uint8)
+        roles[-answer:] = 2
+        rows.append(Row(ids, roles, 6))
+    return rows
+
+
+def model_of(seed=0, **changes):
+    options = ModelOptions(family="gpt2", layers=1, width=8, heads=2, dtype="float64", **changes)
+    return build(options, TOKENIZER, 12, seed)
+
+
+def run(directory, objective=None, *, model=None, steps_saved=(), seed=0, lines=None, **changes):
+    """Train and return the final weights."""
+    train(
+        model or model_of(),
+        TOKENIZER,
+        uneven_rows(),
+        objective or CTP(),
+        TrainingOptions(**{**OPTIONS, **changes}),
+        seed=seed,
+        directory=directory,
+        checkpoint_steps=steps_saved,
+        accelerator=Accelerator(),
+        on_progress=lines.append if lines is not None else None,
+    )
+    last = checkpoints.list_checkpoints(directory)[-1]
+    return weights_of(last)
+
+
+def weights_of(checkpoint):
+    # Copied: load_file maps the file, which tests replace later.
+    return {k: v.clone() for k, v in load_file(checkpoint / "model.safetensors").items()}
+
+
+def assert_same(a, b, tolerance=0.0):
+    assert a.keys() == b.keys()
+    for name in a:
+        torch.testing.assert_close(a[name], b[name], rtol=0, atol=tolerance)
+
+
+def test_arms_of_one_seed_share_weights_batches_and_order_bit_for_bit(tmp_path, monkeypatch):
+    seen = {}
+
+    def recording(rows, objective, pad_token_id):
+        batch = collate(rows, objective, pad_token_id)
+        seen.setdefault(objective.name, []).append(batch)
+        return batch
+
+    monkeypatch.setattr(training, "collate", recording)
+    for objective in (NTP(), CTP()):
+        run(tmp_path / objective.name, objective)
+    first, second = (weights_of(tmp_path / name / "step-000000") for name in seen)
+    assert_same(first, second)
+    assert len(seen["ntp"]) == len(seen["ctp"]) == 10
+    differ = 0
+    for a, b in zip(seen["ntp"], seen["ctp"], strict=True):
+        assert torch.equal(a["input_ids"], b["input_ids"])
+        assert torch.equal(a["attention_mask"], b["attention_mask"])
+        differ += not torch.equal(a["labels"], b["labels"])
+    assert differ == 10
+
+
+def test_accumulation_gives_the_same_weights(tmp_path):
+    whole = run(tmp_path / "8x1")
+    assert_same(whole, run(tmp_path / "2x4", micro_batch_size=2), 1e-10)
+    assert_same(whole, run(tmp_path / "3+3+2", micro_batch_size=3), 1e-10)
+    start = weights_of(tmp_path / "8x1/step-000000")
+    assert any((whole[name] - start[name]).abs().max() > 1e-3 for name in whole)
+
+
+SCRIPT = """
+import sys
+from pathlib import Path
+from accelerate import Accelerator
+sys.path.insert(0, {tests!r})
+import test_training
+assert Accelerator().num_processes == 2, Accelerator().num_processes
+test_training.run(Path(sys.argv[1]), seed=0)
+"""
+
+
+def test_two_processes_give_the_same_weights(tmp_path):
+    script = tmp_path / "two.py"
+    script.write_text(SCRIPT.format(tests=str(Path(__file__).parent)))
+    # `accelerate launch --cpu --num_processes 2` starts one process, hence torchrun.
+    with socket.socket() as probe:
+        probe.bind(("localhost", 0))
+        port = str(probe.getsockname()[1])
+    command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2"]
+    done = subprocess.run(
+        [*command, "--master-port", port, str(script), str(tmp_path / "two")],
+        env={**os.environ, "ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert done.returncode == 0, done.stderr
+    two = weights_of(tmp_path / "two/step-000010")
+    assert_same(run(tmp_path / "one"), two, 1e-10)
+    one_log, two_log = (
+        [json.loads(line) for line in (tmp_path / n / "log.jsonl").read_text().splitlines()]
+        for n in ("one", "two")
+    )
+    for a, b in zip(one_log, two_log, strict=True):
+        assert a["loss"] == pytest.approx(b["loss"], rel=1e-10)
+        assert a["supervised_tokens"] == b["supervised_tokens"]
+
+
+def test_equals_a_bare_loop(tmp_path):
+    """Reference: AdamW as torch has it, one batch a step, no accelerate, no resumption."""
+    model = model_of().train()
+    decay = [p for p in model.parameters() if p.ndim > 1]
+    rest = [p for p in model.parameters() if p.ndim == 1]
+    optimizer = torch.optim.AdamW(
+        [{"params": decay, "weight_decay": 0.1}, {"params": rest, "weight_decay": 0.0}], lr=1e-2
+    )
+    rows = uneven_rows()
+    for step in range(10):
+        warm = min(1.0, step / 3)
+        for group in optimizer.param_groups:
+            group["lr"] = 1e-2 * warm
+        batch = collate([rows[i] for i in batch_indices(0, step, 8, len(rows))], CTP(), 0)
+        logits = model(batch["input_ids"], attention_mask=batch["attention_mask"]).logits[:, :-1]
+        losses = torch.nn.functional.cross_entropy(
+            logits.flatten(0, 1), batch["labels"][:, 1:].flatten(), ignore_index=-100
+        )
+        losses.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        optimizer.zero_grad()
+    found = run(tmp_path, weight_decay=0.1)
+    reference = {name: tensor for name, tensor in model.state_dict().items() if name in found}
+    assert_same(found, reference, 1e-12)
+
+
+@pytest.mark.parametrize("schedule", ["constant", "linear", "cosine"])
+def test_resumed_run_ends_in_the_same_weights_and_log_bit_for_bit(tmp_path, schedule):
+    changes = {"schedule": schedule, "steps_saved": [4, 7]}
+    changes["model"] = model_of(dropout=0.3)
+    whole = run(tmp_path / "whole", **changes)
+    for stop in (4, 7):  # as if killed right after this checkpoint, with the log further on
+        cut = tmp_path / f"cut-{stop}"
+        shutil.copytree(tmp_path / "whole", cut)
+        for path in checkpoints.list_checkpoints(cut):
+            if checkpoints.step_of(path) > stop:
+                shutil.rmtree(path)
+        with (cut / "log.jsonl").open("a") as file:
+            file.write('{"step": 99, "loss"')
+        changes["model"] = model_of(seed=77, dropout=0.3)  # must be overwritten
+        assert_same(whole, run(cut, **changes))
+        ours, theirs = (
+            [
+                {k: v for k, v in json.loads(line).items() if "second" not in k}
+                for line in (d / "log.jsonl").read_text().splitlines()
+            ]
+            for d in (cut, tmp_path / "whole")
+        )
+        assert ours == theirs and len(ours) == 6  # steps 3, 4, 6, 7, 9, 10
+        assert_same(
+            load_file(cut / "step-000010/optimizer.safetensors"),
+            load_file(tmp_path / "whole/step-000010/optimizer.safetensors"),
+        )
+
+
+def test_damaged_checkpoint_is_made_again(tmp_path):
+    whole = run(tmp_path, steps_saved=[5])
+    (tmp_path / "step-000010/model.safetensors").write_bytes(b"damaged")
+    assert_same(whole, run(tmp_path, steps_saved=[5]))
+    checkpoints.verify(tmp_path / "step-000010")
+
+
+def test_missing_checkpoint_in_the_middle_is_made_again(tmp_path):
+    whole = run(tmp_path, steps_saved=[5])
+    shutil.rmtree(tmp_path / "step-000005")
+    assert_same(whole, run(tmp_path, steps_saved=[5]))
+    checkpoints.verify(tmp_path / "step-000005")
+
+
+def test_finished_run_is_not_touched(tmp_path):
+    run(tmp_path)
+    before = {p: p.stat().st_mtime_ns for p in tmp_path.rglob("*.safetensors")}
+    run(tmp_path)
+    assert before == {p: p.stat().st_mtime_ns for p in tmp_path.rglob("*.safetensors")}
+
+
+def test_every_epoch_sees_every_row_once_and_seeds_differ():
+    stream = np.concatenate([batch_indices(0, step, 4, 10) for step in range(5)])
+    assert sorted(stream[:10]) == sorted(stream[10:]) == list(range(10))
+    assert stream[:10].tolist() != stream[10:].tolist()
+    other = np.concatenate([batch_indices(1, step, 4, 10) for step in range(5)])
+    assert stream.tolist() != other.tolist()
+    # A batch larger than the data set holds several epochs.
+    assert sorted(batch_indices(0, 0, 20, 10)) == sorted([*range(10), *range(10)])
+
+
+def test_log_counts_tokens_and_supervised_tokens(tmp_path):
+    lines = []
+    run(tmp_path, CTP(), lines=lines)
+    rows = uneven_rows()
+    seen = [rows[i] for step in range(10) for i in batch_indices(0, step, 8, len(rows))]
+    assert lines[-1].step == 10
+    assert lines[-1].tokens == sum(map(len, seen))
+    assert lines[-1].supervised_tokens == sum(int(CTP().weights(row).sum()) for row in seen)
+    progress = checkpoints.read_progress(tmp_path / "step-000010")
+    assert (progress.tokens, progress.supervised_tokens) == (
+        lines[-1].tokens,
+        lines[-1].supervised_tokens,
+    )
+
+
+def test_diverged_training_says_so(tmp_path):
+    with pytest.raises(InputError, match=r"the loss is (nan|inf) at step \d+: training has div"):
+        run(tmp_path, learning_rate=1e300, max_grad_norm=None, warmup_steps=0)
+
+
+def test_batch_that_does_not_divide_over_processes(tmp_path):
+    class Three:
+        num_processes = 3
+
+    with pytest.raises(InputError, match="batch_size 8 does not divide over 3 processes"):
+        train(
+            model_of(),
+            TOKENIZER,
+            uneven_rows(),
+            CTP(),
+            TrainingOptions(**OPTIONS),
+            seed=0,
+            directory=tmp_path,
+            checkpoint_steps=[],
+            accelerator=Three(),
+        )
+    assert not list(tmp_path.iterdir())
+
+
+def test_warm_up_longer_than_training():
+    with pytest.raises(ValueError, match="warmup_steps 11 exceeds steps 10"):
+        TrainingOptions(**{**OPTIONS, "warmup_steps": 11})
