@@ -104,6 +104,20 @@ def evaluate(
     return scores
 
 
+def is_evaluated(
+    checkpoint: Path, data: Data, objective: Objective, measures: Sequence[Measure]
+) -> bool:
+    """Whether a checkpoint verifies and all of ``measures`` are stored and hold."""
+    try:
+        digest = checkpoints.verify(checkpoint)
+    except InputError:
+        return False
+    return all(
+        stored(checkpoint, measure, _key(digest, data, objective, measure)) is not None
+        for measure in measures
+    )
+
+
 def _check_finite(scores: Sequence[Score]) -> None:
     for score in scores:
         if score.value is not None and not torch.isfinite(torch.tensor(score.value)):

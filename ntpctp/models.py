@@ -48,11 +48,9 @@ class ModelOptions(Options):
         if (self.family is None) == (self.checkpoint is None):
             raise ValueError("give either family or checkpoint, not both and not neither")
         if self.checkpoint is not None:
-            sizes = {"layers", "width", "heads", "config"} & self.model_fields_set
+            sizes = self.changed("layers", "width", "heads", "context", "dropout", "config")
             if sizes:
-                raise ValueError(
-                    f"{', '.join(sorted(sizes))}: fixed by the checkpoint, remove them"
-                )
+                raise ValueError(f"{', '.join(sizes)}: fixed by the checkpoint, remove them")
         elif self.width % self.heads:
             raise ValueError(f"width {self.width} is not a multiple of heads {self.heads}")
         if self.family is not None and self.family not in CONFIG_MAPPING:

@@ -14,6 +14,19 @@ class Options(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
+    def changed(self, *fields: str) -> list[str]:
+        """Return those of ``fields`` whose value is not the default.
+
+        Unlike pydantic's ``model_fields_set`` this is the same before and after a round trip
+        through a file that states all defaults.
+        """
+        return [
+            field
+            for field in fields
+            if getattr(self, field)
+            != type(self).model_fields[field].get_default(call_default_factory=True)
+        ]
+
 
 def one_of(table: Mapping[str, type[Options]]) -> Any:
     """Return the type of a block whose ``name`` field chooses one of ``table``'s types.

@@ -15,7 +15,7 @@ from ntpctp.experiment import Experiment, experiment_of
 from ntpctp.libraries import quiet_libraries
 from ntpctp.preparation import Data, prepare_experiment
 from ntpctp.provenance import provenance
-from ntpctp.runs import Event, RunId, execute
+from ntpctp.runs import Event, RunId, execute, is_complete
 from ntpctp.scores import collect, write_scores
 from ntpctp.storage import atomic_file, locked, write_json
 from ntpctp.yaml_file import read_yaml
@@ -59,11 +59,18 @@ def run_experiment(
     """
     data = prepare_experiment(experiment)
     with locked(output, "this experiment"):
+        complete = {
+            run for run in runs_of(experiment) if is_complete(experiment, data, run, output)
+        }
         _write_experiment(experiment, data, output)
+        for run in complete:
+            on_event(Event(run, "done", text="before"))
+        content = experiment.model_dump(mode="json")
         failures = workers.run_side_by_side(
             {
-                str(run): (experiment.model_dump(mode="json"), run, output)
+                str(run): (content, run, output)
                 for run in runs_of(experiment)
+                if run not in complete
             },
             _work,
             workers=num_workers,

@@ -14,11 +14,11 @@ from accelerate import Accelerator
 
 from ntpctp import checkpoints
 from ntpctp.errors import InputError
-from ntpctp.evaluation import evaluate
+from ntpctp.evaluation import evaluate, is_evaluated
 from ntpctp.experiment import Experiment
 from ntpctp.preparation import Data, initial_model
 from ntpctp.provenance import provenance
-from ntpctp.storage import locked, read_json, write_json
+from ntpctp.storage import clear_temporaries, locked, read_json, write_json
 from ntpctp.training import LogLine, train
 
 STAGE = "train"
@@ -125,6 +125,28 @@ def evaluate_run(
     on_event(Event(run, "measuring", len(steps), len(steps)))
 
 
+def is_complete(experiment: Experiment, data: Data, run: RunId, output: Path) -> bool:
+    """Whether every checkpoint and score of a run is there and holds; reads all its files.
+
+    Raises:
+        InputError: if the directory holds a run made under other settings; names the fields.
+    """
+    arm = experiment.arms[run.arm]
+    if not (run_directory(output, run) / RECORD).is_file():
+        return False
+    _check_record(run_directory(output, run) / RECORD, _decisive(experiment, data, run))
+    steps = experiment.evaluation.checkpoint_steps(arm.training.steps)
+    return all(
+        is_evaluated(
+            checkpoints.directory_of(stage_directory(output, run), step),
+            data,
+            arm.objective,
+            experiment.evaluation.at(step, steps[-1]),
+        )
+        for step in steps
+    )
+
+
 def execute(
     experiment: Experiment,
     data: Data,
@@ -139,6 +161,7 @@ def execute(
     """
     arm = experiment.arms[run.arm]
     with locked(run_directory(output, run), f"the run {run}"):
+        clear_temporaries(run_directory(output, run))
         accelerator = Accelerator(mixed_precision=arm.training.mixed_precision)
         train_run(experiment, data, run, output, accelerator, on_event)
         evaluate_run(experiment, data, run, output, accelerator.device, on_event)

@@ -56,6 +56,15 @@ def atomic_directory(path: Path) -> Iterator[Path]:
         raise
 
 
+def clear_temporaries(directory: Path) -> None:
+    """Delete what killed processes left unfinished below ``directory``; hold its lock first."""
+    for path in list(directory.rglob(f"{_TEMPORARY}*")):
+        if path.is_dir():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink(missing_ok=True)
+
+
 def _sync(path: Path) -> None:
     """Force ``path`` to the disk, so that a rename never outlives the content it names."""
     descriptor = os.open(path, os.O_RDONLY)

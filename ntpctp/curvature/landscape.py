@@ -47,11 +47,13 @@ def loss_slice(
         coordinates: n numbers, used on both axes.
 
     Raises:
-        InputError: for another number of directions, or no coordinate.
+        InputError: for directions of another number or size, or no coordinate.
     """
-    if directions.ndim != 2 or len(directions) not in (1, 2):
+    size = mean_loss.parameters.size
+    if directions.shape not in ((1, size), (2, size)):
         raise InputError(
-            f"expected 1 or 2 directions of shape (1, P) or (2, P), found {tuple(directions.shape)}"
+            f"expected directions of shape (1, {size}) or (2, {size}), found "
+            f"{tuple(directions.shape)}"
         )
     axis = np.asarray(coordinates, dtype=np.float64)
     if axis.ndim != 1 or not len(axis):
@@ -96,10 +98,12 @@ def loss_path(mean_loss: MeanLoss, start: Tensor, end: Tensor, *, num_points: in
         num_points: n, at least 3, ends included; the barrier between them goes unseen.
 
     Raises:
-        InputError: for fewer than 3 points.
+        InputError: for fewer than 3 points, or ends of another size.
     """
     if num_points < 3:
         raise InputError(f"expected num_points >= 3, found {num_points}")
+    for vector in (start, end):
+        mean_loss.parameters.check_vector(vector)
     positions = np.linspace(0, 1, num_points)
     losses = np.array([mean_loss.mean_at((1 - t) * start + t * end) for t in positions.tolist()])
     chord = (1 - positions) * losses[0] + positions * losses[-1]

@@ -74,23 +74,48 @@ class MeanLoss:
         self.value, self.total_weight = self._evaluate()
 
     def _evaluate(self) -> tuple[float, float]:
-        loss_sum, weight = self.sums()
+        sums = torch.zeros(2, dtype=torch.float64, device=self.parameters.device)
+        error = None
+        try:
+            sums += self._local_sums().to(sums)
+            self._check_deterministic()
+        except InputError as found:
+            error = found
+        self._agree(error)
+        loss_sum, weight = self.all_reduce(sums).tolist()
         if not weight > 0:
             raise InputError(
                 f"the total weight of the {len(self.batches)} batches is {weight:g}: no position "
                 "reaches the loss; check the labels or the objective"
             )
-        if self.batches:
-            # Gradients stay enabled: some modules take another code path without them.
-            first, second = (float(self.batch_sum(0)[0].detach()) for _ in range(2))
-            rounding = 8 * torch.finfo(self.parameters.dtype).eps * abs(first)
-            if abs(first - second) > rounding:
-                raise InputError(
-                    f"the loss is not deterministic: the first batch gave {first:.9g}, then "
-                    f"{second:.9g}; call model.eval() to switch dropout off, and draw nothing at "
-                    "random in the loss"
-                )
         return loss_sum / weight, weight
+
+    def _local_sums(self) -> Tensor:
+        """Return (sum of losses, sum of weights) over the batches of this process, float64."""
+        sums = torch.zeros(2, dtype=torch.float64)
+        with torch.no_grad():
+            for index in range(len(self.batches)):
+                loss_sum, weight = self.batch_sum(index)
+                sums += torch.tensor([float(loss_sum), float(weight)], dtype=torch.float64)
+        return sums
+
+    def _check_deterministic(self) -> None:
+        if not self.batches:
+            return
+        # Gradients stay enabled: some modules take another code path without them.
+        first, second = (float(self.batch_sum(0)[0].detach()) for _ in range(2))
+        if abs(first - second) > 8 * torch.finfo(self.parameters.dtype).eps * abs(first):
+            raise InputError(
+                f"the loss is not deterministic: the first batch gave {first:.9g}, then "
+                f"{second:.9g}; call model.eval() to switch dropout off, and draw nothing at "
+                "random in the loss"
+            )
+
+    def _agree(self, error: InputError | None) -> None:
+        """Raise on every process if one of them has an error; else the others would wait for it."""
+        flag = torch.tensor([0.0 if error is None else 1.0], device=self.parameters.device)
+        if float(self.all_reduce(flag)):
+            raise error or InputError("another process refused its batches; see its message")
 
     def batch_sum(self, index: int) -> tuple[Tensor, Tensor]:
         """Return (summed loss, weight) of one batch, checked, with its graph.
@@ -111,27 +136,6 @@ class MeanLoss:
                 "summed loss, not a mean over nothing"
             )
         return loss_sum, torch.as_tensor(weight).detach()
-
-    def sums(self) -> tuple[float, float]:
-        """Return (sum of losses, W) over all batches at the present parameters, in float64.
-
-        Raises:
-            InputError: if the loss of a batch is not finite.
-        """
-        loss_sum, weight_sum = 0.0, 0.0
-        with torch.no_grad():
-            for index in range(len(self.batches)):
-                batch_sum, weight = self.batch_sum(index)
-                loss_sum, weight_sum = loss_sum + float(batch_sum), weight_sum + float(weight)
-        total = torch.tensor(
-            [loss_sum, weight_sum], dtype=torch.float64, device=self.parameters.device
-        )
-        loss_sum, weight_sum = self.all_reduce(total).tolist()
-        return loss_sum, weight_sum
-
-    def mean(self) -> float:
-        """Return L at the present value of the parameters; one forward pass over all batches."""
-        return self.sums()[0] / self.total_weight
 
     def mean_at(self, vector: Tensor) -> float:
         """Return L with the parameters set to ``vector`` (P,), which may be infinite or NaN."""

@@ -140,6 +140,8 @@ def worst_sharpness(
             not finite.
     """
     _check_radius(radius)
+    if scaling not in ("element", "none"):
+        raise InputError(f"expected scaling to be element or none, found {scaling!r}")
     if norm not in ("l2", "linf"):
         raise InputError(f"expected norm to be l2 or linf, found {norm!r}")
     if num_steps < 1:

@@ -40,6 +40,8 @@ def settings_tables(experiment: Experiment) -> tuple[Table, Table]:
     common = experiment.model_dump(
         mode="json", include={"task", "tokenizer", "seeds", "evaluation"}
     )
+    measures = common["evaluation"].pop("measures")
+    common["evaluation"] |= {measure.pop("name"): measure for measure in measures}
     for field, value in wording.flat(common).items():
         shared.add(field, _plain(value))
     return differing, shared
@@ -125,8 +127,8 @@ def loss_panels(experiment: Experiment, logs: Logs) -> list[Panel]:
     return panels
 
 
-def seeds_tables(experiment: Experiment, frame: pd.DataFrame) -> list[Table]:
-    """Return all scores of each run at its last step, a table a split."""
+def seeds_tables(experiment: Experiment, frame: pd.DataFrame) -> list[tuple[str, Table]]:
+    """Return all scores of each run at its last step: split and table."""
     cells, tables = arm_cells(experiment.arms), []
     last = {name: arm.training.steps for name, arm in experiment.arms.items()}
     final = frame[(frame["step"] == frame["arm"].map(last)) & frame["strength"].isna()]
@@ -153,7 +155,7 @@ def seeds_tables(experiment: Experiment, frame: pd.DataFrame) -> list[Table]:
                         _one(entry, units[key]) for entry, key in zip(row, scores, strict=True)
                     ]
                     table.add(cells[name], str(seed), *shown)
-        tables.append(table)
+        tables.append((str(split), table))
     return tables
 
 

@@ -1,7 +1,7 @@
 """Scores over steps or strengths: every seed, the mean of each arm and its interval."""
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -46,15 +46,21 @@ def curves(
         x: the column of the axis.
         level: of the intervals.
     """
-    known = scores[scores["value"].notna()]
-    found = []
-    for arm in arms:
-        of_arm = known[known["arm"] == arm]
-        places = sorted(float(place) for place in of_arm[x].unique())
-        points = [_point(place, of_arm[of_arm[x] == place], level) for place in places]
-        if points:
-            found.append(Curve(arm, points))
-    return found
+    unit = str(scores["unit"].iloc[0]) if len(scores) else ""
+    # Plain Python: thousands of small pandas groups would take seconds.
+    columns = ("arm", x, "seed", "value", "error_bound")
+    rows = sorted(zip(*(scores[c].tolist() for c in columns), strict=True), key=lambda r: r[:3])
+    places: dict[str, dict[float, list[tuple[int, float, float]]]] = {}
+    for arm, place, *entry in rows:
+        if not math.isnan(entry[1]):
+            bound = math.nan if entry[2] is None else float(entry[2])
+            of_arm = places.setdefault(str(arm), {})
+            of_arm.setdefault(float(place), []).append((int(entry[0]), float(entry[1]), bound))
+    return [
+        Curve(arm, [_point(place, runs, unit, level) for place, runs in places[arm].items()])
+        for arm in arms
+        if arm in places
+    ]
 
 
 def mean_interval(
@@ -89,13 +95,9 @@ def band_words(num_seeds: int, level: float) -> str:
     )
 
 
-def _point(x: float, group: pd.DataFrame, level: float) -> Point:
-    rows = group.sort_values("seed").to_dict("records")
-    values = {int(row["seed"]): float(row["value"]) for row in rows}
-    bounds = {
-        int(row["seed"]): float(row["error_bound"])
-        for row in rows
-        if not math.isnan(row["error_bound"])
-    }
-    low, high = mean_interval(values.values(), str(rows[0]["unit"]), level)
+def _point(x: float, runs: Sequence[tuple[int, float, float]], unit: str, level: float) -> Point:
+    """Return the point of (seed, value, error bound), the bound NaN where there is none."""
+    values = {seed: value for seed, value, _ in runs}
+    bounds = {seed: bound for seed, _, bound in runs if not math.isnan(bound)}
+    low, high = mean_interval(values.values(), unit, level)
     return Point(x, values, bounds, float(np.mean(list(values.values()))), low, high)

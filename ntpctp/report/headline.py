@@ -160,11 +160,14 @@ def _steadiness(primary: ScoreComparison, pair: Pair) -> str:
     steady, loose = (pair.a, pair.b) if a_steadier else (pair.b, pair.a)
     low, high = sorted((sd_a, sd_b))
     worst = [_worst(primary, name) for name in (steady, loose)]
+    alpha = 1 - pair.difference.level if pair.difference else 0.05
+    sure = result.p_value is not None and result.p_value < alpha
+    who = f"{steady} is steadier" if sure else f"The seeds of {steady} lie closer together"
     words = (
-        f"{steady} is steadier: sd over seeds {_sd(primary, low)} against {_sd(primary, high)}, "
+        f"{who}: sd over seeds {_sd(primary, low)} against {_sd(primary, high)}, "
         f"worst seed {worst[0]} against {worst[1]}"
     )
-    return f"{words} ({_test(result, 1 - pair.difference.level if pair.difference else 0.05)})."
+    return f"{words} ({_test(result, alpha)})."
 
 
 def _test(result: SpreadComparison, alpha: float) -> str:
@@ -172,7 +175,7 @@ def _test(result: SpreadComparison, alpha: float) -> str:
         return f"no test: {result.reason}"
     words = f"permutation test {wording.p_value(result.p_value)}"
     if result.p_value < alpha:
-        return f"{words}, so hardly chance"
+        return f"{words}"
     if result.smallest_p_value is not None and result.smallest_p_value > alpha:
         return f"{words}; so few seeds cannot give less than {result.smallest_p_value:.2g}"
     return f"{words}, so this may be chance"

@@ -13,19 +13,16 @@ from plotly.offline import get_plotlyjs
 from ntpctp.comparison import ScoreComparison
 from ntpctp.experiment import Experiment
 from ntpctp.report import appendix, wording
+from ntpctp.report.curves import MIN_SEEDS
 from ntpctp.report.definitions import definitions
-from ntpctp.report.figures import NUM_COLOURS, plain_figure, seeds_figure
+from ntpctp.report.figures import NUM_COLOURS, plain_figure
 from ntpctp.report.headline import budget_line, headline, primary_score, question_of, worst_seed
 from ntpctp.report.items import NUM_SHOWN, Flips, Texts, Token, flips, read_rows
-from ntpctp.report.sections import (
-    Panel,
-    measure_sections,
-    spread_table,
-    spread_tests,
-    verdict_tables,
-)
+from ntpctp.report.overview import seeds_figure
+from ntpctp.report.sections import Panel, measure_sections
 from ntpctp.report.sources import missing_scores, read_log, read_provenance
 from ntpctp.report.tables import Cell, Table, arm_cells
+from ntpctp.report.verdicts import spread_table, spread_tests, verdict_tables
 from ntpctp.report.wording import percent
 from ntpctp.runs import RunId
 
@@ -155,7 +152,11 @@ def _overview_panel(experiment: Experiment, primary: ScoreComparison | None) -> 
         for name, spread in primary.arms.items()
         if spread is not None
     )
-    note = f"point: seed; diamond: mean over seeds with {percent(level)} interval"
+    note = "point: seed"
+    if len(experiment.seeds) > 1:
+        note += "; diamond: mean over seeds"
+    if len(experiment.seeds) >= MIN_SEEDS:
+        note += f" with {percent(level)} interval"
     if pairs:
         note += "; below: difference, same seed in both arms"
         if primary.margin is not None:

@@ -6,14 +6,12 @@ from typing import Any
 
 import pandas as pd
 
-from ntpctp.comparison import ScoreComparison
 from ntpctp.experiment import Experiment
 from ntpctp.report import wording
 from ntpctp.report.curves import Curve, band_words, curves
 from ntpctp.report.figures import curves_figure, plain_figure
-from ntpctp.report.headline import verdict_words, worst_seed
 from ntpctp.report.tables import Cell, Table, arm_cells
-from ntpctp.report.wording import full_label, is_share, percent, plural, score_label
+from ntpctp.report.wording import direction, full_label, is_share, percent, plural, score_label
 
 STEP, STRENGTH = "optimizer step", "strength of the noise, in standard deviations of the embeddings"
 
@@ -45,6 +43,7 @@ class Section:
     name: str
     words: str
     panels: list[Panel]
+    not_drawn: list[str]
 
 
 def measure_sections(experiment: Experiment, frame: pd.DataFrame) -> list[Section]:
@@ -52,117 +51,15 @@ def measure_sections(experiment: Experiment, frame: pd.DataFrame) -> list[Sectio
     sections = []
     for measure in experiment.evaluation.measures:
         scores = frame[frame["measure"] == measure.name]
-        panels = [
-            _panel(experiment, group, str(split), str(score))
-            for (split, score), group in _in_order(scores).groupby(["split", "score"], sort=False)
-            if _worth_a_figure(group)
-        ]
-        words = band_words(len(experiment.seeds), experiment.comparison.level)
-        sections.append(Section(measure.name, words, panels))
-    return sections
-
-
-def verdict_tables(
-    experiment: Experiment, comparisons: Sequence[ScoreComparison]
-) -> list[tuple[str, str, Table]]:
-    """Return, for each pair of arms, the verdicts on all scores at the last step."""
-    cells = arm_cells(experiment.arms)
-    tables: dict[tuple[str, str], Table] = {}
-    for comparison in comparisons:
-        unit = comparison.unit
-        for pair in comparison.pairs:
-            key = pair.a, pair.b
-            if key not in tables:
-                tables[key] = Table(
-                    f"{pair.a} against {pair.b} at the last step: mean over seeds, difference "
-                    f"with its {percent(experiment.comparison.level)} interval, verdict",
-                    (
-                        "score",
-                        pair.a,
-                        pair.b,
-                        f"{pair.a} {wording.MINUS} {pair.b}",
-                        "verdict",
-                        "rests on",
-                    ),
-                    text_columns=frozenset({0, 4, 5}),
-                )
-            result = pair.difference
-            shown = [_level_cell(comparison, name, cells[name].arm) for name in key]
-            if result is None:
-                change = Cell(wording.NO_VALUE, pair.reason or "")
+        panels, not_drawn = [], []
+        for (split, score), group in _in_order(scores).groupby(["split", "score"], sort=False):
+            if _worth_a_figure(experiment, group):
+                panels.append(_panel(experiment, group, str(split), str(score)))
             else:
-                change = Cell(
-                    wording.difference(result.estimate, unit),
-                    wording.interval(result.low, result.high, unit),
-                )
-            items = plural(result.num_items, "item") if result and result.num_items else ""
-            tables[key].add(
-                Cell(
-                    full_label(comparison.split, comparison.score, comparison.strength),
-                    _direction(comparison.unit, comparison.higher_is_better),
-                ),
-                *shown,
-                change,
-                Cell(verdict_words(pair, unit), _detectable(pair, unit)),
-                Cell(plural(len(pair.seeds), "seed"), items),
-            )
-    return [(a, b, table) for (a, b), table in tables.items()]
-
-
-def spread_table(experiment: Experiment, comparisons: Sequence[ScoreComparison]) -> Table:
-    """Return how every score of every arm varies from seed to seed at the last step."""
-    cells = arm_cells(experiment.arms)
-    table = Table(
-        "Spread over seeds at the last step",
-        ("score", "arm", "seeds", "mean", "median", "sd", "MAD", "worst seed", "best seed"),
-        text_columns=frozenset({0, 1}),
-    )
-    for comparison in comparisons:
-        unit = comparison.unit
-        label = full_label(comparison.split, comparison.score, comparison.strength)
-        for name, spread in comparison.arms.items():
-            if spread is None:
-                table.add(label, cells[name], "0", *[wording.NO_VALUE] * 6)
-                continue
-            worst = worst_seed(comparison, name)
-            best = spread.min if worst == spread.max else spread.max
-            sd = spread.standard_deviation
-            table.add(
-                Cell(label, wording.shown_unit(unit)),
-                cells[name],
-                str(spread.num_seeds),
-                wording.value(spread.mean, unit),
-                wording.value(spread.median, unit),
-                "one seed" if sd is None else wording.width(sd, unit),
-                "one seed" if sd is None else wording.width(spread.median_absolute_deviation, unit),
-                wording.value(worst, unit),
-                wording.value(best, unit),
-            )
-    return table
-
-
-def spread_tests(comparisons: Sequence[ScoreComparison]) -> Table:
-    """Return the tests whether two arms spread alike over seeds."""
-    table = Table(
-        "Do two arms depend on the seed alike? Ratio of their standard deviations, and a "
-        "permutation test on absolute deviations from the median",
-        ("score", "arms", "ratio of sd", "p value", "smallest possible p"),
-        text_columns=frozenset({0, 1}),
-    )
-    for comparison in comparisons:
-        for pair in comparison.pairs:
-            result = pair.spread
-            if result is None:
-                continue
-            p, least = result.p_value, result.smallest_p_value
-            table.add(
-                full_label(comparison.split, comparison.score, comparison.strength),
-                f"{pair.a} / {pair.b}",
-                "no value" if result.sd_ratio is None else wording.number(result.sd_ratio),
-                Cell("no value", result.reason or "") if p is None else f"{p:.3g}",
-                "no value" if least is None else f"{least:.2g}",
-            )
-    return table
+                not_drawn.append(full_label(str(split), str(score)))
+        words = band_words(len(experiment.seeds), experiment.comparison.level)
+        sections.append(Section(measure.name, words, panels, not_drawn))
+    return sections
 
 
 def _in_order(scores: pd.DataFrame) -> pd.DataFrame:
@@ -171,9 +68,15 @@ def _in_order(scores: pd.DataFrame) -> pd.DataFrame:
     return scores.assign(_train=held_out).sort_values("_train", kind="stable")
 
 
-def _worth_a_figure(scores: pd.DataFrame) -> bool:
-    """Leave a score that never moves to the tables."""
-    return scores["value"].nunique() > 1
+def _worth_a_figure(experiment: Experiment, scores: pd.DataFrame) -> bool:
+    """Leave to the tables what has no value, or neither direction nor differences in the end."""
+    if scores["value"].notna().sum() == 0:
+        return False
+    if scores["higher_is_better"].notna().any():
+        return True
+    last = {name: arm.training.steps for name, arm in experiment.arms.items()}
+    final = scores.loc[scores["step"] == scores["arm"].map(last), "value"].dropna()
+    return bool(len(final)) and bool(final.max() - final.min() > 0.01 * final.abs().max())
 
 
 def _panel(experiment: Experiment, scores: pd.DataFrame, split: str, score: str) -> Panel:
@@ -189,7 +92,7 @@ def _panel(experiment: Experiment, scores: pd.DataFrame, split: str, score: str)
     higher = None if pd.isna(first["higher_is_better"]) else bool(first["higher_is_better"])
     counts = wording.span(scores["count"].unique().tolist())
     seeds = plural(len(experiment.seeds), "seed")
-    note = f"{_direction(unit, higher)}; {counts} items, {seeds} an arm"
+    note = f"{direction(unit, higher)}; {counts} items, {seeds} an arm"
     log = not is_share(unit) and _spans_a_decade(found)
     if str(first["measure"]) == "flatness":
         log = _all_positive(found)
@@ -259,27 +162,6 @@ def _warnings(scores: pd.DataFrame) -> tuple[str, ...]:
         f"{row['arm']}, seed {row['seed']}, step {row['step']}: {row['reason']}"
         for row in scores[scores["value"].isna()].to_dict("records")
     )
-
-
-def _direction(unit: str, higher_is_better: bool | None) -> str:
-    words = {True: "higher is better", False: "lower is better", None: "neither is better"}
-    return f"{wording.shown_unit(unit)}; {words[higher_is_better]}"
-
-
-def _level_cell(comparison: ScoreComparison, name: str, arm: int | None) -> Cell:
-    spread = comparison.arms.get(name)
-    if spread is None:
-        return Cell(wording.NO_VALUE, "no seed has one", arm)
-    sd = spread.standard_deviation
-    note = "one seed" if sd is None else f"sd {wording.width(sd, comparison.unit)}"
-    return Cell(wording.value(spread.mean, comparison.unit), note)
-
-
-def _detectable(pair: Any, unit: str) -> str:
-    if pair.verdict is None or pair.verdict.smallest_detectable_difference is None:
-        return ""
-    seen = wording.width(pair.verdict.smallest_detectable_difference, unit)
-    return f"could have seen {seen}"
 
 
 def _all_positive(found: Sequence[Curve]) -> bool:

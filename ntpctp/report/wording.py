@@ -45,8 +45,14 @@ def shown_unit(unit: str) -> str:
     return unit.replace("share", "% ", 1).replace("  ", " ").strip() if is_share(unit) else unit
 
 
-def number(value: float) -> str:
-    r"""Return a number with about four significant digits.
+def direction(unit: str, higher_is_better: bool | None) -> str:
+    """Return a score's unit and which way is better."""
+    words = {True: "higher is better", False: "lower is better", None: "neither is better"}
+    return f"{shown_unit(unit)}; {words[higher_is_better]}"
+
+
+def number(value: float, digits: int = 4) -> str:
+    r"""Return a number with about ``digits`` significant digits.
 
     >>> number(12345.6), number(738.41), number(0.0123456), number(-1e-7)
     ('12\u202f346', '738.4', '0.01235', '−1e-07')
@@ -57,7 +63,7 @@ def number(value: float) -> str:
     elif size >= 1000:
         text = f"{size:,.0f}".replace(",", "\N{NARROW NO-BREAK SPACE}")
     else:
-        text = f"{size:.4g}"
+        text = f"{size:.{digits}g}"
     return f"{MINUS}{text}" if value < 0 else text
 
 
@@ -87,7 +93,7 @@ def width(x: float | None, unit: str) -> str:
     """
     if x is None:
         return NO_VALUE
-    return f"{_minus(f'{100 * x:.1f}')}{SPACE}pp" if is_share(unit) else number(x)
+    return f"{_minus(f'{100 * x:.1f}')}{SPACE}pp" if is_share(unit) else number(x, 3)
 
 
 def difference(x: float, unit: str) -> str:

@@ -125,10 +125,11 @@ def paired_difference(
 
         SE^2 = [MS_s + max(MS_i - MS_e, 0)] / (S N),
 
-    unbiased but for the cut at 0 (Searle, Casella and McCulloch 1992, "Variance Components"), and the
-    interval is d_.. -+ t(df) SE with Satterthwaite's df of the two terms (df S-1 and N-1). It goes
-    over into the ordinary paired t interval over seeds where seeds dominate, and over items
-    where items do. For one score a seed it *is* the paired t interval, df = S - 1.
+    unbiased but for the cut at 0 (Searle, Casella and McCulloch 1992), and the interval is d_..
+    -+ t(df) SE with Satterthwaite's df of the two terms (df S-1 and N-1). It goes over into the
+    ordinary paired t interval over seeds where seeds dominate, and over items where items do. For
+    one score a seed it *is* the paired t interval, df = S - 1. Where all scores lie between 0 and 1
+    and no item differs in any seed, the interval is -+ ``no_discordance_bound`` instead.
 
     Why not resample: the variance of the seeds-and-items bootstrap (Owen 2007, "The pigeonhole
     bootstrap") has a closed form, (MS_s + MS_i + MS_e) / (S N) after the corrections S/(S-1) and
@@ -145,12 +146,13 @@ def paired_difference(
         Gaussian, seeds and items alike (49 %, 49 %)        90.3   93.6   94.8   94.7
         Gaussian, interaction only                          92.6   94.0   94.7   95.4
         binary, logit-normal seeds and items                90.0   93.5   94.8   95.2
-        binary, and a seed of B collapses with p = 0.2      83.1   83.9   80.2   88.9
-        binary, and a seed of B collapses with p = 0.4      75.8   79.8   90.0   93.4
+        ... and a seed of B collapses with p = 0.2          83.1   83.9   80.2   88.9
+        ... and a seed of B collapses with p = 0.4          75.8   79.8   90.0   93.4
+        seeds alike, but one of B collapses with p = 0.2    64.8   52.7   66.0   88.6
 
-    The last two rows are a limit of the data, not of the construction: three seeds none of which
-    collapsed cannot tell that the fourth may. Compare ``spread`` and the share of seeds above a
-    target before trusting a mean of few seeds.
+    The last three rows are a limit of the data, not of the construction: 3 seeds show no collapse
+    of probability 0.2 half of the time (0.8^3), and then cannot tell that the fourth may. Look at
+    ``spread`` and ``share_reaching`` before trusting a mean of few seeds.
 
     Args:
         a: scores of A, bool or float, shape (S, N) for item-level scores or (S,) for one score
@@ -213,10 +215,19 @@ def paired_difference(
         scores_b.reshape(num_seeds, -1).mean(axis=1),
         level,
     )
+    low, high, item_variance = interval.low, interval.high, interval.item_variance
+    method = _method(num_seeds, num_items, df, error)
+    shares = all(0 <= s.min() and s.max() <= 1 for s in (scores_a, scores_b))
+    if per_item and shares and not d.any():
+        high = no_discordance_bound(d.shape[1], level)
+        low = -high
+        # What more seeds cannot reduce is then all of it.
+        item_variance = (high / float(stats.t.ppf((1 + level) / 2, max(d.shape[1] - 1, 1)))) ** 2
+        method = "no item differs in any seed: exact binomial bound on how many others could"
     return PairedDifference(
         estimate=estimate,
-        low=interval.low,
-        high=interval.high,
+        low=low,
+        high=high,
         standard_error=error,
         degrees_of_freedom=df,
         level=level,
@@ -225,16 +236,26 @@ def paired_difference(
         num_seeds=num_seeds,
         num_items=num_items,
         seed_standard_deviation=float(d.mean(axis=1).std(ddof=1)),
-        item_variance=interval.item_variance,
+        item_variance=item_variance,
         item_low=item_low,
         item_high=item_high,
         item_standard_error=item_error,
         probability_a_better=win.estimate,
         probability_low=win.low,
         probability_high=win.high,
-        method=_method(num_seeds, num_items, df, error),
+        method=method,
         reason=None,
     )
+
+
+def no_discordance_bound(num_items: int, level: float) -> float:
+    """Return the largest share of items that may differ when none of ``num_items`` did.
+
+    The p at which (1 - p)^N = 1 - level, Clopper and Pearson's one-sided bound at a count of 0 (at
+    95 % about 3 / N). For scores between 0 and 1 the difference of the means is no larger. A
+    bootstrap or t interval would have no width here, whatever N.
+    """
+    return float(-np.expm1(np.log1p(-level) / num_items))
 
 
 def _item_interval(

@@ -171,7 +171,11 @@ def _message(message: Any, where: str) -> Message:
 
 
 def hold_out(
-    examples: Sequence[Example], test_size: int | None, seed: int, where: str
+    examples: Sequence[Example],
+    test_size: int | None,
+    seed: int,
+    where: str,
+    groups: Sequence[str] | None = None,
 ) -> tuple[list[Example], list[Example]]:
     """Split ``examples`` into train and test by a hash of what the model is given.
 
@@ -185,11 +189,13 @@ def hold_out(
             least one.
         seed: another seed holds out others.
         where: the file, for messages.
+        groups: what examples must share to stay together, if that is not the prompt.
 
     Raises:
         InputError: if nothing would be left to train on.
     """
-    hashes = [_prompt_hash(example, seed) for example in examples]
+    keys = [_given(example) for example in examples] if groups is None else groups
+    hashes = [hashlib.sha256(json.dumps([seed, key]).encode()).hexdigest() for key in keys]
     different = sorted(set(hashes))
     wanted = max(1, len(different) // 5) if test_size is None else test_size
     if wanted >= len(different):
@@ -206,6 +212,7 @@ def hold_out(
     return train, test
 
 
-def _prompt_hash(example: Example, seed: int) -> str:
-    given = [[m.role, m.content] for m in example.messages[:-1]] or example.text("prompt")
-    return hashlib.sha256(json.dumps([seed, given]).encode()).hexdigest()
+def _given(example: Example) -> str:
+    """What the model is given, as one string."""
+    turns = [[m.role, m.content] for m in example.messages[:-1]]
+    return json.dumps(turns) if turns else example.text("prompt")

@@ -106,7 +106,7 @@ class PrOntoQA(Task):
 
     @model_validator(mode="after")
     def _possible(self) -> "PrOntoQA":
-        if self.distractors == "none" and self.side_rules and "side_rules" in self.model_fields_set:
+        if self.distractors == "none" and self.side_rules and self.changed("side_rules"):
             raise ValueError(
                 f"side_rules = {self.side_rules}, but distractors: none leaves them out; choose "
                 "relevant or irrelevant, or leave side_rules out"

@@ -140,7 +140,7 @@ class ProsQA(Task):
     @model_validator(mode="after")
     def _size_or_path(self) -> "ProsQA":
         for split in ("train", "test"):
-            if getattr(self, f"{split}_path") and f"{split}_size" in self.model_fields_set:
+            if getattr(self, f"{split}_path") and self.changed(f"{split}_size"):
                 raise ValueError(
                     f"{split}_size is the number of generated items, but {split}_path takes them "
                     "from a file: leave one of them out"

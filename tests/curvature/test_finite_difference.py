@@ -2,14 +2,8 @@
 
 import pytest
 import torch
-from curvature_references import (
-    bigram,
-    columns,
-    dense_hessian_of,
-    quadratic,
-    symmetric,
-    transformer,
-)
+from curvature_models import dense_hessian_of, transformer
+from curvature_references import bigram, columns, quadratic, symmetric
 
 from ntpctp.curvature import FiniteDifferenceHessian, HessianOperator
 from ntpctp.errors import InputError
@@ -49,9 +43,8 @@ def test_the_step_scales_with_the_weights_and_not_with_the_vector():
     problem = bigram()
     operator = FiniteDifferenceHessian(*problem.arguments)
     vector = torch.ones(30, dtype=torch.float64)
-    torch.testing.assert_close(
-        operator @ (1e6 * vector), 1e6 * (operator @ vector), rtol=1e-6, atol=0
-    )
+    scaled = operator @ (1e6 * vector)
+    torch.testing.assert_close(scaled, 1e6 * (operator @ vector), rtol=1e-6, atol=0)
     assert not (operator @ (0 * vector)).any()
 
 

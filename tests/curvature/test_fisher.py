@@ -3,7 +3,8 @@
 import pytest
 import torch
 import torch.nn.functional as F
-from curvature_references import bigram, columns, transformer
+from curvature_models import transformer
+from curvature_references import bigram, columns
 
 from ntpctp.curvature import FisherOperator, GaussNewtonOperator, Prediction
 from ntpctp.errors import InputError

@@ -3,7 +3,8 @@
 import pytest
 import torch
 import torch.nn.functional as F
-from curvature_references import bigram, columns, dense_hessian, masked_batches, transformer
+from curvature_models import masked_batches, transformer
+from curvature_references import Problem, bigram, columns, dense_hessian
 
 from ntpctp.curvature import GaussNewtonOperator, Prediction
 from ntpctp.errors import InputError
@@ -93,14 +94,11 @@ def test_is_the_hessian_where_the_model_is_linear():
 
     operator = GaussNewtonOperator(predict, {"weights": weights}, batches)
 
-    class Whole:
-        parameters, batches = {"weights": weights}, [torch.cat(batches)]
+    def loss(batch):
+        return predict(batch).loss_sum(batch @ weights), torch.tensor(7)
 
-        @staticmethod
-        def loss(batch):
-            return predict(batch).loss_sum(batch @ weights), torch.tensor(7)
-
-    torch.testing.assert_close(columns(operator), dense_hessian(Whole), rtol=1e-10, atol=1e-10)
+    whole = Problem(loss, {"weights": weights}, [torch.cat(batches)])
+    torch.testing.assert_close(columns(operator), dense_hessian(whole), rtol=1e-10, atol=1e-10)
 
 
 def test_parameters_that_do_not_reach_the_outputs_have_zero_rows():

@@ -4,18 +4,8 @@ import gc
 
 import pytest
 import torch
-from curvature_references import (
-    bigram,
-    build_model,
-    columns,
-    dense_hessian,
-    dense_hessian_of,
-    masked_batches,
-    model_loss,
-    quadratic,
-    symmetric,
-    transformer,
-)
+from curvature_models import build_model, dense_hessian_of, masked_batches, model_loss, transformer
+from curvature_references import bigram, columns, dense_hessian, quadratic, symmetric
 from torch.multiprocessing.reductions import StorageWeakRef
 
 from ntpctp.curvature import HessianOperator, select_parameters

@@ -4,7 +4,8 @@ import math
 
 import pytest
 import torch
-from curvature_references import bigram, quadratic, symmetric, transformer
+from curvature_models import transformer
+from curvature_references import bigram, quadratic, symmetric
 from torch import nn
 
 from ntpctp.curvature import HessianOperator, MeanLoss
@@ -20,7 +21,7 @@ def test_value_is_one_mean_over_all_batches():
     loss = MeanLoss(*problem.arguments)
     merged, weight = problem.loss(torch.cat(problem.batches, dim=1))
     assert loss.total_weight == 9 == int(weight)
-    assert loss.value == loss.mean() == pytest.approx(float(merged.detach()) / 9, rel=1e-14)
+    assert loss.value == pytest.approx(float(merged.detach()) / 9, rel=1e-14)
 
 
 def test_gradient_matches_autograd():
@@ -42,12 +43,12 @@ def test_values_elsewhere_leave_the_parameters_bit_for_bit():
     elsewhere = loss.mean_at(before / 3)
     gradient = loss.gradient_at(before / 3)
     assert torch.equal(loss.parameters.values(), before)
-    assert loss.mean() == loss.value
     loss.check_unchanged()
     loss.parameters.assign(before / 3)
-    assert elsewhere == pytest.approx(loss.mean(), rel=1e-14)
+    moved = MeanLoss(*problem.arguments)
+    assert elsewhere == pytest.approx(moved.value, rel=1e-14)
     assert elsewhere != loss.value
-    torch.testing.assert_close(gradient, loss.gradient())
+    torch.testing.assert_close(gradient, moved.gradient(), rtol=1e-14, atol=1e-16)
 
 
 def test_a_loss_that_overflows_elsewhere_is_no_error_but_its_gradient_is():

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from curvature_references import build_model, transformer
+from curvature_models import build_model, transformer
 
 from ntpctp.curvature import ParameterVector, parameter_blocks, select_parameters
 from ntpctp.errors import InputError
@@ -87,6 +87,22 @@ def test_refuses_two_tensors_in_one_memory():
     second = first.detach().requires_grad_()
     with pytest.raises(InputError, match="'a' and 'b' are different tensors in the same memory"):
         ParameterVector({"a": first, "b": second})
+
+
+def test_vector_of_another_state_dict():
+    vector = ParameterVector({"a": leaf(2), "b": leaf(3)})
+    other = {"b": torch.full((3,), 2.0), "more": torch.zeros(9), "a": torch.ones(2)}
+    assert vector.vector_of(other).tolist() == [1, 1, 2, 2, 2]
+    with pytest.raises(InputError, match="no value for parameter 'b'; did you mean 'bb'"):
+        vector.vector_of({"a": torch.ones(2), "bb": torch.ones(3)})
+    with pytest.raises(InputError, match=r"'a' has shape \(2,\), its other value \(4,\)"):
+        vector.vector_of({"a": torch.ones(4), "b": torch.ones(3)})
+
+
+def test_norms():
+    parameters = {"a": torch.tensor([3.0, 4.0]), "b": torch.tensor([[2.0]])}
+    vector = ParameterVector({name: t.requires_grad_() for name, t in parameters.items()})
+    assert vector.norms() == {"a": 5.0, "b": 2.0}
 
 
 @pytest.mark.parametrize(

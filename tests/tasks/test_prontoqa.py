@@ -163,16 +163,15 @@ def test_words_of_the_splits():
     assert not set(KINDS) & set(OTHER_KINDS) and not set(REAL_KINDS) & set(OTHER_REAL_KINDS)
 
 
-@pytest.mark.parametrize("options", [FORMS[0], FORMS[2], {"form": "original", "negation": False}])
+@pytest.mark.parametrize("options", [FORMS[0], {"form": "original", "negation": False}])
 def test_no_bag_of_words_tells_the_answer(options):
-    task = PrOntoQA(train_size=2500, test_size=2500, **options)
-    train, test = (
-        [(e.text("prompt"), e.answer == "True") for e in task.split(name)]
-        for name in ("train", "test")
-    )
-    balance = np.mean([label for _, label in train + test])
+    rows = [
+        (example.text("prompt"), example.answer == "True")
+        for example in PrOntoQA(train_size=5000, test_size=1, **options).split("train")
+    ]
+    balance = np.mean([label for _, label in rows])
     assert abs(balance - 0.5) < 4 * 0.5 / np.sqrt(5000)
-    assert abs(bag_of_words_accuracy(train, test) - 0.5) < 0.03
+    assert abs(bag_of_words_accuracy(rows[:2500], rows[2500:]) - 0.5) < 0.03
 
 
 def test_counting_or_place_tells_nothing():

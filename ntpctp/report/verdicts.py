@@ -1,0 +1,137 @@
+"""Tables of verdicts and of the spread over seeds: all scores at the last step."""
+
+from collections.abc import Sequence
+
+from ntpctp.comparison import Pair, ScoreComparison
+from ntpctp.experiment import Experiment
+from ntpctp.report import wording
+from ntpctp.report.headline import verdict_words, worst_seed
+from ntpctp.report.tables import Cell, Table, arm_cells
+from ntpctp.report.wording import direction, full_label, percent, plural
+
+
+def verdict_tables(
+    experiment: Experiment, comparisons: Sequence[ScoreComparison]
+) -> list[tuple[str, str, Table]]:
+    """Return, for each pair of arms, the verdicts on all scores at the last step."""
+    cells = arm_cells(experiment.arms)
+    tables: dict[tuple[str, str], Table] = {}
+    for comparison in comparisons:
+        unit = comparison.unit
+        for pair in comparison.pairs:
+            key = pair.a, pair.b
+            if key not in tables:
+                tables[key] = Table(
+                    f"{pair.a} against {pair.b} at the last step: mean over seeds, difference "
+                    f"with its {percent(experiment.comparison.level)} interval, verdict",
+                    (
+                        "score",
+                        pair.a,
+                        pair.b,
+                        f"{pair.a} {wording.MINUS} {pair.b}",
+                        "verdict",
+                        "rests on",
+                    ),
+                    text_columns=frozenset({0, 4, 5}),
+                )
+            result = pair.difference
+            shown = [_level_cell(comparison, name, cells[name].arm) for name in key]
+            if result is None:
+                change = Cell(wording.NO_VALUE, pair.reason or "")
+            else:
+                change = Cell(
+                    wording.difference(result.estimate, unit),
+                    wording.interval(result.low, result.high, unit),
+                )
+            items = plural(result.num_items, "item") if result and result.num_items else ""
+            tables[key].add(
+                Cell(
+                    full_label(comparison.split, comparison.score, comparison.strength),
+                    direction(comparison.unit, comparison.higher_is_better),
+                ),
+                *shown,
+                change,
+                Cell(verdict_words(pair, unit), _detectable(pair, unit)),
+                Cell(plural(len(pair.seeds), "seed"), items),
+            )
+    return [(a, b, table) for (a, b), table in tables.items()]
+
+
+def spread_table(experiment: Experiment, comparisons: Sequence[ScoreComparison]) -> Table:
+    """Return how every score of every arm varies from seed to seed at the last step."""
+    cells = arm_cells(experiment.arms)
+    table = Table(
+        "Spread over seeds at the last step",
+        ("score", "arm", "seeds", "mean", "median", "sd", "MAD", "worst seed", "best seed"),
+        text_columns=frozenset({0, 1}),
+    )
+    for comparison in comparisons:
+        unit = comparison.unit
+        label = full_label(comparison.split, comparison.score, comparison.strength)
+        for name, spread in comparison.arms.items():
+            if spread is None:
+                table.add(label, cells[name], "0", *[wording.NO_VALUE] * 6)
+                continue
+            worst = worst_seed(comparison, name)
+            best = spread.min if worst == spread.max else spread.max
+            sd = spread.standard_deviation
+            table.add(
+                Cell(label, wording.shown_unit(unit)),
+                cells[name],
+                str(spread.num_seeds),
+                wording.value(spread.mean, unit),
+                wording.value(spread.median, unit),
+                "one seed" if sd is None else wording.width(sd, unit),
+                "one seed" if sd is None else wording.width(spread.median_absolute_deviation, unit),
+                wording.value(worst, unit),
+                wording.value(best, unit),
+            )
+    return table
+
+
+def spread_tests(comparisons: Sequence[ScoreComparison]) -> Table:
+    """Return the tests whether two arms spread alike over seeds."""
+    table = Table(
+        "Do two arms depend on the seed alike? Ratio of their standard deviations, and a "
+        "permutation test on absolute deviations from the median",
+        ("score", "arms", "ratio of sd", "p value", "smallest possible p"),
+        text_columns=frozenset({0, 1}),
+    )
+    for comparison in comparisons:
+        for pair in comparison.pairs:
+            result = pair.spread
+            if result is None:
+                continue
+            p, least = result.p_value, result.smallest_p_value
+            table.add(
+                full_label(comparison.split, comparison.score, comparison.strength),
+                f"{pair.a} / {pair.b}",
+                _ratio(pair),
+                Cell(wording.NO_VALUE, result.reason or "") if p is None else f"{p:.3g}",
+                wording.NO_VALUE if least is None else f"{least:.2g}",
+            )
+    return table
+
+
+def _ratio(pair: Pair) -> Cell:
+    ratio = pair.spread.sd_ratio if pair.spread else None
+    if ratio is not None:
+        return Cell(wording.number(ratio, 3))
+    one_seed = pair.spread is None or pair.spread.b.standard_deviation is None
+    return Cell(wording.NO_VALUE, "one seed" if one_seed else f"sd of {pair.b} is 0")
+
+
+def _level_cell(comparison: ScoreComparison, name: str, arm: int | None) -> Cell:
+    spread = comparison.arms.get(name)
+    if spread is None:
+        return Cell(wording.NO_VALUE, "no seed has one", arm)
+    sd = spread.standard_deviation
+    note = "one seed" if sd is None else f"sd {wording.width(sd, comparison.unit)}"
+    return Cell(wording.value(spread.mean, comparison.unit), note)
+
+
+def _detectable(pair: Pair, unit: str) -> str:
+    if pair.verdict is None or pair.verdict.smallest_detectable_difference is None:
+        return ""
+    seen = wording.width(pair.verdict.smallest_detectable_difference, unit)
+    return f"could have seen {seen}"

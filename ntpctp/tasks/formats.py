@@ -1,0 +1,213 @@
+r"""Readers of published files, each in the layout in which it is published.
+
+    prontoqa    {"example1": {"test_example": {"question": ..., "query": "True or false: ...",
+                "chain_of_thought": [...], "answer": "True"}}}
+    logicasker  CSV with the columns query and answer (yes or no)
+    ruletaker   {"id": ..., "context": ..., "questions": [{"text": ..., "label": true}]} a line
+    clutrr      CSV with the columns story, query ("('Jason', 'Lewis')") and target_text or target
+    cogs        sentence <tab> logical form <tab> type, a line; ReCOGS likewise
+    scan        IN: jump twice OUT: I_JUMP I_JUMP
+    gsm8k       {"question": ..., "answer": "... <<16-3-4=9>>9 eggs.\n#### 18"} a line
+
+A reader gives (where it stands, question, reasoning or "", answer, choices) for every item.
+"""
+
+import ast
+import csv
+import io
+import re
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from ntpctp.errors import InputError, nearest
+from ntpctp.storage import read_json, read_numbered_jsonl
+
+
+class Item(NamedTuple):
+    """One item of a published file.
+
+    ``group`` is what items must share to be kept on one side of a split: the question, or the
+    rule base that several questions are about.
+    """
+
+    where: str
+    question: str
+    answer: str
+    reasoning: str = ""
+    choices: tuple[str, ...] = ()
+    group: str = ""
+
+
+def _field(row: Mapping[str, Any], name: str, kind: type, where: str) -> Any:
+    """Return ``row[name]``, which must be a ``kind``.
+
+    Raises:
+        InputError: names file, item and field, and what was found.
+    """
+    if row.get(name) is None:  # a line of a CSV file that is too short has None
+        raise InputError(
+            f"{where}: field {name!r} is missing{nearest(name, [k for k in row if k])} "
+            f"(found: {', '.join(str(k) for k in row if k)})"
+        )
+    if not isinstance(row[name], kind):
+        raise InputError(
+            f"{where}: field {name!r}: expected {kind.__name__}, found "
+            f"{type(row[name]).__name__} {str(row[name])[:80]!r}"
+        )
+    return row[name]
+
+
+def _one_of(answer: str, choices: tuple[str, ...], name: str, where: str) -> str:
+    if answer not in choices:
+        raise InputError(
+            f"{where}: field {name!r}: expected one of {', '.join(choices)}, found {answer[:80]!r}"
+        )
+    return answer
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_bytes().decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path}: expected UTF-8 text: {error}") from error
+
+
+def _lines(path: Path) -> Iterator[tuple[str, str]]:
+    """Non-empty lines with where they stand."""
+    for number, line in enumerate(_text(path).split("\n"), start=1):
+        if line.strip():
+            yield f"{path}, line {number}", line.rstrip("\r")
+
+
+def _csv_rows(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
+    reader = csv.DictReader(io.StringIO(_text(path), newline=""))
+    try:
+        for row in reader:
+            yield f"{path}, line {reader.line_num}", row
+    except csv.Error as error:
+        raise InputError(f"{path}, line {reader.line_num}: expected CSV: {error}") from error
+
+
+def prontoqa(path: Path) -> Iterator[Item]:
+    """PrOntoQA: what asaparov/prontoqa writes with ``--model-name json``."""
+    data = read_json(path)
+    if not isinstance(data, dict):
+        raise InputError(f"{path}: expected a JSON object of examples, found {type(data).__name__}")
+    for name, example in data.items():
+        where = f"{path}, {name}"
+        if not isinstance(example, dict):
+            raise InputError(f"{where}: expected a JSON object, found {type(example).__name__}")
+        row = _field(example, "test_example", dict, where)
+        question, query, answer = (
+            _field(row, key, str, f"{where}, test_example")
+            for key in ("question", "query", "answer")
+        )
+        steps = _field(row, "chain_of_thought", list, f"{where}, test_example")
+        choices = ("True", "False")
+        _one_of(answer, choices, "answer", where)
+        yield Item(where, f"{question} {query}", answer, " ".join(map(str, steps)), choices)
+
+
+def logicasker(path: Path) -> Iterator[Item]:
+    """LogicAsker: data/test.csv and train.csv of yxwan123/LogicAsker."""
+    choices = ("yes", "no")
+    for where, row in _csv_rows(path):
+        answer = _one_of(_field(row, "answer", str, where), choices, "answer", where)
+        yield Item(where, _field(row, "query", str, where), answer, choices=choices)
+
+
+def ruletaker(path: Path) -> Iterator[Item]:
+    """RuleTaker: ``train.jsonl`` and so on of rule-reasoning-dataset-V2020.2.5."""
+    for number, row in read_numbered_jsonl(path):
+        line = f"{path}, line {number}"
+        context = _field(row, "context", str, line)
+        for k, question in enumerate(_field(row, "questions", list, line), start=1):
+            where = f"{line}, question {k}"
+            if not isinstance(question, dict):
+                raise InputError(f"{where}: expected a JSON object, found {question!r}")
+            text = _field(question, "text", str, where)
+            label = str(_field(question, "label", bool, where))
+            yield Item(
+                where,
+                f"{context} True or false: {text}",
+                label,
+                choices=("True", "False"),
+                group=context,
+            )
+
+
+def clutrr(path: Path) -> Iterator[Item]:
+    """CLUTRR: the CSV of facebookresearch/clutrr, or that of the data set CLUTRR/v1 on the hub.
+
+    The relation is in ``target`` in the former and in ``target_text`` in the latter, where
+    ``target`` is a number.
+    """
+    for where, row in _csv_rows(path):
+        query = _field(row, "query", str, where)
+        try:
+            first, second = ast.literal_eval(query)
+        except (ValueError, SyntaxError) as error:
+            raise InputError(
+                f"{where}: field 'query': expected two names like ('Ann', 'Bob'), found "
+                f"{query[:80]!r}"
+            ) from error
+        target = _field(row, "target_text" if "target_text" in row else "target", str, where)
+        if target.isdigit():
+            raise InputError(
+                f"{where}: field 'target': expected a relation, found the number {target}, and "
+                "there is no field 'target_text'"
+            )
+        story = _field(row, "story", str, where)
+        yield Item(where, f"{story} How is {second} related to {first}?", target)
+
+
+def cogs(path: Path) -> Iterator[Item]:
+    """COGS and ReCOGS: tab-separated sentence, logical form and type, without a header."""
+    for where, line in _lines(path):
+        columns = line.split("\t")
+        if len(columns) != 3:
+            raise InputError(
+                f"{where}: expected sentence, logical form and type between tabs, found "
+                f"{len(columns)} columns"
+            )
+        yield Item(where, columns[0], columns[1])
+
+
+def scan(path: Path) -> Iterator[Item]:
+    """SCAN: command and actions, as in brendenlake/SCAN."""
+    for where, line in _lines(path):
+        match = re.fullmatch(r"IN: (.+) OUT: (.+)", line.strip())
+        if match is None:
+            raise InputError(f"{where}: expected 'IN: command OUT: actions', found {line[:80]!r}")
+        yield Item(where, match[1], match[2])
+
+
+def gsm8k(path: Path) -> Iterator[Item]:
+    """GSM8K: the final number is the answer, the solution before it the reasoning.
+
+    Calculator annotations (``<<...>>``) are left out, and so are thousands separators of the
+    answer and a full stop behind it.
+    """
+    for number, row in read_numbered_jsonl(path):
+        where = f"{path}, line {number}"
+        solution, marker, final = _field(row, "answer", str, where).rpartition("#### ")
+        answer = final.strip().removesuffix(".").replace(",", "")
+        if not marker or not re.fullmatch(r"-?\d+(\.\d+)?", answer):
+            raise InputError(
+                f"{where}: field 'answer': expected it to end with '#### ' and a number, found "
+                f"{(marker + final)[-80:]!r}"
+            )
+        reasoning = re.sub(r"<<[^>]*>>", "", solution).strip()
+        yield Item(where, _field(row, "question", str, where), answer, reasoning)
+
+
+FORMATS: dict[str, Callable[[Path], Iterator[Item]]] = {
+    "clutrr": clutrr,
+    "cogs": cogs,
+    "gsm8k": gsm8k,
+    "logicasker": logicasker,
+    "prontoqa": prontoqa,
+    "ruletaker": ruletaker,
+    "scan": scan,
+}

@@ -1,0 +1,183 @@
+r"""Kinship: how are the two ends of a chain of relatives related?
+
+In the manner of CLUTRR (Sinha et al. 2019, arXiv 1908.06177), with our own names, sentences and
+rules. The published CSV files are read by the task ``published``.
+
+    prompt  "Kim has a son called Lee. Max is the brother of Lee. How is Max related to Kim?\n"
+    answer  "son"
+
+As in CLUTRR, the world is ideal: siblings have the same two parents, parents are married, nobody
+marries twice, different names are different people.
+"""
+
+from collections.abc import Sequence
+from functools import cached_property
+from typing import ClassVar, Literal
+
+import numpy as np
+from pydantic import Field, model_validator
+
+from ntpctp.errors import lookup
+from ntpctp.tasks.drawing import draw_split
+from ntpctp.tasks.example import Example, Segment, Task
+
+# fmt: off
+MEN = (
+    "Adam", "Ben", "Carl", "Dan", "Ed", "Fred", "Gus", "Hal", "Ian", "Jim", "Karl", "Leo", "Max",
+    "Ned", "Otto", "Paul", "Ray", "Sean", "Ted", "Walt",
+)
+WOMEN = (
+    "Amy", "Beth", "Cora", "Dora", "Ella", "Fay", "Gina", "Hope", "Ida", "June", "Kate", "Lily",
+    "Mary", "Nora", "Olga", "Pia", "Rose", "Sue", "Tina", "Vera",
+)
+# relation -> (word for a man, word for a woman)
+WORDS = {
+    "child": ("son", "daughter"), "parent": ("father", "mother"),
+    "spouse": ("husband", "wife"), "sibling": ("brother", "sister"),
+    "grandchild": ("grandson", "granddaughter"), "grandparent": ("grandfather", "grandmother"),
+    "parent's sibling": ("uncle", "aunt"), "sibling's child": ("nephew", "niece"),
+    "child's spouse": ("son-in-law", "daughter-in-law"),
+    "spouse's parent": ("father-in-law", "mother-in-law"),
+}
+# (what M is of A, what B is of M) -> what B is of A, where that is certain and has a word.
+COMPOSED = {
+    ("child", "child"): "grandchild", ("child", "spouse"): "child's spouse",
+    ("child", "sibling"): "child", ("parent", "parent"): "grandparent",
+    ("parent", "sibling"): "parent's sibling", ("parent", "child"): "sibling",
+    ("parent", "spouse"): "parent", ("parent", "spouse's parent"): "grandparent",
+    ("spouse", "child"): "child", ("spouse", "parent"): "spouse's parent",
+    ("spouse", "grandchild"): "grandchild", ("spouse", "child's spouse"): "child's spouse",
+    ("sibling", "sibling"): "sibling", ("sibling", "parent"): "parent",
+    ("sibling", "child"): "sibling's child", ("sibling", "grandparent"): "grandparent",
+    ("sibling", "parent's sibling"): "parent's sibling", ("grandchild", "sibling"): "grandchild",
+    ("grandparent", "spouse"): "grandparent", ("parent's sibling", "parent"): "grandparent",
+    ("sibling's child", "sibling"): "sibling's child", ("child's spouse", "child"): "grandchild",
+    ("spouse's parent", "spouse"): "spouse's parent",
+}
+# fmt: on
+_MANIFOLD = ("child", "sibling", "grandchild", "sibling's child")  # one may have several of these
+
+
+class Kinship(Task):
+    """A chain of ``hops`` relations in shuffled sentences; the answer is what they compose to.
+
+    All relations that so many hops can compose to are equally frequent. Side facts are about
+    relatives of people on the chain. ``ood_hops`` has ``longer_by`` more hops.
+    """
+
+    name: Literal["kinship"] = "kinship"
+    hops: int = Field(2, ge=2, description="relations on the chain in train and test")
+    longer_by: int = Field(1, ge=1, description="further relations in the split ood_hops")
+    side_facts: int = Field(0, ge=0, description="facts that lead nowhere")
+    train_size: int = Field(5000, ge=1, description="training examples")
+    test_size: int = Field(500, ge=1, description="examples of each held-out split")
+    seed: int = Field(0, ge=0, description="draws the examples; the same for all arms and runs")
+
+    pieces: ClassVar[Literal["words"]] = "words"
+
+    @model_validator(mode="after")
+    def _enough_names(self) -> "Kinship":
+        wanted = self.hops + self.longer_by + 1 + self.side_facts
+        if wanted > len(MEN):
+            raise ValueError(
+                f"hops + longer_by + side_facts + 1 = {wanted} people, who may all be of one "
+                f"gender, but there are {len(MEN)} names for each; lower one of the three"
+            )
+        return self
+
+    @property
+    def evaluation_splits(self) -> tuple[str, ...]:  # noqa: D102
+        return ("test", "ood_hops")
+
+    @cached_property
+    def _splits(self) -> dict[str, list[Example]]:
+        return {}
+
+    def split(self, name: str) -> Sequence[Example]:  # noqa: D102
+        size, hops = lookup(
+            {
+                "train": (self.train_size, self.hops),
+                "test": (self.test_size, self.hops),
+                "ood_hops": (self.test_size, self.hops + self.longer_by),
+            },
+            name,
+            "split of kinship",
+        )
+        if name not in self._splits:
+            self._splits[name] = draw_split(
+                lambda rng: self._draw(rng, hops),
+                size,
+                self.seed,
+                "kinship",
+                name,
+                for_test=name != "train",
+            )
+        return self._splits[name]
+
+    def _draw(self, rng: np.random.Generator, hops: int) -> Example:
+        chain, answer = _chain(rng, hops)
+        men, women = iter(rng.permutation(MEN).tolist()), iter(rng.permutation(WOMEN).tolist())
+        is_woman = [bool(rng.random() < 0.5)]
+        for relation in chain:
+            is_woman.append(not is_woman[-1] if relation == "spouse" else bool(rng.random() < 0.5))
+        names: list[str] = [next(women) if woman else next(men) for woman in is_woman]
+        facts = [
+            (names[k], relation, names[k + 1], is_woman[k + 1]) for k, relation in enumerate(chain)
+        ]
+        for _ in range(self.side_facts):
+            woman = bool(rng.random() < 0.5)
+            of = names[rng.integers(len(names))]
+            relation = _MANIFOLD[rng.integers(len(_MANIFOLD))]
+            facts.append((of, relation, next(women) if woman else next(men), woman))
+        sentences = [_sentence(rng, *facts[k]) for k in rng.permutation(len(facts))]
+        question = f"How is {names[-1]} related to {names[0]}?\n"
+        return Example(
+            (
+                Segment("prompt", " ".join([*sentences, question])),
+                Segment("answer", WORDS[answer][is_woman[-1]]),
+            )
+        )
+
+
+def _chain(rng: np.random.Generator, hops: int) -> tuple[list[str], str]:
+    """Relations of a chain, and what they compose to, which is uniform over what they can."""
+    # composable[k] has the (relation, whether the last hop was to a spouse) of k + 1 hops.
+    composable = [{(relation, relation == "spouse") for relation in WORDS}]
+    for _ in range(hops - 1):
+        composable.append({(c, e == "spouse") for (_, _, e, c) in _steps(composable[-1])})
+    answers = sorted({relation for relation, _ in composable[-1]})
+    answer = answers[rng.integers(len(answers))]
+    ends = sorted(end for end in composable[-1] if end[0] == answer)
+    relation, by_marriage = ends[rng.integers(len(ends))]
+    chain: list[str] = []
+    for reached in reversed(composable[:-1]):
+        steps = sorted(
+            step
+            for step in _steps(reached)
+            if step[3] == relation and (step[2] == "spouse") == by_marriage
+        )
+        relation, by_marriage, edge, _ = steps[rng.integers(len(steps))]
+        chain.insert(0, edge)
+    return [relation, *chain], answer
+
+
+def _steps(reached: set[tuple[str, bool]]) -> list[tuple[str, bool, str, str]]:
+    """All (relation so far, by marriage, next relation, composition) that may follow.
+
+    Not from spouse to spouse: that is the person one came from, under another name.
+    """
+    return [
+        (relation, by_marriage, edge, composed)
+        for relation, by_marriage in reached
+        for (first, edge), composed in COMPOSED.items()
+        if first == relation and not (by_marriage and edge == "spouse")
+    ]
+
+
+def _sentence(
+    rng: np.random.Generator, of: str, relation: str, relative: str, is_woman: bool
+) -> str:
+    word = WORDS[relation][is_woman]
+    if rng.random() < 0.5:
+        return f"{relative} is the {word} of {of}."
+    return f"{of} has {'an' if word[0] in 'au' else 'a'} {word} called {relative}."

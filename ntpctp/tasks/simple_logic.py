@@ -1,0 +1,239 @@
+r"""SimpleLogic: does a predicate follow from facts and rules?
+
+Source: "On the Paradox of Learning to Reason from Data" (Zhang et al. 2022, arXiv 2205.11502) and
+the samplers of github.com/joshuacnf/paradox-learning2reason.
+
+    prompt  "Facts: wet, cold. Rules: wet shy > kind, cold > red, kind red > old. Query: red\n"
+    answer  "True"
+
+A rule ``a b > c`` says that c holds if a and b do. What does not follow is false.
+"""
+
+from collections.abc import Callable, Sequence
+from functools import cached_property
+from typing import ClassVar, Literal, NamedTuple
+
+import numpy as np
+from pydantic import Field, model_validator
+
+from ntpctp.errors import lookup
+from ntpctp.tasks.drawing import draw_split
+from ntpctp.tasks.example import Example, Segment, Task
+from ntpctp.tasks.prontoqa import PROPERTIES
+
+
+class Theory(NamedTuple):
+    """Predicates are numbered; a rule is (body, head)."""
+
+    num_predicates: int
+    facts: list[int]
+    rules: list[tuple[tuple[int, ...], int]]
+
+
+class SimpleLogic(Task):
+    """Propositional Horn theories from one of the two published samplers.
+
+    ``RP`` draws facts and rules first and computes what follows; ``LP`` first draws what is to
+    hold, and then rules that make it so. A model that has learnt to reason does not care; the
+    split ``ood_sampler`` comes from the other sampler.
+
+    The depth of what holds is the number of rounds of forward chaining that prove it, the depth of
+    what does not hold the number of rounds of backward chaining after which that is certain (both
+    counted up to ``max_depth``). All depths are equally frequent.
+
+    With ``balanced``, a theory is used only if it has both a predicate that holds at the depth
+    wanted and one that does not, and a coin decides which is asked for: nothing about the theory,
+    not even its number of rules, tells the answer. The one that does not hold is of the nearest
+    depth that the theory has (of depth 0 only beside depth 0). Without, the theory need only have
+    the one that is asked for; the number of rules then tells much, which is the paper's subject.
+    """
+
+    name: Literal["simple_logic"] = "simple_logic"
+    sampler: Literal["RP", "LP"] = Field("RP", description="of train and test")
+    min_predicates: int = Field(5, ge=5, description="smallest number of predicates")
+    max_predicates: int = Field(12, le=len(PROPERTIES), description="largest number of predicates")
+    max_depth: int = Field(3, ge=0, le=6, description="largest depth (in the paper 6)")
+    balanced: bool = Field(True, description="nothing but reasoning tells the answer")
+    train_size: int = Field(5000, ge=1, description="training examples")
+    test_size: int = Field(500, ge=1, description="examples of each held-out split")
+    seed: int = Field(0, ge=0, description="draws the examples; the same for all arms and runs")
+
+    pieces: ClassVar[Literal["words"]] = "words"
+
+    @model_validator(mode="after")
+    def _possible(self) -> "SimpleLogic":
+        if self.min_predicates > self.max_predicates:
+            raise ValueError(
+                f"min_predicates = {self.min_predicates} is more than max_predicates = "
+                f"{self.max_predicates}"
+            )
+        # A chain of d rules has d + 1 predicates; LP puts at least two of them on every level.
+        if self.max_predicates < 2 * (self.max_depth + 1):
+            raise ValueError(
+                f"depth {self.max_depth} needs max_predicates of at least "
+                f"{2 * (self.max_depth + 1)}, found {self.max_predicates}"
+            )
+        return self
+
+    @property
+    def evaluation_splits(self) -> tuple[str, ...]:  # noqa: D102
+        return ("test", "ood_sampler")
+
+    @cached_property
+    def _splits(self) -> dict[str, list[Example]]:
+        return {}
+
+    def split(self, name: str) -> Sequence[Example]:  # noqa: D102
+        other = "LP" if self.sampler == "RP" else "RP"
+        size, sampler = lookup(
+            {
+                "train": (self.train_size, self.sampler),
+                "test": (self.test_size, self.sampler),
+                "ood_sampler": (self.test_size, other),
+            },
+            name,
+            "split of simple_logic",
+        )
+        if name not in self._splits:
+            self._splits[name] = draw_split(
+                lambda rng: self._draw(rng, _SAMPLERS[sampler]),
+                size,
+                self.seed,
+                "simple_logic",
+                name,
+                for_test=name != "train",
+            )
+        return self._splits[name]
+
+    def _draw(
+        self, rng: np.random.Generator, sample: Callable[[np.random.Generator, int], Theory]
+    ) -> Example:
+        depth, holds = int(rng.integers(self.max_depth + 1)), bool(rng.random() < 0.5)
+        while True:
+            theory = sample(rng, int(rng.integers(self.min_predicates, self.max_predicates + 1)))
+            proofs = proof_depths(theory)
+            true = [p for p, d in proofs.items() if d == depth]
+            if not true and (holds or self.balanced):
+                continue
+            failures = failure_depths(theory, proofs, self.max_depth)
+            if self.balanced:
+                alike = [abs(d - depth) for d in failures.values() if bool(d) == bool(depth)]
+                off = min(alike, default=0)
+            else:
+                off = 0
+            false = [
+                p for p, d in failures.items() if abs(d - depth) == off and bool(d) == bool(depth)
+            ]
+            if not false and (not holds or self.balanced):
+                continue
+            askable = true if holds else false
+            return _worded(rng, theory, askable[rng.integers(len(askable))], holds)
+
+
+def _sample_rules_first(rng: np.random.Generator, num_predicates: int) -> Theory:
+    """RP: up to 4 rules and up to 1 fact a predicate, uniformly many, of uniformly drawn parts."""
+    num_rules, num_facts = rng.integers(4 * num_predicates + 1), rng.integers(num_predicates + 1)
+    rules: dict[tuple[tuple[int, ...], int], None] = {}
+    while len(rules) < num_rules:
+        orders = rng.random((num_rules, num_predicates)).argsort(axis=1)[:, :4].tolist()
+        for (head, *body), size in zip(orders, rng.integers(1, 4, num_rules), strict=True):
+            if len(rules) < num_rules:
+                rules[tuple(sorted(body[:size])), head] = None
+    facts = rng.permutation(num_predicates)[:num_facts].tolist()
+    return Theory(num_predicates, facts, list(rules))
+
+
+def _sample_labels_first(rng: np.random.Generator, num_predicates: int) -> Theory:
+    """LP: labels on levels, a rule for every one from its like a level below, then any that agree.
+
+    Every level has a true and a false predicate; the facts are the true ones of the lowest level.
+    The published rule that a rule between true predicates is followed by one between false ones
+    is kept: it makes true and false predicates equally frequent in the rules.
+    """
+    num_levels = int(rng.integers(1, num_predicates // 2 + 1))
+    level_of = np.sort(np.arange(num_predicates) % num_levels)
+    label = rng.random(num_predicates) < 0.5
+    for level in range(num_levels):
+        first = int(np.argmax(level_of == level))
+        label[first : first + 2] = (False, True)
+    predicates = np.arange(num_predicates)
+
+    def some(candidates: np.ndarray) -> tuple[int, ...]:
+        most = min(3, len(candidates))
+        return tuple(sorted(rng.permutation(candidates)[: rng.integers(1, most + 1)].tolist()))
+
+    rules = [
+        (some(predicates[(level_of == level_of[p] - 1) & (label == label[p])]), int(p))
+        for p in predicates[level_of > 0]
+    ]
+    num_more = len(rules) + rng.integers(3 * num_predicates + 1)
+    while len(rules) < num_more:
+        head = int(rng.integers(num_predicates))
+        body = some(predicates[predicates != head])
+        if label[list(body)].all():
+            if not label[head]:
+                continue
+            false = rng.permutation(predicates[~label])
+            if len(false) > 1:
+                rules.append((some(false[1:]), int(false[0])))
+        rules.append((body, head))
+    names = rng.permutation(num_predicates)  # so that numbers tell nothing
+    return Theory(
+        num_predicates,
+        [int(names[p]) for p in predicates[(level_of == 0) & label]],
+        [(tuple(int(names[p]) for p in body), int(names[head])) for body, head in rules],
+    )
+
+
+_SAMPLERS = {"RP": _sample_rules_first, "LP": _sample_labels_first}
+
+
+def proof_depths(theory: Theory) -> dict[int, int]:
+    """Return every predicate that holds, with the round of forward chaining that proves it."""
+    depths = dict.fromkeys(theory.facts, 0)
+    waiting = [(set(body) - depths.keys(), head) for body, head in theory.rules]
+    rounds, new = 0, set(depths)
+    while new:
+        rounds += 1
+        waiting = [(body - new, head) for body, head in waiting if head not in depths]
+        new = {head for body, head in waiting if not body}
+        depths |= dict.fromkeys(new, rounds)
+    return depths
+
+
+def failure_depths(theory: Theory, proved: dict[int, int], max_depth: int) -> dict[int, int]:
+    """Return every other predicate, with the rounds of backward chaining until it has failed.
+
+    A predicate without a rule fails at once; a rule fails one round after the first of its body's
+    predicates; a predicate fails with the last of its rules. Not counted beyond ``max_depth``.
+    """
+    failures = {p: 0 for p in range(theory.num_predicates) if p not in proved}
+    rules = [
+        ([p for p in body if p in failures], head)
+        for body, head in theory.rules
+        if head in failures
+    ]
+    for _ in range(max_depth):
+        later = dict.fromkeys(failures, 0)
+        for body, head in rules:
+            later[head] = max(later[head], 1 + min(failures[p] for p in body))
+        failures = later
+    return failures
+
+
+def _worded(rng: np.random.Generator, theory: Theory, query: int, holds: bool) -> Example:
+    names = rng.permutation(PROPERTIES)[: theory.num_predicates].tolist()
+    rules = [
+        f"{' '.join(names[p] for p in rng.permutation(body))} > {names[head]}"
+        for body, head in theory.rules
+    ]
+    facts = [names[p] for p in theory.facts]
+    text = ", ".join(facts[k] for k in rng.permutation(len(facts))) or "none"
+    ruled = ", ".join(rules[k] for k in rng.permutation(len(rules))) or "none"
+    return Example(
+        (
+            Segment("prompt", f"Facts: {text}. Rules: {ruled}. Query: {names[query]}\n"),
+            Segment("answer", str(holds)),
+        ),
+        choices=("True", "False"),
+    )

@@ -1,0 +1,452 @@
+"""The largest Hessian eigenvalue: ours against PyHessian and hessian-eigenthings.
+
+    python scripts/bench/flatness.py [--quick] [--json FILE]
+
+Every method gets the same model (a GPT-2 after a short training), the same four batches with 1, 1,
+24 and 24 supervised tokens a row, the same loss function, and the right weighting of the batches,
+so that all solve the same problem. The error is measured against a float64 reference (SciPy's
+ARPACK on plain autograd products). Two figures a method:
+
+- *reached*: seconds and products until the estimate came within 1e-3 of the reference and stayed
+  there. Only an oracle could stop then; it compares the algorithms.
+- *own stop*: until the method's own rule says so: ours at a residual of 1e-3, PyHessian when two
+  successive estimates agree to 1e-3. hessian-eigenthings has none; it gets the smallest number of
+  steps at which its own residual is below 1e-3.
+
+Ours includes everything from the operator's checks and kept graphs on. Seconds are CPU seconds of
+one thread, which other load on the machine disturbs less; medians over the repetitions, each with
+its own start vector and each run in a process of its own, whose peak memory is taken.
+
+Needs: pip install pyhessian==0.1 and pip install --no-deps hessian-eigenthings==1.0.0a5.
+"""
+
+import argparse
+import contextlib
+import json
+import multiprocessing
+import os
+import platform
+import resource
+import statistics
+import time
+import warnings
+from collections.abc import Callable
+from importlib.metadata import version
+from typing import NamedTuple
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from scipy.sparse.linalg import LinearOperator, eigsh
+from torch import Tensor, nn
+from transformers import GPT2Config, GPT2LMHeadModel
+
+from ntpctp.curvature import HessianOperator, top_eigenvalues
+from ntpctp.curvature.krylov import KrylovBasis
+from ntpctp.randomness import torch_seed
+
+TOLERANCE = 1e-3
+VOCABULARY, ROWS, TOKENS, SUPERVISED = 256, 4, 32, (1, 1, 24, 24)
+SIZES = {"0.07M": (48, 2), "0.1M": (48, 3), "1M": (144, 4), "10M": (400, 5)}  # width, layers
+MAX_STEPS = 24
+MAX_POWER_ITERATIONS = 100  # PyHessian's default
+
+
+class Run(NamedTuple):
+    """What one method did on one problem with one start vector."""
+
+    reached_seconds: float
+    reached_products: int
+    own_seconds: float
+    own_products: int
+    own_error: float
+
+
+class Problem:
+    """A trained model, its batches, and the summed loss of each."""
+
+    def __init__(self, width: int, layers: int):
+        self.config = GPT2Config(
+            vocab_size=VOCABULARY,
+            n_positions=64,
+            n_embd=width,
+            n_layer=layers,
+            n_head=4,
+            resid_pdrop=0,
+            embd_pdrop=0,
+            attn_pdrop=0,
+            bos_token_id=0,
+            eos_token_id=0,
+        )
+        self.config._attn_implementation = "eager"
+        torch.manual_seed(0)
+        self.model = GPT2LMHeadModel(self.config).eval()
+        generator = torch.Generator().manual_seed(1)
+        self.batches = []
+        for count in SUPERVISED:
+            tokens = torch.randint(1, VOCABULARY, (ROWS, TOKENS), generator=generator)
+            self.batches.append((tokens, count))
+        self.weight = ROWS * sum(SUPERVISED)
+        optimizer = torch.optim.AdamW(self.model.parameters(), 1e-3)
+        for _ in range(60):
+            for batch in self.batches:
+                loss_sum, weight = self.loss(batch)
+                (loss_sum / weight).backward()
+                optimizer.step()
+                optimizer.zero_grad()
+
+    @property
+    def parameters(self) -> dict[str, Tensor]:
+        """By name, as every operator takes them."""
+        return dict(self.model.named_parameters())
+
+    def loss(self, batch: tuple[Tensor, int]) -> tuple[Tensor, Tensor]:
+        """Summed loss and number of the supervised tokens, the last ones of each row."""
+        tokens, count = batch
+        hidden = self.model.transformer(tokens).last_hidden_state[:, -count - 1 : -1]
+        logits = self.model.lm_head(hidden)
+        targets = tokens[:, -count:]
+        loss_sum = F.cross_entropy(logits.flatten(0, 1), targets.flatten(), reduction="sum")
+        return loss_sum, torch.tensor(targets.numel())
+
+    def share(self, batch: tuple[Tensor, int]) -> Tensor:
+        """The loss whose plain mean over batches is the mean loss over all tokens."""
+        return self.loss(batch)[0] * len(self.batches) / self.weight
+
+    def reference(self) -> float:
+        """The largest eigenvalue in float64, by ARPACK to 1e-8, independent of our code."""
+        state = self.model.state_dict()
+        self.model = GPT2LMHeadModel(self.config).eval().double()
+        self.model.load_state_dict(state)
+        tensors = list(self.model.parameters())
+        size = sum(tensor.numel() for tensor in tensors)
+
+        def product(entries: np.ndarray) -> np.ndarray:
+            pieces, begin = [], 0
+            for tensor in tensors:
+                piece = entries.reshape(-1)[begin : begin + tensor.numel()]
+                pieces.append(torch.from_numpy(piece.copy()).view_as(tensor))
+                begin += tensor.numel()
+            total = np.zeros(size)
+            for batch in self.batches:
+                gradient = torch.autograd.grad(self.loss(batch)[0], tensors, create_graph=True)
+                columns = torch.autograd.grad(gradient, tensors, pieces)
+                total += torch.cat([column.flatten() for column in columns]).numpy()
+            return total / self.weight
+
+        start = np.random.default_rng(0).standard_normal(size)
+        operator = LinearOperator((size, size), matvec=product, dtype=np.float64)
+        values = eigsh(operator, 1, which="LA", tol=1e-8, v0=start, return_eigenvectors=False)
+        self.model = GPT2LMHeadModel(self.config).eval()
+        self.model.load_state_dict(state)
+        return float(values[0])
+
+
+class Trace:
+    """Estimates with the time at which they were known."""
+
+    def __init__(self) -> None:
+        self.begin = time.process_time()
+        self.seconds: list[float] = []
+        self.estimates: list[float] = []
+
+    def add(self, estimate: float) -> None:
+        """Record the estimate that the newest product gave."""
+        self.seconds.append(time.process_time() - self.begin)
+        self.estimates.append(estimate)
+
+    def reached(self, reference: float) -> tuple[float, int]:
+        """Seconds and products until the error is below the tolerance for good."""
+        wrong = [abs(e - reference) > TOLERANCE * reference for e in self.estimates]
+        count = len(wrong) - wrong[::-1].index(True) if True in wrong else 0
+        if count == len(wrong):
+            return float("nan"), -1
+        return self.seconds[count], count + 1
+
+
+def ours(problem: Problem, reference: float, seed: int) -> Run:
+    """The default call; then the same Lanczos step by step, for what an oracle would stop at."""
+    begin = time.process_time()
+    operator = HessianOperator(problem.loss, problem.parameters, problem.batches)
+    result = top_eigenvalues(operator, seed=seed, relative_tolerance=TOLERANCE)
+    own_seconds = time.process_time() - begin
+    assert result.converged
+    del operator
+
+    trace = Trace()
+    operator = HessianOperator(problem.loss, problem.parameters, problem.batches)
+    generator = torch.Generator().manual_seed(torch_seed(seed, "lanczos"))
+    basis = KrylovBasis(operator, 24, generator)
+    basis.begin(None)
+    for step in range(result.num_products):
+        basis.extend()
+        trace.add(float(basis.ritz()[0][-1]))
+        if step + 1 < result.num_products and not basis.full:
+            basis.make_room([])
+    error = abs(result.value - reference) / reference
+    return Run(*trace.reached(reference), own_seconds, result.num_products, error)
+
+
+def eigenthings(problem: Problem, reference: float, seed: int) -> Run:
+    """Its Lanczos, which runs a given number of steps: every prefix of one run is a shorter run."""
+    from hessian_eigenthings.algorithms.lanczos import lanczos_tridiagonal
+    from hessian_eigenthings.operators import HessianOperator as TheirOperator
+
+    operator = TheirOperator(problem.model, problem.batches, lambda _, batch: problem.share(batch))
+    generator = torch.Generator().manual_seed(seed)
+    start = torch.randn(operator.size, generator=generator)
+    stamps: list[float] = []
+    product = operator.matvec
+
+    def timed(vector: Tensor) -> Tensor:
+        image = product(vector)
+        stamps.append(time.process_time() - begin)
+        return image
+
+    operator.matvec = timed
+    begin = time.process_time()
+    found = lanczos_tridiagonal(operator, start, MAX_STEPS)
+    trace, own = Trace(), 0
+    couplings = [*found.betas.tolist(), found.last_beta]
+    for steps in range(1, MAX_STEPS + 1):
+        diagonal, off = found.alphas[:steps].double(), found.betas[: steps - 1].double()
+        values, vectors = torch.linalg.eigh(diagonal.diag() + off.diag(1) + off.diag(-1))
+        trace.add(float(values[-1]))
+        residual = abs(couplings[steps - 1] * float(vectors[-1, -1]))
+        if not own and residual < TOLERANCE * float(values[-1]):
+            own = steps
+    trace.seconds = stamps
+    error = abs(trace.estimates[own - 1] - reference) / reference
+    return Run(*trace.reached(reference), stamps[own - 1], own, error)
+
+
+class _ByIndex(nn.Module):
+    """Gives PyHessian a model whose output is the loss of the batch with this number."""
+
+    def __init__(self, problem: Problem):
+        super().__init__()
+        self.model, self._problem = problem.model, problem
+
+    def forward(self, index: Tensor) -> Tensor:
+        return self._problem.share(self._problem.batches[int(index)])
+
+
+class _Enough(Exception):
+    """Ends PyHessian's loop once both figures are known."""
+
+
+def pyhessian(problem: Problem, reference: float, seed: int) -> Run:
+    """Its power iteration, observed after each product."""
+    from pyhessian import hessian
+
+    numbers = [(torch.tensor([i]), torch.tensor([i])) for i in range(len(problem.batches))]
+    torch.manual_seed(seed)
+    theirs = hessian(_ByIndex(problem), lambda out, _: out, dataloader=numbers, cuda=False)
+    trace, own = Trace(), [0]
+    product = theirs.dataloader_hv_product
+
+    def observed(vector: list[Tensor]) -> tuple[float, list[Tensor]]:
+        estimate, image = product(vector)
+        trace.add(estimate)
+        before = trace.estimates[-2] if len(trace.estimates) > 1 else None
+        if not own[0] and before and abs(estimate - before) < TOLERANCE * abs(before):
+            own[0] = len(trace.estimates)
+        # Power iteration on a positive top eigenvalue approaches it from below, monotonically.
+        if own[0] and abs(estimate - reference) < TOLERANCE * reference:
+            raise _Enough
+        return estimate, image
+
+    theirs.dataloader_hv_product = observed
+    with contextlib.suppress(_Enough):
+        theirs.eigenvalues(maxIter=MAX_POWER_ITERATIONS, tol=0)
+    problem.model.zero_grad()
+    steps = own[0] or len(trace.estimates)
+    error = abs(trace.estimates[steps - 1] - reference) / reference
+    return Run(*trace.reached(reference), trace.seconds[steps - 1], steps, error)
+
+
+METHODS: dict[str, Callable[[Problem, float, int], Run]] = {
+    "ours": ours,
+    "hessian-eigenthings": eigenthings,
+    "pyhessian": pyhessian,
+}
+
+
+def median(runs: list[Run]) -> Run:
+    """Return the median of each figure."""
+    return Run(*(statistics.median(column) for column in zip(*runs, strict=True)))
+
+
+def product_cost(problem: Problem, repetitions: int) -> dict[str, float]:
+    """Seconds of a gradient, a product with graphs recomputed, and one with graphs kept."""
+    tensors = list(problem.parameters.values())
+    kept = HessianOperator(problem.loss, problem.parameters, problem.batches)
+    recomputed = HessianOperator(
+        problem.loss, problem.parameters, problem.batches, graph_memory_bytes=0
+    )
+    assert kept.num_kept_graphs == len(problem.batches)
+    vector = torch.randn(kept.shape[0])
+    work: dict[str, Callable[[], object]] = {
+        "gradient": lambda: [
+            torch.autograd.grad(problem.loss(batch)[0], tensors) for batch in problem.batches
+        ],
+        "recomputed": lambda: recomputed @ vector,
+        "kept": lambda: kept @ vector,
+    }
+    seconds: dict[str, list[float]] = {name: [] for name in work}
+    for repetition in range(repetitions + 1):
+        for name, task in work.items():
+            begin = time.process_time()
+            task()
+            if repetition:  # the first is a warm-up
+                seconds[name].append(time.process_time() - begin)
+    return {name: statistics.median(values) for name, values in seconds.items()}
+
+
+def alone(method: str, problem: Problem, reference: float, seed: int) -> tuple[Run, float]:
+    """Run a method in a process of its own; add the peak of its memory above the start, in MB."""
+    context = multiprocessing.get_context("fork")
+    receiver, sender = context.Pipe(duplex=False)
+
+    def child() -> None:
+        with open("/proc/self/clear_refs", "w") as file:  # reset the peak inherited by the fork
+            file.write("5")
+        with open("/proc/self/statm") as file:
+            before = int(file.read().split()[1]) * resource.getpagesize()
+        run = METHODS[method](problem, reference, seed)
+        with open("/proc/self/status") as file:
+            peak = next(int(line.split()[1]) for line in file if line.startswith("VmHWM"))
+        sender.send((run, (peak * 1024 - before) / 2**20))
+
+    process = context.Process(target=child)
+    process.start()
+    sender.close()
+    try:
+        return receiver.recv()
+    except EOFError as error:
+        raise RuntimeError(f"{method} failed with seed {seed}") from error
+    finally:
+        process.join()
+
+
+def row(
+    name: str, mine: float, peer: float, peer_name: str, unit: str, goal: float, at_least: bool
+) -> dict[str, object]:
+    """A row of the table. ``ratio`` is peer / ours where more is better, else ours / peer."""
+    ratio = peer / mine if at_least else mine / peer
+    met = bool(ratio >= goal if at_least else ratio <= goal)
+    return {
+        "name": name,
+        "ours": mine,
+        "peer": peer,
+        "peer_name": peer_name,
+        "unit": unit,
+        "ratio": ratio,
+        "goal": f"{'>=' if at_least else '<='} {goal:g}",
+        "met": met,
+    }
+
+
+def bench(size: str, repetitions: int) -> list[dict[str, object]]:
+    """Run everything on the model of one size."""
+    problem = Problem(*SIZES[size])
+    count = sum(tensor.numel() for tensor in problem.parameters.values())
+    begin = time.process_time()
+    reference = problem.reference()
+    print(
+        f"\n{size}: {count:,} parameters, largest eigenvalue {reference:.6f} "
+        f"(float64, {time.process_time() - begin:.0f} s)",
+        flush=True,
+    )
+    cost = product_cost(problem, max(repetitions, 5))
+    runs: dict[str, list[Run]] = {name: [] for name in METHODS}
+    memory: dict[str, float] = {}
+    for seed in range(repetitions):
+        for name in METHODS:  # alternating, so that load hits all alike
+            run, peak = alone(name, problem, reference, seed)
+            runs[name].append(run)
+            memory[name] = max(memory.get(name, 0.0), peak)
+    print(f"{'':22}{'reached 1e-3':>22}{'own stop':>22}{'its error':>12}{'peak MB':>10}")
+    found = {name: median(values) for name, values in runs.items()}
+    for name, run in found.items():
+        print(
+            f"{name:22}{run.reached_seconds:12.2f} s {run.reached_products:5.0f} p"
+            f"{run.own_seconds:14.2f} s {run.own_products:5.0f} p{run.own_error:12.1e}"
+            f"{memory[name]:10.0f}",
+            flush=True,
+        )
+    rows = []
+    for peer, goal in (("pyhessian", 5.0), ("hessian-eigenthings", 1.5)):
+        for what in ("reached", "own"):
+            mine, other = found["ours"], found[peer]
+            label = "seconds to 1e-3 true error" if what == "reached" else "seconds to own stop"
+            rows.append(
+                row(
+                    f"{size}: {label}",
+                    getattr(mine, f"{what}_seconds"),
+                    getattr(other, f"{what}_seconds"),
+                    peer,
+                    "s",
+                    goal,
+                    True,
+                )
+            )
+        rows.append(
+            row(
+                f"{size}: products to 1e-3 true error",
+                found["ours"].reached_products,
+                found[peer].reached_products,
+                peer,
+                "products",
+                1.0,
+                True,
+            )
+        )
+    for kind, goal in (("recomputed", 3.5), ("kept", 2.3)):
+        rows.append(
+            row(
+                f"{size}: a product, graphs {kind}",
+                cost[kind],
+                cost["gradient"],
+                "a gradient",
+                "s",
+                goal,
+                False,
+            )
+        )
+    return rows
+
+
+def main() -> None:
+    """Read the command line, run, print and write."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--quick", action="store_true", help="two small models, 3 repetitions")
+    parser.add_argument("--json", metavar="FILE", help="write the rows and the machine")
+    arguments = parser.parse_args()
+    torch.set_num_threads(1)
+    warnings.filterwarnings("ignore", message="Using backward.. with create_graph=True")
+    plan = {"0.07M": 3, "0.1M": 3}
+    if not arguments.quick:
+        plan = {"0.07M": 5, "0.1M": 5, "1M": 3, "10M": 1}
+    rows = [entry for size, repetitions in plan.items() for entry in bench(size, repetitions)]
+    print(f"\n{'':38}{'ours':>10}{'peer':>10}  {'peer':22}{'ratio':>7}  goal")
+    for entry in rows:
+        print(
+            f"{entry['name']:38}{entry['ours']:10.3f}{entry['peer']:10.3f}  "
+            f"{entry['peer_name']:22}{entry['ratio']:7.2f}  {entry['goal']} "
+            f"{'met' if entry['met'] else 'NOT MET'}"
+        )
+    if arguments.json:
+        names = ("torch", "transformers", "scipy", "pyhessian", "hessian-eigenthings")
+        machine = {
+            "cores": os.cpu_count(),
+            "threads": torch.get_num_threads(),
+            "processor": platform.machine(),
+            "versions": {name: version(name) for name in names},
+        }
+        with open(arguments.json, "w", encoding="utf-8") as file:
+            json.dump({"machine": machine, "rows": rows}, file, indent=2)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,252 @@
+"""`ntpctp run` as a user types it: from a file to a verdict, again, and after a stop."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+import pandas as pd
+import pytest
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from ntpctp.scores import read_scores
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """The tiny experiment, run once; tests copy it before they change it."""
+    import yaml
+
+    from tests.conftest import TINY
+
+    directory = tmp_path_factory.mktemp("finished")
+    (directory / "tiny.yaml").write_text(yaml.safe_dump(TINY, sort_keys=False))
+    done = command("run", directory / "tiny.yaml", "--output", directory / "out")
+    assert done.returncode == 0, done.stderr
+    return directory, done.stdout
+
+
+def command(*arguments, **options):
+    return subprocess.run(
+        [sys.executable, "-m", "ntpctp", *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        timeout=300,
+        env={**os.environ, "OMP_NUM_THREADS": "1", "COLUMNS": "200"},
+        **options,
+    )
+
+
+def test_everything_is_there(finished):
+    directory, printed = finished
+    out = directory / "out"
+    assert "2 arms (ntp, ctp) x 2 seeds = 4 runs" in printed
+    assert "ntp against ctp" in printed and f"report: {out / 'report.html'}" in printed
+    for name in ("experiment.yaml", "provenance.json", "scores.parquet", "comparison.json"):
+        assert (out / name).stat().st_size > 0
+    frame = read_scores(out)
+    # 2 arms, 2 seeds, steps 0, 4 and 8; accuracy 3 + 3 + ..., robustness 2 + 1, flatness 2.
+    assert set(zip(frame["arm"], frame["seed"], frame["step"], strict=True)) == {
+        (arm, seed, step) for arm in ("ntp", "ctp") for seed in (0, 1) for step in (0, 4, 8)
+    }
+    assert set(frame["measure"]) == {"accuracy", "robustness", "flatness"}
+    assert frame["value"].notna().all()
+    pairs = [
+        p for s in json.loads((out / "comparison.json").read_text())["scores"] for p in s["pairs"]
+    ]
+    assert pairs and all(pair["seeds"] == [0, 1] for pair in pairs)
+
+
+def test_rows_and_scores_agree(finished):
+    directory, _ = finished
+    frame = read_scores(directory / "out")
+    row = frame[(frame["score"] == "exact_match") & (frame["split"] == "test")].iloc[-1]
+    path = directory / f"out/{row['arm']}/seed-{row['seed']}/train/step-{row['step']:06d}"
+    items = pd.read_json(path / "evaluation/accuracy.jsonl", lines=True)
+    items = items[items["split"] == "test"]
+    assert len(items) == row["count"] == 20
+    assert items["exact_match"].mean() == row["value"]
+
+
+def test_checkpoints_are_ordinary(finished):
+    directory, _ = finished
+    path = directory / "out/ctp/seed-1/train/step-000008"
+    tokenizer = AutoTokenizer.from_pretrained(path)
+    model = AutoModelForCausalLM.from_pretrained(path)
+    ids = tokenizer("1+2=", return_tensors="pt")
+    assert model.generate(**ids, max_new_tokens=2, do_sample=False).shape[1] >= 5
+
+
+def test_arms_of_one_seed_start_from_the_same_file(finished):
+    directory, _ = finished
+    files = [
+        directory / f"out/{arm}/seed-0/train/step-000000/model.safetensors"
+        for arm in ("ntp", "ctp")
+    ]
+    assert files[0].read_bytes() == files[1].read_bytes()
+    other = directory / "out/ntp/seed-1/train/step-000000/model.safetensors"
+    assert other.read_bytes() != files[0].read_bytes()
+
+
+def contents(out):
+    """All results as bytes; what records times and machines is left out."""
+    kept = ("model.safetensors", "optimizer.safetensors", "accuracy.jsonl", "robustness.jsonl")
+    return {p.relative_to(out): p.read_bytes() for p in sorted(out.rglob("*")) if p.name in kept}
+
+
+def test_second_run_computes_nothing(finished, tmp_path):
+    directory, _ = finished
+    out = tmp_path / "out"
+    shutil.copytree(directory / "out", out)
+    before = {p: p.stat().st_mtime_ns for p in out.rglob("step-*/**/*") if p.is_file()}
+    assert len(before) > 50
+    done = command("run", directory / "tiny.yaml", "--output", out)
+    assert done.returncode == 0, done.stderr
+    assert before == {p: p.stat().st_mtime_ns for p in out.rglob("step-*/**/*") if p.is_file()}
+
+
+def test_interrupted_run_is_carried_on_to_the_same_results(finished, tmp_path):
+    directory, _ = finished
+    out = tmp_path / "out"
+    arguments = [sys.executable, "-m", "ntpctp", "run", str(directory / "tiny.yaml")]
+    process = subprocess.Popen(
+        [*arguments, "--output", str(out)],
+        stderr=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        text=True,
+    )
+    while not list(out.rglob("step-000000")):  # until it is at work
+        assert process.poll() is None
+        time.sleep(0.05)
+    process.send_signal(signal.SIGINT)
+    _, printed = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "the same command carries on" in printed
+    done = command("run", directory / "tiny.yaml", "--output", out)
+    assert done.returncode == 0, done.stderr
+    assert contents(out) == contents(directory / "out")
+    assert not list(out.rglob(".tmp-*"))
+
+
+def test_changed_settings_are_refused_and_named(finished, tmp_path):
+    directory, _ = finished
+    out = tmp_path / "out"
+    shutil.copytree(directory / "out", out)
+    done = command(
+        "run", directory / "tiny.yaml", "training.learning_rate=0.5", "task.seed=1", "--output", out
+    )
+    assert done.returncode == 2
+    assert "holds a run made under other settings" in done.stderr
+    assert "training.learning_rate: 0.01 there, 0.5 now" in done.stderr
+    assert "task.seed: 0 there, 1 now" in done.stderr
+    assert contents(out) == contents(directory / "out")
+
+
+def test_more_seeds_reuse_what_is_there(finished, tmp_path):
+    directory, _ = finished
+    out = tmp_path / "out"
+    shutil.copytree(directory / "out", out)
+    before = contents(out)
+    done = command("run", directory / "tiny.yaml", "seeds=3", "--output", out)
+    assert done.returncode == 0, done.stderr
+    after = contents(out)
+    assert {path: after[path] for path in before} == before
+    assert set(read_scores(out)["seed"]) == {0, 1, 2}
+
+
+def test_damaged_score_rows_are_computed_again(finished, tmp_path, ntpctp):
+    directory, _ = finished
+    out = tmp_path / "out"
+    shutil.copytree(directory / "out", out)
+    rows = out / "ntp/seed-0/train/step-000004/evaluation/accuracy.jsonl"
+    rows.write_text(rows.read_text()[:-50])
+    assert ntpctp("evaluate", out, "--measures", "accuracy").code == 0
+    assert contents(out) == contents(directory / "out")
+
+
+def test_evaluate_one_checkpoint_and_unknown_places(finished, ntpctp, tmp_path):
+    directory, _ = finished
+    checkpoint = directory / "out/ntp/seed-0/train/step-000004"
+    outcome = ntpctp("evaluate", checkpoint, "--measures", "flatness")
+    assert outcome.code == 0
+    assert outcome.out.count("top_eigenvalue_answer_loss") == 1
+    assert "ntp, seed 0, step-000004" in outcome.out
+    outcome = ntpctp("evaluate", tmp_path)
+    assert outcome.code == 2 and "neither an experiment's directory nor inside one" in outcome.err
+    outcome = ntpctp("evaluate", directory / "out/ntp/seed-7")
+    assert outcome.code == 2 and "no checkpoint of the experiment" in outcome.err
+    outcome = ntpctp("evaluate", checkpoint, "--measures", "flatnes")
+    assert outcome.code == 2 and "did you mean 'flatness'" in outcome.err
+
+
+def test_compare_and_report_again(finished, ntpctp, tmp_path):
+    directory, _ = finished
+    out = tmp_path / "out"
+    shutil.copytree(directory / "out", out)
+    first = (out / "comparison.json").read_bytes()
+    (out / "comparison.json").unlink()
+    (out / "report.html").unlink()
+    outcome = ntpctp("compare", out)
+    assert outcome.code == 0 and "ntp against ctp" in outcome.out
+    assert (out / "comparison.json").read_bytes() == first
+    (out / "report.html").unlink()
+    assert ntpctp("report", out).code == 0
+    assert (out / "report.html").is_file()
+    outcome = ntpctp("compare", tmp_path / "nowhere")
+    assert outcome.code == 2 and "it has no experiment.yaml" in outcome.err
+
+
+def test_one_failed_run_does_not_stop_the_others(finished, tmp_path):
+    directory, _ = finished
+    out = tmp_path / "out"
+    (out / "ntp").mkdir(parents=True)
+    (out / "ntp/seed-0").write_text("a file where a directory should be")
+    done = command("run", directory / "tiny.yaml", "--output", out)
+    assert done.returncode == 1
+    assert "failed: ntp, seed 0:" in done.stderr and "1 of 4 runs failed" in done.stderr
+    assert set(zip(*(read_scores(out)[c] for c in ("arm", "seed")), strict=True)) == {
+        ("ntp", 1),
+        ("ctp", 0),
+        ("ctp", 1),
+    }
+
+
+def test_recipe_and_evaluation_scripts(finished, tmp_path):
+    """`accelerate launch` of the two scripts gives what `ntpctp run` gives."""
+    directory, _ = finished
+    from tests.test_house import ROOT
+
+    out = tmp_path / "out"
+    launch = [sys.executable, "-m", "accelerate.commands.launch", "--cpu", "--num_processes", "1"]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    for script in (
+        [
+            "recipes/train.py",
+            directory / "tiny.yaml",
+            "--arm",
+            "ctp",
+            "--seed",
+            "1",
+            "--output",
+            out,
+        ],
+    ):
+        done = subprocess.run(
+            [*launch, *map(str, script)], cwd=ROOT, capture_output=True, text=True, env=environment
+        )
+        assert done.returncode == 0, done.stderr
+    there = directory / "out/ctp/seed-1/train/step-000008/model.safetensors"
+    here = out / "ctp/seed-1/train/step-000008/model.safetensors"
+    assert here.read_bytes() == there.read_bytes()
+    done = subprocess.run(
+        [*launch, "evaluation/evaluate_checkpoints.py", str(directory / "out/ntp/seed-0")],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        env=environment,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("test exact_match") == 3

@@ -1,0 +1,134 @@
+"""Each part of the page against numbers worked out by hand."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pandas as pd
+import pytest
+from scipy import stats
+
+from ntpctp.measures import MEASURES
+from ntpctp.report import items, sources
+from ntpctp.report.curves import curves, mean_interval
+from ntpctp.report.definitions import definitions
+from ntpctp.report.headline import headline, primary_score
+from ntpctp.report.tables import Table
+
+SHARE = "share of items"
+
+
+def test_mean_interval_is_scipys() -> None:
+    values = [0.41, 0.52, 0.48, 0.6]
+    expected = stats.ttest_1samp(values, 0).confidence_interval(0.9)
+    assert mean_interval(values, "nats per token", 0.9) == pytest.approx(tuple(expected))
+
+
+def test_mean_interval_of_a_share_stays_possible() -> None:
+    assert mean_interval([0.1, 0.9, 1.0], SHARE, 0.95) == (0.0, 1.0)
+    assert mean_interval([0.1, 0.9, 1.0], "nats per token", 0.95)[1] > 1
+
+
+def test_mean_interval_needs_three_seeds() -> None:
+    assert mean_interval([0.1, 0.9], SHARE, 0.95) == (None, None)
+
+
+def test_curves_keep_every_seed_and_leave_out_nulls() -> None:
+    frame = pd.DataFrame(
+        {
+            "arm": ["a"] * 4 + ["b"],
+            "seed": [1, 0, 0, 1, 0],
+            "step": [0, 0, 10, 10, 0],
+            "value": [1.0, 3.0, 5.0, None, 7.0],
+            "error_bound": [None, 0.5, None, None, None],
+            "unit": "nats per token",
+        }
+    ).astype({"error_bound": "float64"})
+    found = curves(frame, ["b", "a", "c"], "step", 0.95)
+    assert [curve.arm for curve in found] == ["b", "a"]
+    first, second = found[1].points
+    assert first.values == {0: 3.0, 1: 1.0} and first.mean == 2.0 and first.bounds == {0: 0.5}
+    assert second.x == 10 and second.values == {0: 5.0}
+
+
+def test_loss_curve_is_short_and_keeps_the_mean() -> None:
+    log = [{"step": n, "loss": float(n)} for n in range(1, 1001)]
+    points = sources.loss_curve(log)
+    assert len(points) == 250 and points[0] == (4, 2.5) and points[-1] == (1000, 998.5)
+    assert sources.loss_curve(log[:3]) == [(1, 1.0), (2, 2.0), (3, 3.0)]
+    assert sources.loss_curve([]) == []
+
+
+def test_flips_count_and_order_items(made: Callable[..., Any]) -> None:
+    made_up = made(seeds=2)
+    primary = primary_score(made_up.experiment, made_up.comparisons)
+    assert primary is not None and primary.score == "exact_match"
+    rights = {
+        ("ntp", 0): [1, 0, 0, 1],
+        ("ntp", 1): [1, 1, 0, 1],
+        ("ctp", 0): [1, 1, 1, 0],
+        ("ctp", 1): [1, 1, 1, 1],
+    }
+    rows = {
+        run: [
+            {"exact_match": right, "prediction": "x" if right else f"y{run[1]}", "reference": "x"}
+            for right in of_run
+        ]
+        for run, of_run in rights.items()
+    }
+    texts = items.Texts(made_up.experiment, made_up.output, "test")
+    found = items.flips(primary.pairs[0], primary, rows, texts)
+    assert found is not None
+    assert [item.number for item in found.items] == [2, 1, 3] and found.num_differing == 3
+    assert found.counts == [(0, 1, 1, 2, 0), (1, 3, 0, 1, 0)]
+    item = found.items[0]
+    assert item.num_right == (0, 2)
+    assert [(p.text, p.num_seeds, p.right) for p in item.predictions[0]] == [
+        ("y0", 1, False),
+        ("y1", 1, False),
+    ]
+    assert [(p.text, p.num_seeds, p.right) for p in item.predictions[1]] == [("x", 2, True)]
+
+
+def test_tokens_carry_the_weight_of_each_objective(made: Callable[..., Any]) -> None:
+    made_up = made(seeds=1)
+    texts = items.Texts(made_up.experiment, made_up.output, "test")
+    example = made_up.experiment.task.split("test")[0]
+    tokens = texts.tokens(0, ["ntp", "ctp"])
+    assert "".join(token.text for token in tokens[:-1]) == "".join(example.key)
+    assert tokens[0].weights == (0.0, 0.0)  # nothing precedes it
+    num_answer = len(example.answer) + 1  # the end of the sequence is learned too
+    assert {token.weights for token in tokens[1:-num_answer]} == {(1.0, 0.0)}
+    assert {token.weights for token in tokens[-num_answer:]} == {(1.0, 1.0)}
+
+
+def test_the_likeliest_choice_is_the_answer_shown(made: Callable[..., Any]) -> None:
+    made_up = made(seeds=1)
+    texts = items.Texts(made_up.experiment, made_up.output, "test")
+    row = {"prediction": "free text", "choice_log_likelihoods": []}
+    assert texts.answer(0, row, "choice") == "free text"
+
+
+def test_a_clear_difference_names_the_winner(made: Callable[..., Any]) -> None:
+    made_up = made()
+    rows = made_up.frame["score"] == "answer_loss"
+    first = rows & (made_up.frame["arm"] == "ntp")
+    made_up.frame.loc[rows, "value"] = 1.0 + 0.01 * made_up.frame.loc[rows, "seed"] ** 2
+    made_up.frame.loc[first, "value"] += 1.0 + 0.01 * made_up.frame.loc[first, "seed"]
+    loss = next(c for c in made_up.comparisons if c.score == "answer_loss")
+    found = headline(made_up.experiment, loss)
+    assert found.verdict == "ctp is better than ntp." and found.winner == 1  # lower is better
+    assert not found.outlook
+
+
+def test_definitions_come_from_the_measures() -> None:
+    found = definitions([measure() for measure in MEASURES.values()])
+    assert [entry.name for entry in found] == list(MEASURES)
+    words = " ".join(str(block) for entry in found for block in entry.blocks)
+    for score in ("exact_match", "accuracy_under_noise", "top_eigenvalue_answer_loss"):
+        assert f"<code>{score}</code>" in words
+    assert "``" not in words and ":math:" not in words and "\\" not in words
+
+
+def test_a_row_of_the_wrong_length_is_refused() -> None:
+    with pytest.raises(ValueError, match="expected 2 cells, got 1"):
+        Table("of nothing", ("a", "b")).add("x")

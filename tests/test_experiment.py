@@ -1,0 +1,116 @@
+"""The experiment file: inheritance, overrides, shipped recipes, and the round trip through YAML."""
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from ntpctp.experiment import experiment_of, load_experiment
+from ntpctp.options import Options
+from ntpctp.yaml_file import parse_value, read_yaml
+from tests.conftest import tiny_content
+
+ROOT = Path(__file__).parents[1]
+RECIPES = sorted((ROOT / "recipes").rglob("*.yaml"))
+
+
+def test_shipped_recipes_are_found():
+    assert len(RECIPES) >= 3
+
+
+@pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.name)
+def test_shipped_recipes_load_and_survive_the_round_trip(path):
+    experiment = load_experiment(path)
+    text = yaml.safe_dump(experiment.model_dump(mode="json"), sort_keys=False)
+    assert experiment_of(parse_value(text), "again") == experiment
+    assert len(experiment.arms) >= 2 and len(experiment.seeds) >= 3
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"model": {"checkpoint": "some/where"}},
+        {"task": {"name": "prosqa", "test_path": "x.json"}},
+        {"task": {"name": "prontoqa", "distractors": "none"}},
+    ],
+)
+def test_resolved_file_can_be_loaded_again(changes):
+    experiment = experiment_of(tiny_content(**changes), "first")
+    assert experiment_of(experiment.model_dump(mode="json"), "again") == experiment
+
+
+def test_arms_inherit_and_override():
+    arms = {
+        "plain": {"objective": "ctp"},
+        "decayed": {"objective": "ctp", "training": {"weight_decay": 0.5}},
+        "wide": {"objective": "ctp", "model": {"width": 32}},
+    }
+    experiment = experiment_of(tiny_content(arms=arms), "x")
+    plain, decayed, wide = experiment.arms.values()
+    assert plain.training == experiment.training and plain.model == experiment.model
+    assert decayed.training.weight_decay == 0.5
+    assert decayed.training.learning_rate == experiment.training.learning_rate
+    assert (wide.model.width, wide.model.layers) == (32, experiment.model.layers)
+
+
+def test_overrides_reach_any_depth(tiny_file):
+    experiment = load_experiment(
+        tiny_file(task="addition"),
+        [
+            "task.digits=3",  # a bare name becomes a block
+            "training.learning_rate=3e-4",
+            "arms.ctp.training.weight_decay=0.2",
+            "seeds=[4, 7]",
+            "model={family: llama, width: 8, heads: 1}",
+        ],
+    )
+    assert experiment.task.digits == 3
+    assert experiment.training.learning_rate == 3e-4
+    assert experiment.arms["ctp"].training.weight_decay == 0.2
+    assert experiment.arms["ntp"].training.weight_decay == 0.01
+    assert experiment.seeds == [4, 7]
+    assert experiment.model.family == "llama"
+
+
+def test_checkpoint_steps():
+    evaluation = experiment_of(tiny_content(evaluation={"every": 4}), "x").evaluation
+    assert evaluation.checkpoint_steps(10) == [0, 4, 8, 10]
+    assert evaluation.checkpoint_steps(8) == [0, 4, 8]
+    only_ends = experiment_of(tiny_content(evaluation={}), "x").evaluation
+    assert only_ends.checkpoint_steps(10) == [0, 10]
+
+
+@pytest.mark.parametrize(
+    "text, value",
+    [("1e-3", 1e-3), ("1E5", 1e5), ("-2.5e+3", -2500.0), ("1.", 1.0), ("12", 12), ("on", True)],
+)
+def test_numbers_as_people_write_them(text, value):
+    found = parse_value(text)
+    assert found == value and type(found) is type(value)
+
+
+def test_every_field_knows_its_line(tmp_path):
+    path = tmp_path / "a.yaml"
+    path.write_text("# note\nname: x\ntask:\n  digits: 2\nlist:\n  - 1\n  - {a: 3}\n")
+    content, lines = read_yaml(path)
+    assert content == {"name": "x", "task": {"digits": 2}, "list": [1, {"a": 3}]}
+    assert lines[("name",)] == 2 and lines[("task", "digits")] == 4
+    assert lines[("list", 1, "a")] == 7
+
+
+def all_options(of: type[Options] = Options) -> list[type[Options]]:
+    return [option for child in of.__subclasses__() for option in (child, *all_options(child))]
+
+
+def test_every_option_says_what_it_means():
+    import ntpctp.pipeline  # noqa: F401 (defines all options)
+
+    fields = [
+        (option, name, field)
+        for option in all_options()
+        if option.__module__.startswith("ntpctp")
+        for name, field in option.model_fields.items()
+    ]
+    assert len(fields) > 80
+    for option, name, field in fields:
+        assert name == "name" or field.description, f"{option.__name__}.{name}"
