@@ -107,6 +107,35 @@ def report(
 
 
 @app.command()
+def audit(
+    experiment: Annotated[Path, typer.Argument(help="the experiment file (YAML)")],
+    overrides: Annotated[list[str] | None, typer.Argument(help=OVERRIDES_HELP)] = None,
+    examples: Annotated[int, typer.Option(min=0, help="how many to print")] = 3,
+    json: Annotated[bool, typer.Option("--json", help="the counts for machines")] = False,
+) -> None:
+    """Show what the loss sees: the first examples token by token for every arm, and counts."""
+    from ntpctp import terminal
+    from ntpctp.audit import audit as count
+    from ntpctp.audit import first_tokens
+    from ntpctp.experiment import load_experiment
+    from ntpctp.preparation import prepare
+
+    settings = load_experiment(experiment, overrides or [])
+    data = prepare(settings)
+    record = count(settings, data)
+    if json:
+        console.print_json(data=record)
+        return
+    for tokens in first_tokens(settings, data, examples):
+        console.print(
+            terminal.weighted_tokens(list(settings.arms), tokens, console.color_system is not None),
+            soft_wrap=True,
+        )
+    for table in terminal.audit_tables(record):
+        console.print(table)
+
+
+@app.command()
 def tasks() -> None:
     """List the tasks and their options."""
     from ntpctp import terminal

@@ -15,7 +15,7 @@ import re
 from collections.abc import Mapping, Sequence
 from itertools import combinations
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, SerializeAsAny, ValidationError, model_validator
 from pydantic_core import ErrorDetails
@@ -96,6 +96,21 @@ class Evaluation(Options):
         return [m for m in self.measures if m.at == "all" or step == last]
 
 
+class DataOptions(Options):
+    """What to do with examples that do not fit; whatever is done is counted and reported."""
+
+    too_long: Literal["error", "drop", "trim_prompt"] = Field(
+        "error",
+        description="examples longer than the smallest context of all arms: drop them, or cut the "
+        "prompt from the left; the answer is never cut",
+    )
+    unsupervised: Literal["error", "drop"] = Field(
+        "error",
+        description="training examples of which some arm's loss would see nothing; dropped ones "
+        "are dropped for all arms",
+    )
+
+
 class Comparison(Options):
     """How arms are compared."""
 
@@ -112,6 +127,7 @@ class Experiment(Options):
     name: Name = Field(description="of the output directory")
     question: str = Field("", description="one sentence for the head of the report")
     task: SerializeAsAny[AnyTask] = Field(description="where examples come from")
+    data: DataOptions = Field(default_factory=DataOptions, description="see DataOptions")
     tokenizer: str | None = Field(
         None,
         description="directory or hub id, or 'characters' or 'words' for a closed vocabulary; by "
@@ -329,6 +345,7 @@ def _fields_beside(loc: tuple[str | int, ...]) -> list[str]:
         "arms": Arm,
         "evaluation": Evaluation,
         "comparison": Comparison,
+        "data": DataOptions,
     }
     table: Mapping[str, type[Options]] | None = None
     for part in loc[:-1]:

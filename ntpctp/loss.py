@@ -1,68 +1,114 @@
-"""The weighted token loss as (sum, weight), the only form that adds up across batches.
+"""The weighted token loss as (sum, normaliser), the only form that adds up across batches.
 
 The language-model head is the dearest part of a small model with a large vocabulary, so it is
-applied only at positions that carry weight. Everything here can be differentiated twice.
+applied only at positions that carry weight, and in pieces where there are many. Everything here
+can be differentiated twice.
 
-Shape letters: B = examples of a batch, T = its longest example, M = positions that carry weight,
+Shape letters: B = sequences of a batch, T = its longest, M = positions that carry weight,
 D = width, V = vocabulary.
 """
 
-from collections.abc import Mapping
-from typing import NamedTuple
+from typing import cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 from transformers import PreTrainedModel
 
-from ntpctp.collator import IGNORE_INDEX
+from ntpctp.collator import IGNORE_INDEX, Batch, model_inputs
 from ntpctp.errors import InputError
 
-
-class Supervised(NamedTuple):
-    """The positions of a batch that carry weight, in row-major order."""
-
-    logits: Tensor
-    """(M, V), at least float32: prediction of the target, made at the position before it."""
-    targets: Tensor
-    """int64, (M,)."""
-    weights: Tensor
-    """float32, (M,)."""
-    rows: Tensor
-    """int64, (M,): which example of the batch the position belongs to."""
+MAX_LOGITS = 2**26
+"""Elements of the logits held at once (256 MiB in float32); beyond that the head runs in pieces
+that are computed again in the backward pass."""
 
 
-def supervised(model: PreTrainedModel, batch: Mapping[str, Tensor]) -> Supervised:
-    """Run ``model`` and apply its head where a label is set.
+def head_of(model: PreTrainedModel) -> nn.Module:
+    """Return the model's language-model head."""
+    return cast(nn.Module, model.get_output_embeddings())
 
-    Args:
-        model: a causal language model.
-        batch: as the collator makes it.
+
+def supervised_states(model: PreTrainedModel, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
+    """Run ``model`` without its head.
+
+    Returns:
+        The hidden states (M, D) from which the labelled tokens are predicted, in row-major order;
+        their labels, int64 (M,); and where they stand, bool (B, T-1).
     """
-    targets = batch["labels"][:, 1:]  # (B, T-1); the first token has no predecessor
+    targets = batch["labels"][:, 1:]  # the first token has no predecessor
     carries = targets != IGNORE_INDEX
-    hidden = model.base_model(
-        input_ids=batch["input_ids"], attention_mask=batch["attention_mask"]
-    ).last_hidden_state
-    logits = model.get_output_embeddings()(hidden[:, :-1][carries])
+    inputs = model_inputs(batch)
+    if inputs["attention_mask"].is_floating_point():
+        # Fused attention on CPU reads a mask of another type than the weights' as garbage.
+        inputs["attention_mask"] = inputs["attention_mask"].to(model.dtype)
+    hidden = model.base_model(**inputs, use_cache=False).last_hidden_state
+    return hidden[:, :-1][carries], targets[carries], carries
+
+
+def _losses_of_piece(head: nn.Module, states: Tensor, targets: Tensor) -> Tensor:
+    logits = head(states)
     if logits.dtype.itemsize < 4:
         logits = logits.float()
-    weights = batch["loss_weights"][:, 1:] if "loss_weights" in batch else carries.float()
-    return Supervised(logits, targets[carries], weights[carries], carries.nonzero(as_tuple=True)[0])
+    return F.cross_entropy(logits, targets, reduction="none")
 
 
-def token_loss(model: PreTrainedModel, batch: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
-    """Return the weighted loss of ``batch`` as (sum, weight).
+def token_losses(
+    model: PreTrainedModel, states: Tensor, targets: Tensor, max_logits: int = MAX_LOGITS
+) -> Tensor:
+    """Return ``-log p(target)`` at each state: (M,), nats, at least float32.
 
-    ``sum = sum_t w_t * -log p(x_t | x_<t)`` in nats (at least float32, differentiable twice) and
-    ``weight = sum_t w_t``, both scalars. Their quotient over any set of batches is the loss of the
-    set; a mean of quotients is not.
+    Args:
+        model: gives the head.
+        states: (M, D).
+        targets: int64, (M,).
+        max_logits: logits held at once; more are computed in pieces, and again when
+            differentiated (a third more work in the head).
     """
-    logits, targets, weights, _ = supervised(model, batch)
-    if "loss_weights" in batch:
-        losses = F.cross_entropy(logits, targets, reduction="none")
-        return (losses * weights).sum(), weights.sum()
-    return F.cross_entropy(logits, targets, reduction="sum"), weights.sum()
+    head = head_of(model)
+    at_once = max(1, max_logits // model.config.vocab_size)
+    if len(states) <= at_once:
+        return _losses_of_piece(head, states, targets)
+    pieces = zip(torch.split(states, at_once), torch.split(targets, at_once), strict=True)
+    return torch.cat(
+        [
+            checkpoint(_losses_of_piece, head, piece, wanted, use_reentrant=False)
+            for piece, wanted in pieces
+        ]
+    )
+
+
+def token_loss(
+    model: PreTrainedModel, batch: Batch, max_logits: int = MAX_LOGITS
+) -> tuple[Tensor, Tensor]:
+    """Return the weighted loss of ``batch`` as (sum, normaliser).
+
+    ``sum_t w_t * -log p(y_t | x_<t)`` in nats (at least float32, differentiable twice) and the
+    batch's ``normaliser``, both scalars. The quotient of their sums over any set of batches is the
+    loss of the set; a mean of quotients is not. A batch that supervises nothing gives a sum of 0
+    with zero gradients.
+    """
+    states, targets, carries = supervised_states(model, batch)
+    losses = token_losses(model, states, targets, max_logits)
+    if "reference_losses" in batch:
+        losses = losses * _largest_excess(losses.detach(), batch, carries)
+    elif "loss_weights" in batch:
+        losses = losses * batch["loss_weights"][:, 1:][carries]
+    return losses.sum(), batch["normaliser"]
+
+
+def _largest_excess(losses: Tensor, batch: Batch, carries: Tensor) -> Tensor:
+    """Mark the ``num_kept`` tokens of each row with the largest excess loss: (M,), 0 or 1."""
+    excess = losses - batch["reference_losses"][:, 1:][carries]
+    rows = batch["row_index"][:, 1:][carries]
+    # By row, then by falling excess; a token's rank is its place behind the first of its row.
+    order = torch.argsort(excess, descending=True, stable=True)
+    order = order[torch.argsort(rows[order], stable=True)]
+    counts = torch.bincount(rows, minlength=len(batch["num_kept"]))
+    first = torch.cumsum(counts, 0) - counts
+    rank = torch.empty_like(order)
+    rank[order] = torch.arange(len(order), device=order.device) - first[rows[order]]
+    return (rank < batch["num_kept"][rows]).to(losses.dtype)
 
 
 class TokenLoss(nn.Module):
@@ -72,8 +118,8 @@ class TokenLoss(nn.Module):
         super().__init__()
         self.model = model
 
-    def forward(self, batch: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
-        """Return (sum, weight) of ``batch``."""
+    def forward(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Return (sum, normaliser) of ``batch``."""
         return token_loss(self.model, batch)
 
 
@@ -90,15 +136,17 @@ def check_model(model: PreTrainedModel, input_ids: Tensor) -> None:
     Raises:
         InputError: names the family and what differs.
     """
-    batch = {"input_ids": input_ids, "attention_mask": torch.ones_like(input_ids)}
+    mask = torch.ones_like(input_ids)
     changed = input_ids.clone()
     changed[:, -1] = (changed[:, -1] + 1) % model.config.vocab_size
+    batch = {"input_ids": input_ids, "attention_mask": mask, "labels": input_ids}
     was_training = model.training
     model.eval()
     with torch.no_grad():
-        full = model(**batch).logits[:, :-1]
-        ahead = model(input_ids=changed, attention_mask=batch["attention_mask"]).logits[:, :-1]
-        short = supervised(model, {**batch, "labels": input_ids}).logits
+        full = model(input_ids=input_ids, attention_mask=mask).logits[:, :-1]
+        ahead = model(input_ids=changed, attention_mask=mask).logits[:, :-1]
+        states, _, _ = supervised_states(model, batch)
+        short = head_of(model)(states)
     model.train(was_training)
     tolerance = 1e-4 if full.dtype.itemsize >= 4 else 5e-2
     if not torch.allclose(full, ahead, rtol=tolerance, atol=tolerance):

@@ -66,6 +66,20 @@ def context_length(config: PretrainedConfig) -> int | None:
     return int(length) if length else None
 
 
+def stated_context(options: ModelOptions) -> int | None:
+    """Return the context that the options or their checkpoint fix; None: made to fit the data.
+
+    Raises:
+        InputError: if the checkpoint has no config.
+    """
+    if options.checkpoint is None:
+        return options.context
+    try:
+        return context_length(AutoConfig.from_pretrained(options.checkpoint))
+    except (OSError, ValueError, KeyError) as error:
+        raise InputError(f"cannot load a model from {options.checkpoint}: {error}") from error
+
+
 def build_config(
     options: ModelOptions, tokenizer: PreTrainedTokenizerBase, longest: int
 ) -> PretrainedConfig:

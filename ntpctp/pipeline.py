@@ -9,11 +9,12 @@ import torch
 import yaml
 
 from ntpctp import workers
+from ntpctp.audit import AUDIT, audit
 from ntpctp.comparison import ScoreComparison, compare, write_comparison
 from ntpctp.errors import InputError
 from ntpctp.experiment import Experiment, experiment_of
 from ntpctp.libraries import quiet_libraries
-from ntpctp.preparation import Data, prepare_experiment
+from ntpctp.preparation import Data, prepare
 from ntpctp.provenance import provenance
 from ntpctp.runs import Event, RunId, execute, is_complete
 from ntpctp.scores import collect, write_scores
@@ -55,14 +56,15 @@ def run_experiment(
         The runs that failed, by name. The others are complete.
 
     Raises:
-        InputError: as ``prepare_experiment``; or if another process works on ``output``.
+        InputError: as ``prepare``; or if another process works on ``output``.
     """
-    data = prepare_experiment(experiment)
+    data = prepare(experiment)
     with locked(output, "this experiment"):
         complete = {
             run for run in runs_of(experiment) if is_complete(experiment, data, run, output)
         }
         _write_experiment(experiment, data, output)
+        write_json(output / AUDIT, audit(experiment, data))
         for run in complete:
             on_event(Event(run, "done", text="before"))
         content = experiment.model_dump(mode="json")
@@ -112,7 +114,7 @@ def _work(
     """Do one run in a worker process."""
     quiet_libraries()
     experiment = experiment_of(content, str(output / EXPERIMENT))
-    data = prepare_experiment(experiment)
+    data = prepare(experiment)
     execute(experiment, data, run, output, send)
     send(Event(run, "done"))
 

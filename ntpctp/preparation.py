@@ -1,8 +1,8 @@
 """From an experiment to encoded data: one tokenizer, all splits, checked before anything is run."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, cast
+from typing import Literal, cast
 
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -12,9 +12,11 @@ from ntpctp.errors import InputError
 from ntpctp.experiment import Arm, Experiment
 from ntpctp.loss import check_model
 from ntpctp.measures import EncodedSplit
+from ntpctp.objectives import Selective
 from ntpctp.storage import fingerprint
+from ntpctp.supervision import SupervisedRows
 from ntpctp.tasks import Example, Task, check_disjoint
-from ntpctp.tokens import closed_tokenizer, encode, load_tokenizer
+from ntpctp.tokens import closed_tokenizer, encode, load_tokenizer, trim_prompt
 
 
 @dataclass(frozen=True)
@@ -27,6 +29,7 @@ class Data:
         evaluation_splits: names of the held-out splits.
         longest: tokens of the longest row of any split.
         fingerprint: changes with any text, split, role or token id.
+        exclusions: split -> what was done to it -> number of examples, where it is not 0.
     """
 
     tokenizer: PreTrainedTokenizerBase
@@ -34,58 +37,105 @@ class Data:
     evaluation_splits: tuple[str, ...]
     longest: int
     fingerprint: str
+    exclusions: Mapping[str, Mapping[str, int]]
 
 
-def prepare(task: Task, tokenizer: str | None, checkpoints: frozenset[str] = frozenset()) -> Data:
-    """Read, check and encode all splits of ``task``.
-
-    Args:
-        task: where examples come from.
-        tokenizer: directory or hub id, ``characters`` or ``words``; None: the checkpoint's, else
-            the task's closed vocabulary.
-        checkpoints: that models start from; they must agree on the tokenizer.
+def prepare(experiment: Experiment) -> Data:
+    """Read, check and encode all that ``experiment`` needs, and try each arm's model on it.
 
     Raises:
-        InputError: for any bad example, shared example or missing tokenizer.
+        InputError: for any bad example, an example that is in two splits, one that does not fit
+            or is not supervised (where the experiment does not say drop), a missing tokenizer, or
+            a model that is not causal. Costs building each distinct model once.
     """
-    check_disjoint(task)
-    examples = {name: task.split(name) for name in ("train", *task.evaluation_splits)}
+    task, arms = experiment.task, experiment.arms
+    examples = task.all_splits()
+    check_disjoint(examples)
+    checkpoints = {arm.model.checkpoint for arm in arms.values() if arm.model.checkpoint}
+    tokenizer = _tokenizer(task, experiment.tokenizer, checkpoints, examples)
+    exclusions: dict[str, dict[str, int]] = {}
+    splits = {}
+    context = min(
+        (c for arm in arms.values() if (c := models.stated_context(arm.model))), default=None
+    )
     for name, of_split in examples.items():
-        if not of_split:
-            raise InputError(f"task {task.name!r}: the split {name!r} has no example")
-    chosen = _tokenizer(task, tokenizer, checkpoints, examples)
-    splits = {
-        name: EncodedSplit(of_split, encode(of_split, chosen, name))
-        for name, of_split in examples.items()
-    }
-    return Data(
-        chosen,
+        split = EncodedSplit(of_split, encode(of_split, tokenizer, name))
+        split, counts = fit(split, context, experiment.data.too_long, name)
+        if name == "train":
+            for arm_name, arm in arms.items():
+                split, dropped = _supervised(split, arm_name, arm, experiment.data.unsupervised)
+                counts["dropped_unsupervised"] = counts.get("dropped_unsupervised", 0) + dropped
+        if not split.rows:
+            raise InputError(f"task {task.name!r}: no example is left in the split {name!r}")
+        splits[name] = split
+        exclusions[name] = {what: count for what, count in counts.items() if count}
+    data = Data(
+        tokenizer,
         splits,
         task.evaluation_splits,
         max(len(row) for split in splits.values() for row in split.rows),
         _fingerprint(splits),
-    )
-
-
-def prepare_experiment(experiment: Experiment) -> Data:
-    """Prepare the data of an experiment and check that each arm's model can be trained on it.
-
-    Raises:
-        InputError: as ``prepare``; or if an example does not fit a model's context, or a model is
-            not causal. Costs building each distinct model once.
-    """
-    arms = experiment.arms.values()
-    data = prepare(
-        experiment.task,
-        experiment.tokenizer,
-        frozenset(arm.model.checkpoint for arm in arms if arm.model.checkpoint),
+        exclusions,
     )
     checked: list[models.ModelOptions] = []
-    for arm in arms:
+    for arm in arms.values():
         if arm.model not in checked:
             initial_model(arm, data, experiment.seeds[0])
             checked.append(arm.model)
     return data
+
+
+def fit(
+    split: EncodedSplit, context: int | None, policy: str, name: str
+) -> tuple[EncodedSplit, dict[str, int]]:
+    """Apply the policy for examples that are longer than ``context`` tokens.
+
+    Returns:
+        The split, and how many examples were ``dropped_too_long`` or ``prompts_trimmed``.
+
+    Raises:
+        InputError: under ``error``, names the first such example; under ``trim_prompt``, one whose
+            reasoning and answer alone do not fit.
+    """
+    if context is None or all(len(row) <= context for row in split.rows):
+        return split, {}
+    kept, trimmed = [], 0
+    for number, (example, row) in enumerate(zip(split.examples, split.rows, strict=True)):
+        where = example.source or f"{name} example {number}"
+        if len(row) <= context:
+            kept.append((example, row))
+        elif policy == "error":
+            raise InputError(
+                f"{where}: has {len(row)} tokens (prompt, answer and end of sequence), the model's "
+                f"context only {context}; nothing is cut: shorten it, raise model.context, or say "
+                "data.too_long: drop or trim_prompt"
+            )
+        elif policy == "trim_prompt":
+            kept.append((example, trim_prompt(row, context, where)))
+            trimmed += 1
+    dropped = len(split.rows) - len(kept)
+    examples, rows = [example for example, _ in kept], [row for _, row in kept]
+    return EncodedSplit(examples, rows), {"dropped_too_long": dropped, "prompts_trimmed": trimmed}
+
+
+def _supervised(split: EncodedSplit, name: str, arm: Arm, policy: str) -> tuple[EncodedSplit, int]:
+    """Apply the policy for rows of which the loss of an arm would see nothing."""
+    if isinstance(arm.objective, Selective):
+        return split, 0  # keeps at least one token of every row
+    empty = set(SupervisedRows(split.rows, arm.objective).unsupervised())
+    if not empty:
+        return split, 0
+    first = min(empty)
+    if policy == "error":
+        where = split.examples[first].source or f"train example {first}"
+        raise InputError(
+            f"{where}: arm {name!r} ({arm.objective.name}) supervises none of its tokens "
+            f"({len(empty)} such examples); choose an objective that covers it, or say "
+            "data.unsupervised: drop"
+        )
+    keep = [index for index in range(len(split.rows)) if index not in empty]
+    kept = EncodedSplit([split.examples[i] for i in keep], [split.rows[i] for i in keep])
+    return kept, len(empty)
 
 
 def initial_model(arm: Arm, data: Data, seed: int) -> PreTrainedModel:
@@ -101,14 +151,14 @@ def initial_model(arm: Arm, data: Data, seed: int) -> PreTrainedModel:
 def _tokenizer(
     task: Task,
     wanted: str | None,
-    checkpoints: frozenset[str],
-    examples: Mapping[str, Any],
+    checkpoints: set[str],
+    examples: Mapping[str, Sequence[Example]],
 ) -> PreTrainedTokenizerBase:
     pieces = task.pieces
     if wanted in ("characters", "words"):
         pieces = cast(Literal["characters", "words"], wanted)
     elif wanted or checkpoints:
-        sources = {wanted} if wanted else set(checkpoints)
+        sources = {wanted} if wanted else checkpoints
         if len(sources) > 1:
             raise InputError(
                 f"arms start from different checkpoints ({', '.join(sorted(map(str, sources)))}); "

@@ -18,7 +18,9 @@ from ntpctp.evaluation import evaluate, is_evaluated
 from ntpctp.experiment import Experiment
 from ntpctp.preparation import Data, initial_model
 from ntpctp.provenance import provenance
+from ntpctp.references import reference_losses
 from ntpctp.storage import clear_temporaries, locked, read_json, write_json
+from ntpctp.supervision import SupervisedRows
 from ntpctp.training import LogLine, train
 
 STAGE = "train"
@@ -79,14 +81,20 @@ def train_run(
         _check_record(directory / RECORD, _decisive(experiment, data, run))
     steps = arm.training.steps
 
+    losses_of = reference_losses(
+        output / "reference-losses",
+        data.tokenizer,
+        batch_tokens=experiment.evaluation.batch_tokens,
+        device=accelerator.device,
+    )
+
     def on_progress(line: LogLine) -> None:
         on_event(Event(run, "training", line.step, steps, line.loss))
 
     train(
         initial_model(arm, data, run.seed),
         data.tokenizer,
-        data.splits["train"].rows,
-        arm.objective,
+        SupervisedRows(data.splits["train"].rows, arm.objective, losses_of),
         arm.training,
         seed=run.seed,
         directory=stage_directory(output, run),

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Iterator
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -153,6 +154,65 @@ def _interval(pair: dict[str, Any]) -> str:
 def number(value: float) -> str:
     """Return a number with three significant digits, shares with three decimals."""
     return f"{value:.3f}" if abs(value) < 10 else f"{value:.3g}"
+
+
+def weighted_tokens(arms: list[str], tokens: list[tuple[str, list[float]]], colour: bool) -> Text:
+    """Return an example once for each arm, tokens marked by their weight.
+
+    Args:
+        arms: names, in the order of the weights.
+        tokens: pieces of text with their weight under each arm.
+        colour: green for the arm's largest weight, yellow for smaller ones, dim for none;
+            otherwise [full weight], (smaller weight) and bare text.
+    """
+    width = max(map(len, arms))
+    lines = Text()
+    for place, arm in enumerate(arms):
+        lines.append(f"{arm:<{width}}  ")
+        largest = max(weights[place] for _, weights in tokens) or 1.0
+        kinds = groupby(tokens, key=lambda token: _kind(token[1][place] / largest))
+        for kind, group in kinds:
+            text = "".join(piece for piece, _ in group).replace("\n", "\u21b5")
+            style, before, after = _MARKS[kind]
+            lines.append(text if colour else f"{before}{text}{after}", style if colour else "")
+        lines.append("\n")
+    return lines
+
+
+_MARKS = {
+    "none": ("dim", "", ""),
+    "some": ("black on yellow", "(", ")"),
+    "full": ("black on green", "[", "]"),
+}
+
+
+def _kind(share: float) -> str:
+    return "none" if share == 0 else "full" if share == 1 else "some"
+
+
+def audit_tables(record: dict[str, Any]) -> Iterator[Table]:
+    """Yield the counts of ``audit.audit`` as two tables: of splits, and of arms in splits."""
+    splits = Table("", *record["splits"])
+    names = dict.fromkeys(key for counts in record["splits"].values() for key in counts)
+    for name in names:
+        counts = [f"{of_split.get(name, 0):,}" for of_split in record["splits"].values()]
+        splits.add_row(name.replace("_", " "), *counts)
+    yield splits
+    arms = Table("arm", "split", "tokens in the loss", "a row (median)", "share", "of weight")
+    arms.add_column("empty rows")
+    arms.add_column("EOS")
+    for arm, of_arm in record["arms"].items():
+        for split, c in of_arm.items():
+            arms.add_row(
+                arm,
+                split,
+                f"{c['supervised_tokens']:,}",
+                f"{c['min']:g} to {c['max']:g} ({c['median']:g})",
+                *(f"{c[name]:.1%}" for name in ("share", "weight_share")),
+                str(c["rows_without"]),
+                f"{c['end_of_sequence_supervised']:.0%}",
+            )
+    yield arms
 
 
 def task_table() -> Table:

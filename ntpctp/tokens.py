@@ -8,7 +8,7 @@ Shape letter: T = tokens of one example.
 """
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -35,12 +35,19 @@ class Row:
         answer_start: index of the first token after the prompt: where decoding takes over.
         num_merged: tokens that straddle two segments (only a chat template can make them); each
             counts as part of the later one.
+        text: what the tokens stand for, prompt, reasoning and answer in one.
+        offsets: int64, shape (T, 2): first character and the one behind the last, in ``text``; both
+            alike for special tokens. None where the tokenizer does not tell.
+        marked: character spans that the data mark as critical, in ``text``.
     """
 
     input_ids: NDArray[np.int64]
     roles: NDArray[np.uint8]
     answer_start: int
     num_merged: int = 0
+    text: str = ""
+    offsets: NDArray[np.int64] | None = None
+    marked: tuple[tuple[int, int], ...] = ()
 
     def __len__(self) -> int:
         return len(self.input_ids)
@@ -123,7 +130,7 @@ def encode(
             the answer; names the example.
     """
     texts = [segment.text for example in examples for segment in example.segments]
-    encoded = iter(tokenizer(texts, add_special_tokens=False).input_ids if texts else [])
+    pieces = iter(_encode_texts(texts, tokenizer))
     start = [tokenizer.bos_token_id] if adds_bos(tokenizer) else []
     rows = []
     for number, example in enumerate(examples):
@@ -131,23 +138,86 @@ def encode(
         if example.messages:
             row = _encode_chat(example, tokenizer, where)
         else:
-            ids: list[int] = list(start)
-            roles = [ROLE_CODES["prompt"]] * len(start)
-            answer_start = len(start)
-            for segment in example.segments:
-                piece = next(encoded)
-                if segment.role == "answer" and not piece:
-                    raise InputError(f"{where}: the answer {segment.text!r} has no token")
-                ids += piece
-                roles += [ROLE_CODES[segment.role]] * len(piece)
-                if segment.role == "prompt":
-                    answer_start = len(ids)
-            ids.append(tokenizer.eos_token_id)
-            roles.append(ROLE_CODES["answer"])
-            row = Row(np.array(ids, np.int64), np.array(roles, np.uint8), answer_start)
+            row = _join(example, [next(pieces) for _ in example.segments], start, tokenizer, where)
         _check(row, example, tokenizer, where)
         rows.append(row)
     return rows
+
+
+_Piece = tuple[list[int], NDArray[np.int64] | None]
+
+
+def _encode_texts(texts: list[str], tokenizer: PreTrainedTokenizerBase) -> list[_Piece]:
+    """Return ids and offsets of each text; offsets are None for tokenizers that do not tell."""
+    if not texts:
+        return []
+    fast = bool(tokenizer.is_fast)
+    encoding = tokenizer(texts, add_special_tokens=False, return_offsets_mapping=fast)
+    if not fast:
+        return [(ids, None) for ids in encoding.input_ids]
+    return [
+        (ids, np.array(offsets, np.int64).reshape(-1, 2))
+        for ids, offsets in zip(encoding.input_ids, encoding.offset_mapping, strict=True)
+    ]
+
+
+def _join(
+    example: Example,
+    pieces: Sequence[_Piece],
+    start: list[int],
+    tokenizer: PreTrainedTokenizerBase,
+    where: str,
+) -> Row:
+    """Join the encoded segments of an example, with the special tokens around them."""
+    ids, text = list(start), ""
+    roles = [ROLE_CODES["prompt"]] * len(start)
+    offsets = [np.zeros((len(start), 2), np.int64)]
+    answer_start = len(start)
+    for segment, (piece, places) in zip(example.segments, pieces, strict=True):
+        if segment.role == "answer" and not piece:
+            raise InputError(f"{where}: the answer {segment.text!r} has no token")
+        ids += piece
+        roles += [ROLE_CODES[segment.role]] * len(piece)
+        if places is not None:
+            offsets.append(places + len(text))
+        text += segment.text
+        if segment.role == "prompt":
+            answer_start = len(ids)
+    ids.append(tokenizer.eos_token_id)
+    roles.append(ROLE_CODES["answer"])
+    offsets.append(np.full((1, 2), len(text)))
+    return Row(
+        np.array(ids, np.int64),
+        np.array(roles, np.uint8),
+        answer_start,
+        text=text,
+        offsets=np.concatenate(offsets) if all(p is not None for _, p in pieces) else None,
+        marked=example.spans,
+    )
+
+
+def trim_prompt(row: Row, length: int, where: str) -> Row:
+    """Cut the prompt of ``row`` from the left until it has ``length`` tokens.
+
+    A beginning-of-sequence token is cut like any other; what follows the prompt is never cut.
+
+    Raises:
+        InputError: if no token of the prompt would be left.
+    """
+    cut = len(row) - length
+    if cut >= row.answer_start:
+        raise InputError(
+            f"{where}: reasoning, answer and end of sequence alone have "
+            f"{len(row) - row.answer_start} tokens and do not fit into {length} with a token of "
+            "the prompt; raise model.context or remove the example"
+        )
+    return replace(
+        row,
+        input_ids=row.input_ids[cut:],
+        roles=row.roles[cut:],
+        answer_start=row.answer_start - cut,
+        offsets=None if row.offsets is None else row.offsets[cut:],
+    )
 
 
 def _check(row: Row, example: Example, tokenizer: PreTrainedTokenizerBase, where: str) -> None:
@@ -219,9 +289,13 @@ def _encode_chat(example: Example, tokenizer: PreTrainedTokenizerBase, where: st
         ids.append(tokenizer.eos_token_id)
         roles.append(ROLE_CODES["answer"])
     codes = np.array(roles, np.uint8)
+    places = np.array([*offsets[: len(ids)], (len(whole), len(whole))], np.int64)[: len(ids)]
     return Row(
         np.array(ids, np.int64),
         codes,
         int(np.argmax(codes == ROLE_CODES["answer"])),
         num_merged,
+        whole,
+        places,
+        example.spans,
     )

@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal
 
@@ -22,14 +23,14 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase, get_scheduler
 
 from ntpctp import checkpoints
 from ntpctp.checkpoints import Progress
-from ntpctp.collator import IGNORE_INDEX, collate
+from ntpctp.collator import Batch
 from ntpctp.errors import InputError
 from ntpctp.loss import TokenLoss
-from ntpctp.objectives import Objective
+from ntpctp.models import context_length
 from ntpctp.options import Options
 from ntpctp.randomness import generator, torch_seed
 from ntpctp.storage import atomic_file
-from ntpctp.tokens import Row
+from ntpctp.supervision import SupervisedRows
 
 LOG = "log.jsonl"
 
@@ -52,6 +53,12 @@ class TrainingOptions(Options):
     epsilon: float = Field(1e-8, gt=0, description="AdamW's denominator")
     max_grad_norm: float | None = Field(1.0, gt=0, description="clipping; null: none")
     mixed_precision: Literal["no", "bf16", "fp16"] = Field("no", description="of accelerate")
+    packing: bool = Field(
+        False, description="several rows in one sequence, which do not see each other"
+    )
+    group_by_length: bool = Field(
+        False, description="batches of rows of similar length: less padding, a less random order"
+    )
     log_every: int = Field(20, ge=1, description="steps between lines of log.jsonl")
 
     @model_validator(mode="before")
@@ -69,19 +76,49 @@ class TrainingOptions(Options):
         return self
 
 
-def batch_indices(seed: int, step: int, batch_size: int, num_rows: int) -> NDArray[np.int64]:
+def batch_indices(
+    seed: int,
+    step: int,
+    batch_size: int,
+    num_rows: int,
+    lengths: NDArray[np.int64] | None = None,
+) -> NDArray[np.int64]:
     """Return the examples of optimizer step ``step`` (from 0): int64, shape (batch_size,).
 
     Every epoch is a fresh permutation; epochs are laid end to end and cut into batches, so each
     example is seen equally often and no remainder is dropped.
+
+    Args:
+        seed: of the run.
+        step: of the optimizer.
+        batch_size: examples a step.
+        num_rows: examples of the split.
+        lengths: tokens of every example, to group batches by: each epoch is then sorted by length
+            (ties at random), cut into runs of ``batch_size``, and the runs are shuffled.
     """
     first = step * batch_size
     epochs = range(first // num_rows, (first + batch_size - 1) // num_rows + 1)
-    stream = np.concatenate(
-        [generator(seed, "order", epoch).permutation(num_rows) for epoch in epochs]
-    )
+    stream = np.concatenate([_epoch(seed, e, batch_size, num_rows, lengths) for e in epochs])
     offset = first - epochs.start * num_rows
     return stream[offset : offset + batch_size]
+
+
+@lru_cache(maxsize=4)
+def _permutation(seed: int, epoch: int, num_rows: int) -> NDArray[np.int64]:
+    return generator(seed, "order", epoch).permutation(num_rows)
+
+
+def _epoch(
+    seed: int, epoch: int, batch_size: int, num_rows: int, lengths: NDArray[np.int64] | None
+) -> NDArray[np.int64]:
+    """Return the order of one epoch: int64, shape (num_rows,)."""
+    order = _permutation(seed, epoch, num_rows)
+    if lengths is None:
+        return order
+    by_length = order[np.argsort(lengths[order], kind="stable")]
+    runs = [by_length[start : start + batch_size] for start in range(0, num_rows, batch_size)]
+    shuffled = generator(seed, "order of lengths", epoch).permutation(len(runs))
+    return np.concatenate([runs[run] for run in shuffled])
 
 
 def parameter_groups(model: torch.nn.Module, weight_decay: float) -> list[dict[str, Any]]:
@@ -110,8 +147,7 @@ class LogLine:
 def train(
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
-    rows: Sequence[Row],
-    objective: Objective,
+    data: SupervisedRows,
     options: TrainingOptions,
     *,
     seed: int,
@@ -126,8 +162,7 @@ def train(
     Args:
         model: what the stage starts from; trained in place.
         tokenizer: saved with each checkpoint.
-        rows: the training split.
-        objective: gives the loss weights.
+        data: the training split under the arm's objective.
         options: budget and optimizer.
         seed: of data order and dropout.
         directory: of the stage; gets ``log.jsonl`` and ``step-NNNNNN/``.
@@ -171,19 +206,24 @@ def train(
     if progress.step == 0:
         save(progress)
     interval = _Interval(started=progress.seconds)
+    pad = int(tokenizer.pad_token_id or 0)
+    context = _packing_length(model, data) if options.packing else None
     for step in range(progress.step, options.steps):
         started = time.perf_counter()
         torch.manual_seed(torch_seed(seed, "dropout", step, accelerator.process_index))
         batches = [
             {name: tensor.to(accelerator.device) for name, tensor in batch.items()}
-            for batch in _micro_batches(
-                rows, objective, options, tokenizer, seed, step, accelerator
-            )
+            for batch in _micro_batches(data, options, pad, context, seed, step, accelerator)
         ]
         # One division by the weight of the whole optimizer step: over micro-batches and processes.
         # DDP averages gradients over processes, hence the factor that undoes it.
         counts = torch.stack([_counts(batch) for batch in batches]).sum(0).to(accelerator.device)
         counts = accelerator.reduce(counts, "sum")
+        if not counts[0]:
+            raise InputError(
+                f"step {step + 1} supervises no token at all, so it has no loss; remove such "
+                "examples (data.unsupervised: drop) or raise training.batch_size"
+            )
         scale = world / counts[0]
         loss_sum = torch.zeros((), dtype=torch.float64, device=accelerator.device)
         for index, batch in enumerate(batches):
@@ -212,33 +252,38 @@ def train(
 
 
 def _micro_batches(
-    rows: Sequence[Row],
-    objective: Objective,
+    data: SupervisedRows,
     options: TrainingOptions,
-    tokenizer: PreTrainedTokenizerBase,
+    pad_token_id: int,
+    pack_into: int | None,
     seed: int,
     step: int,
     accelerator: Accelerator,
-) -> Iterator[dict[str, torch.Tensor]]:
+) -> Iterator[Batch]:
     """Yield what this process computes of an optimizer step."""
-    indices = batch_indices(seed, step, options.batch_size, len(rows))
+    lengths = np.array([len(row) for row in data.rows]) if options.group_by_length else None
+    indices = batch_indices(seed, step, options.batch_size, len(data), lengths)
     own = indices[accelerator.process_index :: accelerator.num_processes]
     size = options.micro_batch_size or len(own)
     for start in range(0, len(own), size):
-        yield collate(
-            [rows[index] for index in own[start : start + size]],
-            objective,
-            tokenizer.pad_token_id or 0,
+        yield data.batch(
+            own[start : start + size].tolist(),
+            step,
+            pad_token_id=pad_token_id,
+            pack_into=pack_into,
         )
 
 
-def _counts(batch: dict[str, torch.Tensor]) -> torch.Tensor:
-    """Weight, tokens and supervised tokens of a batch: float64, shape (3,)."""
-    carries = batch["labels"][:, 1:] != IGNORE_INDEX
-    weight = batch["loss_weights"][:, 1:].sum() if "loss_weights" in batch else carries.sum()
-    return torch.stack(
-        [weight.double(), batch["attention_mask"].sum().double(), carries.sum().double()]
-    )
+def _counts(batch: Batch) -> torch.Tensor:
+    """Normaliser, tokens and supervised tokens of a batch: float64, shape (3,)."""
+    names = ("normaliser", "num_tokens", "num_supervised")
+    return torch.stack([batch[name].double() for name in names])
+
+
+def _packing_length(model: PreTrainedModel, data: SupervisedRows) -> int:
+    """Return how long a packed sequence may be: the context, or eight of the longest row."""
+    longest = max(len(row) for row in data.rows)
+    return context_length(model.config) or 8 * longest
 
 
 @dataclass

@@ -5,8 +5,7 @@ import pytest
 
 from ntpctp.collator import IGNORE_INDEX as X
 from ntpctp.collator import collate
-from ntpctp.errors import InputError
-from ntpctp.objectives import CTP, NTP, Objective
+from ntpctp.objectives import CTP, NTP, Supervision, no_reference_losses
 from ntpctp.tokens import Row
 
 EOS = 9
@@ -18,36 +17,63 @@ ROWS = [
 
 @pytest.mark.parametrize(
     "objective, labels",
-    [(NTP(), [[1, 2, 3, EOS], [4, 5, EOS, X]]), (CTP(), [[X, X, 3, EOS], [X, X, EOS, X]])],
+    [(NTP(), [[X, 2, 3, EOS], [X, 5, EOS, X]]), (CTP(), [[X, X, 3, EOS], [X, X, EOS, X]])],
 )
 def test_objectives_differ_in_labels_only(objective, labels):
-    batch = collate(ROWS, objective, pad_token_id=EOS)  # pad == EOS on purpose
+    supervisions = objective.supervise(ROWS, no_reference_losses)
+    batch = collate(ROWS, supervisions, pad_token_id=EOS)  # pad == EOS on purpose
     assert batch["labels"].tolist() == labels
     assert batch["input_ids"].tolist() == [[1, 2, 3, EOS], [4, 5, EOS, EOS]]
     assert batch["attention_mask"].tolist() == [[1, 1, 1, 1], [1, 1, 1, 0]]
     assert "loss_weights" not in batch
 
 
-class Half(Objective):
-    name: str = "half"
-
-    def weights(self, row):
-        return np.full(len(row), 0.5, np.float32) * (row.input_ids != 5)
+def weighted(*weights):
+    return [
+        Supervision(row.input_ids, np.array(w, np.float32))
+        for row, w in zip(ROWS, weights, strict=True)
+    ]
 
 
 def test_fractional_weights_travel_beside_the_labels():
-    batch = collate(ROWS, Half(), pad_token_id=0)
-    assert batch["loss_weights"].tolist() == [[0.5] * 4, [0.5, 0, 0.5, 0]]
-    assert batch["labels"].tolist() == [[1, 2, 3, EOS], [4, X, EOS, X]]
+    batch = collate(ROWS, weighted([0.5] * 4, [0.5, 0, 0.5]))
+    assert batch["loss_weights"].tolist() == [[0, 0.5, 0.5, 0.5], [0, 0, 0.5, 0]]
+    assert batch["labels"].tolist() == [[X, 2, 3, EOS], [X, X, EOS, X]]
+    assert float(batch["normaliser"]) == 2.0  # 4 weights of one half; the first token has none
+    assert (int(batch["num_tokens"]), int(batch["num_supervised"])) == (7, 4)
 
 
-class FirstOnly(Objective):
-    name: str = "first"
+def test_normaliser_of_the_sequence_counts_all_tokens_with_a_predecessor():
+    batch = collate(ROWS, weighted([0, 0, 0, 1], [0, 0, 1]), normalisation="sequence")
+    assert float(batch["normaliser"]) == 5.0 == 3 + 2
+    assert float(collate(ROWS, weighted([0, 0, 0, 1], [0, 0, 1]))["normaliser"]) == 2.0
 
-    def weights(self, row):
-        return (np.arange(len(row)) == 0).astype(np.float32)
+
+def test_packed_rows_stand_in_one_sequence_and_do_not_see_each_other():
+    batch = collate(ROWS, weighted([1] * 4, [1] * 3), pad_token_id=7, pack_into=8)
+    assert batch["input_ids"].tolist() == [[1, 2, 3, EOS, 4, 5, EOS]]
+    assert batch["position_ids"].tolist() == [[0, 1, 2, 3, 0, 1, 2]]
+    assert batch["labels"].tolist() == [[X, 2, 3, EOS, X, 5, EOS]]  # 4 follows another row
+    sees = (batch["attention_mask"][0, 0] == 0).int().tolist()
+    assert sees == [
+        [1, 0, 0, 0, 0, 0, 0],
+        [1, 1, 0, 0, 0, 0, 0],
+        [1, 1, 1, 0, 0, 0, 0],
+        [1, 1, 1, 1, 0, 0, 0],
+        [0, 0, 0, 0, 1, 0, 0],
+        [0, 0, 0, 0, 1, 1, 0],
+        [0, 0, 0, 0, 1, 1, 1],
+    ]
 
 
-def test_row_that_supervises_nothing_is_an_error():
-    with pytest.raises(InputError, match="'first' supervises no token of row 0"):
-        collate(ROWS, FirstOnly())
+def test_packing_fills_sequences_longest_first():
+    lengths = [3, 5, 2, 4, 6]
+    rows = [Row(np.arange(n), np.zeros(n, np.uint8), 1) for n in lengths]
+    batch = collate(
+        rows, [Supervision(r.input_ids, np.ones(len(r), np.float32)) for r in rows], pack_into=8
+    )
+    filled = (batch["position_ids"] == 0).sum(1)
+    assert batch["input_ids"].shape[0] == 3  # 6+2, 5+3, 4
+    assert int(batch["num_tokens"]) == sum(lengths)
+    assert int(batch["num_supervised"]) == sum(lengths) - len(lengths)
+    assert filled.sum() >= len(lengths)

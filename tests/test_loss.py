@@ -5,11 +5,13 @@ import pytest
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM
 
-from ntpctp.collator import collate
+from ntpctp.collator import model_inputs
 from ntpctp.errors import InputError
-from ntpctp.loss import check_model, supervised, token_loss
-from ntpctp.objectives import CTP, NTP, Objective
+from ntpctp.loss import check_model, supervised_states, token_loss
+from ntpctp.objectives import CTP, NTP
+from ntpctp.supervision import SupervisedRows
 from ntpctp.tokens import Row
+from tests.objective_cases import OBJECTIVES, losses_of
 
 VOCABULARY = 11
 SIZES = {
@@ -30,13 +32,9 @@ FAMILIES = {
 }
 
 
-class Weighted(Objective):
-    """Another weight for every role, none of them 0 or 1."""
-
-    name: str = "weighted"
-
-    def weights(self, row):
-        return np.array([0.25, 0.5, 2.0, 0.5], np.float32)[row.roles]
+def batch_of(objective, rows, pack_into=None, step=3):
+    supervised = SupervisedRows(rows, objective, losses_of)
+    return supervised.batch(range(len(rows)), step, pack_into=pack_into)
 
 
 def model_of(family):
@@ -56,65 +54,145 @@ def rows():
     return result
 
 
-def slow_loss(model, rows, objective):
+def slow_loss(model, rows, objective, step=3):
     """Reference: row by row without padding, token by token, log-softmax written out."""
-    total, weight = torch.zeros((), dtype=torch.float64), 0.0
-    for row in rows:
+    supervised = SupervisedRows(rows, objective, losses_of)
+    total, normaliser = torch.zeros((), dtype=torch.float64), 0.0
+    for index, row in enumerate(rows):
         logits = model(torch.from_numpy(row.input_ids)[None]).logits[0]
-        weights = objective.weights(row)
-        for t in range(1, len(row)):
-            if weights[t]:
-                before = logits[t - 1]
-                log_probability = before[row.input_ids[t]] - before.exp().sum().log()
-                total = total - float(weights[t]) * log_probability
-                weight += float(weights[t])
-    return total, weight
+        found = supervised.at(index, step)
+        losses = {
+            t: logits[t - 1].exp().sum().log() - logits[t - 1][found.labels[t]]
+            for t in range(1, len(row))
+        }
+        weights = dict(enumerate(found.weights.tolist()))
+        if found.num_kept is not None:
+            excess = {
+                t: float(loss.detach() - found.reference_losses[t]) for t, loss in losses.items()
+            }
+            kept = sorted(excess, key=excess.get, reverse=True)[: found.num_kept]
+            weights = {t: float(t in kept) for t in losses}
+        for t, loss in losses.items():
+            total = total + weights[t] * loss
+            normaliser += weights[t] if objective.normalisation == "supervised" else 1
+    return total, normaliser
+
+
+def tolerance_of(family):
+    # llama and qwen2 normalise in float32 whatever the dtype, so padding changes the rounding.
+    return (
+        {"rtol": 1e-5, "atol": 1e-6}
+        if family in ("llama", "qwen2")
+        else {"rtol": 1e-12, "atol": 1e-12}
+    )
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-@pytest.mark.parametrize("objective", [NTP(), CTP(), Weighted()], ids=lambda o: o.name)
-def test_loss_and_gradient_equal_the_slow_loop(family, objective):
-    model = model_of(family)
+@pytest.mark.parametrize("name", OBJECTIVES)
+def test_loss_and_gradient_equal_the_slow_loop(family, name):
+    model, objective = model_of(family), OBJECTIVES[name]
     parameters = list(model.parameters())
-    loss, weight = token_loss(model, collate(rows(), objective))
+    loss, normaliser = token_loss(model, batch_of(objective, rows()))
     gradient = torch.autograd.grad(loss, parameters)
-    slow, slow_weight = slow_loss(model, rows(), objective)
+    slow, slow_normaliser = slow_loss(model, rows(), objective)
     slow_gradient = torch.autograd.grad(slow, parameters)
-    assert float(weight) == slow_weight
-    # llama and qwen2 normalise in float32 whatever the dtype, so padding changes the rounding.
-    rtol, atol = (1e-5, 1e-6) if family in ("llama", "qwen2") else (1e-12, 1e-12)
-    torch.testing.assert_close(loss, slow, rtol=rtol, atol=atol)
-    torch.testing.assert_close(gradient, slow_gradient, rtol=rtol, atol=atol)
+    assert float(normaliser) == pytest.approx(slow_normaliser, rel=1e-6)  # weights are float32
+    torch.testing.assert_close(loss, slow, **tolerance_of(family))
+    torch.testing.assert_close(gradient, slow_gradient, **tolerance_of(family))
+
+
+@pytest.mark.parametrize("family", ["gpt2", "llama", "qwen2"])
+@pytest.mark.parametrize("name", ["ntp", "ctp", "selective"])
+def test_packing_changes_no_loss_and_no_gradient(family, name):
+    model, objective = model_of(family), OBJECTIVES[name]
+    parameters = list(model.parameters())
+    padded, packed = (batch_of(objective, rows(), pack_into=p) for p in (None, 16))
+    assert packed["input_ids"].shape[0] == 2 < padded["input_ids"].shape[0] == 3
+    results = [token_loss(model, batch) for batch in (padded, packed)]
+    assert float(results[0][1]) == float(results[1][1])
+    torch.testing.assert_close(results[0][0], results[1][0], **tolerance_of(family))
+    gradients = [torch.autograd.grad(loss, parameters) for loss, _ in results]
+    torch.testing.assert_close(*gradients, **tolerance_of(family))
+
+
+@pytest.mark.parametrize("family", ["gpt2", "llama", "qwen2"])
+def test_packed_neighbours_do_not_matter(family):
+    model = model_of(family)
+    first, *others = rows()
+
+    def states(neighbour_ids):
+        changed = [
+            Row(np.full(len(row), neighbour_ids), row.roles, row.answer_start) for row in others
+        ]
+        batch = batch_of(NTP(), [first, *changed], pack_into=32)
+        assert batch["input_ids"].shape[0] == 1
+        hidden = model.base_model(**model_inputs(batch)).last_hidden_state[0]
+        start = int((batch["input_ids"][0] == -1).sum())
+        places = [
+            t
+            for t in range(len(hidden) - len(first) + 1)
+            if batch["input_ids"][0, t : t + len(first)].tolist() == first.input_ids.tolist()
+        ]
+        return hidden[places[0] + start :][: len(first)]
+
+    torch.testing.assert_close(states(3), states(4), rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("name", ["ntp", "weighted", "selective"])
+def test_head_in_pieces_gives_the_same(name):
+    model, batch = model_of("gpt2"), batch_of(OBJECTIVES[name], rows())
+    parameters = list(model.parameters())
+    whole, _ = token_loss(model, batch)
+    pieces, _ = token_loss(model, batch, max_logits=2 * VOCABULARY)  # two positions at once
+    torch.testing.assert_close(whole, pieces, rtol=1e-14, atol=0)
+    direction = [torch.ones_like(p) for p in parameters]
+
+    def product(loss):
+        gradient = torch.autograd.grad(loss, parameters, create_graph=True)
+        return gradient, torch.autograd.grad(gradient, parameters, grad_outputs=direction)
+
+    for a, b in zip(product(whole), product(pieces), strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-10, atol=1e-12)
+
+
+def test_batch_that_supervises_nothing_gives_zero_with_zero_gradients():
+    model = model_of("gpt2")
+    batch = batch_of(NTP(), rows())
+    batch["labels"][:] = -100
+    loss, _ = token_loss(model, batch)
+    gradients = torch.autograd.grad(loss, list(model.parameters()), allow_unused=True)
+    assert float(loss.detach()) == 0
+    assert all(g is None or not g.any() for g in gradients)
 
 
 @pytest.mark.parametrize("objective", [NTP(), CTP()], ids=lambda o: o.name)
 def test_equals_transformers_own_loss(objective):
     model = model_of("gpt2")
-    batch = collate(rows(), objective)
-    loss, weight = token_loss(model, batch)
+    batch = batch_of(objective, rows())
+    loss, normaliser = token_loss(model, batch)
+    own = model(**model_inputs(batch), labels=batch["labels"]).loss
     # transformers rounds its logits to float32 before its loss.
-    torch.testing.assert_close(loss / weight, model(**batch).loss.double(), rtol=1e-6, atol=1e-6)
+    torch.testing.assert_close(loss / normaliser, own.double(), rtol=1e-6, atol=1e-6)
 
 
 def test_sums_add_up_over_batches():
     model = model_of("gpt2")
-    whole = token_loss(model, collate(rows(), CTP()))
-    parts = [token_loss(model, collate([row], CTP())) for row in rows()]
+    whole = token_loss(model, batch_of(CTP(), rows()))
+    parts = [token_loss(model, batch_of(CTP(), [row])) for row in rows()]
     torch.testing.assert_close(whole[0], sum(loss for loss, _ in parts), rtol=1e-12, atol=1e-12)
     assert float(whole[1]) == sum(float(weight) for _, weight in parts) == 6
 
 
 def test_head_runs_only_where_weight_is():
-    model = model_of("gpt2")
-    found = supervised(model, collate(rows(), CTP()))
-    assert found.logits.shape == (6, VOCABULARY)
-    assert found.rows.tolist() == [0, 1, 1, 1, 2, 2]
+    states, targets, carries = supervised_states(model_of("gpt2"), batch_of(CTP(), rows()))
+    assert states.shape == (6, 8) and targets.shape == (6,)
+    assert carries.sum(1).tolist() == [1, 3, 2]
 
 
 def test_can_be_differentiated_twice():
     model = model_of("gpt2")
     parameter = model.transformer.h[0].mlp.c_fc.bias
-    batch = collate(rows(), CTP())
+    batch = batch_of(CTP(), rows())
 
     def loss_at(shift):
         with torch.no_grad():

@@ -10,6 +10,8 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from ntpctp.curvature.inner import inner, norm
+
 Array = npt.NDArray[np.float64]
 
 
@@ -52,7 +54,7 @@ class KrylovBasis:
     def begin(self, start: Tensor | None) -> None:
         """Set the first direction."""
         vector = self._random() if start is None else start.to(self._rows)
-        self._rows[0] = vector / torch.linalg.vector_norm(vector)
+        self._rows[0] = vector / norm(vector)
 
     @property
     def exhausted(self) -> bool:
@@ -67,7 +69,7 @@ class KrylovBasis:
         self._count += 1
         coefficients = self._orthogonalise(product)
         self._projected[row, row] = coefficients[row]
-        self._next, self._coupling = product, float(torch.linalg.vector_norm(product))
+        self._next, self._coupling = product, norm(product)
         used = self._projected[: self._count, : self._count]
         self._values, self._coordinates = np.linalg.eigh(used)
 
@@ -95,7 +97,8 @@ class KrylovBasis:
         """Return the unit Ritz vectors at ``positions``, one a row."""
         coordinates = torch.from_numpy(self._coordinates[:, positions].T.copy())
         found: Tensor = coordinates.to(self._rows) @ self._rows[: self._count]
-        found /= torch.linalg.vector_norm(found, dim=1, keepdim=True)
+        for row in found:
+            row /= norm(row)
         return found
 
     def make_room(self, kept: list[int]) -> None:
@@ -122,7 +125,7 @@ class KrylovBasis:
         # The basis is invariant: go on in a random direction, which may hold further eigenvalues.
         self._next = self._random()
         self._orthogonalise(self._next)
-        self._next /= torch.linalg.vector_norm(self._next)
+        self._next /= norm(self._next)
         return 0.0
 
     def _orthogonalise(self, vector: Tensor) -> Array:
@@ -130,9 +133,9 @@ class KrylovBasis:
         rows = self._rows[: self._count]
         total = np.zeros(self._count)
         for _ in range(2):  # once leaves rounding errors that grow into spurious copies
-            coefficients = rows @ vector
-            vector -= coefficients @ rows
-            total += coefficients.double().cpu().numpy()
+            coefficients = inner(rows, vector)
+            vector -= coefficients.to(vector) @ rows
+            total += coefficients.cpu().numpy()
         return total
 
     def _random(self) -> Tensor:

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ntpctp.curvature.inner import norm
 from ntpctp.curvature.krylov import KrylovBasis, SymmetricOperator
 from ntpctp.errors import InputError
 from ntpctp.randomness import torch_seed
@@ -123,7 +124,7 @@ def top_eigenvalues(
     found = residuals[wanted]
     if verify:
         explicit = [
-            float(torch.linalg.vector_norm(operator @ y - value * y))
+            norm(operator @ y - value * y)
             for y, value in zip(ritz_vectors, values[wanted].tolist(), strict=True)
         ]
         num_products += len(explicit)

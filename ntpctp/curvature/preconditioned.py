@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from ntpctp.curvature.hessian import HessianOperator
+from ntpctp.curvature.inner import inner
 from ntpctp.curvature.krylov import SymmetricOperator
 from ntpctp.errors import InputError
 
@@ -133,7 +134,7 @@ class PreconditionedHessian:
         gradient = self._hessian.gradient
         squared = _squared_norm(gradient)
         product = self._hessian @ gradient
-        return self._factor * float((self._diagonal * gradient) @ product) / squared
+        return self._factor * float(inner(self._diagonal * gradient, product)) / squared
 
 
 def directional_curvature(operator: SymmetricOperator, direction: Tensor) -> float:
@@ -143,11 +144,11 @@ def directional_curvature(operator: SymmetricOperator, direction: Tensor) -> flo
         InputError: if the direction is zero.
     """
     squared = _squared_norm(direction)
-    return float(direction @ (operator @ direction)) / squared
+    return float(inner(direction, operator @ direction)) / squared
 
 
 def _squared_norm(direction: Tensor) -> float:
-    squared = float(direction @ direction)
+    squared = float(inner(direction, direction))
     if not squared:
         raise InputError("the direction is zero: it has no curvature along it")
     return squared

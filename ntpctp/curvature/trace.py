@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ntpctp.curvature.inner import inner
 from ntpctp.curvature.krylov import SymmetricOperator
 from ntpctp.errors import InputError
 from ntpctp.randomness import torch_seed
@@ -52,16 +53,16 @@ def trace(operator: SymmetricOperator, *, num_products: int = 60, seed: int) -> 
     generator = torch.Generator().manual_seed(torch_seed(seed, "trace"))
     if third >= size:
         identity = torch.eye(size, dtype=operator.dtype, device=operator.device)
-        exact = sum(float(unit @ (operator @ unit)) for unit in identity)
+        exact = sum(float(inner(unit, operator @ unit)) for unit in identity)
         return Trace(exact, 0.0, 0, size)
     sketch = torch.stack([operator @ signs(operator, generator) for _ in range(third)], dim=1)
     basis, _ = torch.linalg.qr(sketch)  # (P, third)
-    captured = sum(float(column @ (operator @ column)) for column in basis.T)
+    captured = sum(float(inner(column, operator @ column)) for column in basis.T)
     samples = []
     for _ in range(num_products - 2 * third):
         rest = signs(operator, generator)
         rest = rest - basis @ (basis.T @ rest)
-        samples.append(float(rest @ (operator @ rest)))
+        samples.append(float(inner(rest, operator @ rest)))
     return Trace(
         value=captured + float(np.mean(samples)),
         standard_error=float(np.std(samples, ddof=1) / np.sqrt(len(samples))),

@@ -9,7 +9,7 @@ from transformers import PreTrainedTokenizerBase
 
 from ntpctp.measures.decoding import Decoded, decode_greedily
 from ntpctp.measures.measure import EncodedSplit, Measure, Score, Subject, mean_score
-from ntpctp.measures.teacher_forcing import ReadRow, read_rows
+from ntpctp.reading import ReadRow, read_rows
 from ntpctp.tasks.example import Example, Segment
 from ntpctp.tokens import Row, encode
 

@@ -12,9 +12,9 @@ import torch
 from numpy.typing import NDArray
 from transformers import PreTrainedModel
 
-from ntpctp.measures.measure import batches_by_length
-from ntpctp.measures.teacher_forcing import pad
+from ntpctp.loss import head_of
 from ntpctp.models import context_length
+from ntpctp.reading import batches_by_length, pad
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +54,7 @@ def decode_greedily(
             ids, mask = pad(list(written.values()), model.device)
             hidden = model.base_model(input_ids=ids, attention_mask=mask).last_hidden_state
             last = hidden[torch.arange(len(ids)), mask.sum(1) - 1]
-            chosen = model.get_output_embeddings()(last).argmax(-1).tolist()
+            chosen = head_of(model)(last).argmax(-1).tolist()
             for index, token in zip(list(written), chosen, strict=True):
                 length, start = len(written[index]), len(prompts[index])
                 if token == eos_token_id:

@@ -4,16 +4,19 @@ The eigenvalues of two arms can be compared only on a loss that both share; the 
 the same examples are that loss. Each arm's own loss is reported beside it.
 """
 
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, Literal
 
-import torch
 from pydantic import Field
+from transformers import PreTrainedModel
 
-from ntpctp.collator import collate
 from ntpctp.curvature import HessianOperator, top_eigenvalues
 from ntpctp.loss import token_loss
-from ntpctp.measures.measure import Measure, Score, Subject, batches_by_length
-from ntpctp.objectives import CTP, Objective
+from ntpctp.measures.measure import Measure, Score, Subject
+from ntpctp.objectives import CTP, Objective, Selective
+from ntpctp.reading import batches_by_length
+from ntpctp.supervision import SupervisedRows
 from ntpctp.tokens import Row
 
 
@@ -41,28 +44,42 @@ class Flatness(Measure):
         # Fused attention has no second derivative.
         model = subject.load("eager")
         rows = subject.splits[self.split].head(self.max_items).rows
-        losses: dict[str, Objective] = {"answer": CTP(), "own": subject.objective}
-        found: dict[Objective, tuple[dict[str, Any], Score]] = {}
-        results = []
-        for loss, objective in losses.items():
-            if objective in found:  # an arm trained on the answer alone
-                row, score = found[objective]
-                row = {**row, "loss": loss}
-                score = Score(**{**score.as_dict(), "score": f"top_eigenvalue_{loss}_loss"})
-            else:
-                row, score = self._eigenvalue(model, rows, objective, loss, subject)
-                found[objective] = row, score
-            results.append((row, score))
-        return [row for row, _ in results], [score for _, score in results]
+        own = subject.objective
+        answer_row, answer = self._eigenvalue(model, rows, CTP(), "answer", subject)
+        if own == CTP():
+            own_row, own_score = {**answer_row, "loss": "own"}, answer
+        elif isinstance(own, Selective):
+            own_row, own_score = (
+                {"split": self.split, "loss": "own"},
+                replace(
+                    answer,
+                    value=None,
+                    error_bound=None,
+                    reason="which tokens a selective loss sees depends on the weights: it has no "
+                    "single Hessian",
+                ),
+            )
+        else:
+            own_row, own_score = self._eigenvalue(model, rows, own, "own", subject)
+        named = replace(own_score, score="top_eigenvalue_own_loss", higher_is_better=None)
+        return [answer_row, own_row], [answer, named]
 
     def _eigenvalue(
-        self, model: Any, rows: Any, objective: Objective, loss: str, subject: Subject
+        self,
+        model: PreTrainedModel,
+        rows: Sequence[Row],
+        objective: Objective,
+        loss: str,
+        subject: Subject,
     ) -> tuple[dict[str, Any], Score]:
         pad = int(subject.tokenizer.pad_token_id or 0)
+        supervised = SupervisedRows(rows, objective)
+        # A schedule's own loss is the one it has ended with.
+        last_step = 2**62
         batches = [
             {
-                name: t.to(subject.device)
-                for name, t in _batch(rows, indices, objective, pad).items()
+                name: tensor.to(subject.device)
+                for name, tensor in supervised.batch(indices, last_step, pad_token_id=pad).items()
             }
             for indices in batches_by_length([len(row) for row in rows], subject.batch_tokens // 4)
         ]
@@ -100,13 +117,7 @@ class Flatness(Measure):
             None if reason else value,
             "nats per token and squared unit of weight",
             len(rows),
-            higher_is_better=False if loss == "answer" else None,
+            higher_is_better=False,
             error_bound=residual,
             reason=reason,
         )
-
-
-def _batch(
-    rows: list[Row], indices: list[int], objective: Objective, pad: int
-) -> dict[str, torch.Tensor]:
-    return collate([rows[index] for index in indices], objective, pad)

@@ -1,7 +1,7 @@
 """What a measure is: a function of one checkpoint that gives rows (one an item), then scores."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
@@ -109,24 +109,6 @@ class Measure(Options, ABC):
     @abstractmethod
     def measure(self, subject: Subject) -> tuple[list[dict[str, Any]], list[Score]]:
         """Return rows, one an item (and condition), and the scores made from them."""
-
-
-def batches_by_length(lengths: Sequence[int], batch_tokens: int) -> Iterator[list[int]]:
-    """Yield indices in batches of similar length, each at most ``batch_tokens`` with its padding.
-
-    Args:
-        lengths: tokens of every item.
-        batch_tokens: an item that is longer comes alone.
-    """
-    batch: list[int] = []
-    for index in sorted(range(len(lengths)), key=lambda i: (lengths[i], i), reverse=True):
-        # The first of a batch is its longest.
-        if batch and (len(batch) + 1) * lengths[batch[0]] > batch_tokens:
-            yield batch
-            batch = []
-        batch.append(index)
-    if batch:
-        yield batch
 
 
 def mean_score(

@@ -13,9 +13,9 @@ from pydantic import Field, field_validator
 from torch import Tensor
 
 from ntpctp.measures.measure import EncodedSplit, Measure, Score, Subject, mean_score
-from ntpctp.measures.teacher_forcing import read_rows
 from ntpctp.models import embedding_of
 from ntpctp.randomness import generator
+from ntpctp.reading import read_rows
 from ntpctp.tokens import Row
 
 

@@ -12,6 +12,7 @@ from ntpctp import checkpoints
 from ntpctp.comparison import Pair, ScoreComparison
 from ntpctp.errors import InputError
 from ntpctp.experiment import Experiment
+from ntpctp.objectives import NTP, Selective, no_reference_losses
 from ntpctp.report.sources import read_items
 from ntpctp.runs import RunId, stage_directory
 from ntpctp.tasks import Example
@@ -119,7 +120,10 @@ class Texts:
         ]
 
     def _shares(self, row: Row, arm: str) -> list[float]:
-        weights = self._experiment.arms[arm].objective.weights(row).astype(float)
+        objective = self._experiment.arms[arm].objective
+        # Which tokens a selective loss sees depends on the weights: all of them are candidates.
+        rule = NTP() if isinstance(objective, Selective) else objective
+        weights = rule.supervise([row], no_reference_losses)[0].weights.astype(float)
         weights[0] = 0.0  # nothing precedes the first token, so no loss sees it
         return [float(weight) for weight in weights / (weights.max() or 1.0)]
 

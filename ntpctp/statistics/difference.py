@@ -217,7 +217,7 @@ def paired_difference(
     )
     low, high, item_variance = interval.low, interval.high, interval.item_variance
     method = _method(num_seeds, num_items, df, error)
-    shares = all(0 <= s.min() and s.max() <= 1 for s in (scores_a, scores_b))
+    shares = all(s.min() >= 0 and s.max() <= 1 for s in (scores_a, scores_b))
     if per_item and shares and not d.any():
         high = no_discordance_bound(d.shape[1], level)
         low = -high

@@ -11,6 +11,7 @@ from ntpctp.tasks.parity import Parity
 from ntpctp.tasks.prontoqa import PrOntoQA
 from ntpctp.tasks.prosqa import ProsQA
 from ntpctp.tasks.published import Published
+from ntpctp.tasks.ruletaker import RuleTaker
 from ntpctp.tasks.simple_logic import SimpleLogic
 
 TASKS: dict[str, type[Task]] = {
@@ -24,6 +25,7 @@ TASKS: dict[str, type[Task]] = {
     "prontoqa": PrOntoQA,
     "prosqa": ProsQA,
     "published": Published,
+    "ruletaker": RuleTaker,
     "simple_logic": SimpleLogic,
 }
 
@@ -43,6 +45,7 @@ __all__ = [
     "ProsQA",
     "Published",
     "Role",
+    "RuleTaker",
     "Segment",
     "SimpleLogic",
     "Task",

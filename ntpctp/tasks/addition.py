@@ -17,6 +17,7 @@ from pydantic import Field, model_validator
 
 from ntpctp.errors import lookup
 from ntpctp.randomness import generator
+from ntpctp.tasks.drawing import Computed
 from ntpctp.tasks.example import Example, Segment, Task
 
 
@@ -119,7 +120,7 @@ class Addition(Task):
         }
         names = ("train", *self.evaluation_splits)
         pairs = lookup({n: table[n] for n in names}, name, "split of addition")()
-        return [self._example(*divmod(int(code), self._operands)) for code in pairs]
+        return Computed(len(pairs), lambda k: self._example(*divmod(int(pairs[k]), self._operands)))
 
     def _example(self, a: int, b: int) -> Example:
         total = f"{a + b:0{self.digits + 1}d}"

@@ -6,7 +6,7 @@ answer     "22"
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
@@ -47,6 +47,8 @@ class Example:
         answer_marker: text at the end of the reasoning after which the answer follows. Decoding
             finds the answer behind its last occurrence. Required where there is reasoning.
         source: where the example came from ("file.jsonl, line 3"), for messages.
+        spans: characters that the data mark as critical, as (start, end) in the text of the whole
+            example as the model reads it.
         references: named answers to compare an answer with, for instance ("symmetric", "17"): they
             tell which of several solutions a model has found, where only one counts as right.
     """
@@ -57,6 +59,7 @@ class Example:
     answer_marker: str = ""
     source: str = ""
     references: tuple[tuple[str, str], ...] = ()
+    spans: tuple[tuple[int, int], ...] = ()
 
     def __post_init__(self) -> None:
         where = f"{self.source}: " if self.source else ""
@@ -128,16 +131,19 @@ class Task(Options, ABC):
             InputError: if the options or the files do not allow it; names what to change.
         """
 
+    def all_splits(self) -> dict[str, Sequence[Example]]:
+        """Return the examples of all splits by name, ``train`` first."""
+        return {name: self.split(name) for name in ("train", *self.evaluation_splits)}
 
-def check_disjoint(task: Task) -> None:
-    """Check that no example of an evaluation split is also in ``train`` or in another split.
+
+def check_disjoint(splits: Mapping[str, Sequence[Example]]) -> None:
+    """Check that no example is in two of ``splits``, which are given by name, ``train`` first.
 
     Raises:
         InputError: names the first shared example and both splits. Costs one pass over all splits.
     """
     seen: dict[tuple[str, ...], tuple[str, str]] = {}
-    for name in ("train", *task.evaluation_splits):
-        examples = task.split(name)
+    for name, examples in splits.items():
         for number, example in enumerate(examples):
             other, where = seen.get(example.key, (name, ""))
             here = example.source or f"example {number}"

@@ -7,20 +7,24 @@ import pytest
 import torch
 from transformers import PreTrainedModel
 
-from ntpctp.collator import collate
 from ntpctp.errors import InputError
 from ntpctp.loss import token_loss
 from ntpctp.measures import Accuracy, EncodedSplit, Flatness, Robustness, Subject
 from ntpctp.measures.decoding import decode_greedily
-from ntpctp.measures.measure import batches_by_length, mean_score
-from ntpctp.measures.teacher_forcing import read_rows
+from ntpctp.measures.measure import mean_score
 from ntpctp.models import ModelOptions, build
-from ntpctp.objectives import CTP, NTP
+from ntpctp.objectives import CTP, NTP, Selective
+from ntpctp.reading import batches_by_length, read_rows
+from ntpctp.supervision import SupervisedRows
 from ntpctp.tasks import Example, Segment
 from ntpctp.tokens import closed_tokenizer, encode
 
 FAMILIES = ["gpt2", "llama", "openai-gpt"]
 TOKENIZER = closed_tokenizer(["0123456789+=#"], "characters")
+
+
+def collate(rows, objective):
+    return SupervisedRows(rows, objective).batch(range(len(rows)), 0)
 
 
 def examples(number=12):
@@ -295,6 +299,15 @@ def test_flatness_equals_the_dense_hessian_on_uneven_masks(family, objective, tm
         assert score.value == pytest.approx(truth, rel=1e-3)
         assert score.error_bound <= 1e-4 * score.value
     assert [row["loss"] for row in rows] == ["answer", "own"]
+
+
+def test_own_loss_of_a_selective_objective_has_no_hessian(tmp_path):
+    selective = Selective(reference="anywhere")
+    _, scores = Flatness(max_items=8).measure(subject_of(trained(), tmp_path, None, selective))
+    found = scores_by_name(scores, "train")
+    assert found["top_eigenvalue_answer_loss"].value > 0
+    assert found["top_eigenvalue_own_loss"].value is None
+    assert "no single Hessian" in found["top_eigenvalue_own_loss"].reason
 
 
 def test_unconverged_eigenvalue_is_null_with_its_reason(tmp_path):

@@ -32,7 +32,7 @@ def test_every_answer_is_the_sum(digits, reverse):
 
 def test_splits_are_disjoint_and_without_copies():
     task = Addition(digits=2, train_size=9000, test_size=1000)  # every pair there is
-    check_disjoint(task)
+    check_disjoint(task.all_splits())
     assert len(set(keys(task))) == 10_000
 
 
@@ -58,7 +58,7 @@ def test_the_square_is_tested_on_only(square):
     low, high = square
     side = high - low + 1
     task = Addition(digits=1, square=square, train_size=90 - side**2, test_size=min(10, side**2))
-    check_disjoint(task)
+    check_disjoint(task.all_splits())
 
     def operands(split):
         return {tuple(map(int, e.text("prompt")[:-1].split("+"))) for e in task.split(split)}

@@ -113,12 +113,12 @@ def test_other_numbers_of_anchors(num_anchors):
 
 @pytest.mark.parametrize("options", [{}, {"hold_out": "code"}, {"hold_out": "prompts"}, MEMORY])
 def test_splits_are_disjoint(options):
-    check_disjoint(Anchor(train_size=3000, test_size=500, **options))
+    check_disjoint(Anchor(train_size=3000, test_size=500, **options).all_splits())
 
 
 def test_hold_out_by_prompt_in_a_small_world():
     task = Anchor(hold_out="prompts", length=3, train_size=3000, test_size=300)
-    check_disjoint(task)
+    check_disjoint(task.all_splits())
     assert {parse(e)[0] for e in task.split("test")} & {parse(e)[0] for e in task.split("train")}
 
 

@@ -72,7 +72,7 @@ def test_no_pair_of_train_occurs_in_test():
     task = Chain(train_size=3000)
     train, test = ({p for e in task.split(s) for p in parse(e)[0].items()} for s in ALLOWED)
     assert len(train) > 1000 and len(test) > 1000 and not train & test
-    check_disjoint(task)
+    check_disjoint(task.all_splits())
 
 
 def test_same_options_same_examples_other_seed_others():

@@ -3,7 +3,8 @@
 import pytest
 
 from ntpctp.errors import InputError
-from ntpctp.tasks.drawing import draw_split, is_for_test
+from ntpctp.randomness import generator
+from ntpctp.tasks.drawing import Computed, draw_split, is_for_test
 from ntpctp.tasks.example import Example, Segment
 
 
@@ -56,3 +57,21 @@ def test_too_few_prompts():
             "a",
             True,
         )
+
+
+def test_computed_examples_are_a_sequence():
+    made = []
+
+    def make(index):
+        made.append(index)
+        return numbers(10**9)(generator(0, index))
+
+    examples = Computed(5, make)
+    assert len(examples) == 5 and not made
+    everything = list(examples)
+    assert examples[1] == everything[1] == examples[-4]
+    assert examples[1:4] == everything[1:4] and examples[::-2] == everything[::-2]
+    assert everything[2] in examples and examples.index(everything[3]) == 3
+    for outside in (5, -6):
+        with pytest.raises(IndexError):
+            examples[outside]

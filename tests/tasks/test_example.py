@@ -77,19 +77,21 @@ def test_a_shared_example_is_found_wherever_it_is(first, second):
     splits = {
         name: tuple(example(f"{name}{k}") for k in range(3)) for name in ("train", "test", "ood")
     }
-    check_disjoint(Fixed(splits=splits))
+    check_disjoint(Fixed(splits=splits).all_splits())
     shared = (example("shared"),)
     splits = {name: rows + shared * (name in (first, second)) for name, rows in splits.items()}
     with pytest.raises(
         InputError,
         match=rf"'{first}' \(example 3\) and '{second}' \(example 3\) share an example: 'shared 4'",
     ):
-        check_disjoint(Fixed(splits=splits))
+        check_disjoint(Fixed(splits=splits).all_splits())
 
 
 def test_copies_within_a_split_and_other_answers_are_no_overlap():
     check_disjoint(
-        Fixed(splits={"train": (example(), example()), "test": (example(answer="four"),)})
+        Fixed(
+            splits={"train": (example(), example()), "test": (example(answer="four"),)}
+        ).all_splits()
     )
 
 

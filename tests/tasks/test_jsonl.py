@@ -105,7 +105,7 @@ def test_byte_order_mark_windows_lines_blank_lines_and_emoji(file):
 def test_a_fifth_is_held_out_by_default(file, number, held_out):
     task = JsonLines(path=file(*sums(number)))
     assert (len(task.split("train")), len(task.split("test"))) == (number - held_out, held_out)
-    check_disjoint(task)
+    check_disjoint(task.all_splits())
 
 
 def test_copies_and_other_answers_to_one_prompt_stay_together(file):
@@ -145,7 +145,7 @@ def test_overlap_of_the_files_names_both_lines(file):
     with pytest.raises(
         InputError, match=r"a, line 3\) and 'test' \(.*b, line 1\) share an example"
     ):
-        check_disjoint(task)
+        check_disjoint(task.all_splits())
 
 
 @pytest.mark.parametrize(

@@ -49,7 +49,7 @@ def test_division_undoes_multiplication():
 def test_train_fraction(fraction, number):
     task = Modular(train_fraction=fraction)
     assert len(task.split("train")) == number and len(task.split("test")) == 97**2 - number
-    check_disjoint(task)
+    check_disjoint(task.all_splits())
 
 
 def test_same_seed_same_pairs_other_seed_others():

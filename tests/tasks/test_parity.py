@@ -45,7 +45,7 @@ def test_labels_are_balanced_and_no_single_bit_tells():
 def test_train_fraction_and_disjoint_splits(fraction, number):
     task = Parity(train_fraction=fraction)
     assert len(task.split("train")) == number and len(task.split("test")) == 1024 - number
-    check_disjoint(task)
+    check_disjoint(task.all_splits())
 
 
 def test_same_seed_same_inputs_other_seed_others():

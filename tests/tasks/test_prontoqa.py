@@ -203,8 +203,10 @@ def test_same_options_same_examples_other_seed_others_and_disjoint_splits():
         for k in (0, 0, 1)
     )
     assert first == again and not first & other
-    check_disjoint(PrOntoQA(**small))
-    check_disjoint(PrOntoQA(hops=1, distractors="none", train_size=2000, test_size=300))
+    check_disjoint(PrOntoQA(**small).all_splits())
+    check_disjoint(
+        PrOntoQA(hops=1, distractors="none", train_size=1000, test_size=150).all_splits()
+    )
 
 
 @pytest.mark.parametrize(

@@ -111,7 +111,7 @@ def test_an_item_does_not_depend_on_the_sizes():
 
 
 def test_splits_are_disjoint():
-    check_disjoint(ProsQA(train_size=200, test_size=100))
+    check_disjoint(ProsQA(train_size=200, test_size=100).all_splits())
 
 
 def test_reads_the_published_file():
@@ -139,7 +139,7 @@ def test_reasoning_ends_with_the_marker():
 
 def test_a_published_file_in_both_splits_is_found():
     with pytest.raises(InputError, match=r"item 1\) and 'test' \(.*item 1\) share an example"):
-        check_disjoint(ProsQA(train_path=str(FEW), test_path=str(FEW)))
+        check_disjoint(ProsQA(train_path=str(FEW), test_path=str(FEW)).all_splits())
 
 
 def test_size_and_path_exclude_each_other():

@@ -128,7 +128,7 @@ def test_questions_on_one_rule_base_stay_on_one_side():
             sorted(e.source.split(", ")[1] for e in task.split(name)) for name in ("train", "test")
         ]
         assert sorted(lines) == [["line 1", "line 1"], ["line 2"]]
-        check_disjoint(task)
+        check_disjoint(task.all_splits())
 
 
 def test_all_three_splits(tmp_path):
@@ -148,9 +148,9 @@ def test_shared_items_are_an_error_or_left_out_of_train(tmp_path):
     test.write_text("IN: b OUT: B\n", "utf-8")
     options = {"format": "scan", "path": str(train), "test_path": str(test)}
     with pytest.raises(InputError, match=r"train, line 2\) and 'test' \(.*test, line 1\) share an"):
-        check_disjoint(Published(**options))
+        check_disjoint(Published(**options).all_splits())
     task = Published(**options, drop_shared=True)
-    check_disjoint(task)
+    check_disjoint(task.all_splits())
     assert [e.answer for e in task.split("train")] == ["A"]
 
 

@@ -100,7 +100,7 @@ def test_depths_by_hand():
 @pytest.mark.parametrize("sampler", ["RP", "LP"])
 def test_nothing_about_the_theory_tells_the_answer(sampler):
     rows, sizes = [], {"True": [], "False": []}
-    task = SimpleLogic(sampler=sampler, max_depth=1, max_predicates=8, train_size=2000)
+    task = SimpleLogic(sampler=sampler, max_depth=1, max_predicates=8, train_size=1600)
     for example in task.split("train"):
         facts, rules, _ = parse(example)
         sizes[example.answer].append((len(facts), len(rules)))
@@ -108,9 +108,9 @@ def test_nothing_about_the_theory_tells_the_answer(sampler):
     true, false = (np.array(sizes[answer]) for answer in ("True", "False"))
     error = np.sqrt(true.var(0) / len(true) + false.var(0) / len(false))
     assert (abs(true.mean(0) - false.mean(0)) < 3.5 * error).all()
-    assert abs(len(true) / 2000 - 0.5) < 3.5 * 0.5 / np.sqrt(2000)
-    # 1,000 items: 0.05 is three standard errors.
-    assert abs(bag_of_words_accuracy(rows[:1000], rows[1000:]) - 0.5) < 0.05
+    assert abs(len(true) / 1600 - 0.5) < 3.5 * 0.5 / np.sqrt(1600)
+    # 800 items: 0.06 is 3.4 standard errors.
+    assert abs(bag_of_words_accuracy(rows[:800], rows[800:]) - 0.5) < 0.06
 
 
 def test_unbalanced_items_have_the_shortcut_of_the_paper():
@@ -140,7 +140,7 @@ def test_shape_of_the_published_samplers():
 def test_splits():
     options = {"train_size": 60, "test_size": 30}
     task = SimpleLogic(**options)
-    check_disjoint(task)
+    check_disjoint(task.all_splits())
     assert [e.key for e in SimpleLogic(**options).split("train")] == [
         e.key for e in task.split("train")
     ]

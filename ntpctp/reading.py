@@ -7,7 +7,7 @@ therefore judges an answer that would take as many passes as it has tokens to de
 Shape letters: B = rows of a batch, T = its longest row, V = vocabulary.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,10 +16,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from ntpctp.measures.measure import batches_by_length
+from ntpctp.loss import MAX_LOGITS, head_of
 from ntpctp.tokens import Row
-
-_LOGITS_AT_ONCE = 32 * 1024 * 1024  # elements; the head runs in pieces of at most this size
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +58,24 @@ def read_rows(
     return [result for result in results if result is not None]
 
 
+def batches_by_length(lengths: Sequence[int], batch_tokens: int) -> Iterator[list[int]]:
+    """Yield indices in batches of similar length, each at most ``batch_tokens`` with its padding.
+
+    Args:
+        lengths: tokens of every item.
+        batch_tokens: an item that is longer comes alone.
+    """
+    batch: list[int] = []
+    for index in sorted(range(len(lengths)), key=lambda i: (lengths[i], i), reverse=True):
+        # The first of a batch is its longest.
+        if batch and (len(batch) + 1) * lengths[batch[0]] > batch_tokens:
+            yield batch
+            batch = []
+        batch.append(index)
+    if batch:
+        yield batch
+
+
 def pad(
     sequences: Sequence[NDArray[np.int64]], device: str | torch.device
 ) -> tuple[Tensor, Tensor]:
@@ -91,12 +107,13 @@ def _read(
             hook.remove()
     read = mask[:, 1:].bool()
     states, targets = hidden[:, :-1][read], ids[:, 1:][read]
-    head = model.get_output_embeddings()
-    at_once = max(1, _LOGITS_AT_ONCE // model.config.vocab_size)
+    head = head_of(model)
+    at_once = max(1, MAX_LOGITS // model.config.vocab_size)
     losses, matches = [], []
-    for start in range(0, len(states), at_once):
-        logits = head(states[start : start + at_once]).float()
-        wanted = targets[start : start + at_once]
+    for piece, wanted in zip(
+        torch.split(states, at_once), torch.split(targets, at_once), strict=True
+    ):
+        logits = head(piece).float()
         losses.append(torch.nn.functional.cross_entropy(logits, wanted, reduction="none"))
         matches.append(logits.argmax(-1) == wanted)
     all_losses = np.full(ids.shape, np.nan)

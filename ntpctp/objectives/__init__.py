@@ -1,0 +1,47 @@
+"""Objectives: which tokens the loss sees. Only there do arms differ. ``OBJECTIVES`` lists all."""
+
+from ntpctp.objectives.marked import Critical
+from ntpctp.objectives.objective import (
+    LossesOf,
+    Normalisation,
+    Objective,
+    Supervision,
+    no_reference_losses,
+)
+from ntpctp.objectives.relabelled import Noisy, Shuffled
+from ntpctp.objectives.roles import CTP, NTP, Weighted
+from ntpctp.objectives.sampled import Partial, Random
+from ntpctp.objectives.schedule import Schedule
+from ntpctp.objectives.selective import Selective
+
+OBJECTIVES: dict[str, type[Objective]] = {
+    "ntp": NTP,
+    "ctp": CTP,
+    "weighted": Weighted,
+    "partial": Partial,
+    "random": Random,
+    "critical": Critical,
+    "shuffled": Shuffled,
+    "noisy": Noisy,
+    "selective": Selective,
+    "schedule": Schedule,
+}
+
+__all__ = [
+    "CTP",
+    "NTP",
+    "OBJECTIVES",
+    "Critical",
+    "LossesOf",
+    "Noisy",
+    "Normalisation",
+    "Objective",
+    "Partial",
+    "Random",
+    "Schedule",
+    "Selective",
+    "Shuffled",
+    "Supervision",
+    "Weighted",
+    "no_reference_losses",
+]

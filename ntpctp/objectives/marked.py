@@ -1,0 +1,70 @@
+"""Critical tokens that the text or the data mark, whatever their role."""
+
+import re
+from collections.abc import Sequence
+from typing import Literal
+
+import numpy as np
+from pydantic import Field, field_validator, model_validator
+
+from ntpctp.errors import InputError
+from ntpctp.objectives.objective import LossesOf, Objective, Supervision
+from ntpctp.tokens import Row
+
+
+class Critical(Objective):
+    """``w_t = 1`` for tokens that overlap a marked piece of text, ``else_weight`` for all others.
+
+    Marked is what the regular expression ``pattern`` matches in the text of the row (prompt,
+    reasoning and answer as the model reads them), or what the data's own ``spans`` name, or both.
+    The end-of-sequence token is marked if the last character of the text is.
+
+    Source: marked critical tokens elsewhere than at the end, as in ReCOGS (arXiv 2303.13716), after
+    the reviews of the follow-up of arXiv 2502.02007.
+    """
+
+    name: Literal["critical"] = "critical"
+    pattern: str | None = Field(None, description="regular expression (Python's re)")
+    spans: bool = Field(False, description="use the character spans that the data give")
+    else_weight: float = Field(0.0, ge=0, description="weight of all other tokens")
+
+    @field_validator("pattern")
+    @classmethod
+    def _compiles(cls, pattern: str | None) -> str | None:
+        try:
+            re.compile(pattern or "")
+        except re.error as error:
+            raise ValueError(f"not a regular expression: {error}") from error
+        return pattern
+
+    @model_validator(mode="after")
+    def _some_rule(self) -> "Critical":
+        if self.pattern is None and not self.spans:
+            raise ValueError("give a pattern, or spans: true")
+        return self
+
+    def supervise(self, rows: Sequence[Row], losses_of: LossesOf) -> list[Supervision]:  # noqa: D102
+        return [
+            Supervision(
+                row.input_ids,
+                np.where(self._marked(row, index), 1, self.else_weight).astype(np.float32),
+            )
+            for index, row in enumerate(rows)
+        ]
+
+    def _marked(self, row: Row, index: int) -> np.ndarray:
+        if row.offsets is None:
+            raise InputError(
+                "objective 'critical' needs to know which characters a token stands for, which "
+                "this tokenizer does not tell; use a fast tokenizer"
+            )
+        spans = list(row.marked) if self.spans else []
+        if self.pattern is not None:
+            spans += [match.span() for match in re.finditer(self.pattern, row.text)]
+        first, last = row.offsets.T
+        marked = np.zeros(len(row), bool)
+        for start, end in spans:
+            marked |= (first < end) & (last > start)
+            # The end of sequence has no characters of its own.
+            marked |= (first == last) & (first == len(row.text)) & (end == len(row.text) > start)
+        return marked

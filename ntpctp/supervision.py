@@ -1,0 +1,65 @@
+"""A split under an objective: what the loss sees of each row at each step."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from ntpctp.collator import Batch, collate
+from ntpctp.objectives import LossesOf, Objective, Supervision, no_reference_losses
+from ntpctp.tokens import Row
+
+
+class SupervisedRows:
+    """The rows of a split with their labels and weights, which are computed once and kept.
+
+    Args:
+        rows: the split, in its order.
+        objective: the rule.
+        losses_of: for objectives that compare with a reference model.
+    """
+
+    def __init__(
+        self, rows: Sequence[Row], objective: Objective, losses_of: LossesOf = no_reference_losses
+    ):
+        self.rows, self.objective, self._losses_of = rows, objective, losses_of
+        self._known: dict[str, list[Supervision]] = {}
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def at(self, index: int, step: int) -> Supervision:
+        """Return the supervision of row ``index`` at optimizer step ``step`` (from 0)."""
+        parts = [
+            (share, self._of(objective)[index]) for share, objective in self.objective.mixture(step)
+        ]
+        if len(parts) == 1:
+            return parts[0][1]
+        weights = sum(share * part.weights.astype(np.float64) for share, part in parts)
+        return parts[0][1]._replace(weights=np.asarray(weights, np.float32))
+
+    def batch(
+        self,
+        indices: Sequence[int],
+        step: int,
+        *,
+        pad_token_id: int = 0,
+        pack_into: int | None = None,
+    ) -> Batch:
+        """Return the batch of the rows ``indices`` at optimizer step ``step``."""
+        return collate(
+            [self.rows[index] for index in indices],
+            [self.at(index, step) for index in indices],
+            normalisation=self.objective.normalisation,
+            pad_token_id=pad_token_id,
+            pack_into=pack_into,
+        )
+
+    def unsupervised(self) -> list[int]:
+        """Return the rows of which the loss sees nothing, at the first step."""
+        return [index for index in range(len(self)) if self.at(index, 0).supervises_nothing]
+
+    def _of(self, objective: Objective) -> list[Supervision]:
+        key = objective.model_dump_json()
+        if key not in self._known:
+            self._known[key] = objective.supervise(self.rows, self._losses_of)
+        return self._known[key]

@@ -1,0 +1,211 @@
+r"""Rules about people in the manner of RuleTaker: true or false, if all else is false?
+
+After "Transformers as Soft Reasoners over Language" (Clark et al. 2020, arXiv 2002.05867), with
+our own sampler and sentences. The published JSONL files are read by the task ``published``.
+
+    prompt  "Bob is red. Red people are kind. If someone is kind and not old then they are nice.
+            Ann is old. True or false: Bob is not nice.\n"
+    answer  "False"
+"""
+
+from collections.abc import Sequence
+from functools import cached_property
+from typing import ClassVar, Literal, NamedTuple
+
+import numpy as np
+from pydantic import Field, model_validator
+
+from ntpctp.errors import lookup
+from ntpctp.tasks.drawing import draw_split
+from ntpctp.tasks.example import Example, Segment, Task
+from ntpctp.tasks.prontoqa import PROPERTIES
+from ntpctp.tasks.prosqa import PEOPLE
+
+_REACH = 4  # a rule's body has attributes at most so much lower than its head
+
+
+class Rule(NamedTuple):
+    """Whoever has every attribute of ``body`` (or, where negated, has not) has ``head``."""
+
+    body: tuple[tuple[int, bool], ...]  # (attribute, negated)
+    head: int
+
+
+class RuleTaker(Task):
+    """Facts about people, rules about everyone, and a statement to judge.
+
+    What cannot be proved is false (closed world, negation as failure). Bodies of rules have only
+    attributes of lower number than their head, so every theory has one meaning. The depth of what
+    holds is the smallest number of rules on top of each other that prove it, the depth of what
+    does not hold the number of rules on top of each other that must be seen to fail; depths 0 to
+    ``max_depth`` are equally frequent, and ``ood_depth`` has greater ones.
+
+    A theory is used only if it has both something that holds at the depth wanted and something
+    that does not, of the nearest depth that there is (0 only beside 0). Two coins decide which of
+    the two is asked about and whether the statement denies it, so that nothing about the theory
+    or the statement alone tells the answer.
+    """
+
+    name: Literal["ruletaker"] = "ruletaker"
+    max_depth: int = Field(2, ge=0, le=6, description="largest depth in train and test")
+    longer_by: int = Field(1, ge=1, description="ood_depth has so many more depths")
+    num_people: int = Field(3, ge=1, le=len(PEOPLE), description="people in a theory")
+    num_attributes: int = Field(8, ge=3, le=20, description="attributes in a theory")
+    num_rules: int = Field(8, ge=1, le=40, description="rules in a theory")
+    negation: bool = Field(True, description="bodies of rules may deny an attribute")
+    train_size: int = Field(5000, ge=1, description="training examples")
+    test_size: int = Field(500, ge=1, description="examples of each held-out split")
+    seed: int = Field(0, ge=0, description="draws the examples; the same for all arms and runs")
+
+    pieces: ClassVar[Literal["words"]] = "words"
+
+    @model_validator(mode="after")
+    def _deep_enough(self) -> "RuleTaker":
+        deepest = self.max_depth + self.longer_by
+        if deepest >= min(self.num_attributes, self.num_rules + 1):
+            raise ValueError(
+                f"max_depth + longer_by = {deepest} needs at least {deepest + 1} attributes and "
+                f"{deepest} rules, found {self.num_attributes} and {self.num_rules}"
+            )
+        signs = 2 if self.negation else 1
+        below = [min(_REACH, head) for head in range(self.num_attributes)]
+        different = sum(signs * n + signs**2 * n * (n - 1) // 2 for n in below)
+        # Drawing until all differ takes long near the limit.
+        if 2 * self.num_rules > different:
+            raise ValueError(
+                f"num_rules = {self.num_rules}, but {self.num_attributes} attributes give only "
+                f"{different} different rules, of which at most half are drawn; ask for fewer or "
+                "raise num_attributes"
+            )
+        return self
+
+    @property
+    def evaluation_splits(self) -> tuple[str, ...]:  # noqa: D102
+        return ("test", "ood_depth")
+
+    @cached_property
+    def _splits(self) -> dict[str, list[Example]]:
+        return {}
+
+    def split(self, name: str) -> Sequence[Example]:  # noqa: D102
+        usual = (0, self.max_depth)
+        size, depths = lookup(
+            {
+                "train": (self.train_size, usual),
+                "test": (self.test_size, usual),
+                "ood_depth": (
+                    self.test_size,
+                    (self.max_depth + 1, self.max_depth + self.longer_by),
+                ),
+            },
+            name,
+            "split of ruletaker",
+        )
+        if name not in self._splits:
+            self._splits[name] = draw_split(
+                lambda rng: self._draw(rng, *depths),
+                size,
+                self.seed,
+                "ruletaker",
+                name,
+                for_test=name != "train",
+            )
+        return self._splits[name]
+
+    def _draw(self, rng: np.random.Generator, smallest: int, largest: int) -> Example:
+        depth = int(rng.integers(smallest, largest + 1))
+        while True:
+            rules = self._rules(rng)
+            facts = [self._facts(rng) for _ in range(self.num_people)]
+            judged = [judge(rules, known, self.num_attributes) for known in facts]
+            true, false = (
+                [
+                    (abs(d - depth), person, attribute)
+                    for person, attributes in enumerate(judged)
+                    for attribute, (holds, d) in enumerate(attributes)
+                    if holds == wanted and bool(d) == bool(depth)
+                ]
+                for wanted in (True, False)
+            )
+            true = [place for place in true if place[0] == 0]
+            if not true or not false:
+                continue
+            false = [place for place in false if place[0] == min(false)[0]]
+            askable = true if rng.random() < 0.5 else false
+            _, person, attribute = askable[rng.integers(len(askable))]
+            return self._worded(rng, rules, facts, person, attribute, askable is true)
+
+    def _rules(self, rng: np.random.Generator) -> list[Rule]:
+        """Different rules, each from one or two of the attributes close below its head."""
+        rules: dict[Rule, None] = {}
+        while len(rules) < self.num_rules:
+            head = int(rng.integers(1, self.num_attributes))
+            near = rng.permutation(np.arange(max(0, head - _REACH), head))[: rng.integers(1, 3)]
+            denied = rng.random(len(near)) < (0.25 if self.negation else 0)
+            body = sorted(zip(near.tolist(), denied.tolist(), strict=True))
+            rules[Rule(tuple(body), head)] = None
+        return list(rules)
+
+    def _facts(self, rng: np.random.Generator) -> set[int]:
+        """One or two attributes of a person, from the lower half: the upper is for rules."""
+        half = (self.num_attributes + 1) // 2
+        return set(rng.permutation(half)[: rng.integers(1, 3)].tolist())
+
+    def _worded(
+        self,
+        rng: np.random.Generator,
+        rules: Sequence[Rule],
+        facts: Sequence[set[int]],
+        person: int,
+        attribute: int,
+        holds: bool,
+    ) -> Example:
+        people: list[str] = rng.permutation(PEOPLE)[: self.num_people].tolist()
+        names: list[str] = rng.permutation(PROPERTIES)[: self.num_attributes].tolist()
+        sentences = [_rule_sentence(rng, rule, names) for rule in rules] + [
+            f"{people[k]} is {names[known]}."
+            for k, all_known in enumerate(facts)
+            for known in all_known
+        ]
+        denied = bool(rng.random() < 0.5)
+        statement = f"{people[person]} is {'not ' if denied else ''}{names[attribute]}."
+        text = " ".join(sentences[k] for k in rng.permutation(len(sentences)))
+        return Example(
+            (
+                Segment("prompt", f"{text} True or false: {statement}\n"),
+                Segment("answer", str(holds != denied)),
+            ),
+            choices=("True", "False"),
+        )
+
+
+def judge(rules: Sequence[Rule], facts: set[int], num_attributes: int) -> list[tuple[bool, int]]:
+    """Return for every attribute whether a person with these facts has it, and at which depth.
+
+    In the order of the attributes, since bodies have lower ones than heads.
+    """
+    judged: list[tuple[bool, int]] = []
+    for attribute in range(num_attributes):
+        if attribute in facts:
+            judged.append((True, 0))
+            continue
+        proofs, failures = [], [0]
+        for body, head in rules:
+            if head != attribute:
+                continue
+            failing = [judged[a][1] for a, denied in body if judged[a][0] == denied]
+            if failing:
+                failures.append(1 + min(failing))
+            else:
+                proofs.append(1 + max(judged[a][1] for a, _ in body))
+        judged.append((True, min(proofs)) if proofs else (False, max(failures)))
+    return judged
+
+
+def _rule_sentence(rng: np.random.Generator, rule: Rule, names: Sequence[str]) -> str:
+    parts = [(names[a], denied) for a, denied in rule.body]
+    parts = [parts[k] for k in rng.permutation(len(parts))]
+    if rng.random() < 0.5 and not any(denied for _, denied in parts):
+        return f"{', '.join(name for name, _ in parts).capitalize()} people are {names[rule.head]}."
+    condition = " and ".join(f"not {name}" if denied else name for name, denied in parts)
+    return f"If someone is {condition} then they are {names[rule.head]}."
