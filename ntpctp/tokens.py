@@ -75,7 +75,8 @@ def closed_tokenizer(
         join: decoders.Decoder = decoders.Fuse()
     else:
         cut = pre_tokenizers.Whitespace()
-        join = decoders.WordPiece(cleanup=True)
+        # A prefix that cannot occur: the usual "##" would be taken out of the text.
+        join = decoders.WordPiece(prefix="\x00", cleanup=True)
     found = {piece for text in texts for piece, _ in cut.pre_tokenize_str(text)}
     vocabulary = [PAD, EOS, UNKNOWN, *sorted(found - {PAD, EOS, UNKNOWN})]
     tokenizer = Tokenizer(

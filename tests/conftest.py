@@ -6,14 +6,16 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["ACCELERATE_USE_CPU"] = "true"
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
 
+import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 import torch
 import yaml
 
+from ntpctp import cli
 from ntpctp.experiment import Experiment, experiment_of
 from ntpctp.libraries import quiet_libraries
 
@@ -57,3 +59,26 @@ def tiny_file(tmp_path: Path) -> Callable[..., Path]:
         return path
 
     return write
+
+
+class Outcome(NamedTuple):
+    code: int
+    out: str
+    err: str
+
+
+@pytest.fixture
+def ntpctp(monkeypatch, capsys) -> Callable[..., Outcome]:
+    """The command line in this process: what is printed, and the exit code."""
+
+    def run(*arguments: object) -> Outcome:
+        # Wide enough that no message is wrapped.
+        monkeypatch.setenv("COLUMNS", "400")
+        monkeypatch.setattr(sys, "argv", ["ntpctp", *map(str, arguments)])
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as stop:
+            cli.main()
+        printed = capsys.readouterr()
+        return Outcome(int(stop.value.code or 0), printed.out, printed.err)
+
+    return run

@@ -41,6 +41,8 @@ def test_characters_round_trip_exactly_and_words_read_well():
     assert characters.decode(characters(text).input_ids) == text
     words = closed_tokenizer(["Tom is a lempus. Is he?"], "words")
     assert words.decode(words("Tom is a lempus.").input_ids) == "Tom is a lempus."
+    marked = closed_tokenizer(["7 ### 8"], "words")
+    assert marked.decode(marked("7 ### 8").input_ids) == "7 ### 8"
 
 
 def test_saved_tokenizer_encodes_alike(tmp_path):

@@ -3,6 +3,7 @@
     {"prompt": "2+2=", "answer": "4"}
     {"prompt": "2+2=", "answer": "4", "reasoning": "Two and two.", "choices": ["3", "4"]}
     {"messages": [{"role": "user", "content": "2+2?"}, {"role": "assistant", "content": "4"}]}
+    {"prompt": "2+2=", "answer": "It is 4.", "spans": [[10, 11]]}
 
 What kind of file the rows come from is not known here.
 """
@@ -17,8 +18,8 @@ from typing import Any, Literal
 from ntpctp.errors import InputError, nearest
 from ntpctp.tasks.example import Example, Message, Segment
 
-FieldName = Literal["prompt", "answer", "reasoning", "choices", "messages"]
-_OPTIONAL: tuple[FieldName, ...] = ("reasoning", "choices", "messages")
+FieldName = Literal["prompt", "answer", "reasoning", "choices", "messages", "spans"]
+_OPTIONAL: tuple[FieldName, ...] = ("reasoning", "choices", "messages", "spans")
 _CHAT_ROLES = ("system", "developer", "user", "assistant", "tool")
 
 
@@ -52,11 +53,13 @@ class RowReader:
         reasoning = self._text(row, "reasoning", where) if self._given(row, "reasoning") else ""
         if reasoning:
             segments.append(Segment("reasoning", self._marked(reasoning, answer, where)))
+        segments.append(Segment("answer", answer))
         return Example(
-            (*segments, Segment("answer", answer)),
+            tuple(segments),
             choices=self._choices(row, where),
             answer_marker=self.answer_marker if reasoning else "",
             source=where,
+            spans=self._spans(row, "".join(segment.text for segment in segments), where),
         )
 
     def _name(self, ours: FieldName) -> str:
@@ -129,6 +132,26 @@ class RowReader:
                 f"{where}: field {name!r}: expected at least two different choices, found {value}"
             )
         return tuple(value)
+
+    def _spans(self, row: Mapping[str, Any], text: str, where: str) -> tuple[tuple[int, int], ...]:
+        """Character spans [start, end] in the text that the model reads."""
+        if not self._given(row, "spans"):
+            return ()
+        name, value = self._name("spans"), row[self._name("spans")]
+        well_formed = isinstance(value, list) and all(
+            isinstance(span, list)
+            and len(span) == 2
+            and all(type(place) is int for place in span)
+            and 0 <= span[0] < span[1] <= len(text)
+            for span in value
+        )
+        if not well_formed:
+            raise InputError(
+                f"{where}: field {name!r}: expected a list of [start, end] with 0 <= start < end "
+                f"<= {len(text)} (characters of prompt, reasoning and answer in one), found "
+                f"{json.dumps(value, default=str)[:80]}"
+            )
+        return tuple((start, end) for start, end in value)
 
     def _chat(self, row: Mapping[str, Any], messages: Any, where: str) -> Example:
         both = [name for name in self._ours() - {self._name("messages")} if row.get(name)]

@@ -97,7 +97,7 @@ EXPERIMENTS = {
     "context too small": (
         {},
         ["model.context=4"],
-        ["the longest example has 7 tokens", "context only 4", "nothing is cut"],
+        ["example 0: has 7 tokens", "context only 4", "nothing is cut"],
     ),
     "no such checkpoint": (
         {"model": {"checkpoint": "DIR/nowhere"}, "tokenizer": "characters"},
