@@ -72,7 +72,8 @@ DIGITS = {
 
 
 def test_row_that_an_arm_does_not_supervise_is_an_error(own):
-    with pytest.raises(InputError, match=r"line 1: arm 'sevens' \(critical\) supervises none .*5 such examples"):
+    message = r"line 1: arm 'sevens' \(critical\) supervises none .*5 such examples"
+    with pytest.raises(InputError, match=message):
         prepare(own([*LINES, LONG], arms=DIGITS))
 
 
