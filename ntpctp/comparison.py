@@ -14,7 +14,7 @@ from ntpctp.errors import InputError
 from ntpctp.experiment import Experiment
 from ntpctp.randomness import generator
 from ntpctp.runs import RunId
-from ntpctp.scores import IDENTITY, item_values
+from ntpctp.scores import IDENTITY, ItemRows
 from ntpctp.statistics import (
     PairedDifference,
     Spread,
@@ -75,8 +75,9 @@ def compare(experiment: Experiment, frame: pd.DataFrame, output: Path) -> list[S
     """
     last = {name: arm.training.steps for name, arm in experiment.arms.items()}
     final = frame[frame["step"] == frame["arm"].map(last)]
+    items = ItemRows(output)
     return [
-        _compare_score(experiment, group, last, output)
+        _compare_score(experiment, group, last, items)
         for _, group in final.groupby(IDENTITY, sort=False, dropna=False)
     ]
 
@@ -110,7 +111,7 @@ def read_comparison(output: Path) -> dict[str, Any]:
 
 
 def _compare_score(
-    experiment: Experiment, group: pd.DataFrame, last: dict[str, int], output: Path
+    experiment: Experiment, group: pd.DataFrame, last: dict[str, int], items: ItemRows
 ) -> ScoreComparison:
     first = group.iloc[0]
     names = [name for name in experiment.arms if name in set(group["arm"])]
@@ -128,7 +129,7 @@ def _compare_score(
     higher = None if pd.isna(first["higher_is_better"]) else bool(first["higher_is_better"])
     margin = experiment.comparison.margin.get(first["score"])
     pairs = [
-        _compare_pair(experiment, a, b, values, first, higher, margin, last, output)
+        _compare_pair(experiment, a, b, values, first, higher, margin, last, items)
         for a, b in combinations(names, 2)
     ]
     return ScoreComparison(
@@ -159,7 +160,7 @@ def _compare_pair(
     higher: bool | None,
     margin: float | None,
     last: dict[str, int],
-    output: Path,
+    items: ItemRows,
 ) -> Pair:
     seeds = [
         seed
@@ -173,7 +174,7 @@ def _compare_pair(
         if pd.isna(first["rows_key"]):
             return np.array([values[arm][seed] for seed in seeds], np.float64)
         key = first["measure"], first["split"], first["rows_key"]
-        return np.stack([item_values(output, RunId(arm, s), last[arm], *key) for s in seeds])
+        return np.stack([items.values(RunId(arm, s), last[arm], *key) for s in seeds])
 
     # The same stream whatever else is compared: adding an arm moves no number of another pair.
     rng = generator(0, "comparison", a, b, first["measure"], first["split"], first["score"])

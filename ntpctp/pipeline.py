@@ -15,14 +15,13 @@ from ntpctp.errors import InputError
 from ntpctp.experiment import Experiment, experiment_of
 from ntpctp.libraries import quiet_libraries
 from ntpctp.preparation import Data, prepare
-from ntpctp.provenance import provenance
+from ntpctp.provenance import PROVENANCE, provenance
 from ntpctp.runs import Event, RunId, execute, is_complete
 from ntpctp.scores import collect, write_scores
 from ntpctp.storage import atomic_file, locked, write_json
 from ntpctp.yaml_file import read_yaml
 
 EXPERIMENT = "experiment.yaml"
-PROVENANCE = "provenance.json"
 
 
 def runs_of(experiment: Experiment) -> list[RunId]:

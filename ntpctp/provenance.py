@@ -9,6 +9,8 @@ from typing import Any
 
 import ntpctp
 
+PROVENANCE = "provenance.json"
+
 _PACKAGES = (
     "ntpctp",
     "torch",

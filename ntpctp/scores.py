@@ -125,10 +125,24 @@ def read_scores(output: Path) -> pd.DataFrame:
     return frame
 
 
-def item_values(
-    output: Path, run: RunId, step: int, measure: str, split: str, key: str
-) -> NDArray[np.float64]:
-    """Return one value an item, in the order of the items: float64, shape (items,)."""
-    path = rows_path(checkpoints.directory_of(stage_directory(output, run), step), measure)
-    rows = [row for row in read_jsonl(path) if row["split"] == split]
-    return np.array([row[key] for row in sorted(rows, key=lambda row: row["item"])], np.float64)
+class ItemRows:
+    """The item rows of measured checkpoints, each file read once.
+
+    Args:
+        output: the experiment's directory.
+    """
+
+    def __init__(self, output: Path):
+        self._output = output
+        self._read: dict[Path, list[dict[str, Any]]] = {}
+
+    def values(
+        self, run: RunId, step: int, measure: str, split: str, key: str
+    ) -> NDArray[np.float64]:
+        """Return one value an item, in the order of the items: float64, shape (items,)."""
+        checkpoint = checkpoints.directory_of(stage_directory(self._output, run), step)
+        path = rows_path(checkpoint, measure)
+        if path not in self._read:
+            self._read[path] = sorted(read_jsonl(path), key=lambda row: int(row.get("item", 0)))
+        rows = [row for row in self._read[path] if row["split"] == split]
+        return np.array([row[key] for row in rows], np.float64)

@@ -6,6 +6,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
+from rich.box import SIMPLE_HEAD
 from rich.console import Console, RenderableType
 from rich.progress import (
     BarColumn,
@@ -97,20 +98,26 @@ class ProgressDisplay:
 
 
 def comparison_tables(comparison: dict[str, Any]) -> Iterator[RenderableType]:
-    """Yield the tables of a comparison, as ``comparison.json`` has it: one a pair of arms."""
+    """Yield the tables of a comparison, as ``comparison.json`` has it: one a pair of arms.
+
+    Curves are in the report: here stand scores that one direction is better of, without strengths.
+    """
     pairs: dict[tuple[str, str], list[tuple[dict[str, Any], dict[str, Any]]]] = {}
     for score in comparison["scores"]:
+        if score["higher_is_better"] is None or score["strength"] is not None:
+            continue
         for pair in score["pairs"]:
             pairs.setdefault((pair["a"], pair["b"]), []).append((score, pair))
     if not pairs:
         yield "one arm only: nothing to compare"
     for (a, b), entries in pairs.items():
-        table = Table(title=f"{a} against {b}, at the last step", title_justify="left")
-        table.add_column("score")
-        for arm in (a, b):
-            table.add_column(f"{arm}\nmean (sd over seeds)", justify="right")
-        table.add_column(f"{a} - {b}\n[{comparison['level']:.0%} interval]", justify="right")
-        table.add_column("verdict")
+        level = f"{comparison['level']:.0%}"
+        title = f"{a} against {b} at the last step: mean (sd over seeds), {level} interval"
+        table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
+        table.add_column("score", ratio=1)
+        for name in (a, b, f"{a} - {b}"):
+            table.add_column(name, justify="right", no_wrap=True)
+        table.add_column("verdict", ratio=1)
         for score, pair in entries:
             table.add_row(
                 score_name(score),

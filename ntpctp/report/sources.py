@@ -10,11 +10,11 @@ import pandas as pd
 from ntpctp import checkpoints
 from ntpctp.evaluation import rows_path
 from ntpctp.experiment import Experiment
+from ntpctp.provenance import PROVENANCE
 from ntpctp.runs import RunId, stage_directory
 from ntpctp.storage import read_json, read_jsonl
 from ntpctp.training import LOG
 
-PROVENANCE = "provenance.json"
 _MOST_POINTS = 250
 """Of a loss curve: more than a figure has pixels to show."""
 

@@ -97,18 +97,18 @@ def contents(out):
     return {p.relative_to(out): p.read_bytes() for p in sorted(out.rglob("*")) if p.name in kept}
 
 
-def test_second_run_computes_nothing(finished, tmp_path):
+def test_second_run_computes_nothing(finished, tmp_path, ntpctp):
     directory, _ = finished
     out = tmp_path / "out"
     shutil.copytree(directory / "out", out)
     before = {p: p.stat().st_mtime_ns for p in out.rglob("step-*/**/*") if p.is_file()}
     assert len(before) > 50
-    done = command("run", directory / "tiny.yaml", "--output", out)
-    assert done.returncode == 0, done.stderr
+    outcome = ntpctp("run", directory / "tiny.yaml", "--output", out)
+    assert outcome.code == 0, outcome.err
     assert before == {p: p.stat().st_mtime_ns for p in out.rglob("step-*/**/*") if p.is_file()}
 
 
-def test_interrupted_run_is_carried_on_to_the_same_results(finished, tmp_path):
+def test_interrupted_run_is_carried_on_to_the_same_results(finished, tmp_path, ntpctp):
     directory, _ = finished
     out = tmp_path / "out"
     arguments = [sys.executable, "-m", "ntpctp", "run", str(directory / "tiny.yaml")]
@@ -125,33 +125,32 @@ def test_interrupted_run_is_carried_on_to_the_same_results(finished, tmp_path):
     _, printed = process.communicate(timeout=60)
     assert process.returncode == 130
     assert "the same command carries on" in printed
-    done = command("run", directory / "tiny.yaml", "--output", out)
-    assert done.returncode == 0, done.stderr
+    outcome = ntpctp("run", directory / "tiny.yaml", "--output", out)
+    assert outcome.code == 0, outcome.err
     assert contents(out) == contents(directory / "out")
     assert not list(out.rglob(".tmp-*"))
 
 
-def test_changed_settings_are_refused_and_named(finished, tmp_path):
+def test_changed_settings_are_refused_and_named(finished, tmp_path, ntpctp):
     directory, _ = finished
     out = tmp_path / "out"
     shutil.copytree(directory / "out", out)
-    done = command(
-        "run", directory / "tiny.yaml", "training.learning_rate=0.5", "task.seed=1", "--output", out
-    )
-    assert done.returncode == 2
-    assert "holds a run made under other settings" in done.stderr
-    assert "training.learning_rate: 0.01 there, 0.5 now" in done.stderr
-    assert "task.seed: 0 there, 1 now" in done.stderr
+    changes = ["training.learning_rate=0.5", "task.seed=1"]
+    outcome = ntpctp("run", directory / "tiny.yaml", *changes, "--output", out)
+    assert outcome.code == 2
+    assert "holds a run made under other settings" in outcome.err
+    assert "training.learning_rate: 0.01 there, 0.5 now" in outcome.err
+    assert "task.seed: 0 there, 1 now" in outcome.err
     assert contents(out) == contents(directory / "out")
 
 
-def test_more_seeds_reuse_what_is_there(finished, tmp_path):
+def test_more_seeds_reuse_what_is_there(finished, tmp_path, ntpctp):
     directory, _ = finished
     out = tmp_path / "out"
     shutil.copytree(directory / "out", out)
     before = contents(out)
-    done = command("run", directory / "tiny.yaml", "seeds=3", "--output", out)
-    assert done.returncode == 0, done.stderr
+    outcome = ntpctp("run", directory / "tiny.yaml", "seeds=3", "--output", out)
+    assert outcome.code == 0, outcome.err
     after = contents(out)
     assert {path: after[path] for path in before} == before
     assert set(read_scores(out)["seed"]) == {0, 1, 2}
@@ -199,14 +198,14 @@ def test_compare_and_report_again(finished, ntpctp, tmp_path):
     assert outcome.code == 2 and "it has no experiment.yaml" in outcome.err
 
 
-def test_one_failed_run_does_not_stop_the_others(finished, tmp_path):
+def test_one_failed_run_does_not_stop_the_others(finished, tmp_path, ntpctp):
     directory, _ = finished
     out = tmp_path / "out"
     (out / "ntp").mkdir(parents=True)
     (out / "ntp/seed-0").write_text("a file where a directory should be")
-    done = command("run", directory / "tiny.yaml", "--output", out)
-    assert done.returncode == 1
-    assert "failed: ntp, seed 0:" in done.stderr and "1 of 4 runs failed" in done.stderr
+    outcome = ntpctp("run", directory / "tiny.yaml", "--output", out)
+    assert outcome.code == 1
+    assert "failed: ntp, seed 0:" in outcome.err and "1 of 4 runs failed" in outcome.err
     assert set(zip(*(read_scores(out)[c] for c in ("arm", "seed")), strict=True)) == {
         ("ntp", 1),
         ("ctp", 0),
