@@ -114,10 +114,10 @@ def comparison_tables(comparison: dict[str, Any]) -> Iterator[RenderableType]:
         level = f"{comparison['level']:.0%}"
         title = f"{a} against {b} at the last step: mean (sd over seeds), {level} interval"
         table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
-        table.add_column("score", ratio=1)
+        table.add_column("score", min_width=12)
         for name in (a, b, f"{a} - {b}"):
-            table.add_column(name, justify="right", no_wrap=True)
-        table.add_column("verdict", ratio=1)
+            table.add_column(name, justify="right")
+        table.add_column("verdict", min_width=16)
         for score, pair in entries:
             table.add_row(
                 score_name(score),
