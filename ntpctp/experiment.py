@@ -74,7 +74,9 @@ class Evaluation(Options):
         None, ge=1, description="steps between checkpoints; null: only the first and the last"
     )
     measures: list[SerializeAsAny[AnyMeasure]] = Field(
-        default_factory=lambda: [m.model_validate({"name": name}) for name, m in MEASURES.items()],
+        default_factory=lambda: [
+            m.model_validate({"name": name}) for name, m in MEASURES.items() if m.by_default
+        ],
         min_length=1,
         description="names, or blocks with options",
     )

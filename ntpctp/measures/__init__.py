@@ -2,13 +2,17 @@
 
 from ntpctp.measures.accuracy import Accuracy
 from ntpctp.measures.flatness import Flatness
+from ntpctp.measures.landscape import Landscape
 from ntpctp.measures.measure import EncodedSplit, Measure, Score, Subject
 from ntpctp.measures.robustness import Robustness
+from ntpctp.measures.sharpness import Sharpness
 
 MEASURES: dict[str, type[Measure]] = {
     "accuracy": Accuracy,
     "robustness": Robustness,
     "flatness": Flatness,
+    "sharpness": Sharpness,
+    "landscape": Landscape,
 }
 
 __all__ = [
@@ -16,8 +20,10 @@ __all__ = [
     "Accuracy",
     "EncodedSplit",
     "Flatness",
+    "Landscape",
     "Measure",
     "Robustness",
     "Score",
+    "Sharpness",
     "Subject",
 ]

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal, TypeAlias
 
 import torch
 from pydantic import Field
@@ -43,6 +43,15 @@ class Score:
     def as_dict(self) -> dict[str, Any]:
         """Return the score as a row of ``scores.parquet``."""
         return asdict(self)
+
+
+Splits: TypeAlias = str | Annotated[list[str], Field(min_length=1)]
+"""One name of a split, or several."""
+
+
+def names_of(splits: Splits) -> list[str]:
+    """Return the names, each once."""
+    return [splits] if isinstance(splits, str) else list(dict.fromkeys(splits))
 
 
 @dataclass(frozen=True)
@@ -86,9 +95,11 @@ class Subject:
         """The model in evaluation mode, loaded once."""
         return self.load(None)
 
-    def load(self, attention: Attention | None) -> PreTrainedModel:
-        """Load the model anew, with the attention that a measure needs."""
-        model = models.load(self.source, attention=attention, dtype=self.dtype)
+    def load(
+        self, attention: Attention | None, dtype: torch.dtype | None = None
+    ) -> PreTrainedModel:
+        """Load the model anew, with the attention and, if given, the type that a measure needs."""
+        model = models.load(self.source, attention=attention, dtype=dtype or self.dtype)
         torch.nn.Module.to(model, self.device)
         return model
 
@@ -105,6 +116,8 @@ class Measure(Options, ABC):
     at: Literal["all", "last"] = Field("all", description="which checkpoints are measured")
 
     version: ClassVar[int] = 1
+    by_default: ClassVar[bool] = True
+    """Whether an experiment that names no measures takes it."""
 
     @abstractmethod
     def measure(self, subject: Subject) -> tuple[list[dict[str, Any]], list[Score]]:

@@ -1,6 +1,7 @@
 """From an experiment's results to the bytes of its page."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +19,9 @@ from ntpctp.report.definitions import definitions
 from ntpctp.report.figures import NUM_COLOURS, plain_figure
 from ntpctp.report.headline import budget_line, headline, primary_score, question_of, worst_seed
 from ntpctp.report.items import NUM_SHOWN, Flips, Texts, Token, flips, read_rows
+from ntpctp.report.landscape import landscape_panels
 from ntpctp.report.overview import seeds_figure
-from ntpctp.report.sections import Panel, measure_sections
+from ntpctp.report.sections import Panel, Section, measure_sections
 from ntpctp.report.sources import missing_scores, read_log, read_provenance
 from ntpctp.report.tables import Cell, Table, arm_cells
 from ntpctp.report.verdicts import spread_table, spread_tests, verdict_tables
@@ -89,13 +91,23 @@ def render(
         resolved=yaml.safe_dump(experiment.model_dump(mode="json"), sort_keys=False),
         score_label=wording.score_label,
         scores=appendix.scores_table(frame),
-        sections=measure_sections(experiment, frame),
+        sections=_sections(experiment, frame, output),
         seeds=appendix.seeds_tables(experiment, frame),
         shared=shared,
         spread=spread_table(experiment, comparisons),
         spread_tests=spread_tests(comparisons),
         verdicts=verdict_tables(experiment, comparisons),
     )
+
+
+def _sections(experiment: Experiment, frame: pd.DataFrame, output: Path) -> list[Section]:
+    """Return the section of each measure; the landscape's has figures of its rows, too."""
+    return [
+        replace(section, panels=[*landscape_panels(experiment, output), *section.panels])
+        if section.name == "landscape"
+        else section
+        for section in measure_sections(experiment, frame)
+    ]
 
 
 def _plotly_script() -> Markup:

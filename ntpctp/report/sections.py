@@ -69,8 +69,11 @@ def _in_order(scores: pd.DataFrame) -> pd.DataFrame:
 
 
 def _worth_a_figure(experiment: Experiment, scores: pd.DataFrame) -> bool:
-    """Leave to the tables what has no value, or neither direction nor differences in the end."""
+    """Leave to the tables what has no value, one step, or no direction and no difference."""
     if scores["value"].notna().sum() == 0:
+        return False
+    one_step = scores["step"].nunique() == 1 and scores["strength"].isna().all()
+    if one_step:
         return False
     if scores["higher_is_better"].notna().any():
         return True

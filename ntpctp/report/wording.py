@@ -20,6 +20,20 @@ _SCORES = {
     "area": "area under the noise curve",
     "top_eigenvalue_answer_loss": "top eigenvalue, answer loss",
     "top_eigenvalue_own_loss": "top eigenvalue, own loss",
+    "top_eigenvalue_half_answer_loss": "top eigenvalue, answer loss, first half of the items",
+    "smallest_eigenvalue_answer_loss": "smallest eigenvalue, answer loss",
+    "smallest_eigenvalue_own_loss": "smallest eigenvalue, own loss",
+    "parameter_norm": "norm of the parameters",
+    "average_adaptive_sharpness": "average rise, element-wise",
+    "average_filter_sharpness": "average rise, by filters",
+    "worst_adaptive_sharpness_l2": "worst rise, Euclidean",
+    "worst_adaptive_sharpness_linf": "worst rise, largest entry",
+    "trace_answer_loss": "trace of the Hessian, answer loss",
+    "pyhessian_eigenvalue_answer_loss": "PyHessian's eigenvalue, answer loss",
+    "slice_rise": "mean rise along random directions",
+    "eigenvector_rise": "mean rise along the top eigenvector",
+    "root_mean_square_eigenvalue": "root mean square of the eigenvalues",
+    "mean_eigenvalue": "mean of the eigenvalues",
 }
 
 

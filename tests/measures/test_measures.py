@@ -298,7 +298,7 @@ def test_flatness_equals_the_dense_hessian_on_uneven_masks(family, objective, tm
         score = scores_by_name(scores, "train")[f"top_eigenvalue_{name}_loss"]
         assert score.value == pytest.approx(truth, rel=1e-3)
         assert score.error_bound <= 1e-4 * score.value
-    assert [row["loss"] for row in rows] == ["answer", "own"]
+    assert [row["loss"] for row in rows] == ["answer", "own", "answer, first half", "none"]
 
 
 def test_own_loss_of_a_selective_objective_has_no_hessian(tmp_path):
@@ -311,9 +311,11 @@ def test_own_loss_of_a_selective_objective_has_no_hessian(tmp_path):
 
 
 def test_unconverged_eigenvalue_is_null_with_its_reason(tmp_path):
-    measure = Flatness(max_items=8, max_products=2, relative_tolerance=1e-6)
+    measure = Flatness(max_items=8, max_products=2, relative_tolerance=1e-6, half_tolerance=1e-6)
     _, scores = measure.measure(subject_of(trained(), tmp_path))
-    for score in scores:
+    unconverged = [score for score in scores if score.score.endswith(("answer_loss", "own_loss"))]
+    assert len(unconverged) == 2 + 1  # the half's too
+    for score in unconverged:
         assert score.value is None
         assert "not converged: after 2 products" in score.reason
 
