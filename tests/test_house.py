@@ -1,6 +1,7 @@
 """The house: a module imports only from those above it, and entry points stand alone."""
 
 import ast
+from collections import Counter
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
@@ -89,3 +90,10 @@ def test_entry_points_import_the_library_and_never_each_other():
             assert f"import {folder}" not in path.read_text("utf-8")
     assert not list((ROOT / "recipes").glob("__init__.py"))
     assert not list((ROOT / "evaluation").glob("__init__.py"))
+
+
+def test_modules_of_tests_have_names_of_their_own():
+    # pytest imports them by basename, so that two alike end the whole run.
+    names = Counter(path.name for path in (ROOT / "tests").rglob("*.py"))
+    allowed = {"conftest.py", "__init__.py"}
+    assert [name for name, count in names.items() if count > 1 and name not in allowed] == []
