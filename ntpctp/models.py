@@ -16,6 +16,7 @@ from transformers import (
 )
 
 from ntpctp.errors import InputError, nearest
+from ntpctp.initialisation import initialise
 from ntpctp.options import Options
 from ntpctp.randomness import torch_seed
 
@@ -38,6 +39,17 @@ class ModelOptions(Options):
     config: dict[str, Any] = Field(
         default_factory=dict, description="further fields of the family's own config"
     )
+    init_rate: float | None = Field(
+        None,
+        gt=0,
+        description="gamma: every matrix is drawn from N(0, (d_in^-gamma)^2), embeddings apart; "
+        "null: the family's own initialisation",
+    )
+    init_scale_residuals: bool = Field(
+        False,
+        description="with init_rate: divide matrices that write into the residual stream by "
+        "sqrt(2 * layers)",
+    )
     checkpoint: str | None = Field(None, description="directory or hub id to start from")
     dtype: Literal["float32", "float64", "bfloat16"] = Field(
         "float32", description="of the weights"
@@ -48,11 +60,15 @@ class ModelOptions(Options):
         if (self.family is None) == (self.checkpoint is None):
             raise ValueError("give either family or checkpoint, not both and not neither")
         if self.checkpoint is not None:
-            sizes = self.changed("layers", "width", "heads", "context", "dropout", "config")
+            sizes = self.changed(
+                "layers", "width", "heads", "context", "dropout", "config", "init_rate"
+            )
             if sizes:
                 raise ValueError(f"{', '.join(sizes)}: fixed by the checkpoint, remove them")
         elif self.width % self.heads:
             raise ValueError(f"width {self.width} is not a multiple of heads {self.heads}")
+        if self.init_scale_residuals and self.init_rate is None:
+            raise ValueError("init_scale_residuals needs an init_rate")
         if self.family is not None and self.family not in CONFIG_MAPPING:
             raise ValueError(
                 f"unknown family {self.family!r}{nearest(self.family, CONFIG_MAPPING)}"
@@ -155,6 +171,9 @@ def build(
                 model = AutoModelForCausalLM.from_config(config, dtype=dtype)
             except ValueError as error:
                 raise InputError(f"model.family {options.family!r}: {error}") from error
+            if options.init_rate is not None:
+                torch.manual_seed(torch_seed(seed, "initialisation rate"))
+                initialise(model, options.init_rate, scale_residuals=options.init_scale_residuals)
     check_fits(model.config, longest)
     model.train()
     return model

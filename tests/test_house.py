@@ -21,6 +21,7 @@ HOUSE = [
     "collator",
     "supervision",
     "loss",
+    "initialisation",
     "models",
     "reading",
     "references",

@@ -1,0 +1,18 @@
+"""One stage of training: its options, its order of data, its optimizer, its loop and its log."""
+
+from ntpctp.training.log import LOG, LogLine
+from ntpctp.training.loop import train
+from ntpctp.training.optimizer import build_optimizer, learning_rates, parameter_groups
+from ntpctp.training.options import TrainingOptions
+from ntpctp.training.order import batch_indices
+
+__all__ = [
+    "LOG",
+    "LogLine",
+    "TrainingOptions",
+    "batch_indices",
+    "build_optimizer",
+    "learning_rates",
+    "parameter_groups",
+    "train",
+]

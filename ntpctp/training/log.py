@@ -1,0 +1,106 @@
+"""``log.jsonl``: what the training loop tells while it works."""
+
+import json
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+
+from ntpctp.checkpoints import Progress
+from ntpctp.errors import InputError
+from ntpctp.storage import atomic_file
+
+LOG = "log.jsonl"
+
+
+@dataclass(frozen=True)
+class LogLine:
+    """A line of ``log.jsonl``; means and rates are over the steps since the line before."""
+
+    step: int
+    loss: float  # nats per unit of weight: the arm's own objective
+    learning_rate: float
+    gradient_norm: float  # of the last step, before clipping
+    tokens: int  # since the start, padding excluded
+    supervised_tokens: int  # since the start
+    seconds: float  # of training since the start
+    tokens_per_second: float
+
+
+@dataclass
+class Interval:
+    """Sums since the last log line, kept as tensors so that the device is not awaited each step."""
+
+    started: float
+    loss_sum: torch.Tensor | float = 0.0
+    counts: torch.Tensor | float = 0.0
+
+    def add(self, loss_sum: torch.Tensor, counts: torch.Tensor) -> None:
+        """Add a step: the sum of its losses, and its normaliser, tokens and supervised tokens."""
+        self.loss_sum = self.loss_sum + loss_sum
+        self.counts = self.counts + counts
+
+    def close(
+        self, progress: Progress, learning_rate: float, norm: Any, accelerator: Accelerator
+    ) -> tuple[Progress, LogLine]:
+        """Return the counters with this interval added, and its log line; begin a new one.
+
+        Raises:
+            InputError: if the loss is not finite.
+        """
+        assert isinstance(self.loss_sum, torch.Tensor)
+        assert isinstance(self.counts, torch.Tensor)
+        loss_sum = float(accelerator.reduce(self.loss_sum, "sum"))
+        weight, tokens, supervised = self.counts.tolist()
+        if not math.isfinite(loss_sum):
+            raise InputError(
+                f"the loss is {loss_sum} at step {progress.step}: training has diverged; lower "
+                "training.learning_rate, lengthen the warm-up or clip harder. The checkpoints "
+                "before it are kept"
+            )
+        progress = Progress(
+            progress.step,
+            progress.tokens + int(tokens),
+            progress.supervised_tokens + int(supervised),
+            progress.seconds,
+        )
+        line = LogLine(
+            step=progress.step,
+            loss=loss_sum / weight,
+            learning_rate=learning_rate,
+            gradient_norm=float(norm),
+            tokens=progress.tokens,
+            supervised_tokens=progress.supervised_tokens,
+            seconds=round(progress.seconds, 3),
+            tokens_per_second=round(tokens / max(progress.seconds - self.started, 1e-9), 1),
+        )
+        self.loss_sum, self.counts, self.started = 0.0, 0.0, progress.seconds
+        return progress, line
+
+
+class Log:
+    """``log.jsonl``: cut back to the checkpoint that training carries on from, then appended to."""
+
+    def __init__(self, path: Path, progress: Progress, active: bool):
+        self.path, self.active = path, active
+        if not active:
+            return
+        kept = [line for line in _complete_lines(path) if json.loads(line)["step"] <= progress.step]
+        with atomic_file(path) as temporary:
+            temporary.write_text("".join(kept), "utf-8")
+
+    def write(self, line: LogLine) -> None:
+        """Append a line, on the process that keeps the log."""
+        if self.active:
+            with self.path.open("a", encoding="utf-8") as file:
+                file.write(json.dumps(vars(line)) + "\n")
+
+
+def _complete_lines(path: Path) -> list[str]:
+    """Lines of a log; the last one may have been cut off by a kill and is then left out."""
+    if not path.exists():
+        return []
+    return [line for line in path.read_text("utf-8").splitlines(True) if line.endswith("\n")]

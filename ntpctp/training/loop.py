@@ -1,0 +1,186 @@
+"""One stage of training with accelerate: one loop, for every launch.
+
+Which examples a step sees, and dropout, are functions of (seed, step): two arms of one seed share
+them, the number of processes does not change the order, and a resumed run needs no random state.
+"""
+
+import math
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import nullcontext
+from pathlib import Path
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from ntpctp import checkpoints
+from ntpctp.checkpoints import Progress
+from ntpctp.collator import Batch
+from ntpctp.errors import InputError
+from ntpctp.loss import TokenLoss
+from ntpctp.models import context_length
+from ntpctp.randomness import torch_seed
+from ntpctp.supervision import SupervisedRows
+from ntpctp.training.log import LOG, Interval, Log, LogLine
+from ntpctp.training.optimizer import build_optimizer, learning_rates
+from ntpctp.training.options import TrainingOptions
+from ntpctp.training.order import batch_indices
+
+
+def train(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    data: SupervisedRows,
+    options: TrainingOptions,
+    *,
+    seed: int,
+    directory: Path,
+    checkpoint_steps: Sequence[int],
+    accelerator: Accelerator,
+    on_progress: Callable[[LogLine], None] | None = None,
+    warn: Callable[[str], None] = lambda message: None,
+) -> None:
+    """Train ``model`` for one stage, or carry on from the last checkpoint up to which all are good.
+
+    Args:
+        model: what the stage starts from; trained in place.
+        tokenizer: saved with each checkpoint.
+        data: the training split under the arm's objective.
+        options: budget and optimizer.
+        seed: of data order and dropout.
+        directory: of the stage; gets ``log.jsonl`` and ``step-NNNNNN/``.
+        checkpoint_steps: when to save; step 0 and the last step are always saved.
+        accelerator: without gradient accumulation of its own.
+        on_progress: called with every log line, on the main process.
+        warn: called with the reason when a damaged checkpoint is made again.
+
+    Raises:
+        InputError: if the batch does not divide over the processes, or the loss is not finite.
+        OSError: if a checkpoint cannot be written.
+    """
+    world = accelerator.num_processes
+    if options.batch_size % world:
+        raise InputError(
+            f"training.batch_size {options.batch_size} does not divide over {world} processes; "
+            "choose a multiple"
+        )
+    optimizer = build_optimizer(model, options)
+    if options.gradient_checkpointing:
+        model.activation_checkpointing_enable({"use_reentrant": False})
+    wanted = {0, *checkpoint_steps, options.steps}
+    progress = _resume(directory, wanted, model, optimizer, warn)
+    log = Log(directory / LOG, progress, accelerator.is_main_process)
+
+    module, optimizer = accelerator.prepare(TokenLoss(model).train(), optimizer)
+    learning_rate = learning_rates(options)
+
+    def save(progress: Progress) -> None:
+        accelerator.wait_for_everyone()
+        if accelerator.is_main_process:
+            bare = accelerator.unwrap_model(module).model
+            path = checkpoints.directory_of(directory, progress.step)
+            checkpoints.save(path, bare, tokenizer, progress, optimizer.optimizer)
+        accelerator.wait_for_everyone()
+
+    if progress.step == 0:
+        save(progress)
+    interval = Interval(started=progress.seconds)
+    pad = int(tokenizer.pad_token_id or 0)
+    context = _packing_length(model, data) if options.packing else None
+    for step in range(progress.step, options.steps):
+        started = time.perf_counter()
+        torch.manual_seed(torch_seed(seed, "dropout", step, accelerator.process_index))
+        batches = [
+            {name: tensor.to(accelerator.device) for name, tensor in batch.items()}
+            for batch in _micro_batches(data, options, pad, context, seed, step, accelerator)
+        ]
+        # One division by the weight of the whole optimizer step: over micro-batches and processes.
+        # DDP averages gradients over processes, hence the factor that undoes it.
+        counts = torch.stack([_counts(batch) for batch in batches]).sum(0).to(accelerator.device)
+        counts = accelerator.reduce(counts, "sum")
+        if not counts[0]:
+            raise InputError(
+                f"step {step + 1} supervises no token at all, so it has no loss; remove such "
+                "examples (data.unsupervised: drop) or raise training.batch_size"
+            )
+        scale = world / counts[0]
+        loss_sum = torch.zeros((), dtype=torch.float64, device=accelerator.device)
+        for index, batch in enumerate(batches):
+            # Gradients are exchanged between processes once, on the last micro-batch.
+            last = index == len(batches) - 1
+            with nullcontext() if last else accelerator.no_sync(module):
+                batch_sum, _ = module(batch)
+                accelerator.backward(batch_sum * scale.to(batch_sum.dtype))
+            loss_sum += batch_sum.detach()
+        norm = accelerator.clip_grad_norm_(module.parameters(), options.max_grad_norm or math.inf)
+        for group in optimizer.param_groups:
+            group["lr"] = learning_rate(step)
+        optimizer.step()
+        optimizer.zero_grad()
+
+        interval.add(loss_sum, counts)
+        seconds = progress.seconds + time.perf_counter() - started
+        progress = Progress(step + 1, progress.tokens, progress.supervised_tokens, seconds)
+        if progress.step % options.log_every == 0 or progress.step in wanted:
+            progress, line = interval.close(progress, learning_rate(step), norm, accelerator)
+            log.write(line)
+            if on_progress and accelerator.is_main_process:
+                on_progress(line)
+        if progress.step in wanted:
+            save(progress)
+
+
+def _micro_batches(
+    data: SupervisedRows,
+    options: TrainingOptions,
+    pad_token_id: int,
+    pack_into: int | None,
+    seed: int,
+    step: int,
+    accelerator: Accelerator,
+) -> Iterator[Batch]:
+    """Yield what this process computes of an optimizer step."""
+    lengths = np.array([len(row) for row in data.rows]) if options.group_by_length else None
+    indices = batch_indices(seed, step, options.batch_size, len(data), lengths)
+    own = indices[accelerator.process_index :: accelerator.num_processes]
+    size = options.micro_batch_size or len(own)
+    for start in range(0, len(own), size):
+        yield data.batch(
+            own[start : start + size].tolist(),
+            step,
+            pad_token_id=pad_token_id,
+            pack_into=pack_into,
+        )
+
+
+def _counts(batch: Batch) -> torch.Tensor:
+    """Normaliser, tokens and supervised tokens of a batch: float64, shape (3,)."""
+    names = ("normaliser", "num_tokens", "num_supervised")
+    return torch.stack([batch[name].double() for name in names])
+
+
+def _packing_length(model: PreTrainedModel, data: SupervisedRows) -> int:
+    """Return how long a packed sequence may be: the context, or eight of the longest row."""
+    longest = max(len(row) for row in data.rows)
+    return context_length(model.config) or 8 * longest
+
+
+def _resume(
+    directory: Path,
+    wanted: Iterable[int],
+    model: PreTrainedModel,
+    optimizer: torch.optim.Optimizer,
+    warn: Callable[[str], None],
+) -> Progress:
+    path, refused = checkpoints.resume_point(directory, wanted)
+    for reason in refused:
+        warn(f"made again: {reason}")
+    if path is None:
+        return Progress()
+    checkpoints.load_weights(path, model)
+    progress = checkpoints.read_progress(path)
+    if progress.step:
+        checkpoints.load_optimizer(path, optimizer, model)
+    return progress

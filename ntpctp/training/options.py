@@ -1,0 +1,60 @@
+"""Budget and optimizer of a stage, as the experiment file states them."""
+
+from typing import Any, Literal
+
+from pydantic import Field, model_validator
+
+from ntpctp.options import Options
+
+_OPTIONS_OF_OTHERS = {"adamw": ("momentum",), "sgd": ("betas", "epsilon")}
+
+
+class TrainingOptions(Options):
+    """Budget and optimizer of a stage; weight decay on matrices and embeddings only."""
+
+    steps: int = Field(ge=1, description="optimizer steps")
+    batch_size: int = Field(ge=1, description="examples of an optimizer step, all processes")
+    micro_batch_size: int | None = Field(
+        None, ge=1, description="examples of one forward pass; by default as many as a process has"
+    )
+    optimizer: Literal["adamw", "sgd"] = Field("adamw", description="update rule")
+    learning_rate: float = Field(1e-3, gt=0, description="peak, after the warm-up")
+    schedule: Literal["constant", "linear", "cosine"] = Field(
+        "constant", description="of the learning rate after the warm-up (to zero, or constant)"
+    )
+    warmup_steps: int = Field(0, ge=0, description="steps of linear warm-up")
+    weight_decay: float = Field(
+        0.01, ge=0, description="not on biases and norms; decoupled in AdamW, L2 in SGD"
+    )
+    betas: tuple[float, float] = Field((0.9, 0.999), description="AdamW's moment decays")
+    epsilon: float = Field(1e-8, gt=0, description="AdamW's denominator")
+    momentum: float = Field(0.9, ge=0, lt=1, description="SGD's")
+    max_grad_norm: float | None = Field(1.0, gt=0, description="clipping; null: none")
+    mixed_precision: Literal["no", "bf16", "fp16"] = Field("no", description="of accelerate")
+    gradient_checkpointing: bool = Field(
+        False, description="keep less for the backward pass and compute it again: the same weights"
+    )
+    packing: bool = Field(
+        False, description="several rows in one sequence, which do not see each other"
+    )
+    group_by_length: bool = Field(
+        False, description="batches of rows of similar length: less padding, a less random order"
+    )
+    log_every: int = Field(20, ge=1, description="steps between lines of log.jsonl")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _pair(cls, data: Any) -> Any:
+        # YAML has lists only.
+        if isinstance(data, dict) and isinstance(data.get("betas"), list):
+            data = {**data, "betas": tuple(data["betas"])}
+        return data
+
+    @model_validator(mode="after")
+    def _sensible(self) -> "TrainingOptions":
+        if self.warmup_steps > self.steps:
+            raise ValueError(f"warmup_steps {self.warmup_steps} exceeds steps {self.steps}")
+        foreign = self.changed(*_OPTIONS_OF_OTHERS[self.optimizer])
+        if foreign:
+            raise ValueError(f"{', '.join(foreign)}: not of the optimizer {self.optimizer}")
+        return self
