@@ -12,7 +12,7 @@ from ntpctp.evaluation import evaluate
 from ntpctp.experiment import Experiment, load_experiment
 from ntpctp.measures import MEASURES, Measure
 from ntpctp.pipeline import EXPERIMENT, load_output, runs_of
-from ntpctp.preparation import Data, prepare
+from ntpctp.preparation import Data, encoded_beside, prepare
 from ntpctp.runs import Event, RunId, run_directory, stage_directory, train_run
 from ntpctp.storage import locked
 
@@ -41,7 +41,7 @@ def train_one(
         else:
             _console.print(f"{event.run}: {event.kind} {event.text}", markup=False)
 
-    data = prepare(experiment)
+    data = prepare(experiment, encoded_beside(directory))
     accelerator.print(
         f"{run}: {accelerator.num_processes} process(es), {accelerator.device} -> "
         f"{run_directory(directory, run)}"
@@ -72,7 +72,7 @@ def evaluate_paths(paths: Sequence[Path], measures: Sequence[str]) -> None:
     for root, run, checkpoint in work[accelerator.process_index :: accelerator.num_processes]:
         if root not in prepared:
             experiment = load_output(root)
-            prepared[root] = experiment, prepare(experiment)
+            prepared[root] = experiment, prepare(experiment, encoded_beside(root))
         experiment, data = prepared[root]
         scores = evaluate(
             checkpoint,

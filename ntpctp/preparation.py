@@ -1,22 +1,27 @@
 """From an experiment to encoded data: one tokenizer, all splits, checked before anything is run."""
 
-from collections.abc import Mapping, Sequence
+import hashlib
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, cast
+from pathlib import Path
+from typing import cast
 
+import numpy as np
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from ntpctp import models
+from ntpctp.encoded import encode_task
 from ntpctp.errors import InputError
 from ntpctp.experiment import Arm, Experiment
 from ntpctp.loss import check_model
 from ntpctp.measures import EncodedSplit
-from ntpctp.objectives import Selective
+from ntpctp.objectives import RowObjective, Selective
+from ntpctp.rows import Row, Selection, lengths, role_patterns, trim_prompt
 from ntpctp.storage import fingerprint
 from ntpctp.supervision import SupervisedRows
-from ntpctp.tasks import Example, Task, check_disjoint
-from ntpctp.tokens import closed_tokenizer, encode, load_tokenizer, trim_prompt
+from ntpctp.tasks import Task
+from ntpctp.tokens import Pieces, load_tokenizer
 
 
 @dataclass(frozen=True)
@@ -40,8 +45,17 @@ class Data:
     exclusions: Mapping[str, Mapping[str, int]]
 
 
-def prepare(experiment: Experiment) -> Data:
+def encoded_beside(output: Path) -> Path:
+    """Return the directory of encoded data that the experiments beside ``output`` share."""
+    return output.parent / ".encoded"
+
+
+def prepare(experiment: Experiment, cache: Path | None = None) -> Data:
     """Read, check and encode all that ``experiment`` needs, and try each arm's model on it.
+
+    Args:
+        experiment: what is asked.
+        cache: directory of encoded tasks, see ``encoded.encode_task``.
 
     Raises:
         InputError: for any bad example, an example that is in two splits, one that does not fit
@@ -49,17 +63,19 @@ def prepare(experiment: Experiment) -> Data:
             a model that is not causal. Costs building each distinct model once.
     """
     task, arms = experiment.task, experiment.arms
-    examples = task.all_splits()
-    check_disjoint(examples)
-    checkpoints = {arm.model.checkpoint for arm in arms.values() if arm.model.checkpoint}
-    tokenizer = _tokenizer(task, experiment.tokenizer, checkpoints, examples)
+    for arm in arms.values():
+        for seed in experiment.seeds:  # a checkpoint that is missing is missed before the start
+            models.source_of(arm.model, seed)
+    first = experiment.seeds[0]
+    sources = {source for arm in arms.values() if (source := models.source_of(arm.model, first))}
+    encoded = encode_task(task, _tokenizer(task, experiment.tokenizer, sources), cache)
     exclusions: dict[str, dict[str, int]] = {}
     splits = {}
-    context = min(
-        (c for arm in arms.values() if (c := models.stated_context(arm.model))), default=None
-    )
-    for name, of_split in examples.items():
-        split = EncodedSplit(of_split, encode(of_split, tokenizer, name))
+    contexts = [models.stated_context(arm.model, first) for arm in arms.values()]
+    context = min((c for c in contexts if c is not None), default=None)
+    fingerprints = {}
+    for name, of_split in encoded.splits.items():
+        split = EncodedSplit(of_split.examples, of_split.rows)
         split, counts = fit(split, context, experiment.data.too_long, name)
         if name == "train":
             for arm_name, arm in arms.items():
@@ -69,12 +85,16 @@ def prepare(experiment: Experiment) -> Data:
             raise InputError(f"task {task.name!r}: no example is left in the split {name!r}")
         splits[name] = split
         exclusions[name] = {what: count for what, count in counts.items() if count}
+        fingerprints[name] = of_split.fingerprint
+        if exclusions[name]:
+            fingerprints[name] = fingerprint([of_split.fingerprint, _ids(split.rows)])
+    _check_measures(experiment, splits)
     data = Data(
-        tokenizer,
+        encoded.tokenizer,
         splits,
         task.evaluation_splits,
-        max(len(row) for split in splits.values() for row in split.rows),
-        _fingerprint(splits),
+        max(int(lengths(split.rows).max()) for split in splits.values()),
+        fingerprint(fingerprints),
         exclusions,
     )
     checked: list[models.ModelOptions] = []
@@ -83,6 +103,18 @@ def prepare(experiment: Experiment) -> Data:
             initial_model(arm, data, experiment.seeds[0])
             checked.append(arm.model)
     return data
+
+
+def _check_measures(experiment: Experiment, splits: Mapping[str, EncodedSplit]) -> None:
+    """Refuse measures that judge answers where a held-out split has none."""
+    names = [measure.name for measure in experiment.evaluation.measures]
+    for name in experiment.task.evaluation_splits:
+        first = splits[name].examples[0]
+        if first.is_plain_text and names != ["accuracy"]:
+            raise InputError(
+                f"{first.source or name}: is plain text without an answer, of which only the loss "
+                f"can be measured; say evaluation.measures: [accuracy] (found: {', '.join(names)})"
+            )
 
 
 def fit(
@@ -97,45 +129,82 @@ def fit(
         InputError: under ``error``, names the first such example; under ``trim_prompt``, one whose
             reasoning and answer alone do not fit.
     """
-    if context is None or all(len(row) <= context for row in split.rows):
+    if context is None:
         return split, {}
-    kept, trimmed = [], 0
-    for number, (example, row) in enumerate(zip(split.examples, split.rows, strict=True)):
-        where = example.source or f"{name} example {number}"
-        if len(row) <= context:
-            kept.append((example, row))
-        elif policy == "error":
+    num_tokens = lengths(split.rows)
+    too_long = np.flatnonzero(num_tokens > context)
+    if not len(too_long):
+        return split, {}
+    if policy == "error":
+        where = _where(split, int(too_long[0]), name)
+        raise InputError(
+            f"{where}: has {num_tokens[too_long[0]]} tokens (prompt, answer and end of sequence), "
+            f"the model's context only {context}; nothing is cut: shorten it, raise "
+            "model.context, or say data.too_long: drop or trim_prompt"
+        )
+    if policy == "drop":
+        return _without(split, too_long), {"dropped_too_long": len(too_long)}
+    rows = list(split.rows)
+    for index in too_long.tolist():
+        where = _where(split, index, name)
+        if split.examples[index].is_plain_text:
             raise InputError(
-                f"{where}: has {len(row)} tokens (prompt, answer and end of sequence), the model's "
-                f"context only {context}; nothing is cut: shorten it, raise model.context, or say "
-                "data.too_long: drop or trim_prompt"
+                f"{where}: is plain text of {len(rows[index])} tokens and has no prompt to trim; "
+                "cut it up, raise model.context, or say data.too_long: drop"
             )
-        elif policy == "trim_prompt":
-            kept.append((example, trim_prompt(row, context, where)))
-            trimmed += 1
-    dropped = len(split.rows) - len(kept)
-    examples, rows = [example for example, _ in kept], [row for _, row in kept]
-    return EncodedSplit(examples, rows), {"dropped_too_long": dropped, "prompts_trimmed": trimmed}
+        rows[index] = trim_prompt(rows[index], context, where)
+    return EncodedSplit(split.examples, rows), {"prompts_trimmed": len(too_long)}
+
+
+def _where(split: EncodedSplit, index: int, name: str) -> str:
+    return split.examples[index].source or f"{name} example {index}"
+
+
+def _without(split: EncodedSplit, indices: Iterable[int]) -> EncodedSplit:
+    """Leave out some items; what is left is a view."""
+    left = np.setdiff1d(np.arange(len(split.rows)), list(indices))
+    return EncodedSplit(Selection(split.examples, left), Selection(split.rows, left))
+
+
+def _ids(rows: Sequence[Row]) -> str:
+    """A hash of all token ids."""
+    hashed = hashlib.sha256()
+    for row in rows:
+        hashed.update(row.input_ids.tobytes())
+    return hashed.hexdigest()
 
 
 def _supervised(split: EncodedSplit, name: str, arm: Arm, policy: str) -> tuple[EncodedSplit, int]:
     """Apply the policy for rows of which the loss of an arm would see nothing."""
     if isinstance(arm.objective, Selective):
         return split, 0  # keeps at least one token of every row
-    empty = set(SupervisedRows(split.rows, arm.objective).unsupervised())
+    if isinstance(arm.objective, RowObjective):  # of alike roles it sees alike
+        patterns = role_patterns(split.rows)
+        firsts = list(patterns.values())
+        blind = SupervisedRows([split.rows[index] for index in firsts], arm.objective)
+        without = {firsts[k] for k in blind.unsupervised()}
+        if not without:
+            return split, 0
+        unseen = {pattern for pattern, index in patterns.items() if index in without}
+        empty = {k for k, row in enumerate(split.rows) if row.roles.tobytes() in unseen}
+    else:
+        empty = set(SupervisedRows(split.rows, arm.objective).unsupervised())
     if not empty:
         return split, 0
     first = min(empty)
     if policy == "error":
-        where = split.examples[first].source or f"train example {first}"
+        where, objective = _where(split, first, "train"), arm.objective.name
+        if split.examples[first].is_plain_text:
+            raise InputError(
+                f"{where}: is plain text without an answer, of which arm {name!r} ({objective}) "
+                "supervises nothing; train on it with ntp, or give prompt and answer"
+            )
         raise InputError(
-            f"{where}: arm {name!r} ({arm.objective.name}) supervises none of its tokens "
+            f"{where}: arm {name!r} ({objective}) supervises none of its tokens "
             f"({len(empty)} such examples); choose an objective that covers it, or say "
             "data.unsupervised: drop"
         )
-    keep = [index for index in range(len(split.rows)) if index not in empty]
-    kept = EncodedSplit([split.examples[i] for i in keep], [split.rows[i] for i in keep])
-    return kept, len(empty)
+    return _without(split, empty), len(empty)
 
 
 def initial_model(arm: Arm, data: Data, seed: int) -> PreTrainedModel:
@@ -149,15 +218,12 @@ def initial_model(arm: Arm, data: Data, seed: int) -> PreTrainedModel:
 
 
 def _tokenizer(
-    task: Task,
-    wanted: str | None,
-    checkpoints: set[str],
-    examples: Mapping[str, Sequence[Example]],
-) -> PreTrainedTokenizerBase:
-    pieces = task.pieces
+    task: Task, wanted: str | None, checkpoints: set[str]
+) -> Pieces | PreTrainedTokenizerBase:
+    """Return the tokenizer, or how to cut the text for one that is built from the data."""
     if wanted in ("characters", "words"):
-        pieces = cast(Literal["characters", "words"], wanted)
-    elif wanted or checkpoints:
+        return cast(Pieces, wanted)
+    if wanted or checkpoints:
         sources = {wanted} if wanted else checkpoints
         if len(sources) > 1:
             raise InputError(
@@ -165,34 +231,9 @@ def _tokenizer(
                 "say which tokenizer all of them use: tokenizer: DIRECTORY"
             )
         return load_tokenizer(str(sources.pop()))
-    if pieces is None:
+    if task.pieces is None:
         raise InputError(
             f"tokenizer: the task {task.name!r} reads open text; give the directory or hub id of "
             "a Hugging Face tokenizer, or 'characters' or 'words' to build one from the data"
         )
-    return closed_tokenizer(
-        (text for of_split in examples.values() for e in of_split for text in _texts(e)), pieces
-    )
-
-
-def _texts(example: Example) -> list[str]:
-    return [segment.text for segment in example.segments] + list(example.choices)
-
-
-def _fingerprint(splits: Mapping[str, EncodedSplit]) -> str:
-    return fingerprint(
-        {
-            name: fingerprint(
-                [
-                    [
-                        list(example.key),
-                        list(example.choices),
-                        row.input_ids.tolist(),
-                        row.roles.tolist(),
-                    ]
-                    for example, row in zip(split.examples, split.rows, strict=True)
-                ]
-            )
-            for name, split in splits.items()
-        }
-    )
+    return task.pieces

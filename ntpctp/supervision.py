@@ -5,12 +5,21 @@ from collections.abc import Sequence
 import numpy as np
 
 from ntpctp.collator import Batch, collate
-from ntpctp.objectives import LossesOf, Objective, Supervision, no_reference_losses
+from ntpctp.objectives import (
+    LossesOf,
+    Objective,
+    RowObjective,
+    Supervision,
+    no_reference_losses,
+)
 from ntpctp.tokens import Row
 
 
 class SupervisedRows:
-    """The rows of a split with their labels and weights, which are computed once and kept.
+    """The rows of a split with their labels and weights.
+
+    Where these follow from a row alone they are made when asked for, so that memory does
+    not grow with the data; otherwise they are computed once for the whole split and kept.
 
     Args:
         rows: the split, in its order.
@@ -30,7 +39,8 @@ class SupervisedRows:
     def at(self, index: int, step: int) -> Supervision:
         """Return the supervision of row ``index`` at optimizer step ``step`` (from 0)."""
         parts = [
-            (share, self._of(objective)[index]) for share, objective in self.objective.mixture(step)
+            (share, self._one(objective, index))
+            for share, objective in self.objective.mixture(step)
         ]
         if len(parts) == 1:
             return parts[0][1]
@@ -57,6 +67,11 @@ class SupervisedRows:
     def unsupervised(self) -> list[int]:
         """Return the rows of which the loss sees nothing, at the first step."""
         return [index for index in range(len(self)) if self.at(index, 0).supervises_nothing]
+
+    def _one(self, objective: Objective, index: int) -> Supervision:
+        if isinstance(objective, RowObjective):
+            return objective.of_row(self.rows[index])
+        return self._of(objective)[index]
 
     def _of(self, objective: Objective) -> list[Supervision]:
         key = objective.model_dump_json()

@@ -4,89 +4,99 @@ Segments are encoded one by one and their ids joined, so that training and decod
 prompt ids; a chat is rendered whole by the tokenizer's own template and character offsets decide.
 The end-of-sequence token belongs to the answer: stopping is learned.
 
-Shape letter: T = tokens of one example.
+Shape letters: N = examples, S = tokens of all of them.
 """
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from itertools import chain
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
 from transformers import AutoTokenizer, PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
+from ntpctp.chats import encode_chat
 from ntpctp.errors import InputError
-from ntpctp.tasks.example import ROLES, Example, Role
-
-ROLE_CODES: dict[Role, int] = {role: code for code, role in enumerate(ROLES)}
+from ntpctp.rows import ROLE_CODES, Row, Rows, trim_prompt
+from ntpctp.storage import fingerprint
+from ntpctp.tasks.example import Example
 
 PAD, EOS, UNKNOWN = "<pad>", "<eos>", "<unk>"
 
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Row:
-    """One encoded example.
-
-    Attributes:
-        input_ids: int64, shape (T,).
-        roles: uint8, shape (T,): the ``ROLE_CODES`` of every token.
-        answer_start: index of the first token after the prompt: where decoding takes over.
-        num_merged: tokens that straddle two segments (only a chat template can make them); each
-            counts as part of the later one.
-        text: what the tokens stand for, prompt, reasoning and answer in one.
-        offsets: int64, shape (T, 2): first character and the one behind the last, in ``text``; both
-            alike for special tokens. None where the tokenizer does not tell.
-        marked: character spans that the data mark as critical, in ``text``.
-    """
-
-    input_ids: NDArray[np.int64]
-    roles: NDArray[np.uint8]
-    answer_start: int
-    num_merged: int = 0
-    text: str = ""
-    offsets: NDArray[np.int64] | None = None
-    marked: tuple[tuple[int, int], ...] = ()
-
-    def __len__(self) -> int:
-        return len(self.input_ids)
-
-    def has_role(self, *roles: Role) -> NDArray[np.bool_]:
-        """Which tokens have one of ``roles``: bool, shape (T,)."""
-        return np.isin(self.roles, [ROLE_CODES[role] for role in roles])
+__all__ = [
+    "ROLE_CODES",
+    "Row",
+    "Vocabulary",
+    "adds_bos",
+    "closed_tokenizer",
+    "encode",
+    "encode_rows",
+    "fingerprint_of",
+    "load_tokenizer",
+    "trim_prompt",
+]
 
 
-def closed_tokenizer(
-    texts: Iterable[str], pieces: Literal["characters", "words"]
-) -> PreTrainedTokenizerFast:
-    """Build a tokenizer whose vocabulary is exactly the pieces that occur in ``texts``.
+Pieces = Literal["characters", "words"]
+
+
+class Vocabulary:
+    """The pieces of all text that will ever be encoded, collected text by text.
 
     Args:
-        texts: all text that will ever be encoded.
         pieces: ``characters``: one token a character, decoding is exact. ``words``: letters and
             digits that belong together, every other sign for itself; white space is not kept, and
             decoding puts one space between words and none before punctuation.
     """
-    if pieces == "characters":
-        cut: pre_tokenizers.PreTokenizer = pre_tokenizers.Split(
-            Regex(r"[\s\S]"), behavior="isolated"
+
+    def __init__(self, pieces: Pieces) -> None:
+        self._pieces = pieces
+        self._found: set[str] = set()
+
+    def add(self, text: str) -> None:
+        """Take in the pieces of ``text``."""
+        # Spaces always separate words: each different one is cut once, in the end.
+        self._found.update(text if self._pieces == "characters" else text.split(" "))
+
+    def tokenizer(self) -> PreTrainedTokenizerFast:
+        """Return a tokenizer whose vocabulary is exactly the pieces that were found."""
+        if self._pieces == "characters":
+            cut: pre_tokenizers.PreTokenizer = pre_tokenizers.Split(
+                Regex(r"[\s\S]"), behavior="isolated"
+            )
+            join: decoders.Decoder = decoders.Fuse()
+        else:
+            cut = pre_tokenizers.Whitespace()
+            # A prefix that cannot occur: the usual "##" would be taken out of the text.
+            join = decoders.WordPiece(prefix="\x00", cleanup=True)
+        found = {piece for text in self._found for piece, _ in cut.pre_tokenize_str(text)}
+        vocabulary = [PAD, EOS, UNKNOWN, *sorted(found - {PAD, EOS, UNKNOWN})]
+        tokenizer = Tokenizer(
+            models.WordLevel({piece: index for index, piece in enumerate(vocabulary)}, UNKNOWN)
         )
-        join: decoders.Decoder = decoders.Fuse()
-    else:
-        cut = pre_tokenizers.Whitespace()
-        # A prefix that cannot occur: the usual "##" would be taken out of the text.
-        join = decoders.WordPiece(prefix="\x00", cleanup=True)
-    found = {piece for text in texts for piece, _ in cut.pre_tokenize_str(text)}
-    vocabulary = [PAD, EOS, UNKNOWN, *sorted(found - {PAD, EOS, UNKNOWN})]
-    tokenizer = Tokenizer(
-        models.WordLevel({piece: index for index, piece in enumerate(vocabulary)}, UNKNOWN)
-    )
-    tokenizer.pre_tokenizer = cut
-    tokenizer.decoder = join
-    return PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer, pad_token=PAD, eos_token=EOS, unk_token=UNKNOWN
-    )
+        tokenizer.pre_tokenizer = cut
+        tokenizer.decoder = join
+        return PreTrainedTokenizerFast(
+            tokenizer_object=tokenizer, pad_token=PAD, eos_token=EOS, unk_token=UNKNOWN
+        )
+
+
+def closed_tokenizer(texts: Iterable[str], pieces: Pieces) -> PreTrainedTokenizerFast:
+    """Build a tokenizer whose vocabulary is exactly the pieces of ``texts``; see ``Vocabulary``."""
+    vocabulary = Vocabulary(pieces)
+    for text in texts:
+        vocabulary.add(text)
+    return vocabulary.tokenizer()
+
+
+def fingerprint_of(tokenizer: PreTrainedTokenizerBase) -> str | None:
+    """Return what changes with anything that decides token ids; None if that cannot be known."""
+    if not isinstance(tokenizer, PreTrainedTokenizerFast):
+        return None
+    special = tokenizer.bos_token_id, tokenizer.eos_token_id, tokenizer.unk_token_id
+    return fingerprint([tokenizer.backend_tokenizer.to_str(), tokenizer.chat_template, special])
 
 
 def load_tokenizer(source: str) -> PreTrainedTokenizerBase:
@@ -119,185 +129,168 @@ def adds_bos(tokenizer: PreTrainedTokenizerBase) -> bool:
 def encode(
     examples: Sequence[Example], tokenizer: PreTrainedTokenizerBase, split: str = ""
 ) -> list[Row]:
-    """Encode ``examples``, in order.
+    """Encode ``examples``, in order; as ``encode_rows``, row by row."""
+    return list(encode_rows(examples, tokenizer, split))
+
+
+def encode_rows(
+    examples: Sequence[Example],
+    tokenizer: PreTrainedTokenizerBase,
+    split: str = "",
+    first: int = 0,
+) -> Rows:
+    """Encode ``examples``, in order, into flat arrays.
 
     Args:
         examples: with segments or with chat messages.
         tokenizer: has an end-of-sequence token.
         split: named in error messages.
+        first: number of the first example, for messages.
 
     Raises:
         InputError: if a piece of text has no token, an answer has no token, or nothing precedes
             the answer; names the example.
     """
-    texts = [segment.text for example in examples for segment in example.segments]
-    pieces = iter(_encode_texts(texts, tokenizer))
-    start = [tokenizer.bos_token_id] if adds_bos(tokenizer) else []
-    rows = []
-    for number, example in enumerate(examples):
-        where = example.source or f"{split} example {number}"
-        if example.messages:
-            row = _encode_chat(example, tokenizer, where)
-        else:
-            row = _join(example, [next(pieces) for _ in example.segments], start, tokenizer, where)
-        _check(row, example, tokenizer, where)
-        rows.append(row)
+    where = [example.source or f"{split} example {first + k}" for k, example in enumerate(examples)]
+    if not any(example.messages for example in examples):
+        rows = _encode_segments(examples, tokenizer, where)
+    else:
+        rows = Rows.of(
+            [
+                encode_chat(example, tokenizer, place)
+                if example.messages
+                else _encode_segments([example], tokenizer, [place])[0]
+                for example, place in zip(examples, where, strict=True)
+            ]
+        )
+    _check(rows, examples, tokenizer, where)
     return rows
 
 
-_Piece = tuple[list[int], NDArray[np.int64] | None]
+class _Tokens(NamedTuple):
+    """The tokens of all segments, without special ones; segments are numbered over all examples."""
+
+    ids: NDArray[np.int32]  # (S,)
+    segment: NDArray[np.int64]  # (S,)
+    offsets: NDArray[np.int32] | None  # (S, 2), within the segment
 
 
-def _encode_texts(texts: list[str], tokenizer: PreTrainedTokenizerBase) -> list[_Piece]:
-    """Return ids and offsets of each text; offsets are None for tokenizers that do not tell."""
-    if not texts:
-        return []
-    fast = bool(tokenizer.is_fast)
-    encoding = tokenizer(texts, add_special_tokens=False, return_offsets_mapping=fast)
-    if not fast:
-        return [(ids, None) for ids in encoding.input_ids]
-    return [
-        (ids, np.array(offsets, np.int64).reshape(-1, 2))
-        for ids, offsets in zip(encoding.input_ids, encoding.offset_mapping, strict=True)
-    ]
-
-
-def _join(
-    example: Example,
-    pieces: Sequence[_Piece],
-    start: list[int],
-    tokenizer: PreTrainedTokenizerBase,
-    where: str,
-) -> Row:
-    """Join the encoded segments of an example, with the special tokens around them."""
-    ids, text = list(start), ""
-    roles = [ROLE_CODES["prompt"]] * len(start)
-    offsets = [np.zeros((len(start), 2), np.int64)]
-    answer_start = len(start)
-    for segment, (piece, places) in zip(example.segments, pieces, strict=True):
-        if segment.role == "answer" and not piece:
-            raise InputError(f"{where}: the answer {segment.text!r} has no token")
-        ids += piece
-        roles += [ROLE_CODES[segment.role]] * len(piece)
-        if places is not None:
-            offsets.append(places + len(text))
-        text += segment.text
-        if segment.role == "prompt":
-            answer_start = len(ids)
-    ids.append(tokenizer.eos_token_id)
-    roles.append(ROLE_CODES["answer"])
-    offsets.append(np.full((1, 2), len(text)))
-    return Row(
-        np.array(ids, np.int64),
-        np.array(roles, np.uint8),
-        answer_start,
-        text=text,
-        offsets=np.concatenate(offsets) if all(p is not None for _, p in pieces) else None,
-        marked=example.spans,
+def _tokens(segments: Sequence[Sequence[str]], tokenizer: PreTrainedTokenizerBase) -> _Tokens:
+    """Encode every segment of every example for itself."""
+    if not isinstance(tokenizer, PreTrainedTokenizerFast):
+        texts = [text for of_example in segments for text in of_example]
+        pieces = tokenizer(texts, add_special_tokens=False).input_ids if texts else []
+        return _Tokens(
+            np.fromiter(chain.from_iterable(pieces), np.int32),
+            np.repeat(np.arange(len(pieces)), [len(piece) for piece in pieces]),
+            None,
+        )
+    # The wrapper's own call makes a dict and lists for each text, four times the work.
+    backend = tokenizer.backend_tokenizer
+    backend.no_truncation()
+    backend.no_padding()
+    # "Pretokenized" means that each segment is encoded as a text of its own.
+    encodings = backend.encode_batch(segments, is_pretokenized=True, add_special_tokens=False)
+    first = np.cumsum([0, *map(len, segments)])[:-1]
+    sizes = [len(encoding) for encoding in encodings]
+    total = sum(sizes)
+    places = chain.from_iterable(chain.from_iterable(e.offsets for e in encodings))
+    return _Tokens(
+        np.fromiter(chain.from_iterable(e.ids for e in encodings), np.int32, total),
+        np.fromiter(chain.from_iterable(e.word_ids for e in encodings), np.int64, total)
+        + np.repeat(first, sizes),
+        np.fromiter(places, np.int32, 2 * total).reshape(-1, 2),
     )
 
 
-def trim_prompt(row: Row, length: int, where: str) -> Row:
-    """Cut the prompt of ``row`` from the left until it has ``length`` tokens.
+def _encode_segments(
+    examples: Sequence[Example], tokenizer: PreTrainedTokenizerBase, where: Sequence[str]
+) -> Rows:
+    """Join the encoded segments of each example, with the special tokens around them."""
+    segments = [segment for example in examples for segment in example.segments]
+    tokens = _tokens([[s.text for s in e.segments] for e in examples], tokenizer)
+    example_of = np.repeat(np.arange(len(examples)), [len(e.segments) for e in examples])
+    role_of = np.array([ROLE_CODES[s.role] for s in segments], np.uint8)
+    num_tokens = np.bincount(tokens.segment, minlength=len(segments))
+    empty = np.flatnonzero((num_tokens == 0) & (role_of == ROLE_CODES["answer"]))
+    if len(empty):
+        place, text = where[example_of[empty[0]]], segments[empty[0]].text
+        raise InputError(f"{place}: the answer {text!r} has no token")
+    start = [tokenizer.bos_token_id] if adds_bos(tokenizer) else []
+    sizes = np.bincount(example_of, num_tokens, len(examples)).astype(np.int64)
+    bounds = np.concatenate([[0], np.cumsum(sizes + len(start) + 1)])
+    total = int(bounds[-1])
+    # Every token moves behind the special ones of its own example and of those before it.
+    into = np.arange(len(tokens.ids))
+    into += np.repeat(np.arange(len(examples)) * (len(start) + 1) + len(start), sizes)
+    ids = np.full(total, tokenizer.eos_token_id, np.int32)
+    ids[into] = tokens.ids
+    roles = np.full(total, ROLE_CODES["prompt"], np.uint8)
+    roles[into] = role_of[tokens.segment]
+    last_role = role_of[np.cumsum([len(e.segments) for e in examples]) - 1]
+    roles[bounds[1:] - 1] = last_role
+    if start:
+        ids[bounds[:-1]] = start
+    texts = ["".join([s.text for s in e.segments]) for e in examples]
+    offsets = None
+    if tokens.offsets is not None:
+        # Characters before a segment: of all segments before it, less those of other examples.
+        before = np.cumsum([0, *(len(s.text) for s in segments)])[:-1]
+        characters = np.array([len(text) for text in texts], np.int64)
+        before -= np.repeat(np.cumsum(characters) - characters, np.bincount(example_of))
+        offsets = np.zeros((total, 2), np.int32)
+        offsets[into] = tokens.offsets + before[tokens.segment, None]
+        offsets[bounds[1:] - 1] = characters[:, None]
+    return Rows(
+        ids,
+        roles,
+        bounds,
+        _answer_starts(examples, role_of, example_of, num_tokens, len(start)),
+        np.zeros(len(examples), np.int32),
+        texts,
+        offsets,
+        {k: example.spans for k, example in enumerate(examples) if example.spans},
+    )
 
-    A beginning-of-sequence token is cut like any other; what follows the prompt is never cut.
 
-    Raises:
-        InputError: if no token of the prompt would be left.
+def _answer_starts(
+    examples: Sequence[Example],
+    role_of: NDArray[np.uint8],
+    example_of: NDArray[np.int64],
+    num_tokens: NDArray[np.int64],
+    num_special: int,
+) -> NDArray[np.int32]:
+    """First token behind the last segment that is given: int32, shape (N,).
+
+    Of plain text that is its end of sequence: nothing of it is to be decoded.
     """
-    cut = len(row) - length
-    if cut >= row.answer_start:
-        raise InputError(
-            f"{where}: reasoning, answer and end of sequence alone have "
-            f"{len(row) - row.answer_start} tokens and do not fit into {length} with a token of "
-            "the prompt; raise model.context or remove the example"
-        )
-    return replace(
-        row,
-        input_ids=row.input_ids[cut:],
-        roles=row.roles[cut:],
-        answer_start=row.answer_start - cut,
-        offsets=None if row.offsets is None else row.offsets[cut:],
-    )
+    given = np.isin(role_of, [ROLE_CODES["prompt"], ROLE_CODES["text"]])
+    last_given = np.full(len(examples), -1)
+    np.maximum.at(last_given, example_of[given], np.flatnonzero(given))
+    counted = np.arange(len(role_of)) <= last_given[example_of]
+    starts = np.bincount(example_of, num_tokens * counted, len(examples))
+    return (starts + num_special).astype(np.int32)
 
 
-def _check(row: Row, example: Example, tokenizer: PreTrainedTokenizerBase, where: str) -> None:
+def _check(
+    rows: Rows,
+    examples: Sequence[Example],
+    tokenizer: PreTrainedTokenizerBase,
+    where: Sequence[str],
+) -> None:
     unknown = tokenizer.unk_token_id
-    if unknown is not None and unknown != tokenizer.eos_token_id and unknown in row.input_ids:
-        text = " ".join(example.key)
-        raise InputError(
-            f"{where}: the tokenizer has no token for a part of {text[:200]!r}; use a tokenizer "
-            "that covers it, or a closed vocabulary built over all splits"
-        )
-    if row.answer_start == 0:
-        raise InputError(
-            f"{where}: nothing precedes the answer, so its first token cannot be predicted; give "
-            "a prompt, or a tokenizer that adds a beginning-of-sequence token"
-        )
-
-
-def _encode_chat(example: Example, tokenizer: PreTrainedTokenizerBase, where: str) -> Row:
-    """Render the whole chat by the template; offsets say which turn a token belongs to."""
-    if not tokenizer.chat_template:
-        raise InputError(
-            f"{where}: has chat messages, but the tokenizer has no chat template; use one that "
-            "has, or give prompt and answer"
-        )
-    turns = [{"role": message.role, "content": message.content} for message in example.messages]
-
-    def render(upto: int, generation: bool = False) -> str:
-        return str(
-            tokenizer.apply_chat_template(
-                turns[:upto], tokenize=False, add_generation_prompt=generation
-            )
-        )
-
-    whole = render(len(turns))
-    spans: list[tuple[int, int, Role]] = []
-    for index, turn in enumerate(turns):
-        if turn["role"] != "assistant":
-            continue
-        start = len(render(index, generation=True)) if index else 0
-        end = len(render(index + 1))
-        if not (
-            whole.startswith(render(index, generation=True)) and render(index + 1) == whole[:end]
-        ):
+    if unknown is not None and unknown != tokenizer.eos_token_id:
+        found = np.flatnonzero(rows.input_ids == unknown)
+        if len(found):
+            index = int(np.searchsorted(rows.bounds, found[0], side="right")) - 1
+            text = " ".join(examples[index].key)
             raise InputError(
-                f"{where}: the chat template renders turn {index + 1} differently once later "
-                "turns follow, so its tokens cannot be told apart; use a template whose output "
-                "only grows"
+                f"{where[index]}: the tokenizer has no token for a part of {text[:200]!r}; use a "
+                "tokenizer that covers it, or a closed vocabulary built over all splits"
             )
-        spans.append((start, end, "answer" if index == len(turns) - 1 else "assistant"))
-    encoding = tokenizer(whole, add_special_tokens=False, return_offsets_mapping=True)
-    ids, offsets = list(encoding.input_ids), encoding.offset_mapping
-    roles = [ROLE_CODES["prompt"]] * len(ids)
-    num_merged = 0
-    for token, (first, last) in enumerate(offsets):
-        for start, end, role in spans:
-            # The later segment owns a token that straddles the boundary.
-            if start < last <= end:
-                roles[token] = ROLE_CODES[role]
-                num_merged += first < start
-            elif first < end < last:
-                num_merged += 1
-    # White space that the template puts behind the end of a turn is never generated.
-    for token in reversed(range(len(ids))):
-        ends_turn = token + 1 == len(ids) or roles[token + 1] == ROLE_CODES["prompt"]
-        if ends_turn and not whole[slice(*offsets[token])].strip():
-            roles[token] = ROLE_CODES["prompt"]
-    while roles[-1] == ROLE_CODES["prompt"] and offsets[len(ids) - 1][0] >= spans[-1][0]:
-        ids.pop(), roles.pop()
-    if ids[-1] != tokenizer.eos_token_id:
-        ids.append(tokenizer.eos_token_id)
-        roles.append(ROLE_CODES["answer"])
-    codes = np.array(roles, np.uint8)
-    places = np.array([*offsets[: len(ids)], (len(whole), len(whole))], np.int64)[: len(ids)]
-    return Row(
-        np.array(ids, np.int64),
-        codes,
-        int(np.argmax(codes == ROLE_CODES["answer"])),
-        num_merged,
-        whole,
-        places,
-        example.spans,
-    )
+    unpreceded = np.flatnonzero(rows.answer_starts == 0)
+    if len(unpreceded):
+        raise InputError(
+            f"{where[unpreceded[0]]}: nothing precedes the answer, so its first token cannot be "
+            "predicted; give a prompt, or a tokenizer that adds a beginning-of-sequence token"
+        )

@@ -225,7 +225,10 @@ def test_finished_schedule_is_its_last_phase():
             lambda: schedule(("ntp", 2), ("ctp",), normalisation="sequence"),
             "must have the schedule's own normalisation",
         ),
-        (lambda: Weighted(prompt=0, reasoning=0, answer=0, assistant=0), "all weights are 0"),
+        (
+            lambda: Weighted(prompt=0, reasoning=0, answer=0, assistant=0, text=0),
+            "all weights are 0",
+        ),
         (lambda: Critical(), "give a pattern, or spans: true"),
         (lambda: Critical(pattern="["), "not a regular expression"),
         (lambda: Partial(), "keep"),

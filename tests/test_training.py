@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 from accelerate import Accelerator
+from accelerate.utils import DistributedType
 from safetensors.torch import load_file
 from transformers.models.gpt2.modeling_gpt2 import GPT2MLP
 
@@ -20,7 +21,7 @@ from ntpctp import checkpoints
 from ntpctp.errors import InputError
 from ntpctp.loss import token_loss
 from ntpctp.models import ModelOptions, build
-from ntpctp.objectives import CTP, NTP
+from ntpctp.objectives import CTP, NTP, Objective
 from ntpctp.supervision import SupervisedRows
 from ntpctp.tokens import Row, closed_tokenizer
 from ntpctp.training import TrainingOptions, batch_indices, train
@@ -312,11 +313,20 @@ def test_diverged_training_says_so(tmp_path):
         run(tmp_path, learning_rate=1e300, max_grad_norm=None, warmup_steps=0)
 
 
-def test_batch_that_does_not_divide_over_processes(tmp_path):
+@pytest.mark.parametrize(
+    "kind, message",
+    [
+        (DistributedType.MULTI_CPU, "batch_size 8 does not divide over 3 processes"),
+        (DistributedType.FSDP, "launched with FSDP, which shards the model"),
+        (DistributedType.DEEPSPEED, "launched with DEEPSPEED, which shards the model"),
+    ],
+)
+def test_launches_that_are_refused(tmp_path, kind, message):
     class Three:
         num_processes = 3
+        distributed_type = kind
 
-    with pytest.raises(InputError, match="batch_size 8 does not divide over 3 processes"):
+    with pytest.raises(InputError, match=message):
         train(
             model_of(),
             TOKENIZER,
@@ -352,11 +362,13 @@ def test_packed_and_padded_training_end_alike(tmp_path):
     assert_same(padded, packed, 1e-10)
 
 
-class EveryFourthRow(CTP):
+class EveryFourthRow(Objective):
     """The other rows supervise nothing: with two processes, one may have nothing to learn."""
 
+    name: str = "every_fourth_row"
+
     def supervise(self, rows, losses_of):
-        made = super().supervise(rows, losses_of)
+        made = CTP().supervise(rows, losses_of)
         return [s._replace(weights=s.weights * (i % 4 == 0)) for i, s in enumerate(made)]
 
 

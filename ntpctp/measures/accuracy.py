@@ -10,7 +10,9 @@ from transformers import PreTrainedTokenizerBase
 from ntpctp.measures.decoding import Decoded, decode_greedily
 from ntpctp.measures.measure import EncodedSplit, Measure, Score, Subject, mean_score
 from ntpctp.reading import ReadRow, read_rows
+from ntpctp.tasks import score_answer
 from ntpctp.tasks.example import Example, Segment
+from ntpctp.tasks.normalisation import Rule, normalised
 from ntpctp.tokens import Row, encode
 
 
@@ -20,7 +22,8 @@ class Accuracy(Measure):
     Scores of each split:
 
     * ``exact_match``: share of items whose decoded answer is the reference, compared as decoded
-      text with outer white space removed. Where an example has reasoning, the model writes its own,
+      text with outer white space removed, and by the task's own rules (``tasks.normalisation``)
+      where it has some. Where an example has reasoning, the model writes its own,
       and the answer is what follows the last answer marker.
     * ``choice``: share of items whose right candidate has the highest log-likelihood, summed over
       its tokens and the end of sequence, after the prompt (and the reference reasoning, if any).
@@ -28,6 +31,10 @@ class Accuracy(Measure):
     * ``answer_loss``, ``all_loss``: nats per token over the answer's tokens, and over all tokens
       that have a predecessor: sum over items / sum of tokens.
     * ``stopped``: share of items whose decoding ended by the end-of-sequence token.
+    * ``judged``: mean of what the task's own function gives for the decoded answer, from 0 to 1;
+      only where it has one (``gym``), which may accept more answers than the reference.
+
+    Of plain text there is no answer to judge: only ``all_loss`` has a value.
     """
 
     name: Literal["accuracy"] = "accuracy"
@@ -68,6 +75,12 @@ def _judge(subject: Subject, name: str, split: EncodedSplit) -> list[dict[str, A
             "all_loss_sum": float(seen.losses[1:].sum()),
             "all_tokens": len(row) - 1,
         }
+        if example.judge:
+            answer = answers[item]
+            result["judged"] = score_answer(example.judge, answer.text) if answer.stopped else 0.0
+        if example.is_plain_text:
+            for key in ("prediction", "reference", "exact_match", "stopped"):
+                result[key] = None
         if example.choices:
             right = example.choices.index(example.answer)
             best = int(np.argmax(choices[item]))
@@ -81,9 +94,9 @@ def _judge(subject: Subject, name: str, split: EncodedSplit) -> list[dict[str, A
 class _Answer:
     """A decoded answer beside its reference, both as the tokenizer decodes them."""
 
-    def __init__(self, text: str, reference: str, stopped: bool):
+    def __init__(self, text: str, reference: str, stopped: bool, rules: tuple[Rule, ...] = ()):
         self.text, self.reference, self.stopped = text.strip(), reference.strip(), stopped
-        self.right = stopped and self.text == self.reference
+        self.right = stopped and normalised(text, rules) == normalised(reference, rules)
 
 
 def _answers(subject: Subject, split: EncodedSplit, read: Sequence[ReadRow]) -> list[_Answer]:
@@ -109,6 +122,7 @@ def _answers(subject: Subject, split: EncodedSplit, read: Sequence[ReadRow]) -> 
             _answer_text(decoded, split.examples[item], tokenizer),
             _reference(split.rows[item], tokenizer),
             decoded.stopped,
+            split.examples[item].normalise,
         )
     return [answers[item] for item in range(len(split.rows))]
 
@@ -151,7 +165,13 @@ def _with_answer(example: Example, answer: str) -> Example:
     )
 
 
+# score -> whether higher is better
+_SHARES = {"exact_match": True, "judged": True, "choice": True, "stopped": None}
+
+
 def _scores(split: str, rows: Sequence[dict[str, Any]]) -> list[Score]:
+    if rows[0]["exact_match"] is None:
+        return _scores_of_text(split, rows)
     scores = [
         mean_score(
             [row[key] for row in rows],
@@ -162,28 +182,48 @@ def _scores(split: str, rows: Sequence[dict[str, Any]]) -> list[Score]:
             higher_is_better=higher_is_better,
             rows_key=key,
         )
-        for key, higher_is_better in {"exact_match": True, "choice": True, "stopped": None}.items()
+        for key, higher_is_better in _SHARES.items()
         if key in rows[0]
     ]
-    for key in ("answer_loss", "all_loss"):
-        losses = np.array([row[f"{key}_sum"] for row in rows])
-        tokens = np.array([row[key.replace("loss", "tokens")] for row in rows])
-        value = losses.sum() / tokens.sum()
-        # Delta method for a ratio of means (Cochran 1977, section 2.11).
-        error = None
-        if len(rows) > 1:
-            spread = (losses - value * tokens).std(ddof=1)
-            error = float(spread / tokens.mean() / len(rows) ** 0.5)
-        scores.append(
-            Score(
-                "accuracy",
-                split,
-                key,
-                float(value),
-                "nats per token",
-                len(rows),
-                higher_is_better=False,
-                standard_error=error,
-            )
+    return [*scores, *(_loss(split, rows, key) for key in ("answer_loss", "all_loss"))]
+
+
+def _scores_of_text(split: str, rows: Sequence[dict[str, Any]]) -> list[Score]:
+    missing = [
+        Score(
+            "accuracy",
+            split,
+            key,
+            None,
+            unit,
+            0,
+            higher_is_better=higher_is_better,
+            reason="plain text has no answer",
         )
-    return scores
+        for key, unit, higher_is_better in (
+            ("exact_match", "share of items", True),
+            ("answer_loss", "nats per token", False),
+        )
+    ]
+    return [*missing, _loss(split, rows, "all_loss")]
+
+
+def _loss(split: str, rows: Sequence[dict[str, Any]], key: str) -> Score:
+    losses = np.array([row[f"{key}_sum"] for row in rows])
+    tokens = np.array([row[key.replace("loss", "tokens")] for row in rows])
+    value = losses.sum() / tokens.sum()
+    # Delta method for a ratio of means (Cochran 1977, section 2.11).
+    error = None
+    if len(rows) > 1:
+        spread = (losses - value * tokens).std(ddof=1)
+        error = float(spread / tokens.mean() / len(rows) ** 0.5)
+    return Score(
+        "accuracy",
+        split,
+        key,
+        float(value),
+        "nats per token",
+        len(rows),
+        higher_is_better=False,
+        standard_error=error,
+    )

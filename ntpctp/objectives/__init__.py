@@ -9,7 +9,7 @@ from ntpctp.objectives.objective import (
     no_reference_losses,
 )
 from ntpctp.objectives.relabelled import Noisy, Shuffled
-from ntpctp.objectives.roles import CTP, NTP, Weighted
+from ntpctp.objectives.roles import CTP, NTP, RowObjective, Weighted
 from ntpctp.objectives.sampled import Partial, Random
 from ntpctp.objectives.schedule import Schedule
 from ntpctp.objectives.selective import Selective
@@ -38,6 +38,7 @@ __all__ = [
     "Objective",
     "Partial",
     "Random",
+    "RowObjective",
     "Schedule",
     "Selective",
     "Shuffled",

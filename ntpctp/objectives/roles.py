@@ -1,5 +1,6 @@
 """Objectives that follow the roles of tokens: NTP, CTP and the dial between them."""
 
+from abc import abstractmethod
 from collections.abc import Sequence
 from typing import Literal
 
@@ -11,7 +12,18 @@ from ntpctp.tasks.example import Role
 from ntpctp.tokens import ROLE_CODES, Row
 
 
-class NTP(Objective):
+class RowObjective(Objective):
+    """An objective for which a row's roles and ids alone decide what the loss sees of it."""
+
+    @abstractmethod
+    def of_row(self, row: Row) -> Supervision:
+        """Return the supervision of ``row``, wherever in the split it stands."""
+
+    def supervise(self, rows: Sequence[Row], losses_of: LossesOf) -> list[Supervision]:  # noqa: D102
+        return [self.of_row(row) for row in rows]
+
+
+class NTP(RowObjective):
     """Next-token prediction: every token counts, ``w_t = 1``; Z = tokens with a predecessor.
 
     Source: "Reasoning Bias of Next Token Prediction Training" (arXiv 2502.02007).
@@ -19,11 +31,11 @@ class NTP(Objective):
 
     name: Literal["ntp"] = "ntp"
 
-    def supervise(self, rows: Sequence[Row], losses_of: LossesOf) -> list[Supervision]:  # noqa: D102
-        return [Supervision(row.input_ids, np.ones(len(row), np.float32)) for row in rows]
+    def of_row(self, row: Row) -> Supervision:  # noqa: D102
+        return Supervision(row.input_ids, np.ones(len(row), np.float32))
 
 
-class CTP(Objective):
+class CTP(RowObjective):
     """Critical-token prediction: ``w_t = 1`` where the role is critical, else 0; Z by choice.
 
     ``roles: [answer]`` is the answer alone (of a chat: the last turn); ``[answer, reasoning]`` adds
@@ -36,13 +48,11 @@ class CTP(Objective):
     name: Literal["ctp"] = "ctp"
     roles: list[Role] = Field(["answer"], min_length=1, description="which roles are critical")
 
-    def supervise(self, rows: Sequence[Row], losses_of: LossesOf) -> list[Supervision]:  # noqa: D102
-        return [
-            Supervision(row.input_ids, row.has_role(*self.roles).astype(np.float32)) for row in rows
-        ]
+    def of_row(self, row: Row) -> Supervision:  # noqa: D102
+        return Supervision(row.input_ids, row.has_role(*self.roles).astype(np.float32))
 
 
-class Weighted(Objective):
+class Weighted(RowObjective):
     """A weight for each role, ``w_t = weight(role of t)``; Z = sum of the weights, or tokens.
 
     ``prompt: 0`` is CTP, ``prompt: 1`` (with all others 1) is NTP; between them lies the prompt
@@ -55,15 +65,16 @@ class Weighted(Objective):
     reasoning: float = Field(1.0, ge=0, description="weight of reasoning tokens")
     answer: float = Field(1.0, ge=0, description="weight of answer tokens")
     assistant: float = Field(1.0, ge=0, description="weight of an assistant's earlier turns")
+    text: float = Field(1.0, ge=0, description="weight of plain text")
 
     @model_validator(mode="after")
     def _something(self) -> "Weighted":
-        if not any((self.prompt, self.reasoning, self.answer, self.assistant)):
+        if not any(getattr(self, role) for role in ROLE_CODES):
             raise ValueError("all weights are 0: there is nothing to learn")
         return self
 
-    def supervise(self, rows: Sequence[Row], losses_of: LossesOf) -> list[Supervision]:  # noqa: D102
+    def of_row(self, row: Row) -> Supervision:  # noqa: D102
         table = np.zeros(len(ROLE_CODES), np.float32)
         for role, code in ROLE_CODES.items():
             table[code] = getattr(self, role)
-        return [Supervision(row.input_ids, table[row.roles]) for row in rows]
+        return Supervision(row.input_ids, table[row.roles])

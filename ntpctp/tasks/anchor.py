@@ -150,6 +150,19 @@ class Anchor(Task):
         return sum(self.shifts[anchor - self.memory_anchors - 1] for anchor in anchors)
 
     @cached_property
+    def _added(self) -> dict[_Anchors, tuple[int, tuple[tuple[str, int], ...]]]:
+        """What reasoning anchors add to the key, and what their named references add."""
+        added = {}
+        for anchors in self._reasoning:
+            inferred, mirrored = self._shift(anchors), anchors[::-1]
+            references: tuple[tuple[str, int], ...] = ()
+            if anchors not in self._seen and mirrored in self._seen:
+                symmetric = self._taught.get(mirrored, inferred)
+                references = ("inferential", inferred), ("symmetric", symmetric)
+            added[anchors] = self._taught.get(anchors, inferred), references
+        return added
+
+    @cached_property
     def _memorised(self) -> dict[_Anchors, list[int]]:
         """The answer of every combination of memory anchors to every key."""
         rng = generator(self.seed, "anchor", "memory table")
@@ -214,19 +227,15 @@ class Anchor(Task):
 
     def _example(self, tokens: Sequence[int], position: int) -> Example:
         key, anchors = tokens[position], tuple(tokens[position + 1 :][: self.num_anchors])
-        inferred = key + self._shift(anchors) if anchors[0] > self.memory_anchors else None
-        if inferred is None:
+        references: tuple[tuple[str, int], ...] = ()
+        if anchors[0] <= self.memory_anchors:
             answer = self._memorised[anchors][key - self.first_key]
         else:
-            answer = key + self._taught.get(anchors, inferred - key)
-        references = {}
-        mirrored = anchors[::-1]
-        if inferred is not None and anchors not in self._seen and mirrored in self._seen:
-            symmetric = key + self._taught.get(mirrored, inferred - key)
-            references = {"inferential": str(inferred), "symmetric": str(symmetric)}
+            shift, references = self._added[anchors]
+            answer = key + shift
         return Example(
             (Segment("prompt", _text(tokens)), Segment("answer", str(answer))),
-            references=tuple(references.items()),
+            references=tuple([(name, str(key + shift)) for name, shift in references]),
         )
 
 

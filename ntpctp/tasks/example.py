@@ -6,18 +6,23 @@ answer     "22"
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from array import array
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import combinations
 from typing import ClassVar, Literal
+
+import numpy as np
 
 from ntpctp.errors import InputError
 from ntpctp.options import Options
+from ntpctp.tasks.normalisation import Rule
 
-Role = Literal["prompt", "reasoning", "answer", "assistant"]
-ROLES: tuple[Role, ...] = ("prompt", "reasoning", "answer", "assistant")
+Role = Literal["prompt", "reasoning", "answer", "assistant", "text"]
+ROLES: tuple[Role, ...] = ("prompt", "reasoning", "answer", "assistant", "text")
 """``prompt``: given (chat headers, system and user turns too). ``reasoning``: worked out before the
 answer. ``answer``: what is judged; the end-of-sequence token belongs to it. ``assistant``: an
-assistant's turn before the last one."""
+assistant's turn before the last one. ``text``: plain text that nothing is asked about."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +46,7 @@ class Example:
     """One item of a task: either segments or chat messages, never both.
 
     Attributes:
-        segments: text in order, prompt first, answer last.
+        segments: text in order, prompt first, answer last; or one segment of plain ``text``.
         messages: chat turns, the last one by the assistant: it is the answer.
         choices: candidate answers, the right one among them; empty if the task has none.
         answer_marker: text at the end of the reasoning after which the answer follows. Decoding
@@ -51,6 +56,9 @@ class Example:
             example as the model reads it.
         references: named answers to compare an answer with, for instance ("symmetric", "17"): they
             tell which of several solutions a model has found, where only one counts as right.
+        normalise: rules by which answers are compared, see ``normalisation``.
+        judge: by what else an answer is judged, where the task has a function for that; empty for
+            none.
     """
 
     segments: tuple[Segment, ...] = ()
@@ -60,8 +68,19 @@ class Example:
     source: str = ""
     references: tuple[tuple[str, str], ...] = ()
     spans: tuple[tuple[int, int], ...] = ()
+    normalise: tuple[Rule, ...] = ()
+    judge: str = ""
 
     def __post_init__(self) -> None:
+        segments = self.segments
+        if len(segments) == 2 and not self.choices and not self.messages:
+            # The commonest form by far, and what a million examples are checked for.
+            first, last = segments
+            if first.role == "prompt" and last.role == "answer" and last.text.strip():
+                return
+        self._check()
+
+    def _check(self) -> None:
         where = f"{self.source}: " if self.source else ""
         if bool(self.segments) == bool(self.messages):
             raise InputError(f"{where}expected either segments or messages, found both or neither")
@@ -70,6 +89,10 @@ class Example:
                 f"{where}expected the last message to be the assistant's (it is the answer), "
                 f"found {self.messages[-1].role!r}"
             )
+        if self.is_plain_text:
+            if not self.segments[0].text.strip():
+                raise InputError(f"{where}empty text: there is nothing to learn")
+            return
         if self.segments and self.segments[-1].role != "answer":
             raise InputError(
                 f"{where}expected the last segment to be the answer, "
@@ -89,20 +112,27 @@ class Example:
             )
 
     @property
+    def is_plain_text(self) -> bool:
+        """Whether it is text alone: there is no answer to supervise or to judge."""
+        return len(self.segments) == 1 and self.segments[0].role == "text"
+
+    @property
     def answer(self) -> str:
-        """The text that is judged."""
+        """The text that is judged; empty for plain text."""
+        if self.is_plain_text:
+            return ""
         return self.segments[-1].text if self.segments else self.messages[-1].content
 
     def text(self, role: Role) -> str:
         """The text of all segments with ``role``, joined."""
-        return "".join(segment.text for segment in self.segments if segment.role == role)
+        return "".join([segment.text for segment in self.segments if segment.role == role])
 
     @property
     def key(self) -> tuple[str, ...]:
         """What makes two examples the same: everything that the model reads and is asked for."""
         if self.messages:
             return tuple(part for m in self.messages for part in (m.role, m.content))
-        return tuple(segment.text for segment in self.segments)
+        return tuple([segment.text for segment in self.segments])
 
 
 class Task(Options, ABC):
@@ -131,25 +161,73 @@ class Task(Options, ABC):
             InputError: if the options or the files do not allow it; names what to change.
         """
 
+    def source_fingerprint(self) -> str | None:
+        """Return what changes whenever anything outside the options changes the examples.
+
+        An empty string where the options decide all, as for generated tasks; None where it cannot
+        be known: such examples are read and encoded anew each time. Of a task that is made of
+        others, by default what theirs are.
+        """
+        inner = [task.source_fingerprint() for task in _tasks_in(dict(self))]
+        known = [one for one in inner if one is not None]
+        return " ".join(filter(None, known)) if len(known) == len(inner) else None
+
+    def further_examples(self) -> Iterator[Example]:
+        """Yield what is in no split although a closed vocabulary has to cover it."""
+        return iter(())
+
     def all_splits(self) -> dict[str, Sequence[Example]]:
         """Return the examples of all splits by name, ``train`` first."""
         return {name: self.split(name) for name in ("train", *self.evaluation_splits)}
 
 
-def check_disjoint(splits: Mapping[str, Sequence[Example]]) -> None:
+def _tasks_in(value: object) -> Iterator[Task]:
+    """The tasks within the options of another."""
+    if isinstance(value, Task):
+        yield value
+    elif isinstance(value, Options):
+        yield from _tasks_in(dict(value))
+    elif isinstance(value, Mapping):
+        for inner in value.values():
+            yield from _tasks_in(inner)
+    elif isinstance(value, list | tuple):
+        for inner in value:
+            yield from _tasks_in(inner)
+
+
+def check_disjoint(
+    splits: Mapping[str, Sequence[Example]],
+    see: Callable[[Example], None] = lambda example: None,
+) -> None:
     """Check that no example is in two of ``splits``, which are given by name, ``train`` first.
 
+    Args:
+        splits: examples by the name of their split.
+        see: called with every example, for what else one pass over all data is to find out.
+
     Raises:
-        InputError: names the first shared example and both splits. Costs one pass over all splits.
+        InputError: names a shared example and both splits. Costs one pass over all splits and 8
+            bytes an example; what has a hash in common is compared in full.
     """
-    seen: dict[tuple[str, ...], tuple[str, str]] = {}
+    hashes = {}
     for name, examples in splits.items():
-        for number, example in enumerate(examples):
-            other, where = seen.get(example.key, (name, ""))
+        found = array("q")
+        for example in examples:
+            found.append(hash(example.key))
+            see(example)
+        hashes[name] = np.frombuffer(found, np.int64)
+    suspects: set[int] = set()
+    for one, other in combinations(hashes.values(), 2):
+        suspects.update(np.intersect1d(one, other).tolist())
+    seen: dict[tuple[str, ...], tuple[str, str]] = {}
+    for name, of_split in hashes.items():
+        for number in np.flatnonzero(np.isin(of_split, list(suspects))).tolist():
+            example = splits[name][number]
+            other_name, where = seen.get(example.key, (name, ""))
             here = example.source or f"example {number}"
-            if other != name:
+            if other_name != name:
                 raise InputError(
-                    f"splits {other!r} ({where}) and {name!r} ({here}) share an example: "
+                    f"splits {other_name!r} ({where}) and {name!r} ({here}) share an example: "
                     f"{' '.join(example.key)[:200]!r}; a held-out split must not be trained on: "
                     "remove it from one of them"
                 )

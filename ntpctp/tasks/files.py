@@ -4,21 +4,26 @@
     {"prompt": "2+2=", "answer": "4", "reasoning": "Two and two.", "choices": ["3", "4"]}
     {"messages": [{"role": "user", "content": "2+2?"}, {"role": "assistant", "content": "4"}]}
     {"prompt": "2+2=", "answer": "It is 4.", "spans": [[10, 11]]}
+    {"text": "Two and two is four."}
 
 What kind of file the rows come from is not known here.
 """
 
 import hashlib
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from difflib import get_close_matches
+from pathlib import Path
 from typing import Any, Literal
 
 from ntpctp.errors import InputError, nearest
+from ntpctp.storage import fingerprint, sha256_of
 from ntpctp.tasks.example import Example, Message, Segment
+from ntpctp.tasks.normalisation import Rule
 
-FieldName = Literal["prompt", "answer", "reasoning", "choices", "messages", "spans"]
+FieldName = Literal["prompt", "answer", "reasoning", "choices", "messages", "spans", "text"]
 _OPTIONAL: tuple[FieldName, ...] = ("reasoning", "choices", "messages", "spans")
 _CHAT_ROLES = ("system", "developer", "user", "assistant", "tool")
 
@@ -31,11 +36,16 @@ class RowReader:
         answer_marker: put between reasoning and answer, on a line of its own.
         separator: put behind every prompt.
         names: what the file calls our fields, where that differs.
+        pattern: regular expression; what it matches in prompt, reasoning and answer in one (or in
+            plain text) is marked as critical, beside the row's own spans.
+        normalise: rules by which answers are compared.
     """
 
     answer_marker: str
     separator: str = ""
     names: Mapping[FieldName, str] = field(default_factory=dict)
+    pattern: str | None = None
+    normalise: tuple[Rule, ...] = ()
 
     def example(self, row: Mapping[str, Any], where: str) -> Example:
         """Return ``row`` as an example. Fields that are not ours are ignored.
@@ -47,6 +57,10 @@ class RowReader:
         messages = row.get(self._name("messages"))
         if messages is not None:
             return self._chat(row, messages, where)
+        if self._is_plain_text(row):
+            text = self._text(row, "text", where)
+            spans = self._spans(row, text, where)
+            return Example((Segment("text", text),), source=where, spans=spans)
         prompt = self._text(row, "prompt", where)
         answer = self._text(row, "answer", where)
         segments = [Segment("prompt", prompt + self.separator)]
@@ -60,6 +74,7 @@ class RowReader:
             answer_marker=self.answer_marker if reasoning else "",
             source=where,
             spans=self._spans(row, "".join(segment.text for segment in segments), where),
+            normalise=self.normalise,
         )
 
     def _name(self, ours: FieldName) -> str:
@@ -69,9 +84,16 @@ class RowReader:
         """Whether an optional field is there; null, "" and [] stand for its absence."""
         return row.get(self._name(ours)) not in (None, "", [])
 
+    def _is_plain_text(self, row: Mapping[str, Any]) -> bool:
+        """Whether the row has ``text`` and nothing that would make it a question."""
+        return self._name("text") in row and not (
+            self._name("prompt") in row or self._name("answer") in row
+        )
+
     def _refuse_misspelt(self, row: Mapping[str, Any], where: str) -> None:
-        """A misspelt optional field would be ignored without a word."""
-        for ours in _OPTIONAL:
+        """A misspelt field that is not required would be ignored without a word."""
+        required: tuple[FieldName, ...] = ("prompt", "answer") if self._is_plain_text(row) else ()
+        for ours in (*required, *_OPTIONAL):
             name = self._name(ours)
             others = [key for key in row if key not in self._ours()]
             close = get_close_matches(name, others, n=1, cutoff=0.85)
@@ -82,7 +104,7 @@ class RowReader:
                 )
 
     def _ours(self) -> set[str]:
-        return {self._name(ours) for ours in ("prompt", "answer", *_OPTIONAL)}
+        return {self._name(ours) for ours in ("prompt", "answer", "text", *_OPTIONAL)}
 
     def _text(self, row: Mapping[str, Any], ours: FieldName, where: str) -> str:
         name = self._name(ours)
@@ -135,8 +157,10 @@ class RowReader:
 
     def _spans(self, row: Mapping[str, Any], text: str, where: str) -> tuple[tuple[int, int], ...]:
         """Character spans [start, end] in the text that the model reads."""
+        matches = re.finditer(self.pattern, text) if self.pattern is not None else ()
+        found = [match.span() for match in matches if match.group()]
         if not self._given(row, "spans"):
-            return ()
+            return tuple(found)
         name, value = self._name("spans"), row[self._name("spans")]
         well_formed = isinstance(value, list) and all(
             isinstance(span, list)
@@ -151,14 +175,21 @@ class RowReader:
                 f"<= {len(text)} (characters of prompt, reasoning and answer in one), found "
                 f"{json.dumps(value, default=str)[:80]}"
             )
-        return tuple((start, end) for start, end in value)
+        return tuple((start, end) for start, end in value) + tuple(found)
 
     def _chat(self, row: Mapping[str, Any], messages: Any, where: str) -> Example:
-        both = [name for name in self._ours() - {self._name("messages")} if row.get(name)]
+        # Many published chats have a column ``text`` with the whole chat rendered; it is not read.
+        ours = self._ours() - {self._name("messages"), self._name("text")}
+        both = [name for name in ours if row.get(name)]
         if both:
             raise InputError(
                 f"{where}: has {self._name('messages')!r} and {sorted(both)}; a chat is messages "
                 "alone, its answer is the last one"
+            )
+        if self.pattern is not None:
+            raise InputError(
+                f"{where}: pattern marks characters of prompt and answer, but a chat is rendered "
+                "by the tokenizer's template: give the pattern to the objective critical instead"
             )
         if not isinstance(messages, list) or not messages:
             raise InputError(
@@ -171,6 +202,7 @@ class RowReader:
                 for k, message in enumerate(messages, start=1)
             ),
             source=where,
+            normalise=self.normalise,
         )
 
 
@@ -191,6 +223,14 @@ def _message(message: Any, where: str) -> Message:
             f"{where}: expected content to be a string, found {type(content).__name__}"
         )
     return Message(role, content)
+
+
+def fingerprint_of(paths: Sequence[str | None]) -> str | None:
+    """Return a hash of the content of files; None if one is missing (reading it says so)."""
+    given = [Path(path) for path in paths if path is not None]
+    if not all(path.is_file() for path in given):
+        return None
+    return fingerprint([sha256_of(path) for path in given])
 
 
 def hold_out(
@@ -238,4 +278,4 @@ def hold_out(
 def _given(example: Example) -> str:
     """What the model is given, as one string."""
     turns = [[m.role, m.content] for m in example.messages[:-1]]
-    return json.dumps(turns) if turns else example.text("prompt")
+    return json.dumps(turns) if turns else example.text("prompt") or example.text("text")

@@ -23,6 +23,8 @@ from typing import Any, NamedTuple
 from ntpctp.errors import InputError, nearest
 from ntpctp.storage import read_json, read_numbered_jsonl
 
+csv.field_size_limit(2**31 - 1)  # the default of 128 KiB is less than a long document
+
 
 class Item(NamedTuple):
     """One item of a published file.
@@ -80,13 +82,19 @@ def _lines(path: Path) -> Iterator[tuple[str, str]]:
             yield f"{path}, line {number}", line.rstrip("\r")
 
 
-def _csv_rows(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
-    reader = csv.DictReader(io.StringIO(_text(path), newline=""))
+def csv_rows(path: Path, delimiter: str = ",") -> Iterator[tuple[str, dict[str, Any]]]:
+    """Rows of a CSV file by the names in its header, with where they end.
+
+    Raises:
+        InputError: names file and line.
+    """
+    reader = csv.DictReader(io.StringIO(_text(path), newline=""), delimiter=delimiter, strict=True)
     try:
         for row in reader:
             yield f"{path}, line {reader.line_num}", row
     except csv.Error as error:
-        raise InputError(f"{path}, line {reader.line_num}: expected CSV: {error}") from error
+        line = reader.reader.line_num  # DictReader's own is that of the row before
+        raise InputError(f"{path}, line {line}: expected CSV: {error}") from error
 
 
 def prontoqa(path: Path) -> Iterator[Item]:
@@ -112,7 +120,7 @@ def prontoqa(path: Path) -> Iterator[Item]:
 def logicasker(path: Path) -> Iterator[Item]:
     """LogicAsker: data/test.csv and train.csv of yxwan123/LogicAsker."""
     choices = ("yes", "no")
-    for where, row in _csv_rows(path):
+    for where, row in csv_rows(path):
         answer = _one_of(_field(row, "answer", str, where), choices, "answer", where)
         yield Item(where, _field(row, "query", str, where), answer, choices=choices)
 
@@ -143,7 +151,7 @@ def clutrr(path: Path) -> Iterator[Item]:
     The relation is in ``target`` in the former and in ``target_text`` in the latter, where
     ``target`` is a number.
     """
-    for where, row in _csv_rows(path):
+    for where, row in csv_rows(path):
         query = _field(row, "query", str, where)
         try:
             first, second = ast.literal_eval(query)

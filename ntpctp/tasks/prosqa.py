@@ -26,6 +26,7 @@ from ntpctp.errors import InputError, lookup, nearest
 from ntpctp.randomness import generator
 from ntpctp.storage import read_json
 from ntpctp.tasks.example import Example, Segment, Task
+from ntpctp.tasks.files import fingerprint_of
 
 # Every name and kind of the published validation file (facebookresearch/coconut), so that a closed
 # vocabulary built over generated items covers the published ones.
@@ -154,6 +155,9 @@ class ProsQA(Task):
     @cached_property
     def _splits(self) -> dict[str, list[Example]]:
         return {}
+
+    def source_fingerprint(self) -> str | None:  # noqa: D102
+        return fingerprint_of([self.train_path, self.test_path])
 
     def split(self, name: str) -> Sequence[Example]:  # noqa: D102
         path, size = lookup(

@@ -16,17 +16,28 @@ from pydantic import Field, model_validator
 
 from ntpctp.errors import InputError, lookup
 from ntpctp.tasks.example import Example, Segment, Task
-from ntpctp.tasks.files import hold_out
+from ntpctp.tasks.files import fingerprint_of, hold_out
 from ntpctp.tasks.formats import FORMATS, Item
+from ntpctp.tasks.normalisation import Rule
 
 _MARKER = "Answer: "
+# By what rules answers are compared; logical forms and actions are compared as they are.
+_NORMALISE: dict[str, tuple[Rule, ...]] = {
+    "clutrr": ("case", "full_stop"),
+    "gsm8k": ("number", "full_stop"),
+    "logicasker": ("case", "full_stop"),
+    "prontoqa": ("case", "full_stop"),
+    "ruletaker": ("case", "full_stop"),
+}
 
 
 class Published(Task):
     """Question and answer, and the published solution between them on request.
 
     The test split is ``test_path`` or, without it, a fifth of the questions (for RuleTaker: of
-    the rule bases) chosen by a hash of their text.
+    the rule bases) chosen by a hash of their text. Answers are compared without regard to case and
+    a full stop at the end; those of gsm8k without thousands separators and full stop; those of
+    cogs and scan as they are.
     """
 
     name: Literal["published"] = "published"
@@ -82,6 +93,9 @@ class Published(Task):
             splits["train"] = [example for example in train if example.key not in tested]
         return splits
 
+    def source_fingerprint(self) -> str | None:  # noqa: D102
+        return fingerprint_of([self.path, self.test_path, self.ood_path])
+
     def split(self, name: str) -> Sequence[Example]:  # noqa: D102
         return lookup(self._splits, name, "split of published")
 
@@ -106,4 +120,5 @@ class Published(Task):
             choices=item.choices,
             answer_marker=_MARKER if with_reasoning else "",
             source=item.where,
+            normalise=_NORMALISE.get(self.format, ()),
         )

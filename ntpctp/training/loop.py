@@ -13,6 +13,8 @@ from pathlib import Path
 import numpy as np
 import torch
 from accelerate import Accelerator
+from accelerate.utils import DistributedType
+from numpy.typing import NDArray
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from ntpctp import checkpoints
@@ -22,6 +24,7 @@ from ntpctp.errors import InputError
 from ntpctp.loss import TokenLoss
 from ntpctp.models import context_length
 from ntpctp.randomness import torch_seed
+from ntpctp.rows import lengths
 from ntpctp.supervision import SupervisedRows
 from ntpctp.training.log import LOG, Interval, Log, LogLine
 from ntpctp.training.optimizer import build_optimizer, learning_rates
@@ -57,9 +60,11 @@ def train(
         warn: called with the reason when a damaged checkpoint is made again.
 
     Raises:
-        InputError: if the batch does not divide over the processes, or the loss is not finite.
+        InputError: if the launch shards the model, the batch does not divide over the processes, or
+            the loss is not finite.
         OSError: if a checkpoint cannot be written.
     """
+    _check_launch(accelerator)
     world = accelerator.num_processes
     if options.batch_size % world:
         raise InputError(
@@ -88,13 +93,17 @@ def train(
         save(progress)
     interval = Interval(started=progress.seconds)
     pad = int(tokenizer.pad_token_id or 0)
-    context = _packing_length(model, data) if options.packing else None
+    sizes = lengths(data.rows)
+    context = _packing_length(model, sizes) if options.packing else None
+    grouped_by = sizes if options.group_by_length else None
     for step in range(progress.step, options.steps):
         started = time.perf_counter()
         torch.manual_seed(torch_seed(seed, "dropout", step, accelerator.process_index))
         batches = [
             {name: tensor.to(accelerator.device) for name, tensor in batch.items()}
-            for batch in _micro_batches(data, options, pad, context, seed, step, accelerator)
+            for batch in _micro_batches(
+                data, options, grouped_by, pad, context, seed, step, accelerator
+            )
         ]
         # One division by the weight of the whole optimizer step: over micro-batches and processes.
         # DDP averages gradients over processes, hence the factor that undoes it.
@@ -132,9 +141,21 @@ def train(
             save(progress)
 
 
+def _check_launch(accelerator: Accelerator) -> None:
+    """Refuse what shards the model: a checkpoint is written from the main process's weights."""
+    sharding = (DistributedType.FSDP, DistributedType.DEEPSPEED, DistributedType.MEGATRON_LM)
+    if accelerator.distributed_type in sharding:
+        raise InputError(
+            f"launched with {accelerator.distributed_type.value}, which shards the model; only "
+            "launches in which every process holds the whole model are supported: one process, or "
+            "several under DDP (accelerate launch --multi_gpu, or torchrun on CPUs)"
+        )
+
+
 def _micro_batches(
     data: SupervisedRows,
     options: TrainingOptions,
+    grouped_by: NDArray[np.int64] | None,
     pad_token_id: int,
     pack_into: int | None,
     seed: int,
@@ -142,8 +163,7 @@ def _micro_batches(
     accelerator: Accelerator,
 ) -> Iterator[Batch]:
     """Yield what this process computes of an optimizer step."""
-    lengths = np.array([len(row) for row in data.rows]) if options.group_by_length else None
-    indices = batch_indices(seed, step, options.batch_size, len(data), lengths)
+    indices = batch_indices(seed, step, options.batch_size, len(data), grouped_by)
     own = indices[accelerator.process_index :: accelerator.num_processes]
     size = options.micro_batch_size or len(own)
     for start in range(0, len(own), size):
@@ -161,10 +181,9 @@ def _counts(batch: Batch) -> torch.Tensor:
     return torch.stack([batch[name].double() for name in names])
 
 
-def _packing_length(model: PreTrainedModel, data: SupervisedRows) -> int:
+def _packing_length(model: PreTrainedModel, sizes: NDArray[np.int64]) -> int:
     """Return how long a packed sequence may be: the context, or eight of the longest row."""
-    longest = max(len(row) for row in data.rows)
-    return context_length(model.config) or 8 * longest
+    return context_length(model.config) or 8 * int(sizes.max())
 
 
 def _resume(

@@ -215,7 +215,7 @@ def test_not_utf8(tmp_path):
 
 @pytest.mark.parametrize("content", ["", "\n \n"])
 def test_empty_file(file, content):
-    with pytest.raises(InputError, match="expected at least one example, found an empty file"):
+    with pytest.raises(InputError, match="expected at least one example, found none"):
         JsonLines(path=file(content)).split("train")
 
 

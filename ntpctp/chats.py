@@ -1,0 +1,84 @@
+"""From a chat to a row: the tokenizer's own template renders it, character offsets decide roles."""
+
+import numpy as np
+from transformers import PreTrainedTokenizerBase
+
+from ntpctp.errors import InputError
+from ntpctp.rows import ROLE_CODES, Row
+from ntpctp.tasks.example import Example, Role
+
+
+def encode_chat(example: Example, tokenizer: PreTrainedTokenizerBase, where: str) -> Row:
+    """Render the whole chat by the template; offsets say which turn a token belongs to.
+
+    Args:
+        example: with messages.
+        tokenizer: with a chat template, and fast.
+        where: the example stands, for messages.
+
+    Raises:
+        InputError: if there is no template, or its output does not only grow.
+    """
+    if not tokenizer.chat_template:
+        raise InputError(
+            f"{where}: has chat messages, but the tokenizer has no chat template; use one that "
+            "has, or give prompt and answer"
+        )
+    turns = [{"role": message.role, "content": message.content} for message in example.messages]
+
+    def render(upto: int, generation: bool = False) -> str:
+        return str(
+            tokenizer.apply_chat_template(
+                turns[:upto], tokenize=False, add_generation_prompt=generation
+            )
+        )
+
+    whole = render(len(turns))
+    spans: list[tuple[int, int, Role]] = []
+    for index, turn in enumerate(turns):
+        if turn["role"] != "assistant":
+            continue
+        start = len(render(index, generation=True)) if index else 0
+        end = len(render(index + 1))
+        if not (
+            whole.startswith(render(index, generation=True)) and render(index + 1) == whole[:end]
+        ):
+            raise InputError(
+                f"{where}: the chat template renders turn {index + 1} differently once later "
+                "turns follow, so its tokens cannot be told apart; use a template whose output "
+                "only grows"
+            )
+        spans.append((start, end, "answer" if index == len(turns) - 1 else "assistant"))
+    encoding = tokenizer(whole, add_special_tokens=False, return_offsets_mapping=True)
+    ids, offsets = list(encoding.input_ids), encoding.offset_mapping
+    roles = [ROLE_CODES["prompt"]] * len(ids)
+    num_merged = 0
+    for token, (first, last) in enumerate(offsets):
+        for start, end, role in spans:
+            # The later segment owns a token that straddles the boundary.
+            if start < last <= end:
+                roles[token] = ROLE_CODES[role]
+                num_merged += first < start
+            elif first < end < last:
+                num_merged += 1
+    # White space that the template puts behind the end of a turn is never generated.
+    for token in reversed(range(len(ids))):
+        ends_turn = token + 1 == len(ids) or roles[token + 1] == ROLE_CODES["prompt"]
+        if ends_turn and not whole[slice(*offsets[token])].strip():
+            roles[token] = ROLE_CODES["prompt"]
+    while roles[-1] == ROLE_CODES["prompt"] and offsets[len(ids) - 1][0] >= spans[-1][0]:
+        ids.pop(), roles.pop()
+    if ids[-1] != tokenizer.eos_token_id:
+        ids.append(tokenizer.eos_token_id)
+        roles.append(ROLE_CODES["answer"])
+    codes = np.array(roles, np.uint8)
+    places = np.array([*offsets[: len(ids)], (len(whole), len(whole))], np.int64)[: len(ids)]
+    return Row(
+        np.array(ids, np.int64),
+        codes,
+        int(np.argmax(codes == ROLE_CODES["answer"])),
+        num_merged,
+        whole,
+        places,
+        example.spans,
+    )

@@ -1,0 +1,221 @@
+"""A task's splits as token ids: made in chunks, kept as Arrow files that are memory-mapped.
+
+    <cache>/<key>/record.json       what the key is made of, checksums, fingerprints
+    <cache>/<key>/<split>.arrow     an Arrow stream, as ``datasets.Dataset.from_file`` reads it
+    <cache>/<key>/tokenizer/        an ordinary Hugging Face tokenizer
+
+The key covers the task's options, the content of its files, the tokenizer, and the code that makes
+and encodes examples. A directory may be deleted at any time.
+"""
+
+import gc
+import hashlib
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
+from importlib.metadata import version
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from transformers import PreTrainedTokenizerBase
+
+from ntpctp.arrow import SCHEMA, record_batch, stored_split
+from ntpctp.rows import Chain, Row, Rows
+from ntpctp.storage import atomic_directory, fingerprint, read_json, sha256_of, write_json
+from ntpctp.tasks import Example, Task, check_disjoint
+from ntpctp.tokens import Pieces, Vocabulary, encode_rows, fingerprint_of, load_tokenizer
+
+FORMAT = 1  # goes up with any change of the files
+_CHUNK = 5000  # examples encoded at a time: bounds the memory
+_RECORD = "record.json"
+
+
+@dataclass(frozen=True)
+class Split:
+    """A split as text and as tokens, item by item; ``fingerprint`` changes with any of them."""
+
+    examples: Sequence[Example]
+    rows: Sequence[Row]
+    fingerprint: str
+
+
+@dataclass(frozen=True)
+class EncodedTask:
+    """All splits of a task by name, ``train`` first, and the tokenizer they are encoded by."""
+
+    tokenizer: PreTrainedTokenizerBase
+    splits: Mapping[str, Split]
+
+
+def encode_task(
+    task: Task, tokenizer: Pieces | PreTrainedTokenizerBase, cache: Path | None = None
+) -> EncodedTask:
+    """Make, check and encode all examples of ``task``, or find that done before.
+
+    Args:
+        task: where examples come from.
+        tokenizer: one that is loaded, or how to cut the text for a closed vocabulary over it.
+        cache: directory of encoded tasks; None: keep it all in memory.
+
+    Returns:
+        The splits. From a cache they are memory-mapped: their size costs no memory. What is damaged
+        there is made anew. Without a cache, or where it cannot be known whether the examples are
+        still the same (a Python function, a data set of ``datasets``, a slow tokenizer), nothing is
+        stored.
+
+    Raises:
+        InputError: for an example that is bad, or in two splits.
+    """
+    key = _key(task, tokenizer) if cache is not None else None
+    if cache is None or key is None:
+        return _made(task, tokenizer, None)
+    directory = cache / fingerprint(key)[:32]
+    stored = _read(directory, key)
+    if stored is not None:
+        return stored
+    with atomic_directory(directory) as temporary:
+        made = _made(task, tokenizer, temporary)
+        made.tokenizer.save_pretrained(temporary / "tokenizer")
+        record = {
+            "key": key,
+            "splits": {name: split.fingerprint for name, split in made.splits.items()},
+            "sha256": {
+                str(path.relative_to(temporary)): sha256_of(path)
+                for path in sorted(temporary.rglob("*"))
+                if path.is_file()
+            },
+        }
+        write_json(temporary / _RECORD, {**record, "checksum": fingerprint(record)})
+    # Not what was just made: the memory of that is not mapped, and both starts are to be alike.
+    return _read(directory, key) or made
+
+
+def _made(
+    task: Task, tokenizer: Pieces | PreTrainedTokenizerBase, directory: Path | None
+) -> EncodedTask:
+    """Make and encode all splits; into Arrow files, if there is a directory for them."""
+    examples = task.all_splits()
+    with _collector_at_rest():
+        return _encoded(examples, task.further_examples(), tokenizer, directory)
+
+
+@contextmanager
+def _collector_at_rest() -> Iterator[None]:
+    """Make millions of small objects without searching them for cycles, a third of the time."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
+
+
+def _encoded(
+    examples: Mapping[str, Sequence[Example]],
+    further: Iterator[Example],
+    tokenizer: Pieces | PreTrainedTokenizerBase,
+    directory: Path | None,
+) -> EncodedTask:
+    if isinstance(tokenizer, str):
+        vocabulary = Vocabulary(tokenizer)
+
+        def see(example: Example) -> None:
+            for segment in example.segments:
+                vocabulary.add(segment.text)
+            for choice in example.choices:
+                vocabulary.add(choice)
+
+        check_disjoint(examples, see)
+        for example in further:
+            see(example)
+        tokenizer = vocabulary.tokenizer()
+    else:
+        check_disjoint(examples)
+    return EncodedTask(
+        tokenizer,
+        {
+            name: _made_split(name, of_split, tokenizer, directory)
+            for name, of_split in examples.items()
+        },
+    )
+
+
+def _made_split(
+    name: str,
+    examples: Sequence[Example],
+    tokenizer: PreTrainedTokenizerBase,
+    directory: Path | None,
+) -> Split:
+    hashed = hashlib.sha256()
+    parts: list[Rows] = []
+    path = None if directory is None else directory / f"{name}.arrow"
+    with nullcontext() if path is None else pa.ipc.new_stream(str(path), SCHEMA) as stream:
+        for chunk, rows in _chunks(examples, tokenizer, name):
+            _hash(hashed, chunk, rows)
+            if stream is None:
+                parts.append(rows)
+            else:
+                stream.write_batch(record_batch(chunk, rows))
+    if path is not None:
+        return Split(*stored_split(path), hashed.hexdigest())
+    return Split(examples, Chain(parts), hashed.hexdigest())
+
+
+def _chunks(
+    examples: Sequence[Example], tokenizer: PreTrainedTokenizerBase, name: str
+) -> Iterator[tuple[list[Example], Rows]]:
+    waiting, first = iter(examples), 0
+    while chunk := list(islice(waiting, _CHUNK)):
+        yield chunk, encode_rows(chunk, tokenizer, name, first)
+        first += len(chunk)
+
+
+def _hash(hashed: Any, chunk: Sequence[Example], rows: Rows) -> None:
+    """Take a chunk into the fingerprint: texts, cuts, choices, what is judged, roles and ids."""
+    texts = [[example.key, example.choices, example.judge, *example.normalise] for example in chunk]
+    hashed.update(json.dumps(texts).encode())
+    for numbers in (rows.input_ids, rows.roles, np.diff(rows.bounds)):
+        hashed.update(numbers.tobytes())
+
+
+def _key(task: Task, tokenizer: Pieces | PreTrainedTokenizerBase) -> dict[str, Any] | None:
+    """Return everything that decides what is stored; None if that cannot be known."""
+    source = task.source_fingerprint()
+    known = tokenizer if isinstance(tokenizer, str) else fingerprint_of(tokenizer)
+    if source is None or known is None:
+        return None
+    package = Path(__file__).parent
+    code = [package / f"{name}.py" for name in ("arrow", "chats", "randomness", "rows", "tokens")]
+    return {
+        "format": FORMAT,
+        "task": task.model_dump(mode="json"),
+        "source": source,
+        "tokenizer": known,
+        "code": fingerprint(
+            [sha256_of(p) for p in sorted([*code, *(package / "tasks").glob("*.py")])]
+        ),
+        "versions": {name: version(name) for name in ("numpy", "tokenizers", "transformers")},
+    }
+
+
+def _read(directory: Path, key: Mapping[str, Any]) -> EncodedTask | None:
+    """Return what is stored, or None if it is not there, not whole or not of this key."""
+    try:
+        record = read_json(directory / _RECORD)
+        if record.pop("checksum") != fingerprint(record) or record["key"] != key:
+            return None
+        for name, checksum in record["sha256"].items():
+            if sha256_of(directory / name) != checksum:
+                return None
+        splits = {
+            name: Split(*stored_split(directory / f"{name}.arrow"), of_split)
+            for name, of_split in record["splits"].items()
+        }
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return None
+    return EncodedTask(load_tokenizer(str(directory / "tokenizer")), splits)

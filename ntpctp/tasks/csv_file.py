@@ -1,0 +1,62 @@
+"""The user's own table as text, its first line naming the columns.
+
+    prompt,answer,choices
+    2+2=,4,"[""3"", ""4""]"
+
+Every cell is text, so numbers are fine as answers. What is a list elsewhere (``choices``,
+``spans``, ``messages``) is written as JSON.
+"""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import Field
+
+from ntpctp.errors import InputError
+from ntpctp.tasks.files import FieldName
+from ntpctp.tasks.formats import csv_rows
+from ntpctp.tasks.own import OwnFile, Row
+
+_LISTS: tuple[FieldName, ...] = ("choices", "spans", "messages")
+
+
+class CsvFile(OwnFile):
+    """Examples from a CSV file in UTF-8 with a header."""
+
+    name: Literal["csv"] = "csv"
+    delimiter: str = Field(
+        ",", min_length=1, max_length=1, description=r"between cells; '\t' for a tab"
+    )
+
+    def _rows(self, split: str) -> Iterator[Row]:
+        path = self._source(split)
+        if not Path(path).is_file():
+            found = "a directory" if Path(path).is_dir() else "no such file"
+            raise InputError(f"{path}: expected a CSV file, found {found}")
+        for where, row in csv_rows(Path(path), self.delimiter):
+            yield where, self._parsed(row, where)
+
+    def _parsed(self, row: dict[str, Any], where: str) -> dict[str, Any]:
+        if None in row:
+            raise InputError(
+                f"{where}: has more cells than the header has columns (the first too many: "
+                f"{row[None][0]!r}); put quotes around text that contains {self.delimiter!r}"  # type: ignore[index]
+            )
+        missing = [name for name, cell in row.items() if cell is None]
+        if missing:
+            raise InputError(f"{where}: field {missing[0]!r}: has no cell, the line is too short")
+        for ours in _LISTS:
+            name = self.fields.get(ours, ours)
+            if row.get(name):
+                try:
+                    row[name] = json.loads(row[name])
+                except json.JSONDecodeError as error:
+                    raise InputError(
+                        f"{where}: field {name!r}: expected a JSON list, found "
+                        f"{row[name][:80]!r} ({error.msg} at column {error.colno})"
+                    ) from error
+            elif name in row:
+                row[name] = None
+        return row

@@ -1,0 +1,88 @@
+"""A Python function of the user's that yields rows.
+
+    # my_data.py
+    def squares(count):
+        for k in range(count):
+            yield {"prompt": f"{k}*{k}=", "answer": str(k * k)}
+
+    task: {name: python, function: "my_data:squares", arguments: {count: 1000}}
+
+Modules are looked for in the current directory too. The function must give the same rows at every
+call, for all arms and seeds are to see the same data.
+"""
+
+import importlib
+import os
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, Literal
+
+from pydantic import Field
+
+from ntpctp.errors import InputError, nearest
+from ntpctp.tasks.own import OwnData, Row
+
+
+class PythonFunction(OwnData):
+    """Examples from ``module:function``; rows are counted from 1 in messages."""
+
+    name: Literal["python"] = "python"
+    function: str = Field(
+        pattern=r"^[\w.]+:\w+$", description="module:function, called with arguments, yields rows"
+    )
+    arguments: dict[str, Any] = Field(
+        default_factory=dict, description="of the function, for the training split"
+    )
+    test_arguments: dict[str, Any] | None = Field(
+        None, description="of the function, for the test split; without it, one is held out"
+    )
+
+    @property
+    def _test_option(self) -> str | None:
+        return "test_arguments" if self.test_arguments is not None else None
+
+    def source_fingerprint(self) -> str | None:  # noqa: D102
+        return None  # what the function does may depend on anything
+
+    def _source(self, split: str) -> str:
+        return self.function
+
+    def _rows(self, split: str) -> Iterator[Row]:
+        arguments = self.arguments if split == "train" else self.test_arguments or {}
+        number = 0
+        try:
+            for row in self._load()(**arguments):
+                number += 1
+                where = f"{self.function}, row {number}"
+                if not isinstance(row, Mapping):
+                    raise InputError(
+                        f"{where}: expected a dict of fields, found {type(row).__name__} "
+                        f"{str(row)[:80]}"
+                    )
+                yield where, row
+        except InputError:
+            raise
+        except Exception as error:  # the user's own code may fail in any way
+            raise InputError(
+                f"{self.function}: failed after {number} rows: {type(error).__name__}: {error}"
+            ) from error
+
+    def _load(self) -> Callable[..., Any]:
+        module_name, _, name = self.function.partition(":")
+        here = os.getcwd()
+        if here not in sys.path:
+            sys.path.insert(0, here)
+        try:
+            module = importlib.import_module(module_name)
+        except ImportError as error:
+            raise InputError(
+                f"function {self.function}: cannot import {module_name}: {error}; start from the "
+                "directory it is in, or install it"
+            ) from error
+        found = getattr(module, name, None)
+        if not callable(found):
+            raise InputError(
+                f"function {self.function}: {module_name} has no function {name!r}"
+                f"{nearest(name, vars(module))}"
+            )
+        return found  # type: ignore[no-any-return]

@@ -1,0 +1,40 @@
+"""The user's own Parquet file, a column for each field.
+
+    prompt: string, answer: string, reasoning: string, choices: list<string>,
+    spans: list<list<int64>>, messages: list<struct<role: string, content: string>>
+
+Read in batches: a file may be larger than the memory as long as its examples are not.
+"""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Literal
+
+import pyarrow as pa
+import pyarrow.parquet
+
+from ntpctp.errors import InputError
+from ntpctp.tasks.own import OwnFile, Row
+
+_BATCH = 4096
+
+
+class ParquetFile(OwnFile):
+    """Examples from a Parquet file; rows are counted from 1 in messages."""
+
+    name: Literal["parquet"] = "parquet"
+
+    def _rows(self, split: str) -> Iterator[Row]:
+        path = self._source(split)
+        if not Path(path).is_file():
+            found = "a directory" if Path(path).is_dir() else "no such file"
+            raise InputError(f"{path}: expected a Parquet file, found {found}")
+        number = 0
+        try:
+            with pa.parquet.ParquetFile(path) as file:
+                for batch in file.iter_batches(_BATCH):
+                    for row in batch.to_pylist():
+                        number += 1
+                        yield f"{path}, row {number}", row
+        except (pa.ArrowException, OSError) as error:
+            raise InputError(f"{path}: expected a Parquet file: {error}") from error
