@@ -1,7 +1,7 @@
 """What the loss sees: counts for every arm and split, and the tokens with their weights."""
 
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -38,6 +38,42 @@ def audit(experiment: Experiment, data: Data) -> dict[str, Any]:
             for arm_name, arm in experiment.arms.items()
         },
     }
+
+
+class CountTable(NamedTuple):
+    """Counts as words, for a terminal or a page."""
+
+    title: str
+    columns: tuple[str, ...]
+    rows: list[tuple[str, ...]]
+
+
+def count_tables(record: dict[str, Any]) -> tuple[CountTable, CountTable]:
+    """Return the counts of ``audit`` as two tables: of splits, and of arms in splits."""
+    splits = record["splits"]
+    names = dict.fromkeys(key for counts in splits.values() for key in counts)
+    of_splits = [
+        (name.replace("_", " "), *(f"{counts.get(name, 0):,}" for counts in splits.values()))
+        for name in names
+    ]
+    of_arms = [
+        (
+            arm,
+            split,
+            f"{c['supervised_tokens']:,}",
+            f"{c['min']:g} to {c['max']:g} ({c['median']:g})",
+            *(f"{c[name]:.1%}" for name in ("share", "weight_share")),
+            f"{c['rows_without']:,}",
+            f"{c['end_of_sequence_supervised']:.0%}",
+        )
+        for arm, of_arm in record["arms"].items()
+        for split, c in of_arm.items()
+    ]
+    columns = "arm", "split", "tokens in the loss", "a row (median)", "share", "of weight"
+    return (
+        CountTable("Examples and tokens", ("count", *splits), of_splits),
+        CountTable("What the loss sees", (*columns, "empty rows", "EOS"), of_arms),
+    )
 
 
 def first_tokens(

@@ -3,13 +3,16 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
 
 from ntpctp.errors import InputError
 from ntpctp.libraries import quiet_libraries
+
+if TYPE_CHECKING:  # the library takes seconds to import; --help does not wait for it
+    from ntpctp.experiment import Experiment
 
 app = typer.Typer(
     help="Which tokens should the loss see? Train a model under several objectives that differ in "
@@ -35,12 +38,29 @@ def run(
         int | None, typer.Option(min=1, help="runs at once; by default one a core")
     ] = None,
 ) -> None:
-    """Train, measure and compare all arms and seeds. Run it again to carry on after a stop."""
-    from ntpctp import pipeline, terminal
-    from ntpctp.experiment import load_experiment
+    """Train, measure and compare all arms and seeds, stage after stage where the file has stages.
 
-    settings = load_experiment(experiment, overrides or [])
-    directory = output or Path("runs") / settings.name
+    Run it again to carry on after a stop.
+    """
+    from ntpctp import pipeline
+    from ntpctp.experiment import load_experiment
+    from ntpctp.stages import load_stages
+
+    stages = load_stages(experiment, overrides or [])
+    if stages is None:
+        settings = load_experiment(experiment, overrides or [])
+        _run(settings, output or Path("runs") / settings.name, workers)
+        return
+    whole = output or Path("runs") / stages.name
+    stages = pipeline.checked_stages(stages, whole)
+    for stage, of_stage in stages.experiments(whole).items():
+        _run(of_stage, whole / stage, workers)
+
+
+def _run(settings: "Experiment", directory: Path, workers: int | None) -> None:
+    """Do all runs of an experiment, compare them, and end the program if some failed."""
+    from ntpctp import pipeline, terminal
+
     num_workers = min(workers or pipeline.default_workers(), len(pipeline.runs_of(settings)))
     console.print(terminal.plan(settings, directory, num_workers))
     # clear_errors: typer would turn an interruption into exit code 1 before main sees it.
@@ -119,28 +139,53 @@ def audit(
     from ntpctp.audit import first_tokens
     from ntpctp.experiment import load_experiment
     from ntpctp.preparation import prepare
+    from ntpctp.stages import load_stages
 
-    settings = load_experiment(experiment, overrides or [])
-    data = prepare(settings)
-    record = count(settings, data)
+    stages = load_stages(experiment, overrides or [])
+    if stages is None:
+        chosen = {"": load_experiment(experiment, overrides or [])}
+    else:
+        chosen = stages.from_scratch()
+    prepared = {stage: prepare(settings) for stage, settings in chosen.items()}
+    records = {stage: count(settings, prepared[stage]) for stage, settings in chosen.items()}
     if json:
-        console.print_json(data=record)
+        console.print_json(data=records if stages else records[""])
         return
-    for tokens in first_tokens(settings, data, examples):
-        console.print(
-            terminal.weighted_tokens(list(settings.arms), tokens, console.color_system is not None),
-            soft_wrap=True,
-        )
-    for table in terminal.audit_tables(record):
-        console.print(table)
+    for stage, settings in chosen.items():
+        if stages:
+            console.rule(f"stage {stage}")
+        for tokens in first_tokens(settings, prepared[stage], examples):
+            console.print(
+                terminal.weighted_tokens(
+                    list(settings.arms), tokens, console.color_system is not None
+                ),
+                soft_wrap=True,
+            )
+        for table in terminal.audit_tables(records[stage]):
+            console.print(table)
 
 
 @app.command()
-def tasks() -> None:
-    """List the tasks and their options."""
-    from ntpctp import terminal
+def tasks(
+    name: Annotated[str | None, typer.Argument(help="one task; by default all")] = None,
+    options: Annotated[
+        list[str] | None, typer.Argument(help="of the task, as key=value (digits=3)")
+    ] = None,
+    show: Annotated[int, typer.Option(min=0, help="how many examples to print")] = 0,
+    split: Annotated[str, typer.Option(help="the split they are from")] = "train",
+) -> None:
+    """List the tasks and their options; with --show, print examples with the roles of the text."""
+    from ntpctp import catalogue
 
-    console.print(terminal.task_table())
+    if name is None:
+        if show:
+            raise InputError("--show needs the name of a task: ntpctp tasks addition --show 5")
+        console.print(catalogue.task_table())
+    elif show or options:
+        for part in catalogue.examples_of(catalogue.task_of(name, options or []), split, show or 5):
+            console.print(part)
+    else:
+        console.print(catalogue.task_table([name]))
 
 
 def _conclude(directory: Path, tables: bool = True) -> None:

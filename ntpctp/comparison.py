@@ -1,7 +1,7 @@
 """Arms against each other at the end of training, from files alone: ``comparison.json``."""
 
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass, replace
 from itertools import combinations
 from pathlib import Path
 from typing import Any
@@ -16,11 +16,14 @@ from ntpctp.randomness import generator
 from ntpctp.runs import RunId
 from ntpctp.scores import IDENTITY, ItemRows
 from ntpctp.statistics import (
+    Effect,
     PairedDifference,
     Spread,
     SpreadComparison,
     Verdict,
     describe_spread,
+    factor_effects,
+    holm,
     paired_difference,
     spread,
     verdict,
@@ -28,7 +31,7 @@ from ntpctp.statistics import (
 from ntpctp.storage import read_json, write_json
 
 COMPARISON = "comparison.json"
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 
 @dataclass(frozen=True)
@@ -39,9 +42,19 @@ class Pair:
     b: str
     seeds: list[int]  # those that both arms have
     difference: PairedDifference | None
+    holm_p_value: float | None  # adjusted for all pairs of arms on this score
     verdict: Verdict | None  # None where neither direction is better
     spread: SpreadComparison | None
     reason: str | None  # why there is no difference
+
+
+@dataclass(frozen=True)
+class FactorEffect:
+    """A main effect or an interaction of a grid's factors on one score."""
+
+    effect: Effect
+    seeds: list[int]  # those that all arms have
+    holm_p_value: float | None  # adjusted for all effects on this score
 
 
 @dataclass(frozen=True)
@@ -60,6 +73,7 @@ class ScoreComparison:
     values: dict[str, dict[int, float | None]]  # arm -> seed -> value
     missing: list[str]  # "arm, seed k: reason" of every value that could not be computed
     pairs: list[Pair]
+    effects: list[FactorEffect]  # of a grid with at least two factors
 
 
 def compare(experiment: Experiment, frame: pd.DataFrame, output: Path) -> list[ScoreComparison]:
@@ -128,9 +142,9 @@ def _compare_score(
     }
     higher = None if pd.isna(first["higher_is_better"]) else bool(first["higher_is_better"])
     margin = experiment.comparison.margin.get(first["score"])
+    measured = _Measured(values, first, last, items)
     pairs = [
-        _compare_pair(experiment, a, b, values, first, higher, margin, last, items)
-        for a, b in combinations(names, 2)
+        _compare_pair(experiment, a, b, measured, higher, margin) for a, b in combinations(names, 2)
     ]
     return ScoreComparison(
         measure=first["measure"],
@@ -147,38 +161,50 @@ def _compare_score(
         },
         values=values,
         missing=missing,
-        pairs=pairs,
+        pairs=_corrected(pairs, higher, margin),
+        effects=_effects(experiment, measured),
     )
+
+
+@dataclass(frozen=True)
+class _Measured:
+    """One score of all runs at the last step of their arm."""
+
+    values: dict[str, dict[int, float | None]]  # arm -> seed -> value
+    score: Any  # the columns that all rows share
+    last: dict[str, int]  # arm -> step
+    items: ItemRows
+
+    def seeds(self, experiment: Experiment, arms: Iterable[str]) -> list[int]:
+        """Return the seeds that have a value in all of ``arms``."""
+        rows = [self.values.get(arm, {}) for arm in arms]
+        return [s for s in experiment.seeds if all(row.get(s) is not None for row in rows)]
+
+    def of(self, arm: str, seeds: Sequence[int]) -> NDArray[np.float64]:
+        """Return the scores of an arm: (S,), or (S, N) where there are rows behind the value."""
+        if pd.isna(self.score["rows_key"]):
+            return np.array([self.values[arm][seed] for seed in seeds], np.float64)
+        key = self.score["measure"], self.score["split"], self.score["rows_key"]
+        return np.stack([self.items.values(RunId(arm, s), self.last[arm], *key) for s in seeds])
+
+    def stream(self, *what: str) -> np.random.Generator:
+        """Return a stream of its own: adding an arm moves no number of another comparison."""
+        return generator(0, *what, self.score["measure"], self.score["split"], self.score["score"])
 
 
 def _compare_pair(
     experiment: Experiment,
     a: str,
     b: str,
-    values: dict[str, dict[int, float | None]],
-    first: Any,
+    measured: _Measured,
     higher: bool | None,
     margin: float | None,
-    last: dict[str, int],
-    items: ItemRows,
 ) -> Pair:
-    seeds = [
-        seed
-        for seed in experiment.seeds
-        if values[a].get(seed) is not None and values[b].get(seed) is not None
-    ]
+    seeds = measured.seeds(experiment, (a, b))
     if not seeds:
-        return Pair(a, b, [], None, None, None, "no seed has a value in both arms")
-
-    def scores(arm: str) -> NDArray[np.float64]:
-        if pd.isna(first["rows_key"]):
-            return np.array([values[arm][seed] for seed in seeds], np.float64)
-        key = first["measure"], first["split"], first["rows_key"]
-        return np.stack([items.values(RunId(arm, s), last[arm], *key) for s in seeds])
-
-    # The same stream whatever else is compared: adding an arm moves no number of another pair.
-    rng = generator(0, "comparison", a, b, first["measure"], first["split"], first["score"])
-    scores_a, scores_b = scores(a), scores(b)
+        return Pair(a, b, [], None, None, None, None, "no seed has a value in both arms")
+    rng = measured.stream("comparison", a, b)
+    scores_a, scores_b = measured.of(a, seeds), measured.of(b, seeds)
     difference = paired_difference(scores_a, scores_b, rng, level=experiment.comparison.level)
     means = [s.reshape(len(seeds), -1).mean(axis=1) for s in (scores_a, scores_b)]
     return Pair(
@@ -186,9 +212,58 @@ def _compare_pair(
         b,
         seeds,
         difference,
+        None,
         None
         if higher is None
         else verdict(difference, names=(a, b), higher_is_better=higher, margin=margin),
         spread(means[0], means[1], rng, names=(a, b)),
         None,
     )
+
+
+def _corrected(pairs: list[Pair], higher: bool | None, margin: float | None) -> list[Pair]:
+    """Correct for the number of pairs, where there are several."""
+    p_values = [pair.difference.p_value if pair.difference else None for pair in pairs]
+    if len(pairs) < 2:
+        return pairs
+    return [
+        replace(
+            pair,
+            holm_p_value=adjusted,
+            verdict=pair.verdict
+            if pair.difference is None or higher is None
+            else verdict(
+                pair.difference,
+                names=(pair.a, pair.b),
+                higher_is_better=higher,
+                margin=margin,
+                adjusted_p_value=adjusted,
+            ),
+        )
+        for pair, adjusted in zip(pairs, _holm(p_values), strict=True)
+    ]
+
+
+def _holm(p_values: Sequence[float | None]) -> list[float | None]:
+    """Adjust those that are known."""
+    known = [p for p in p_values if p is not None]
+    adjusted = iter(holm(known).tolist() if known else [])
+    return [None if p is None else next(adjusted) for p in p_values]
+
+
+def _effects(experiment: Experiment, measured: _Measured) -> list[FactorEffect]:
+    """Return main effects and interactions, where all arms of the grid have the score."""
+    factors = list(next(iter(experiment.factors.values()), {}))
+    if len(factors) < 2:
+        return []
+    seeds = measured.seeds(experiment, experiment.arms)
+    if not seeds:
+        return []
+    cells = {
+        tuple(levels.values()): measured.of(arm, seeds)
+        for arm, levels in experiment.factors.items()
+    }
+    rng = measured.stream("effects")
+    effects = factor_effects(cells, factors, rng, level=experiment.comparison.level)
+    adjusted = _holm([effect.difference.p_value for effect in effects])
+    return [FactorEffect(e, seeds, p) for e, p in zip(effects, adjusted, strict=True)]

@@ -50,7 +50,10 @@ class ModelOptions(Options):
         description="with init_rate: divide matrices that write into the residual stream by "
         "sqrt(2 * layers)",
     )
-    checkpoint: str | None = Field(None, description="directory or hub id to start from")
+    checkpoint: str | None = Field(
+        None,
+        description="directory or hub id to start from; {seed} in it stands for the run's seed",
+    )
     dtype: Literal["float32", "float64", "bfloat16"] = Field(
         "float32", description="of the weights"
     )
@@ -82,18 +85,36 @@ def context_length(config: PretrainedConfig) -> int | None:
     return int(length) if length else None
 
 
-def stated_context(options: ModelOptions) -> int | None:
+def source_of(options: ModelOptions, seed: int) -> str | None:
+    """Return the checkpoint that a run with ``seed`` starts from; None: it starts fresh.
+
+    Raises:
+        InputError: if each seed has a directory of its own and this one has none.
+    """
+    if options.checkpoint is None or "{seed}" not in options.checkpoint:
+        return options.checkpoint
+    source = options.checkpoint.replace("{seed}", str(seed))
+    if not Path(source).is_dir():
+        raise InputError(
+            f"model.checkpoint {options.checkpoint}: expected a directory for seed {seed}, found "
+            f"no {source}; train that seed first, or leave it out of seeds"
+        )
+    return source
+
+
+def stated_context(options: ModelOptions, seed: int) -> int | None:
     """Return the context that the options or their checkpoint fix; None: made to fit the data.
 
     Raises:
         InputError: if the checkpoint has no config.
     """
-    if options.checkpoint is None:
+    source = source_of(options, seed)
+    if source is None:
         return options.context
     try:
-        return context_length(AutoConfig.from_pretrained(options.checkpoint))
+        return context_length(AutoConfig.from_pretrained(source))
     except (OSError, ValueError, KeyError) as error:
-        raise InputError(f"cannot load a model from {options.checkpoint}: {error}") from error
+        raise InputError(f"cannot load a model from {source}: {error}") from error
 
 
 def build_config(
@@ -155,11 +176,12 @@ def build(
     """
     dtype = getattr(torch, options.dtype)
     model: PreTrainedModel
-    if options.checkpoint is not None:
-        model = load(options.checkpoint, dtype=dtype)
+    source = source_of(options, seed)
+    if source is not None:
+        model = load(source, dtype=dtype)
         if len(tokenizer) > embedding_of(model).num_embeddings:
             raise InputError(
-                f"model.checkpoint {options.checkpoint}: its vocabulary has "
+                f"model.checkpoint {source}: its vocabulary has "
                 f"{embedding_of(model).num_embeddings} tokens, the tokenizer "
                 f"{len(tokenizer)}; use the tokenizer that belongs to it"
             )

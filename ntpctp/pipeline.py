@@ -14,10 +14,11 @@ from ntpctp.comparison import ScoreComparison, compare, write_comparison
 from ntpctp.errors import InputError
 from ntpctp.experiment import Experiment, experiment_of
 from ntpctp.libraries import quiet_libraries
-from ntpctp.preparation import Data, prepare
+from ntpctp.preparation import Data, encoded_beside, prepare
 from ntpctp.provenance import PROVENANCE, provenance
 from ntpctp.runs import Event, RunId, execute, is_complete
 from ntpctp.scores import collect, write_scores
+from ntpctp.stages import Stages
 from ntpctp.storage import atomic_file, locked, write_json
 from ntpctp.yaml_file import read_yaml
 
@@ -57,7 +58,7 @@ def run_experiment(
     Raises:
         InputError: as ``prepare``; or if another process works on ``output``.
     """
-    data = prepare(experiment)
+    data = prepare(experiment, encoded_beside(output))
     with locked(output, "this experiment"):
         complete = {
             run for run in runs_of(experiment) if is_complete(experiment, data, run, output)
@@ -82,6 +83,22 @@ def run_experiment(
         for name in failures:
             on_event(Event(_run_named(experiment, name), "failed", text=failures[name].message))
     return failures
+
+
+def checked_stages(stages: Stages, output: Path) -> Stages:
+    """Find what is wrong with any stage's data or objective before the first is trained.
+
+    Returns:
+        The same, with room in a fresh model for the longest example of all stages.
+
+    Raises:
+        InputError: as ``prepare``. Costs reading and encoding the data of all stages.
+    """
+    longest = max(
+        prepare(experiment, encoded_beside(output / stage)).longest
+        for stage, experiment in stages.from_scratch().items()
+    )
+    return stages.with_context(-(-longest // 8) * 8)
 
 
 def compare_experiment(
@@ -113,7 +130,7 @@ def _work(
     """Do one run in a worker process."""
     quiet_libraries()
     experiment = experiment_of(content, str(output / EXPERIMENT))
-    data = prepare(experiment)
+    data = prepare(experiment, encoded_beside(output))
     execute(experiment, data, run, output, send)
     send(Event(run, "done"))
 

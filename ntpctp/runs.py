@@ -12,14 +12,21 @@ from typing import Any
 import torch
 from accelerate import Accelerator
 
-from ntpctp import checkpoints
+from ntpctp import checkpoints, models
 from ntpctp.errors import InputError
 from ntpctp.evaluation import evaluate, is_evaluated
 from ntpctp.experiment import Experiment
 from ntpctp.preparation import Data, initial_model
 from ntpctp.provenance import provenance
 from ntpctp.references import reference_losses
-from ntpctp.storage import clear_temporaries, locked, read_json, write_json
+from ntpctp.storage import (
+    clear_temporaries,
+    fingerprint,
+    locked,
+    read_json,
+    sha256_of,
+    write_json,
+)
 from ntpctp.supervision import SupervisedRows
 from ntpctp.training import LogLine, train
 
@@ -177,7 +184,8 @@ def execute(
 
 def _decisive(experiment: Experiment, data: Data, run: RunId) -> dict[str, Any]:
     """Return all that decides the weights of a run."""
-    arm = experiment.arms[run.arm].model_dump(mode="json")
+    chosen = experiment.arms[run.arm]
+    arm = chosen.model_dump(mode="json")
     for block, fields in _NOT_DECISIVE.items():
         for field in fields:
             arm[block].pop(field)
@@ -186,8 +194,16 @@ def _decisive(experiment: Experiment, data: Data, run: RunId) -> dict[str, Any]:
         "task": experiment.task.model_dump(mode="json"),
         "tokenizer": experiment.tokenizer,
         "data_fingerprint": data.fingerprint,
+        "start": _digest(models.source_of(chosen.model, run.seed)),
         **arm,
     }
+
+
+def _digest(source: str | None) -> str | None:
+    """Return what changes with the weights that a run starts from; None: fresh, or from the hub."""
+    if source is None or not Path(source).is_dir():
+        return None
+    return fingerprint({f.name: sha256_of(f) for f in sorted(Path(source).glob("*.safetensors"))})
 
 
 def _check_record(path: Path, decisive: dict[str, Any]) -> None:

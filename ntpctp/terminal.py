@@ -20,9 +20,9 @@ from rich.progress import (
 from rich.table import Table
 from rich.text import Text
 
+from ntpctp.audit import count_tables
 from ntpctp.experiment import Experiment
 from ntpctp.runs import Event, RunId
-from ntpctp.tasks import TASKS
 
 
 def plan(experiment: Experiment, output: Path, num_workers: int) -> str:
@@ -126,9 +126,38 @@ def comparison_tables(comparison: dict[str, Any]) -> Iterator[RenderableType]:
                 Text(pair["verdict"]["words"] if pair["verdict"] else pair["reason"] or "-"),
             )
         yield table
+    yield from _effects_tables(comparison)
     for score in comparison["scores"]:
         for missing in score["missing"]:
             yield Text(f"missing: {score_name(score)}, {missing}", style="yellow")
+
+
+def _effects_tables(comparison: dict[str, Any]) -> Iterator[Table]:
+    """Yield the table of a grid's main effects and interactions, if there is one."""
+    level = f"{comparison['level']:.0%}"
+    title = f"factors at the last step: mean difference, {level} interval, p after Holm"
+    table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    for name in ("score", "contrast"):
+        table.add_column(name)
+    for name in ("difference", "p"):
+        table.add_column(name, justify="right")
+    for score in comparison["scores"]:
+        if score["higher_is_better"] is None or score["strength"] is not None:
+            continue
+        for found in score["effects"]:
+            p = found["holm_p_value"]
+            effect = found["effect"]
+            table.add_row(
+                score_name(score),
+                "; ".join(
+                    f"{factor}: {a} - {b}"
+                    for factor, (a, b) in zip(effect["factors"], effect["levels"], strict=True)
+                ),
+                _interval(effect),
+                "-" if p is None else f"{p:.2g}",
+            )
+    if table.rows:
+        yield table
 
 
 def score_name(score: dict[str, Any]) -> str:
@@ -198,39 +227,9 @@ def _kind(share: float) -> str:
 
 
 def audit_tables(record: dict[str, Any]) -> Iterator[Table]:
-    """Yield the counts of ``audit.audit`` as two tables: of splits, and of arms in splits."""
-    splits = Table("", *record["splits"])
-    names = dict.fromkeys(key for counts in record["splits"].values() for key in counts)
-    for name in names:
-        counts = [f"{of_split.get(name, 0):,}" for of_split in record["splits"].values()]
-        splits.add_row(name.replace("_", " "), *counts)
-    yield splits
-    arms = Table("arm", "split", "tokens in the loss", "a row (median)", "share", "of weight")
-    arms.add_column("empty rows")
-    arms.add_column("EOS")
-    for arm, of_arm in record["arms"].items():
-        for split, c in of_arm.items():
-            arms.add_row(
-                arm,
-                split,
-                f"{c['supervised_tokens']:,}",
-                f"{c['min']:g} to {c['max']:g} ({c['median']:g})",
-                *(f"{c[name]:.1%}" for name in ("share", "weight_share")),
-                str(c["rows_without"]),
-                f"{c['end_of_sequence_supervised']:.0%}",
-            )
-    yield arms
-
-
-def task_table() -> Table:
-    """Return all tasks with their options, defaults and meaning."""
-    table = Table("task", "option", "default", "meaning")
-    for name, task in TASKS.items():
-        for option, field in task.model_fields.items():
-            if option == "name":
-                continue
-            default = "(required)" if field.is_required() else repr(field.get_default())
-            table.add_row(name, option, Text(default), Text(field.description or ""))
-            name = ""
-        table.add_section()
-    return table
+    """Yield the counts of ``audit.audit`` as tables."""
+    for columns, rows in ((table.columns, table.rows) for table in count_tables(record)):
+        shown = Table(*columns)
+        for row in rows:
+            shown.add_row(*map(Text, row))
+        yield shown

@@ -16,7 +16,11 @@ HOUSE = [
     "libraries",
     "provenance",
     "tasks",
+    "rows",
+    "chats",
     "tokens",
+    "arrow",
+    "encoded",
     "objectives",
     "collator",
     "supervision",
@@ -35,6 +39,7 @@ HOUSE = [
     "audit",
     "evaluation",
     "runs",
+    "stages",
     "scores",
     "comparison",
     "workers",
@@ -42,6 +47,7 @@ HOUSE = [
     "report",
     "launch",
     "terminal",
+    "catalogue",
     "cli",
 ]
 

@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from ntpctp.audit import audit, first_tokens
+from ntpctp.audit import audit, count_tables, first_tokens
 from ntpctp.errors import InputError
 from ntpctp.preparation import prepare
 from ntpctp.references import reference_losses
@@ -116,6 +116,11 @@ def test_audit_counts_by_hand(own):
     assert found["rho"]["supervised_tokens"] == 6 * 2 + 6  # half of 3 and of 12, rounded up
     for counts in found.values():
         assert counts["rows_without"] == 0 and counts["end_of_sequence_supervised"] == 1
+    of_splits, of_arms = count_tables(record)
+    rows = {row[0]: row[1] for row in of_splits.rows}
+    assert (rows["tokens"], rows["merged boundaries"]) == ("37", "0")
+    (half,) = [row[2:] for row in of_arms.rows if row[:2] == ("half", "train")]
+    assert half == ("30", "3 to 12 (3)", "100.0%", "75.0%", "0", "100%")
     tokens = next(first_tokens(experiment, prepare(experiment), 1))
     assert tokens == [
         ("0", [0, 0, 0, 0]),

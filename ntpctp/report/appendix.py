@@ -5,6 +5,7 @@ from typing import Any
 
 import pandas as pd
 
+from ntpctp.audit import count_tables
 from ntpctp.experiment import Experiment
 from ntpctp.report import wording
 from ntpctp.report.figures import losses_figure, plain_figure
@@ -45,6 +46,21 @@ def settings_tables(experiment: Experiment) -> tuple[Table, Table]:
     for field, value in wording.flat(common).items():
         shared.add(field, _plain(value))
     return differing, shared
+
+
+def audit_tables(experiment: Experiment, record: dict[str, Any] | None) -> list[Table]:
+    """Return what each arm's loss sees of each split; none without a record of it."""
+    if record is None:
+        return []
+    of_splits, of_arms = count_tables(record)
+    cells = arm_cells(experiment.arms)
+    splits = Table(of_splits.title, of_splits.columns)
+    for row in of_splits.rows:
+        splits.add(*row)
+    arms = Table(of_arms.title, of_arms.columns, text_columns=frozenset({0, 1}))
+    for arm, *counts in of_arms.rows:
+        arms.add(cells.get(arm, Cell(arm)), *counts)
+    return [arms, splits]
 
 
 def budget_table(experiment: Experiment, logs: Logs) -> Table:

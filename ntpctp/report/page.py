@@ -22,9 +22,9 @@ from ntpctp.report.items import NUM_SHOWN, Flips, Texts, Token, flips, read_rows
 from ntpctp.report.landscape import landscape_panels
 from ntpctp.report.overview import seeds_figure
 from ntpctp.report.sections import Panel, Section, measure_sections
-from ntpctp.report.sources import missing_scores, read_log, read_provenance
+from ntpctp.report.sources import missing_scores, read_audit, read_log, read_provenance
 from ntpctp.report.tables import Cell, Table, arm_cells
-from ntpctp.report.verdicts import spread_table, spread_tests, verdict_tables
+from ntpctp.report.verdicts import effects_table, spread_table, spread_tests, verdict_tables
 from ntpctp.report.wording import percent
 from ntpctp.runs import RunId
 
@@ -66,11 +66,13 @@ def render(
     )
     return environment.get_template("template.html.j2").render(
         arms=list(experiment.arms),
+        audit=appendix.audit_tables(experiment, read_audit(output)),
         budget=budget_line(experiment),
         budgets=appendix.budget_table(experiment, logs),
         command=f"ntpctp run experiment.yaml --output {experiment.name}-again",
         definitions=definitions(experiment.evaluation.measures),
         differing=differing,
+        effects=effects_table(experiment, comparisons),
         example=example,
         experiment=experiment,
         flips=found_flips,

@@ -8,6 +8,7 @@ from typing import Any
 import pandas as pd
 
 from ntpctp import checkpoints
+from ntpctp.audit import AUDIT
 from ntpctp.evaluation import rows_path
 from ntpctp.experiment import Experiment
 from ntpctp.provenance import PROVENANCE
@@ -49,6 +50,12 @@ def read_provenance(output: Path) -> dict[str, Any]:
     """Return what produced the experiment's data, or nothing if that is not recorded."""
     path = output / PROVENANCE
     return dict(read_json(path)) if path.is_file() else {}
+
+
+def read_audit(output: Path) -> dict[str, Any] | None:
+    """Return what the losses see, as ``audit.audit`` counted it, if that is recorded."""
+    path = output / AUDIT
+    return dict(read_json(path)) if path.is_file() else None
 
 
 def read_items(

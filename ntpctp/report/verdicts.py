@@ -44,6 +44,9 @@ def verdict_tables(
                     wording.interval(result.low, result.high, unit),
                 )
             items = plural(result.num_items, "item") if result and result.num_items else ""
+            p = pair.holm_p_value
+            corrected = "" if p is None else f"p {p:.2g} among {len(comparison.pairs)} pairs"
+            seen = _detectable(pair, unit)
             tables[key].add(
                 Cell(
                     full_label(comparison.split, comparison.score, comparison.strength),
@@ -51,10 +54,39 @@ def verdict_tables(
                 ),
                 *shown,
                 change,
-                Cell(verdict_words(pair, unit), _detectable(pair, unit)),
+                Cell(verdict_words(pair, unit), "; ".join(filter(None, [seen, corrected]))),
                 Cell(plural(len(pair.seeds), "seed"), items),
             )
     return [(a, b, table) for (a, b), table in tables.items()]
+
+
+def effects_table(experiment: Experiment, comparisons: Sequence[ScoreComparison]) -> Table | None:
+    """Return main effects and interactions of a grid's factors; None if there is no grid."""
+    table = Table(
+        "Factors at the last step: the mean difference between two levels over all other factors, "
+        "and how much that depends on a second factor",
+        ("score", "contrast", f"difference, {percent(experiment.comparison.level)}", "p (Holm)"),
+        text_columns=frozenset({0, 1}),
+    )
+    for comparison in comparisons:
+        if comparison.strength is not None or comparison.higher_is_better is None:
+            continue
+        for found in comparison.effects:
+            result, unit = found.effect.difference, comparison.unit
+            p = found.holm_p_value
+            table.add(
+                Cell(
+                    full_label(comparison.split, comparison.score, comparison.strength),
+                    direction(unit, comparison.higher_is_better),
+                ),
+                Cell(wording.contrast(found.effect), plural(len(found.seeds), "seed")),
+                Cell(
+                    wording.difference(result.estimate, unit),
+                    wording.interval(result.low, result.high, unit),
+                ),
+                wording.NO_VALUE if p is None else f"{p:.2g}",
+            )
+    return table if table.rows else None
 
 
 def spread_table(experiment: Experiment, comparisons: Sequence[ScoreComparison]) -> Table:

@@ -6,6 +6,8 @@ keep the unit of their score.
 
 from collections.abc import Iterable, Mapping
 
+from ntpctp.statistics import Effect
+
 MINUS = "\N{MINUS SIGN}"
 SPACE = "\N{NO-BREAK SPACE}"
 NO_VALUE = "no value"
@@ -192,3 +194,17 @@ def flat(block: Mapping[str, object], prefix: str = "") -> dict[str, object]:
 
 def _minus(text: str) -> str:
     return text.replace("-", MINUS) if float(text) else text.lstrip("-")
+
+
+def contrast(effect: Effect) -> str:
+    """Return an effect of a grid's factors in words.
+
+    >>> from types import SimpleNamespace as Of
+    >>> contrast(Of(factors=("objective",), levels=(("ntp", "ctp"),)))
+    'objective: ntp − ctp'
+    >>> contrast(Of(factors=("a", "b"), levels=(("1", "2"), ("x", "y"))))
+    'a: 1 − 2, where b is x rather than y'
+    """
+    first, *others = zip(effect.factors, effect.levels, strict=True)
+    words = f"{first[0]}: {first[1][0]} {MINUS} {first[1][1]}"
+    return words + "".join(f", where {name} is {a} rather than {b}" for name, (a, b) in others)

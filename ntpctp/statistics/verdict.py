@@ -37,8 +37,9 @@ def verdict(
     names: tuple[str, str] = ("A", "B"),
     higher_is_better: bool,
     margin: float | None,
+    adjusted_p_value: float | None = None,
 ) -> Verdict:
-    """Return one of five verdicts on ``difference``, whose interval is (low, high).
+    """Return one of six verdicts on ``difference``, whose interval is (low, high).
 
     - ``"one seed: no verdict"``: there is no interval.
     - ``"no difference larger than d"``: -d < low and high < d for the stated ``margin`` d, the
@@ -46,7 +47,10 @@ def verdict(
       1987) at (1 - level) / 2 each, 2.5 % for a 95 % interval, so stricter than the usual 5 %.
       It is asked first: a difference that is surely not zero but surely below what the
       experiment file calls relevant is no reason to prefer an arm.
-    - ``"A better"`` or ``"B better"`` (with the arms' names): 0 is outside the interval.
+    - ``"A better"`` or ``"B better"`` (with the arms' names): 0 is outside the interval, and with
+      several pairs of arms the adjusted p value is at most 1 - level.
+    - ``"the data do not say: A better alone, not among all pairs"``: 0 is outside the interval, but
+      of so many pairs one may well be so by chance.
     - ``"the data do not say: about n seeds needed"`` otherwise; or ``"more than 1000 seeds
       needed"``; or ``"more items needed, seeds alone do not suffice"``.
 
@@ -56,6 +60,8 @@ def verdict(
         higher_is_better: whether a larger score is better; turns the sign into a winner.
         margin: d > 0 in the unit of the score, or ``None`` if no difference is too small to
             matter; then equivalence is never claimed.
+        adjusted_p_value: ``difference.p_value`` adjusted by ``holm`` for all pairs of arms that are
+            compared on this score; ``None``: it is the only pair.
 
     Raises:
         InputError: if ``margin`` is not a positive finite number.
@@ -74,6 +80,9 @@ def verdict(
     if low > 0 or high < 0:
         a_wins = (low > 0) == higher_is_better
         words = f"{names[0] if a_wins else names[1]} better"
+        if adjusted_p_value is not None and adjusted_p_value > 1 - difference.level:
+            words = f"the data do not say: {words} alone, not among all pairs"
+            return Verdict(words, "undecided", None, None, detectable, margin)
         return Verdict(words, "better", "a" if a_wins else "b", None, detectable, margin)
     num_seeds = num_seeds_needed(difference, margin)
     if num_seeds is not None:

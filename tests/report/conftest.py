@@ -10,9 +10,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from ntpctp.audit import AUDIT, audit
 from ntpctp.comparison import ScoreComparison, compare
 from ntpctp.experiment import Experiment, experiment_of
+from ntpctp.preparation import prepare
 from ntpctp.report import write_report
+from ntpctp.storage import write_json
 from ntpctp.tokens import closed_tokenizer
 
 SCRIPT = "<script>alert(1)</script>"
@@ -85,6 +88,7 @@ def make(
     (output / "provenance.json").write_text(
         json.dumps({"data_fingerprint": "f1a9", "packages": {"torch": "2.13.0"}, "git": None})
     )
+    write_json(output / AUDIT, audit(experiment, prepare(experiment)))
     frame = pd.DataFrame(rows).astype(
         {"higher_is_better": "boolean", "value": "float64", "strength": "float64"}
     )

@@ -215,7 +215,9 @@ def test_nothing_measured_yet_has_a_page(made: Callable[..., Any]) -> None:
 def test_files_that_are_gone_are_said(made: Callable[..., Any]) -> None:
     made_up = made()
     comparisons = made_up.comparisons
-    (made_up.output / "provenance.json").unlink()
+    assert "tokens in the loss" in Document(made_up.page()).text
+    for name in ("provenance.json", "audit.json"):
+        (made_up.output / name).unlink()
     for path in made_up.output.rglob("log.jsonl"):
         path.unlink()
     for path in made_up.output.rglob("tokenizer_config.json"):
@@ -224,6 +226,17 @@ def test_files_that_are_gone_are_said(made: Callable[..., Any]) -> None:
     text = Document(made_up.page()).text
     assert "No provenance.json was found." in text
     assert "No checkpoint has a tokenizer" in text
+    assert "tokens in the loss" not in text
+
+
+def test_what_the_loss_sees_is_counted(usual: Any, usual_page: str) -> None:
+    arms = json.loads((usual.output / "audit.json").read_text())["arms"]
+    text = Document(usual_page).text
+    for name in ("ntp", "ctp"):
+        for split in ("train", "test"):
+            counts = arms[name][split]
+            assert f"{split}{counts['supervised_tokens']:,}{counts['min']} to" in text
+    assert arms["ntp"]["train"]["supervised_tokens"] > arms["ctp"]["train"]["supervised_tokens"]
 
 
 def test_a_page_is_written_whole_or_not_at_all(

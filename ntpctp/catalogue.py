@@ -1,0 +1,107 @@
+"""The tasks as a terminal shows them: options, splits, examples with the roles of their text."""
+
+from collections.abc import Iterator, Sequence
+from itertools import islice
+from typing import Any
+
+from rich.console import RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from ntpctp.errors import lookup
+from ntpctp.experiment import block_of
+from ntpctp.tasks import TASKS, Example, Task
+
+_STYLES = {
+    "prompt": "dim",
+    "text": "",
+    "reasoning": "cyan",
+    "assistant": "yellow",
+    "answer": "bold green",
+}
+
+
+def task_table(names: Sequence[str] = ()) -> Table:
+    """Return tasks with their options, defaults and meaning; all of them if none is named.
+
+    Raises:
+        InputError: for an unknown name.
+    """
+    table = Table("task, splits", "option", "default", "meaning")
+    for name in names or TASKS:
+        kind = lookup(TASKS, name, "task")
+        if not any(field.is_required() for field in kind.model_fields.values()):
+            # With the defaults; some options add splits.
+            splits = kind.model_validate({"name": name}).evaluation_splits
+            name = "\n".join([name, "  train", *(f"  {split}" for split in splits)])
+        for option, field in kind.model_fields.items():
+            if option == "name":
+                continue
+            default = (
+                "(required)"
+                if field.is_required()
+                else repr(field.get_default(call_default_factory=True))
+            )
+            table.add_row(Text(name), option, Text(default), Text(field.description or ""))
+            name = ""
+        table.add_section()
+    return table
+
+
+def task_of(name: str, options: Sequence[str]) -> Task:
+    """Return the task ``name`` with ``key=value`` options.
+
+    Raises:
+        InputError: for an unknown name or option, or a value that is not allowed.
+    """
+    return block_of(lookup(TASKS, name, "task"), name, options)
+
+
+def examples_of(task: Task, split: str, number: int) -> Iterator[RenderableType]:
+    """Yield the splits with their sizes, then the first examples of ``split``.
+
+    Raises:
+        InputError: for an unknown split, or as the task itself.
+    """
+    names = ("train", *task.evaluation_splits)
+    chosen = task.split(lookup({n: n for n in names}, split, f"split of {task.name}"))
+    sizes = ", ".join(f"{name} {len(task.split(name)):,}" for name in names)
+    yield Text(f"{task.name}: {sizes} examples")
+    for index, example in enumerate(islice(chosen, number)):
+        yield Text(f"\n{split} example {index}{f' ({example.source})' if example.source else ''}")
+        yield _roles(example)
+
+
+def _roles(example: Example) -> Table:
+    """Every piece of an example beside its role, then what else it has."""
+    table = Table.grid(padding=(0, 2))
+    pieces: list[tuple[str, str]] = [(s.role, s.text) for s in example.segments]
+    for index, message in enumerate(example.messages, start=1):
+        role = message.role
+        if role == "assistant":
+            role = "answer" if index == len(example.messages) else "assistant"
+        pieces.append((role, message.content))
+    for role, text in pieces:
+        style = _STYLES.get(role, "dim")
+        table.add_row(Text(role), _marked(text, style))
+    extras: dict[str, Any] = {
+        "choices": " | ".join(example.choices),
+        "references": ", ".join(f"{name}: {answer}" for name, answer in example.references),
+        "critical": _critical(example),
+    }
+    for name, value in extras.items():
+        if value:
+            table.add_row(Text(f"({name})"), Text(value))
+    return table
+
+
+def _marked(text: str, style: str) -> Text:
+    """The text with its line breaks visible, so that white space at the ends can be seen."""
+    shown = text.replace("\n", "\u21b5\n").removesuffix("\n")
+    return Text(shown, style) + (Text("\u2423", "dim") if shown.endswith(" ") else Text())
+
+
+def _critical(example: Example) -> str:
+    """What the data mark as critical."""
+    text = "".join(segment.text for segment in example.segments)
+    return " | ".join(text[start:end] for start, end in example.spans)

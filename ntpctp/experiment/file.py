@@ -1,0 +1,106 @@
+"""Reading an experiment file: overrides, grids, what arms inherit, and all errors at once."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from ntpctp.errors import InputError
+from ntpctp.experiment.grid import cells, set_field
+from ntpctp.experiment.messages import messages_of
+from ntpctp.experiment.overrides import apply_override
+from ntpctp.experiment.types import Experiment
+from ntpctp.yaml_file import FieldPath, read_yaml
+
+
+def load_experiment(path: Path, overrides: Sequence[str] = ()) -> Experiment:
+    """Read and validate an experiment file.
+
+    Args:
+        path: of the YAML file.
+        overrides: ``dotted.key=value``, the value in YAML.
+
+    Raises:
+        InputError: one message with all errors, each with its line and field.
+    """
+    content, lines = read_yaml(path)
+    if "stages" in content:
+        raise InputError(
+            f"{path}: has stages, each an experiment of its own: start it by `ntpctp run`; the "
+            "experiment of a stage is then in its directory, <output>/<stage>/experiment.yaml"
+        )
+    for override in overrides:
+        lines.pop(apply_override(content, override), None)
+    return experiment_of(content, str(path), lines)
+
+
+def experiment_of(
+    content: Mapping[str, Any], source: str, lines: Mapping[FieldPath, int] | None = None
+) -> Experiment:
+    """Validate the content of an experiment file.
+
+    Args:
+        content: as YAML gives it.
+        source: named in messages.
+        lines: of the fields, by path.
+
+    Raises:
+        InputError: one message with all errors.
+    """
+    grid = content.get("grid", ())
+    content, lines = _with_grid(content, source, lines or {})
+    try:
+        return Experiment.model_validate(_with_inherited(content))
+    except ValidationError as error:
+        messages = messages_of(error.errors(include_url=False), content, lines, grid)
+    raise InputError(
+        f"{source}: {len(messages)} error{'s' if len(messages) > 1 else ''}\n"
+        + "\n".join(f"  {message}" for message in messages)
+    )
+
+
+def _with_grid(
+    content: Mapping[str, Any], source: str, lines: Mapping[FieldPath, int]
+) -> tuple[Mapping[str, Any], Mapping[FieldPath, int]]:
+    """Replace ``grid`` by the arms that it stands for; their fields get the lines of the grid."""
+    if "grid" not in content:
+        return content, lines
+    if "arms" in content:
+        raise InputError(f"{source}: has both arms and grid; a grid makes all arms, keep one")
+    arms: dict[str, Any] = {}
+    placed = dict(lines)
+    combined = cells(content["grid"], source)
+    for cell in combined:
+        arm: dict[str, Any] = {}
+        for field, value in cell.settings.items():
+            set_field(arm, field, value)
+            placed["arms", cell.name, *field.split(".")] = lines.get(("grid", field), 0)
+        arms[cell.name] = arm
+    rest = {key: value for key, value in content.items() if key != "grid"}
+    return {**rest, "arms": arms, "factors": {cell.name: cell.levels for cell in combined}}, placed
+
+
+def _with_inherited(content: Mapping[str, Any]) -> dict[str, Any]:
+    """Fill what arms leave open with the experiment's own blocks."""
+    merged = dict(content)
+    arms = content.get("arms")
+    if isinstance(arms, Mapping):
+        merged["arms"] = {
+            name: {
+                **arm,
+                **{b: _overlay(content.get(b), arm.get(b)) for b in ("training", "model")},
+            }
+            if isinstance(arm, Mapping)
+            else arm
+            for name, arm in arms.items()
+        }
+    return merged
+
+
+def _overlay(base: Any, own: Any) -> Any:
+    if own is None:
+        return base
+    if isinstance(base, Mapping) and isinstance(own, Mapping):
+        return {**base, **own}
+    return own

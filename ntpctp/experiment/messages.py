@@ -1,0 +1,153 @@
+"""What is wrong with an experiment file, in the user's words and with its lines."""
+
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any
+
+from pydantic_core import ErrorDetails
+
+from ntpctp.errors import nearest
+from ntpctp.experiment.types import (
+    Arm,
+    Comparison,
+    DataOptions,
+    Evaluation,
+    Experiment,
+)
+from ntpctp.measures import MEASURES
+from ntpctp.models import ModelOptions
+from ntpctp.objectives import OBJECTIVES
+from ntpctp.options import Options
+from ntpctp.tasks import TASKS
+from ntpctp.training import TrainingOptions
+from ntpctp.yaml_file import FieldPath
+
+
+def messages_of(
+    errors: Sequence[ErrorDetails],
+    content: Mapping[str, Any],
+    lines: Mapping[FieldPath, int],
+    grid: Collection[str] = (),
+) -> list[str]:
+    """Put pydantic's errors into the user's words, in the order of the file.
+
+    Args:
+        errors: as pydantic gives them.
+        content: what was validated, before arms inherited.
+        lines: of the fields, by path.
+        grid: dotted fields of arms that a grid made: an error there is one of the grid.
+    """
+    found: dict[str, int] = {}
+    for error in errors:
+        path = _in_file(error, content)
+        inherited = len(path) > 2 and path[0] == "arms" and path[2] in ("training", "model")
+        if inherited and not _present(content, path[: 3 if error["type"] == "missing" else 4]):
+            continue  # the same error is reported where the field stands
+        line = next((lines[path[:n]] for n in range(len(path), 0, -1) if path[:n] in lines), 0)
+        where = f"line {line}: " if line else ""
+        name = _name(path, grid)
+        found.setdefault(f"{where}{name + ': ' if name else ''}{words_of(error)}", line)
+    return sorted(found, key=lambda message: found[message])
+
+
+def _name(path: FieldPath, grid: Collection[str]) -> str:
+    name = ".".join(map(str, path))
+    of_arm = ".".join(map(str, path[2:]))
+    if path[:1] == ("arms",) and any(f"{of_arm}.".startswith(f"{field}.") for field in grid):
+        return f"grid.{of_arm}"
+    return name
+
+
+def _in_file(error: ErrorDetails, content: Any) -> FieldPath:
+    """Remove from an error's place the tags that pydantic adds for the types of named blocks."""
+    path: list[str | int] = []
+    for index, part in enumerate(error["loc"]):
+        last = index == len(error["loc"]) - 1
+        if part == "[key]":
+            continue
+        if _holds(content, part):
+            content = content[part]
+        elif part in ("training", "model"):
+            content = {}  # a block that an arm inherits: not in the file, but a real field
+        elif not (last and error["type"] in ("missing", "extra_forbidden")):
+            continue
+        path.append(part)
+    return tuple(path)
+
+
+def _holds(content: Any, part: str | int) -> bool:
+    if isinstance(content, Mapping):
+        return part in content
+    return isinstance(content, list) and isinstance(part, int) and part < len(content)
+
+
+def _present(content: Any, path: FieldPath) -> bool:
+    for part in path:
+        if not _holds(content, part):
+            return False
+        content = content[part]
+    return True
+
+
+_TYPES = {
+    "int_type": "a whole number",
+    "int_from_float": "a whole number",
+    "float_type": "a number",
+    "string_type": "text",
+    "bool_type": "true or false",
+    "list_type": "a list",
+    "dict_type": "a block of fields",
+    "model_type": "a block of fields",
+    "model_attributes_type": "a block of fields",
+}
+
+
+def words_of(error: ErrorDetails) -> str:
+    """Say what is wrong, without where."""
+    kind, given = error["type"], error["input"]
+    context = error.get("ctx", {})
+    if kind == "extra_forbidden":
+        fields = _fields_beside(error["loc"])
+        return f"unknown field{nearest(str(error['loc'][-1]), fields)}"
+    if kind == "missing":
+        return "missing; it has no default"
+    if kind == "union_tag_invalid":
+        expected = str(context["expected_tags"]).replace("'", "")
+        return (
+            f"unknown name {context['tag']!r}{nearest(context['tag'], expected.split(', '))} "
+            f"(expected one of: {expected})"
+        )
+    if kind == "union_tag_not_found":
+        return f"expected a name or a block with a name, found {given!r}"
+    if kind in ("too_short", "too_long"):
+        return f"expected at least {context.get('min_length', 1)} entry, found {len(given)}"
+    if kind in _TYPES:
+        return f"expected {_TYPES[kind]}, found {given!r}"
+    message = error["msg"].removeprefix("Value error, ").removeprefix("Input should be ")
+    return message if kind == "value_error" else f"expected {message}, found {given!r}"
+
+
+def _fields_beside(loc: tuple[str | int, ...]) -> list[str]:
+    """Return the valid fields of the block in which an unknown field was found."""
+    tables: dict[str, Mapping[str, type[Options]]] = {
+        "task": TASKS,
+        "objective": OBJECTIVES,
+        "measures": MEASURES,
+    }
+    block: type[Options] = Experiment
+    blocks: dict[str, type[Options]] = {
+        "model": ModelOptions,
+        "training": TrainingOptions,
+        "arms": Arm,
+        "evaluation": Evaluation,
+        "comparison": Comparison,
+        "data": DataOptions,
+    }
+    table: Mapping[str, type[Options]] | None = None
+    for part in loc[:-1]:
+        if table is not None and part in table:
+            block, table = table[str(part)], None
+        elif part in tables:
+            table = tables[str(part)]
+        elif part in blocks:
+            block = blocks[str(part)]
+    return list(block.model_fields)

@@ -1,0 +1,72 @@
+"""Fields that a command line changes: ``dotted.key=value``."""
+
+from collections.abc import Sequence
+from typing import Any, TypeVar
+
+from pydantic import ValidationError
+
+from ntpctp.errors import InputError, nearest
+from ntpctp.experiment.messages import words_of
+from ntpctp.options import Options
+from ntpctp.yaml_file import FieldPath, parse_value
+
+Block = TypeVar("Block", bound=Options)
+
+
+def apply_override(content: dict[str, Any], override: str) -> FieldPath:
+    """Set a dotted key in ``content``, in place; return its path.
+
+    Raises:
+        InputError: if it is no ``key=value``, its value no YAML, or its key leads through a value.
+    """
+    key, equals, text = override.partition("=")
+    if not equals or not all(key.split(".")):
+        raise InputError(
+            f"{override!r}: expected key=value with a dotted key, such as training.steps=500"
+        )
+    *parents, last = key.split(".")
+    block = content
+    for part in parents:
+        inner = block.get(part)
+        if isinstance(inner, str):  # a bare name stands for a block
+            inner = {"name": inner}
+        elif inner is None:
+            inner = {}
+        elif not isinstance(inner, dict):
+            raise InputError(f"{override!r}: {part!r} is not a block of fields but {inner!r}")
+        block[part] = inner
+        block = inner
+    try:
+        block[last] = parse_value(text)
+    except Exception as error:
+        raise InputError(f"{override!r}: the value is not YAML: {error}") from error
+    return (*parents, last)
+
+
+def block_of(kind: type[Block], name: str, overrides: Sequence[str]) -> Block:
+    """Return the named block ``kind`` with fields as a command line gives them.
+
+    Args:
+        kind: type of the block.
+        name: its name.
+        overrides: ``key=value``, the value in YAML.
+
+    Raises:
+        InputError: one message with all errors.
+    """
+    content: dict[str, Any] = {}
+    for override in overrides:
+        apply_override(content, override)
+    try:
+        return kind.model_validate({**content, "name": name})
+    except ValidationError as error:
+        messages = [
+            f"{'.'.join(map(str, problem['loc']))}: "
+            + (
+                f"unknown field{nearest(str(problem['loc'][-1]), kind.model_fields)}"
+                if problem["type"] == "extra_forbidden"
+                else words_of(problem)
+            )
+            for problem in error.errors(include_url=False)
+        ]
+    raise InputError(f"{name}: " + "; ".join(message.removeprefix(": ") for message in messages))

@@ -1,0 +1,166 @@
+"""The experiment file as types.
+
+name: addition
+task: {name: addition, digits: 3, train_size: 2000}
+model: {family: gpt2, layers: 2, width: 64, heads: 4}
+training: {steps: 1500, batch_size: 64, learning_rate: 1e-3}
+arms:
+  ntp: {objective: ntp}
+  ctp: {objective: ctp}
+seeds: 5
+evaluation: {every: 250, measures: [accuracy, robustness, flatness]}
+"""
+
+import re
+from itertools import combinations
+from math import prod
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from pydantic import BeforeValidator, Field, SerializeAsAny, model_validator
+
+from ntpctp.measures import MEASURES, Measure
+from ntpctp.models import ModelOptions
+from ntpctp.objectives import OBJECTIVES
+from ntpctp.options import Options, one_of
+from ntpctp.tasks import TASKS
+from ntpctp.training import TrainingOptions
+
+if TYPE_CHECKING:
+    from ntpctp.measures import Measure as AnyMeasure
+    from ntpctp.objectives import Objective as AnyObjective
+    from ntpctp.tasks import Task as AnyTask
+else:
+    AnyTask, AnyObjective, AnyMeasure = one_of(TASKS), one_of(OBJECTIVES), one_of(MEASURES)
+
+_SAFE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
+
+
+def _safe_name(name: Any) -> Any:
+    if isinstance(name, str) and not _SAFE_NAME.fullmatch(name):
+        raise ValueError(
+            "expected a name of letters, digits, '.', '_' and '-' that starts with a letter or "
+            f"digit (it becomes a directory), found {name!r}"
+        )
+    return name
+
+
+def _seeds(value: Any) -> Any:
+    if isinstance(value, int) and not isinstance(value, bool):
+        if value < 1:
+            raise ValueError(f"expected at least 1 seed, found {value}")
+        return list(range(value))
+    return value
+
+
+Name = Annotated[str, BeforeValidator(_safe_name)]
+
+
+class Arm(Options):
+    """One way of training. Fields other than the objective override the experiment's own."""
+
+    objective: SerializeAsAny[AnyObjective] = Field(description="which tokens the loss sees")
+    training: TrainingOptions = Field(description="fields that differ from the experiment's")
+    model: ModelOptions = Field(description="fields that differ from the experiment's")
+
+
+class Evaluation(Options):
+    """When checkpoints are written and what is measured on each."""
+
+    every: int | None = Field(
+        None, ge=1, description="steps between checkpoints; null: only the first and the last"
+    )
+    measures: list[SerializeAsAny[AnyMeasure]] = Field(
+        default_factory=lambda: [
+            m.model_validate({"name": name}) for name, m in MEASURES.items() if m.by_default
+        ],
+        min_length=1,
+        description="names, or blocks with options",
+    )
+    batch_tokens: int = Field(16_384, ge=1, description="tokens of one forward pass")
+
+    @model_validator(mode="after")
+    def _once(self) -> "Evaluation":
+        names = [measure.name for measure in self.measures]
+        if len(set(names)) < len(names):
+            raise ValueError(f"a measure stands twice: {names}")
+        return self
+
+    def checkpoint_steps(self, steps: int) -> list[int]:
+        """Return the steps at which a run of ``steps`` steps is measured."""
+        return sorted({*range(self.every or steps, steps, self.every or steps), 0, steps})
+
+    def at(self, step: int, last: int) -> list[Measure]:
+        """Return the measures to take at ``step`` of a run whose last step is ``last``."""
+        return [m for m in self.measures if m.at == "all" or step == last]
+
+
+class DataOptions(Options):
+    """What to do with examples that do not fit; whatever is done is counted and reported."""
+
+    too_long: Literal["error", "drop", "trim_prompt"] = Field(
+        "error",
+        description="examples longer than the smallest context of all arms: drop them, or cut the "
+        "prompt from the left; the answer is never cut",
+    )
+    unsupervised: Literal["error", "drop"] = Field(
+        "error",
+        description="training examples of which some arm's loss would see nothing; dropped ones "
+        "are dropped for all arms",
+    )
+
+
+class Comparison(Options):
+    """How arms are compared."""
+
+    level: float = Field(0.95, gt=0.5, lt=1, description="of the intervals")
+    margin: dict[str, float] = Field(
+        default_factory=lambda: {"exact_match": 0.01, "choice": 0.01},
+        description="per score, the difference that would not matter in practice, in its unit",
+    )
+
+
+class Experiment(Options):
+    """A question about training objectives, and everything that decides its answer."""
+
+    name: Name = Field(description="of the output directory")
+    question: str = Field("", description="one sentence for the head of the report")
+    task: SerializeAsAny[AnyTask] = Field(description="where examples come from")
+    data: DataOptions = Field(default_factory=DataOptions, description="see DataOptions")
+    tokenizer: str | None = Field(
+        None,
+        description="directory or hub id, or 'characters' or 'words' for a closed vocabulary; by "
+        "default the checkpoint's, else the task's own",
+    )
+    model: ModelOptions = Field(description="the same for all arms, unless an arm overrides it")
+    training: TrainingOptions = Field(description="likewise")
+    arms: dict[Name, Arm] = Field(min_length=1, description="what is compared")
+    seeds: Annotated[list[int], BeforeValidator(_seeds)] = Field(
+        min_length=1, description="how many (0, 1, ...), or a list of them"
+    )
+    factors: dict[Name, dict[str, str]] = Field(
+        default_factory=dict,
+        description="arm -> factor -> level: what the arms combine; a grid fills it in",
+    )
+    evaluation: Evaluation = Field(default_factory=Evaluation, description="see Evaluation")
+    comparison: Comparison = Field(default_factory=Comparison, description="see Comparison")
+
+    @model_validator(mode="after")
+    def _distinct(self) -> "Experiment":
+        if any(seed < 0 for seed in self.seeds) or len(set(self.seeds)) < len(self.seeds):
+            raise ValueError(f"seeds: expected different non-negative numbers, found {self.seeds}")
+        for (first, a), (second, b) in combinations(self.arms.items(), 2):
+            if a == b:
+                raise ValueError(
+                    f"arms: {first!r} and {second!r} are alike in every field; remove one or let "
+                    "them differ (to test the comparison itself, give them different seeds in two "
+                    "experiments)"
+                )
+        if self.factors and self.factors.keys() != self.arms.keys():
+            raise ValueError(f"factors: expected the arms {list(self.arms)}, as keys")
+        if len({tuple(levels) for levels in self.factors.values()}) > 1:
+            raise ValueError("factors: expected the same factors, in one order, for every arm")
+        cells = [tuple(levels.values()) for levels in self.factors.values()]
+        full = prod(len(set(column)) for column in zip(*cells, strict=True))
+        if cells and not len(cells) == len(set(cells)) == full:
+            raise ValueError("factors: expected every combination of levels, each in one arm")
+        return self

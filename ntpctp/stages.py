@@ -1,0 +1,309 @@
+"""Pretrain, then finetune: a file with stages becomes one experiment a stage.
+
+name: matrix
+model: {family: gpt2, layers: 2, width: 64}
+stages:
+  pretrain: {task: {name: addition, digits: 2}, training: {steps: 1000, batch_size: 64}}
+  finetune: {task: {name: modular, modulus: 23}, training: {steps: 200, batch_size: 64}}
+grid: {pretrain.objective: [ntp, ctp], finetune.objective: [ntp, ctp]}
+seeds: 3
+
+Each stage is an ordinary experiment in a directory of its own, ``<output>/<stage>``: its arms are
+the different ways of coming so far, so what arms have in common is trained once, and every run
+starts from the last checkpoint of its own seed in the stage before. Checkpoints of a stage are
+measured on its own task and on those of the stages before it: transfer and forgetting are scores
+like any other.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from ntpctp.checkpoints import directory_of
+from ntpctp.errors import InputError
+from ntpctp.experiment import Cell, Experiment, apply_override, cells, experiment_of, set_field
+from ntpctp.runs import RunId, stage_directory
+from ntpctp.yaml_file import FieldPath, read_yaml
+
+_OF_ALL = ("name", "question", "model", "tokenizer", "seeds", "evaluation", "comparison", "data")
+_OF_ARMS = ("objective", "training")
+
+
+@dataclass(frozen=True)
+class Way:
+    """A whole arm: what it does in every stage."""
+
+    name: str
+    settings: dict[str, dict[str, Any]]  # stage -> fields of the arm in it
+    levels: dict[str, str] = field(default_factory=dict)  # factor -> level, of a grid
+
+
+@dataclass(frozen=True)
+class Stages:
+    """A file with stages.
+
+    Attributes:
+        source: named in messages.
+        shared: fields that stand outside of the stages.
+        stages: name -> its fields, in order.
+        ways: the arms.
+        lines: of the fields of the file, by path.
+    """
+
+    source: str
+    shared: dict[str, Any]
+    stages: dict[str, dict[str, Any]]
+    ways: tuple[Way, ...]
+    lines: Mapping[FieldPath, int]
+
+    @property
+    def name(self) -> str:
+        """Of the whole experiment: its directory under ``runs``."""
+        return str(self.shared.get("name", ""))
+
+    def experiments(self, output: Path) -> dict[str, Experiment]:
+        """Return the experiment of every stage.
+
+        Args:
+            output: directory of the whole; the checkpoints that later stages start from lie there.
+
+        Raises:
+            InputError: for the first stage with errors, all of its errors.
+        """
+        found: dict[str, Experiment] = {}
+        before: dict[str, str] = {}  # way -> its checkpoint in the stage before
+        for stage in self.stages:
+            found[stage] = self._experiment(stage, before, found, output)
+            before = {
+                way.name: _last_checkpoint(found[stage], output / stage, self._arm(way, stage))
+                for way in self.ways
+            }
+        return found
+
+    def from_scratch(self) -> dict[str, Experiment]:
+        """Return the stages as if each began with the first stage's fresh model.
+
+        They cannot answer the question, but everything that is wrong with a later stage's data or
+        objective shows before the first is trained.
+        """
+        return {stage: self._experiment(stage, {}, {}, Path()) for stage in self.stages}
+
+    def with_context(self, context: int) -> "Stages":
+        """Return the same with a fresh model of ``context`` positions, if it does not say how many.
+
+        A model that is made to fit the first stage's examples could not read a later stage's.
+        """
+        model = self.shared.get("model")
+        if not isinstance(model, Mapping) or "checkpoint" in model or model.get("context"):
+            return self
+        return replace(self, shared={**self.shared, "model": {**model, "context": context}})
+
+    def _experiment(
+        self, stage: str, before: Mapping[str, str], earlier: Mapping[str, Experiment], output: Path
+    ) -> Experiment:
+        own = self.stages[stage]
+        content: dict[str, Any] = {**self.shared, **own, "name": f"{self.name}-{stage}"}
+        content.pop("objective", None)
+        content["task"] = self._task(stage)
+        arms: dict[str, Any] = {}
+        factors: dict[str, dict[str, str]] = {}
+        for way in self.ways:
+            arm = self._arm(way, stage)
+            if arm in arms:
+                continue
+            settings = dict(way.settings[stage])
+            if before:
+                settings["model"] = {"checkpoint": before[way.name]}
+            if "objective" in own:
+                settings.setdefault("objective", own["objective"])
+            arms[arm] = settings
+            factors[arm] = {
+                name: level
+                for name, level in way.levels.items()
+                if self._reached(name.split(".")[0], stage)
+            }
+        if before:
+            dtype = (self.shared.get("model") or {}).get("dtype", "float32")
+            for arm in arms.values():
+                arm["model"]["dtype"] = dtype
+            content["model"] = next(iter(arms.values()))["model"]
+            first, start = next(iter(earlier.items()))
+            if start.tokenizer in (None, "characters", "words") and not _starts_from(start):
+                run = RunId(next(iter(start.arms)), start.seeds[0])
+                content["tokenizer"] = str(directory_of(stage_directory(output / first, run), 0))
+            else:
+                content["tokenizer"] = start.tokenizer or _starts_from(start)
+        elif stage != next(iter(self.stages)):
+            # From scratch: arms that differ in earlier stages alone are the same here.
+            arms = {json.dumps(s, sort_keys=True): (arm, s) for arm, s in arms.items()}
+            arms = dict(arms.values())
+            factors = {}
+        content["arms"] = arms
+        if all(factors.values()):
+            content["factors"] = factors
+        return experiment_of(content, f"{self.source}, stage {stage}", self._lines(stage, arms))
+
+    def _arm(self, way: Way, stage: str) -> str:
+        """Return the name of a way's arm in ``stage``: that of all ways alike up to there."""
+        if way.levels:
+            reached = [v for f, v in way.levels.items() if self._reached(f.split(".")[0], stage)]
+            return "-".join(reached) or "all"
+        upto = list(self.stages).index(stage) + 1
+
+        def so_far(other: Way) -> str:
+            return json.dumps([other.settings[s] for s in list(self.stages)[:upto]], sort_keys=True)
+
+        return next(other.name for other in self.ways if so_far(other) == so_far(way))
+
+    def _reached(self, name: str, stage: str) -> bool:
+        """Whether a factor of stage ``name`` (``model``: of the first) has shown in ``stage``."""
+        names = list(self.stages)
+        return name == "model" or names.index(name) <= names.index(stage)
+
+    def _task(self, stage: str) -> Any:
+        """Return the stage's task, beside it those of the others.
+
+        Earlier ones are measured too; later ones are there for their vocabulary.
+        """
+        own = self.stages[stage].get("task")
+        names = list(self.stages)
+        others = {
+            name: block.get("task")
+            for name, block in self.stages.items()
+            if name != stage and block.get("task") not in (None, own)
+        }
+        if not others or own is None:
+            return own
+        parts: dict[str, Any] = {stage: {"task": own}}
+        if isinstance(own, Mapping) and own.get("name") == "mixture":
+            parts = dict(own.get("parts") or {})
+        for name, task in others.items():
+            measured = names.index(name) < names.index(stage)
+            of_stage = {name: {"task": task}}
+            if isinstance(task, Mapping) and task.get("name") == "mixture":
+                of_stage = {f"{name}.{p}": part for p, part in (task.get("parts") or {}).items()}
+            for part_name, part in of_stage.items():
+                parts[part_name] = {**part, "weight": 0, "measured": measured}
+        mixture = {"name": "mixture", "parts": parts}
+        if isinstance(own, Mapping) and own.get("name") == "mixture" and "train_size" in own:
+            mixture["train_size"] = own["train_size"]
+        return mixture
+
+    def _lines(self, stage: str, arms: Mapping[str, Any]) -> dict[FieldPath, int]:
+        """Return the lines of the fields of a stage's experiment."""
+        found = {path: line for path, line in self.lines.items() if path[0] in _OF_ALL}
+        for path, line in self.lines.items():
+            if path[:2] == ("stages", stage) and len(path) > 2:
+                found[path[2:]] = line
+                if path[2] == "task":
+                    found["task", "parts", stage, *path[2:]] = line
+            elif path[0] == "grid" and len(path) > 1 and str(path[1]).split(".")[0] == stage:
+                for arm in arms:
+                    found["arms", arm, *str(path[1]).split(".")[1:], *path[2:]] = line
+            elif path[0] == "arms" and len(path) > 2 and path[2] == stage and path[1] in arms:
+                found["arms", path[1], *path[3:]] = line
+        return found
+
+
+def load_stages(path: Path, overrides: Sequence[str] = ()) -> Stages | None:
+    """Read a file with stages; None if it has none.
+
+    Args:
+        path: of the YAML file.
+        overrides: ``dotted.key=value``, the value in YAML.
+
+    Raises:
+        InputError: if its stages, arms or grid do not fit together.
+    """
+    content, lines = read_yaml(path)
+    if "stages" not in content:
+        return None
+    for override in overrides:
+        lines.pop(apply_override(content, override), None)
+    return stages_of(content, str(path), lines)
+
+
+def stages_of(
+    content: Mapping[str, Any], source: str, lines: Mapping[FieldPath, int] | None = None
+) -> Stages:
+    """Take apart the content of a file with stages; the fields of each are checked later.
+
+    Raises:
+        InputError: if its stages, arms or grid do not fit together.
+    """
+    stages = content["stages"]
+    if not isinstance(stages, Mapping) or len(stages) < 2:
+        raise InputError(
+            f"{source}: stages: expected at least two by name, in order, each with its task and "
+            f"training; found {stages!r}"
+        )
+    for name, block in stages.items():
+        if not isinstance(block, Mapping):
+            raise InputError(
+                f"{source}: stages.{name}: expected a block of fields, found {block!r}"
+            )
+        if "model" in block or "seeds" in block or "arms" in block:
+            wrong = next(key for key in ("model", "seeds", "arms") if key in block)
+            raise InputError(f"{source}: stages.{name}.{wrong}: stands outside of the stages")
+    if not isinstance(content.get("name"), str):
+        raise InputError(f"{source}: name: missing; it names the directory of all stages")
+    shared = {k: v for k, v in content.items() if k not in ("stages", "arms", "grid")}
+    for name in shared:
+        if name not in _OF_ALL:
+            raise InputError(
+                f"{source}: {name}: not a field beside stages; put it into a stage "
+                f"({', '.join(stages)}), or remove it"
+            )
+    if ("arms" in content) == ("grid" in content):
+        raise InputError(f"{source}: expected either arms or a grid, found both or neither")
+    if "grid" in content:
+        ways = [_way_of_cell(cell, list(stages), source) for cell in cells(content["grid"], source)]
+    else:
+        ways = _ways_of_arms(content["arms"], list(stages), source)
+    return Stages(source, shared, {n: dict(b) for n, b in stages.items()}, tuple(ways), lines or {})
+
+
+def _way_of_cell(cell: Cell, stages: list[str], source: str) -> Way:
+    settings: dict[str, dict[str, Any]] = {stage: {} for stage in stages}
+    for name, value in cell.settings.items():
+        stage, _, rest = name.partition(".")
+        if stage == "model" and rest:
+            stage, rest = stages[0], name
+        if stage not in stages or rest.split(".")[0] not in (*_OF_ARMS, "model") or not rest:
+            raise InputError(
+                f"{source}: grid.{name}: expected STAGE.objective or STAGE.training.FIELD with a "
+                f"stage of {', '.join(stages)}, or model.FIELD"
+            )
+        set_field(settings[stage], rest, value)
+    return Way(cell.name, settings, cell.levels)
+
+
+def _ways_of_arms(arms: Any, stages: list[str], source: str) -> list[Way]:
+    if not isinstance(arms, Mapping) or not arms:
+        raise InputError(f"{source}: arms: expected arms by name, found {arms!r}")
+    ways = []
+    for name, blocks in arms.items():
+        if not isinstance(blocks, Mapping) or set(blocks) - {*stages, "model"}:
+            raise InputError(
+                f"{source}: arms.{name}: expected for each stage ({', '.join(stages)}) what the "
+                f"arm does in it, such as {stages[0]}: {{objective: ntp}}, found {blocks!r}"
+            )
+        settings = {stage: dict(blocks.get(stage) or {}) for stage in stages}
+        if "model" in blocks:
+            settings[stages[0]]["model"] = blocks["model"]
+        ways.append(Way(str(name), settings))
+    return ways
+
+
+def _last_checkpoint(experiment: Experiment, directory: Path, arm: str) -> str:
+    """Return where an arm's training ends, with ``{seed}`` for the seed."""
+    run = RunId(arm, 0)
+    path = directory_of(stage_directory(directory, run), experiment.arms[arm].training.steps)
+    return str(path).replace("/seed-0/", "/seed-{seed}/")
+
+
+def _starts_from(experiment: Experiment) -> str | None:
+    """Return the checkpoint that an experiment's first arm starts from."""
+    return next(iter(experiment.arms.values())).model.checkpoint

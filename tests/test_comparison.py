@@ -1,0 +1,144 @@
+"""Comparison of arms: corrections for several pairs, and the effects of a grid's factors."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import stats
+from statsmodels.stats.multitest import multipletests
+
+from ntpctp.comparison import compare
+from ntpctp.errors import InputError
+from ntpctp.experiment import experiment_of
+from tests.conftest import tiny_content
+
+SEEDS = 6
+GRID = {"objective": ["ntp", "ctp"], "model.init_rate": [0.4, 0.8]}
+
+
+def experiment(**changes):
+    return experiment_of(tiny_content(seeds=SEEDS, **changes), "tiny")
+
+
+def frame_of(asked, values):
+    """Scores without items: arm -> one value a seed, at the last step."""
+    rows = [
+        {
+            "arm": arm,
+            "seed": seed,
+            "step": asked.arms[arm].training.steps,
+            "measure": "flatness",
+            "split": "test",
+            "score": "answer_loss",
+            "strength": np.nan,
+            "value": value,
+            "unit": "nats",
+            "higher_is_better": False,
+            "rows_key": None,
+            "reason": None,
+        }
+        for arm, of_arm in values.items()
+        for seed, value in enumerate(of_arm)
+    ]
+    return pd.DataFrame(rows)
+
+
+@pytest.fixture
+def grid():
+    """Arms of a grid with an effect of the objective and an interaction, and noise."""
+    asked = experiment(arms=None, grid=GRID)
+    generator = np.random.default_rng(0)
+    seeds = generator.normal(size=SEEDS)
+    means = {"ntp-0.4": 3.0, "ntp-0.8": 2.5, "ctp-0.4": 2.0, "ctp-0.8": 2.4}
+    values = {
+        arm: mean + seeds + generator.normal(scale=0.3, size=SEEDS) for arm, mean in means.items()
+    }
+    return asked, values
+
+
+def test_pairs_are_corrected_for_their_number(grid, tmp_path):
+    asked, values = grid
+    (found,) = compare(asked, frame_of(asked, values), tmp_path)
+    raw = [float(stats.ttest_rel(values[pair.a], values[pair.b]).pvalue) for pair in found.pairs]
+    assert [pair.difference.p_value for pair in found.pairs] == pytest.approx(raw, rel=1e-9)
+    expected = multipletests(raw, method="holm")[1]
+    assert [pair.holm_p_value for pair in found.pairs] == pytest.approx(expected, rel=1e-9)
+    better = [pair.verdict.decision == "better" for pair in found.pairs]
+    assert better == [p <= 0.05 for p in expected]
+    assert any(better) and not all(better)
+
+
+def test_a_difference_that_only_stands_alone_is_no_verdict(tmp_path):
+    arms = {name: {"objective": name} for name in ("ntp", "ctp", "random", "shuffled")}
+    asked = experiment(arms=arms)
+    generator = np.random.default_rng(1)
+    values = {arm: generator.normal(scale=1e-3, size=SEEDS) for arm in arms}
+    noise = generator.normal(size=SEEDS)
+    # A t of 3.2 on 5 degrees of freedom: p = 0.024 alone, 6 times that among six pairs.
+    noise = (noise - noise.mean()) / noise.std(ddof=1)
+    values["ctp"] = values["ntp"] + 3.2 / SEEDS**0.5 + noise
+    values["random"], values["shuffled"] = values["ntp"] + 10 * noise, values["ntp"] - 10 * noise
+    (found,) = compare(asked, frame_of(asked, values), tmp_path)
+    pair = found.pairs[0]
+    assert (pair.a, pair.b) == ("ntp", "ctp")
+    assert pair.difference.high < 0 and pair.difference.p_value == pytest.approx(0.024, abs=1e-3)
+    assert pair.verdict.decision == "undecided" and pair.verdict.better is None
+    assert pair.verdict.words == "the data do not say: ntp better alone, not among all pairs"
+
+
+def test_one_pair_is_not_corrected(tmp_path):
+    asked = experiment()
+    values = {"ntp": np.arange(SEEDS) * 1.0, "ctp": np.arange(SEEDS) * 1.1 + 1}
+    (found,) = compare(asked, frame_of(asked, values), tmp_path)
+    assert found.pairs[0].holm_p_value is None
+    assert found.pairs[0].verdict.words == "ntp better"
+    assert found.effects == []
+
+
+def test_effects_of_a_grid(grid, tmp_path):
+    """Reference: the contrasts written out, each by SciPy's one-sample t test over seeds."""
+    asked, values = grid
+    (found,) = compare(asked, frame_of(asked, values), tmp_path)
+    a, b, c, d = (values[arm] for arm in ("ntp-0.4", "ntp-0.8", "ctp-0.4", "ctp-0.8"))
+    contrasts = {
+        ("objective",): (a + b) / 2 - (c + d) / 2,
+        ("model.init_rate",): (a + c) / 2 - (b + d) / 2,
+        ("objective", "model.init_rate"): (a - c) - (b - d),
+    }
+    assert [effect.effect.factors for effect in found.effects] == list(contrasts)
+    raw = []
+    for effect, contrast in zip(found.effects, contrasts.values(), strict=True):
+        test = stats.ttest_1samp(contrast, 0)
+        low, high = test.confidence_interval(0.95)
+        result = effect.effect.difference
+        assert (result.estimate, result.low, result.high) == pytest.approx(
+            (contrast.mean(), low, high), rel=1e-9
+        )
+        raw.append(float(test.pvalue))
+        assert effect.seeds == list(range(SEEDS))
+    expected = multipletests(raw, method="holm")[1]
+    assert [effect.holm_p_value for effect in found.effects] == pytest.approx(expected, rel=1e-9)
+
+
+def test_effects_rest_on_the_seeds_that_all_arms_have(grid, tmp_path):
+    asked, values = grid
+    frame = frame_of(asked, values)
+    frame.loc[(frame["arm"] == "ctp-0.8") & (frame["seed"] == 2), "value"] = np.nan
+    (found,) = compare(asked, frame, tmp_path)
+    assert {tuple(effect.seeds) for effect in found.effects} == {(0, 1, 3, 4, 5)}
+    without = frame[frame["arm"] != "ctp-0.8"]
+    (found,) = compare(asked, without, tmp_path)
+    assert found.effects == [] and len(found.pairs) == 3
+
+
+@pytest.mark.parametrize(
+    ("factors", "message"),
+    [
+        ({"ntp": {"a": "x"}}, "expected the arms"),
+        ({"ntp": {"a": "x"}, "ctp": {"b": "y"}}, "expected the same factors"),
+        ({"ntp": {"a": "x"}, "ctp": {"a": "x"}}, "expected every combination"),
+        ({"ntp": {"a": "x", "b": "u"}, "ctp": {"a": "y", "b": "v"}}, "expected every combination"),
+    ],
+)
+def test_factors_that_are_no_grid_are_refused(factors, message):
+    with pytest.raises(InputError, match=message):
+        experiment(factors=factors)
