@@ -109,8 +109,9 @@ class Stages:
         content["task"] = self._task(stage)
         arms: dict[str, Any] = {}
         factors: dict[str, dict[str, str]] = {}
+        alone = not before and stage != next(iter(self.stages))
         for way in self.ways:
-            arm = self._arm(way, stage)
+            arm = self._arm_alone(way, stage) if alone else self._arm(way, stage)
             if arm in arms:
                 continue
             settings = dict(way.settings[stage])
@@ -122,7 +123,7 @@ class Stages:
             factors[arm] = {
                 name: level
                 for name, level in way.levels.items()
-                if self._reached(name.split(".")[0], stage)
+                if self._reached(name.split(".")[0], stage) and not alone
             }
         if before:
             dtype = (self.shared.get("model") or {}).get("dtype", "float32")
@@ -135,11 +136,6 @@ class Stages:
                 content["tokenizer"] = str(directory_of(stage_directory(output / first, run), 0))
             else:
                 content["tokenizer"] = start.tokenizer or _starts_from(start)
-        elif stage != next(iter(self.stages)):
-            # From scratch: arms that differ in earlier stages alone are the same here.
-            arms = {json.dumps(s, sort_keys=True): (arm, s) for arm, s in arms.items()}
-            arms = dict(arms.values())
-            factors = {}
         content["arms"] = arms
         if all(factors.values()):
             content["factors"] = factors
@@ -156,6 +152,12 @@ class Stages:
             return json.dumps([other.settings[s] for s in list(self.stages)[:upto]], sort_keys=True)
 
         return next(other.name for other in self.ways if so_far(other) == so_far(way))
+
+    def _arm_alone(self, way: Way, stage: str) -> str:
+        """Return the name of a way's arm in ``stage``: that of all ways alike in this stage."""
+        if way.levels:
+            return "-".join(v for f, v in way.levels.items() if f.split(".")[0] == stage) or "all"
+        return next(o.name for o in self.ways if o.settings[stage] == way.settings[stage])
 
     def _reached(self, name: str, stage: str) -> bool:
         """Whether a factor of stage ``name`` (``model``: of the first) has shown in ``stage``."""

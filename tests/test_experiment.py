@@ -7,18 +7,30 @@ import yaml
 
 from ntpctp.experiment import experiment_of, load_experiment
 from ntpctp.options import Options
+from ntpctp.stages import load_stages
 from ntpctp.yaml_file import parse_value, read_yaml
 from tests.conftest import tiny_content
 
 ROOT = Path(__file__).parents[1]
 RECIPES = sorted((ROOT / "recipes").rglob("*.yaml"))
+WITH_STAGES = [path for path in RECIPES if "stages" in read_yaml(path)[0]]
 
 
 def test_shipped_recipes_are_found():
-    assert len(RECIPES) >= 3
+    assert len(RECIPES) >= 4 and WITH_STAGES
 
 
-@pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.name)
+@pytest.mark.parametrize("path", WITH_STAGES, ids=lambda path: path.name)
+def test_shipped_recipes_with_stages_load(path):
+    stages = load_stages(path)
+    assert len(stages.ways) >= 4 and len(stages.from_scratch()) == len(stages.stages)
+    for experiment in stages.experiments(Path("runs") / stages.name).values():
+        assert len(experiment.arms) >= 2 and len(experiment.seeds) >= 3
+
+
+@pytest.mark.parametrize(
+    "path", [p for p in RECIPES if p not in WITH_STAGES], ids=lambda path: path.name
+)
 def test_shipped_recipes_load_and_survive_the_round_trip(path):
     experiment = load_experiment(path)
     text = yaml.safe_dump(experiment.model_dump(mode="json"), sort_keys=False)

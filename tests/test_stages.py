@@ -225,3 +225,9 @@ def test_a_seed_that_was_not_trained_is_named(tmp_path):
         InputError, match=r"expected a directory for seed 0, found no .*step-000006"
     ):
         prepare(experiment)
+
+
+def test_from_scratch_arms_are_named_by_their_own_stage():
+    stages = stages_of(CONTENT, "file")
+    names = {stage: list(e.arms) for stage, e in stages.from_scratch().items()}
+    assert names == {"pretrain": ["ntp", "ctp"], "finetune": ["ntp", "ctp"]}
