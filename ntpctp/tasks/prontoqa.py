@@ -24,7 +24,7 @@ from pydantic import Field, model_validator
 from ntpctp.errors import lookup
 from ntpctp.tasks.drawing import draw_split
 from ntpctp.tasks.example import Example, Segment, Task
-from ntpctp.tasks.prosqa import KINDS, PEOPLE
+from ntpctp.tasks.names import KINDS, PEOPLE
 
 # fmt: off
 PROPERTIES = (

@@ -18,8 +18,8 @@ from pydantic import Field, model_validator
 from ntpctp.errors import lookup
 from ntpctp.tasks.drawing import draw_split
 from ntpctp.tasks.example import Example, Segment, Task
+from ntpctp.tasks.names import PEOPLE
 from ntpctp.tasks.prontoqa import PROPERTIES
-from ntpctp.tasks.prosqa import PEOPLE
 
 _REACH = 4  # a rule's body has attributes at most so much lower than its head
 

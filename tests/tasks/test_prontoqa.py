@@ -9,6 +9,7 @@ from shortcuts import bag_of_words_accuracy
 
 from ntpctp.errors import InputError
 from ntpctp.tasks.example import check_disjoint
+from ntpctp.tasks.names import KINDS
 from ntpctp.tasks.prontoqa import (
     OTHER_KINDS,
     OTHER_REAL_KINDS,
@@ -17,7 +18,6 @@ from ntpctp.tasks.prontoqa import (
     REAL_KINDS,
     PrOntoQA,
 )
-from ntpctp.tasks.prosqa import KINDS
 
 NOUNS = {*KINDS, *OTHER_KINDS, *REAL_KINDS, *OTHER_REAL_KINDS}
 SINGULAR = {noun + ("es" if noun[-1] == "s" else "s"): noun for noun in NOUNS} | {

@@ -11,7 +11,10 @@ from pydantic import ValidationError
 from ntpctp.errors import InputError
 from ntpctp.randomness import generator
 from ntpctp.tasks.example import check_disjoint
-from ntpctp.tasks.prosqa import KINDS, PEOPLE, ProsQA, draw, read
+from ntpctp.tasks.names import KINDS, PEOPLE
+from ntpctp.tasks.prosqa import ProsQA
+from ntpctp.tasks.prosqa_graph import draw
+from ntpctp.tasks.prosqa_item import read
 
 FIXTURES = Path(__file__).parents[1] / "fixtures"
 FEW = FIXTURES / "prosqa_few.json"

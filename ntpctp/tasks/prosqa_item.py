@@ -1,0 +1,119 @@
+"""An item of ProsQA in the published fields, its wording, and the reader of the published JSON."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from ntpctp.errors import InputError, nearest
+from ntpctp.storage import read_json
+from ntpctp.tasks.example import Example, Segment
+
+_MARKER = "Answer: "
+
+
+def fact(subject: str, kind: str) -> str:
+    """A fact in the published wording, which says "a" before every word ("a impus")."""
+    return f"{'' if subject[0].isupper() else 'Every '}{subject} is a {kind}."
+
+
+def ask(person: str, first: str, second: str) -> str:
+    """The question in the published wording."""
+    return f"Is {person} a {first} or {second}?"
+
+
+class Item(BaseModel):
+    """One question with its graph, in the fields of the published files.
+
+    Nodes are numbered; ``edges`` holds [node, kind it is]. Further fields are ignored.
+    """
+
+    model_config = ConfigDict(strict=True, frozen=True)
+
+    question: str
+    answer: str
+    steps: list[str] = Field(min_length=1)
+    idx_to_symbol: list[str]
+    # JSON has lists for pairs.
+    edges: list[Annotated[tuple[int, int], Field(strict=False)]]
+    root: int
+    target: int
+    neg_target: int
+
+    @model_validator(mode="after")
+    def _text_agrees_with_graph(self) -> "Item":
+        names = self.idx_to_symbol
+        for field in ("root", "target", "neg_target"):
+            if not 0 <= getattr(self, field) < len(names):
+                raise ValueError(
+                    f"{field} is {getattr(self, field)}, but idx_to_symbol has {len(names)} entries"
+                )
+        right, wrong = names[self.target], names[self.neg_target]
+        asked = [ask(names[self.root], *pair) for pair in ((right, wrong), (wrong, right))]
+        if not self.question.endswith(tuple(asked)):
+            raise ValueError(
+                f"expected question to end with {asked[0]!r} or {asked[1]!r}, as root, target and "
+                f"neg_target say, found {self.question[-60:]!r}"
+            )
+        if self.answer != fact(names[self.root], right):
+            raise ValueError(
+                f"expected answer {fact(names[self.root], right)!r}, as root and target say, "
+                f"found {self.answer!r}"
+            )
+        return self
+
+    def example(self, reasoning: bool, source: str = "") -> Example:
+        """Return the item as an example; its choices stand in the order of the question."""
+        root, right, wrong = (
+            self.idx_to_symbol[node] for node in (self.root, self.target, self.neg_target)
+        )
+        pair = (right, wrong) if self.question.endswith(ask(root, right, wrong)) else (wrong, right)
+        steps = Segment("reasoning", "\n".join([*self.steps, _MARKER]))
+        return Example(
+            (
+                Segment("prompt", self.question + "\n"),
+                *([steps] if reasoning else []),
+                Segment("answer", self.answer),
+            ),
+            choices=(fact(root, pair[0]), fact(root, pair[1])),
+            answer_marker=_MARKER if reasoning else "",
+            source=source,
+        )
+
+
+def read(path: Path) -> list[tuple[Item, str]]:
+    """Read a published file: its items, each with the words that say where it stands.
+
+    Raises:
+        InputError: names the file, the item (counted from 1) and the field.
+    """
+    if not path.is_file():
+        raise InputError(f"{path}: expected a ProsQA file (JSON), found no such file")
+    rows = read_json(path)
+    if not isinstance(rows, list) or not rows:
+        raise InputError(
+            f"{path}: expected a JSON list of at least one ProsQA item, found "
+            f"{'an empty list' if rows == [] else type(rows).__name__}"
+        )
+    return [
+        (_item(row, where), where)
+        for row, where in ((row, f"{path}, item {k}") for k, row in enumerate(rows, start=1))
+    ]
+
+
+def _item(row: Any, where: str) -> Item:
+    if not isinstance(row, Mapping):
+        raise InputError(f"{where}: expected a JSON object, found {type(row).__name__}")
+    try:
+        return Item.model_validate(row)
+    except ValidationError as error:
+        problem = error.errors()[0]
+        field = ".".join(map(str, problem["loc"]))
+        if problem["type"] == "missing":
+            message = f"field {field!r} is missing{nearest(field, row)} (found: {', '.join(row)})"
+        elif field:
+            message = f"field {field!r}: {problem['msg']}, found {str(problem['input'])[:80]!r}"
+        else:
+            message = problem["msg"].removeprefix("Value error, ")
+        raise InputError(f"{where}: {message}") from error
