@@ -4,8 +4,9 @@ from pathlib import Path
 
 import pytest
 import yaml
+from pydantic import ValidationError
 
-from ntpctp.experiment import experiment_of, load_experiment
+from ntpctp.experiment import Evaluation, experiment_of, load_experiment
 from ntpctp.options import Options
 from ntpctp.stages import load_stages
 from ntpctp.yaml_file import parse_value, read_yaml
@@ -90,6 +91,26 @@ def test_checkpoint_steps():
     assert evaluation.checkpoint_steps(8) == [0, 4, 8]
     only_ends = experiment_of(tiny_content(evaluation={}), "x").evaluation
     assert only_ends.checkpoint_steps(10) == [0, 10]
+
+
+@pytest.mark.parametrize(
+    "every, steps, expected",
+    [
+        ("log", 1, [0, 1]),
+        ("log", 100, [0, 1, 2, 5, 10, 20, 50, 100]),
+        ("log", 1001, [0, 1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 1001]),
+        ([7, 3, 3, 20], 12, [0, 3, 7, 12]),
+        ([12], 12, [0, 12]),
+    ],
+)
+def test_checkpoint_steps_that_are_not_even(every, steps, expected):
+    assert Evaluation(every=every).checkpoint_steps(steps) == expected
+
+
+@pytest.mark.parametrize("every", [0, -1, "logg", [], [5, 0], 2.5, True, [True]])
+def test_checkpoint_steps_that_are_refused(every):
+    with pytest.raises(ValidationError, match=r"1 validation error(.|\n)*expected a number of st"):
+        Evaluation(every=every)
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,7 @@ evaluation: {every: 250, measures: [accuracy, robustness, flatness]}
 """
 
 import re
+from collections.abc import Iterable
 from itertools import combinations
 from math import prod
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -52,6 +53,17 @@ def _seeds(value: Any) -> Any:
     return value
 
 
+def _checkpoint_schedule(value: Any) -> Any:
+    steps = value if isinstance(value, list) else [value]
+    numbers = all(type(step) is int and step > 0 for step in steps)
+    if value not in (None, "log") and not (numbers and steps):
+        raise ValueError(
+            "expected a number of steps, at least 1, or a list of them, or log, or null, found "
+            f"{value!r}"
+        )
+    return value
+
+
 Name = Annotated[str, BeforeValidator(_safe_name)]
 
 
@@ -66,8 +78,12 @@ class Arm(Options):
 class Evaluation(Options):
     """When checkpoints are written and what is measured on each."""
 
-    every: int | None = Field(
-        None, ge=1, description="steps between checkpoints; null: only the first and the last"
+    every: Annotated[
+        int | list[int] | Literal["log"] | None, BeforeValidator(_checkpoint_schedule)
+    ] = Field(
+        None,
+        description="steps between checkpoints, or a list of steps, or log (1, 2, 5, 10, 20, ...); "
+        "the first and the last are always there, with null they are all",
     )
     measures: list[SerializeAsAny[AnyMeasure]] = Field(
         default_factory=lambda: [
@@ -86,8 +102,22 @@ class Evaluation(Options):
         return self
 
     def checkpoint_steps(self, steps: int) -> list[int]:
-        """Return the steps at which a run of ``steps`` steps is measured."""
-        return sorted({*range(self.every or steps, steps, self.every or steps), 0, steps})
+        """Return the steps at which a run of ``steps`` steps is measured.
+
+        >>> Evaluation(every="log").checkpoint_steps(60)
+        [0, 1, 2, 5, 10, 20, 50, 60]
+        """
+        match self.every:
+            case None:
+                between: Iterable[int] = ()
+            case int():
+                between = range(self.every, steps, self.every)
+            case "log":
+                decades = range(len(str(steps)))
+                between = [first * 10**decade for decade in decades for first in (1, 2, 5)]
+            case list():
+                between = self.every
+        return sorted({0, *(step for step in between if step < steps), steps})
 
     def at(self, step: int, last: int) -> list[Measure]:
         """Return the measures to take at ``step`` of a run whose last step is ``last``."""
