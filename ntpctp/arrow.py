@@ -6,6 +6,7 @@ chat's messages) is one JSON column, null where there is nothing.
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import astuple
 from itertools import accumulate
 from pathlib import Path
 from typing import Any
@@ -140,18 +141,20 @@ class _Examples(Lazy[Example]):
             self._spans.get(index, ()),
             tuple(more.get("normalise", ())),
             more.get("judge", ""),
+            more.get("tools", ""),
         )
 
 
 def _more(example: Example) -> str | None:
     fields = {
-        "messages": [[message.role, message.content] for message in example.messages],
+        "messages": [astuple(message) for message in example.messages],
         "choices": example.choices,
         "answer_marker": example.answer_marker,
         "source": example.source,
         "references": example.references,
         "normalise": example.normalise,
         "judge": example.judge,
+        "tools": example.tools,
     }
     if not any(fields.values()):
         return None

@@ -80,7 +80,7 @@ def _roles(example: Example) -> Table:
         role = message.role
         if role == "assistant":
             role = "answer" if index == len(example.messages) else "assistant"
-        pieces.append((role, message.content))
+        pieces.append((role, " ".join(filter(None, [message.content, message.more]))))
     for role, text in pieces:
         style = _STYLES.get(role, "dim")
         table.add_row(Text(role), _marked(text, style))
@@ -88,6 +88,7 @@ def _roles(example: Example) -> Table:
         "choices": " | ".join(example.choices),
         "references": ", ".join(f"{name}: {answer}" for name, answer in example.references),
         "critical": _critical(example),
+        "tools": example.tools,
     }
     for name, value in extras.items():
         if value:

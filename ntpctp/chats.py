@@ -1,5 +1,7 @@
 """From a chat to a row: the tokenizer's own template renders it, character offsets decide roles."""
 
+import json
+
 import numpy as np
 from transformers import PreTrainedTokenizerBase
 
@@ -24,12 +26,16 @@ def encode_chat(example: Example, tokenizer: PreTrainedTokenizerBase, where: str
             f"{where}: has chat messages, but the tokenizer has no chat template; use one that "
             "has, or give prompt and answer"
         )
-    turns = [{"role": message.role, "content": message.content} for message in example.messages]
+    turns = [
+        {"role": message.role, "content": message.content, **json.loads(message.more or "{}")}
+        for message in example.messages
+    ]
+    tools = json.loads(example.tools) if example.tools else None
 
     def render(upto: int, generation: bool = False) -> str:
         return str(
             tokenizer.apply_chat_template(
-                turns[:upto], tokenize=False, add_generation_prompt=generation
+                turns[:upto], tools=tools, tokenize=False, add_generation_prompt=generation
             )
         )
 

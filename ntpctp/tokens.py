@@ -283,7 +283,7 @@ def _check(
         found = np.flatnonzero(rows.input_ids == unknown)
         if len(found):
             index = int(np.searchsorted(rows.bounds, found[0], side="right")) - 1
-            text = " ".join(examples[index].key)
+            text = " ".join(filter(None, examples[index].key))
             raise InputError(
                 f"{where[index]}: the tokenizer has no token for a part of {text[:200]!r}; use a "
                 "tokenizer that covers it, or a closed vocabulary built over all splits"

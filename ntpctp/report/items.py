@@ -94,7 +94,7 @@ class Texts:
             return ""
         example = self._examples[number]
         if example.messages:
-            return "\n".join(f"{m.role}: {m.content}" for m in example.messages)
+            return "\n".join(f"{m.role}: {m.content}{m.more}" for m in example.messages)
         return "".join(segment.text for segment in example.segments)
 
     def answer(self, number: int, row: Mapping[str, Any], key: str) -> str:

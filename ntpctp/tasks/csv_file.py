@@ -4,7 +4,7 @@
     2+2=,4,"[""3"", ""4""]"
 
 Every cell is text, so numbers are fine as answers. What is a list elsewhere (``choices``,
-``spans``, ``messages``) is written as JSON.
+``spans``, ``messages``, ``tools``) is written as JSON.
 """
 
 import json
@@ -19,7 +19,7 @@ from ntpctp.tasks.files import FieldName
 from ntpctp.tasks.formats import csv_rows
 from ntpctp.tasks.own import OwnFile, Row
 
-_LISTS: tuple[FieldName, ...] = ("choices", "spans", "messages")
+_LISTS: tuple[FieldName, ...] = ("choices", "spans", "messages", "tools")
 
 
 class CsvFile(OwnFile):

@@ -35,10 +35,15 @@ class Segment:
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """A turn of a chat; the tokenizer's own template renders it."""
+    """A turn of a chat; the tokenizer's own template renders it.
+
+    ``more`` holds its further fields (tool calls, a name) as JSON; the template decides what it
+    does with them.
+    """
 
     role: str
     content: str
+    more: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +53,7 @@ class Example:
     Attributes:
         segments: text in order, prompt first, answer last; or one segment of plain ``text``.
         messages: chat turns, the last one by the assistant: it is the answer.
+        tools: what the assistant may call, as JSON; the chat template renders it.
         choices: candidate answers, the right one among them; empty if the task has none.
         answer_marker: text at the end of the reasoning after which the answer follows. Decoding
             finds the answer behind its last occurrence. Required where there is reasoning.
@@ -70,6 +76,7 @@ class Example:
     spans: tuple[tuple[int, int], ...] = ()
     normalise: tuple[Rule, ...] = ()
     judge: str = ""
+    tools: str = ""
 
     def __post_init__(self) -> None:
         segments = self.segments
@@ -98,7 +105,8 @@ class Example:
                 f"{where}expected the last segment to be the answer, "
                 f"found {self.segments[-1].role!r}"
             )
-        if not self.answer.strip():
+        calls = self.messages and self.messages[-1].more
+        if not (self.answer.strip() or calls):
             raise InputError(f"{where}empty answer: there is nothing to supervise or to judge")
         if self.choices and self.answer not in self.choices:
             raise InputError(
@@ -131,7 +139,8 @@ class Example:
     def key(self) -> tuple[str, ...]:
         """What makes two examples the same: everything that the model reads and is asked for."""
         if self.messages:
-            return tuple(part for m in self.messages for part in (m.role, m.content))
+            turns = (part for m in self.messages for part in (m.role, m.content, m.more))
+            return (*turns, self.tools)
         return tuple([segment.text for segment in self.segments])
 
 
@@ -228,7 +237,7 @@ def check_disjoint(
             if other_name != name:
                 raise InputError(
                     f"splits {other_name!r} ({where}) and {name!r} ({here}) share an example: "
-                    f"{' '.join(example.key)[:200]!r}; a held-out split must not be trained on: "
+                    f"{' '.join(filter(None, example.key))[:200]!r}; a held-out split must not be trained on: "
                     "remove it from one of them"
                 )
             seen[example.key] = (name, here)

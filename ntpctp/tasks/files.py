@@ -3,6 +3,8 @@
     {"prompt": "2+2=", "answer": "4"}
     {"prompt": "2+2=", "answer": "4", "reasoning": "Two and two.", "choices": ["3", "4"]}
     {"messages": [{"role": "user", "content": "2+2?"}, {"role": "assistant", "content": "4"}]}
+    {"messages": [{"role": "user", "content": "2+2?"}, {"role": "assistant", "content": null,
+     "tool_calls": [...]}], "tools": [...]}
     {"prompt": "2+2=", "answer": "It is 4.", "spans": [[10, 11]]}
     {"text": "Two and two is four."}
 
@@ -20,12 +22,14 @@ from typing import Any, Literal
 
 from ntpctp.errors import InputError, nearest
 from ntpctp.storage import fingerprint, sha256_of
-from ntpctp.tasks.example import Example, Message, Segment
+from ntpctp.tasks.chat_rows import read_message, read_tools
+from ntpctp.tasks.example import Example, Segment
 from ntpctp.tasks.normalisation import Rule
 
-FieldName = Literal["prompt", "answer", "reasoning", "choices", "messages", "spans", "text"]
-_OPTIONAL: tuple[FieldName, ...] = ("reasoning", "choices", "messages", "spans")
-_CHAT_ROLES = ("system", "developer", "user", "assistant", "tool")
+FieldName = Literal[
+    "prompt", "answer", "reasoning", "choices", "messages", "tools", "spans", "text"
+]
+_OPTIONAL: tuple[FieldName, ...] = ("reasoning", "choices", "messages", "tools", "spans")
 
 
 @dataclass(frozen=True)
@@ -61,6 +65,11 @@ class RowReader:
             text = self._text(row, "text", where)
             spans = self._spans(row, text, where)
             return Example((Segment("text", text),), source=where, spans=spans)
+        if self._given(row, "tools"):
+            raise InputError(
+                f"{where}: has {self._name('tools')!r} without {self._name('messages')!r}; only a "
+                "chat's template renders tools: give messages, or remove it"
+            )
         prompt = self._text(row, "prompt", where)
         answer = self._text(row, "answer", where)
         segments = [Segment("prompt", prompt + self.separator)]
@@ -179,12 +188,12 @@ class RowReader:
 
     def _chat(self, row: Mapping[str, Any], messages: Any, where: str) -> Example:
         # Many published chats have a column ``text`` with the whole chat rendered; it is not read.
-        ours = self._ours() - {self._name("messages"), self._name("text")}
+        ours = self._ours() - {self._name(name) for name in ("messages", "tools", "text")}
         both = [name for name in ours if row.get(name)]
         if both:
             raise InputError(
                 f"{where}: has {self._name('messages')!r} and {sorted(both)}; a chat is messages "
-                "alone, its answer is the last one"
+                "alone (and tools), its answer is the last one"
             )
         if self.pattern is not None:
             raise InputError(
@@ -196,33 +205,16 @@ class RowReader:
                 f"{where}: field {self._name('messages')!r}: expected a list of at least one "
                 f"message, found {json.dumps(messages, default=str)[:80]}"
             )
+        tools, has_tools = self._name("tools"), self._given(row, "tools")
         return Example(
             messages=tuple(
-                _message(message, f"{where}, message {k}")
+                read_message(message, f"{where}, message {k}")
                 for k, message in enumerate(messages, start=1)
             ),
             source=where,
             normalise=self.normalise,
+            tools=read_tools(row[tools], f"{where}: field {tools!r}") if has_tools else "",
         )
-
-
-def _message(message: Any, where: str) -> Message:
-    if not isinstance(message, dict) or not {"role", "content"} <= message.keys():
-        raise InputError(
-            f"{where}: expected an object with role and content, found "
-            f"{json.dumps(message, default=str)[:80]}"
-        )
-    role, content = message["role"], message["content"]
-    if role not in _CHAT_ROLES:
-        raise InputError(
-            f"{where}: unknown role {role!r}{nearest(str(role), _CHAT_ROLES)} "
-            f"(expected one of: {', '.join(_CHAT_ROLES)})"
-        )
-    if not isinstance(content, str):
-        raise InputError(
-            f"{where}: expected content to be a string, found {type(content).__name__}"
-        )
-    return Message(role, content)
 
 
 def fingerprint_of(paths: Sequence[str | None]) -> str | None:
@@ -277,5 +269,7 @@ def hold_out(
 
 def _given(example: Example) -> str:
     """What the model is given, as one string."""
-    turns = [[m.role, m.content] for m in example.messages[:-1]]
-    return json.dumps(turns) if turns else example.text("prompt") or example.text("text")
+    turns = [[m.role, m.content, m.more] for m in example.messages[:-1]]
+    if turns:
+        return json.dumps([turns, example.tools])
+    return example.text("prompt") or example.text("text")

@@ -38,7 +38,7 @@ def test_answer_text_and_key():
     chat = Example(messages=(Message("user", "2+2?"), Message("assistant", "4")))
     assert chat.answer == "4"
     assert chat.text("prompt") == ""
-    assert chat.key == ("user", "2+2?", "assistant", "4")
+    assert chat.key == ("user", "2+2?", "", "assistant", "4", "", "")
 
 
 def test_source_choices_and_marker_do_not_make_another_example():
