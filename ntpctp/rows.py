@@ -49,7 +49,9 @@ class Row:
 
     def has_role(self, *roles: Role) -> NDArray[np.bool_]:
         """Which tokens have one of ``roles``: bool, shape (T,)."""
-        return np.isin(self.roles, [ROLE_CODES[role] for role in roles])
+        wanted = np.zeros(len(ROLE_CODES), bool)
+        wanted[[ROLE_CODES[role] for role in roles]] = True
+        return wanted[self.roles]
 
 
 class Lazy(Sequence[T], Generic[T]):
