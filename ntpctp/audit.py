@@ -9,7 +9,7 @@ from ntpctp.experiment import Arm, Experiment
 from ntpctp.measures import EncodedSplit
 from ntpctp.objectives import NTP, Objective, Selective
 from ntpctp.preparation import Data
-from ntpctp.supervision import SupervisedRows
+from ntpctp.supervision import SupervisedRows, num_supervised
 from ntpctp.tokens import Row
 
 AUDIT = "audit.json"
@@ -110,10 +110,7 @@ def _split_counts(split: EncodedSplit) -> dict[str, int]:
 
 def _arm_counts(split: EncodedSplit, arm: Arm) -> dict[str, Any]:
     weights = _weights(arm.objective, split.rows)
-    if isinstance(arm.objective, Selective):
-        counts = np.array([arm.objective.num_kept(len(row)) for row in split.rows])
-    else:
-        counts = np.array([int((of_row != 0).sum()) for of_row in weights])
+    counts = num_supervised(arm.objective, split.rows)
     with_predecessor = sum(len(row) - 1 for row in split.rows)
     return {
         "supervised_tokens": int(counts.sum()),

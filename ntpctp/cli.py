@@ -60,7 +60,9 @@ def run(
 def _run(settings: "Experiment", directory: Path, workers: int | None) -> None:
     """Do all runs of an experiment, compare them, and end the program if some failed."""
     from ntpctp import pipeline, terminal
+    from ntpctp.budgets import with_steps
 
+    settings = with_steps(settings, directory)
     num_workers = min(workers or pipeline.default_workers(), len(pipeline.runs_of(settings)))
     console.print(terminal.plan(settings, directory, num_workers))
     # clear_errors: typer would turn an interruption into exit code 1 before main sees it.

@@ -7,6 +7,7 @@ from accelerate import Accelerator
 from rich.console import Console
 
 from ntpctp import checkpoints
+from ntpctp.budgets import with_steps
 from ntpctp.errors import InputError, lookup
 from ntpctp.evaluation import evaluate
 from ntpctp.experiment import Experiment, load_experiment
@@ -32,6 +33,7 @@ def train_one(
     if seed not in experiment.seeds:
         raise InputError(f"seed {seed} is not among the experiment's seeds {experiment.seeds}")
     directory = output or Path("runs") / experiment.name
+    experiment = with_steps(experiment, directory)
     run = RunId(arm, seed)
     accelerator = Accelerator(mixed_precision=experiment.arms[arm].training.mixed_precision)
 

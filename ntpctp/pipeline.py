@@ -10,6 +10,7 @@ import yaml
 
 from ntpctp import workers
 from ntpctp.audit import AUDIT, audit
+from ntpctp.budgets import with_steps
 from ntpctp.comparison import ScoreComparison, compare, write_comparison
 from ntpctp.errors import InputError
 from ntpctp.experiment import Experiment, experiment_of
@@ -89,15 +90,16 @@ def checked_stages(stages: Stages, output: Path) -> Stages:
     """Find what is wrong with any stage's data or objective before the first is trained.
 
     Returns:
-        The same, with room in a fresh model for the longest example of all stages.
+        The same, with room in a fresh model for the longest example of all stages, and with the
+        steps that budgets give.
 
     Raises:
         InputError: as ``prepare``. Costs reading and encoding the data of all stages.
     """
-    longest = max(
-        prepare(experiment, encoded_beside(output / stage)).longest
-        for stage, experiment in stages.from_scratch().items()
-    )
+    longest = 0
+    for stage, experiment in stages.from_scratch().items():
+        longest = max(longest, prepare(experiment, encoded_beside(output / stage)).longest)
+        stages = stages.with_steps(stage, with_steps(experiment, output / stage).arms)
     return stages.with_context(-(-longest // 8) * 8)
 
 

@@ -6,7 +6,7 @@ Shape letters: T = tokens of one example, N = examples, S = tokens of all of the
 from abc import abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from itertools import chain
+from itertools import chain, pairwise
 from typing import Any, Generic, TypeVar, overload
 
 import numpy as np
@@ -176,22 +176,23 @@ def lengths(rows: Sequence[Row]) -> NDArray[np.int64]:
     return np.array([len(row) for row in rows], np.int64)
 
 
+def patterns(rows: Sequence[Row]) -> Iterator[bytes]:
+    """Yield the roles of every row; makes no row of flat ones."""
+    if isinstance(rows, Chain):
+        for part in rows.parts:
+            yield from patterns(part)
+    elif isinstance(rows, Rows):
+        codes, bounds = rows.roles.tobytes(), rows.bounds.tolist()
+        yield from (codes[start:end] for start, end in pairwise(bounds))
+    else:
+        yield from (row.roles.tobytes() for row in rows)
+
+
 def role_patterns(rows: Sequence[Row]) -> dict[bytes, int]:
     """Return every different sequence of roles, with the first row that has it."""
     first: dict[bytes, int] = {}
-    if isinstance(rows, Chain):
-        start = 0
-        for part in rows.parts:
-            for pattern, index in role_patterns(part).items():
-                first.setdefault(pattern, start + index)
-            start += len(part)
-    elif isinstance(rows, Rows):
-        codes, bounds = rows.roles.tobytes(), rows.bounds.tolist()
-        for index in range(len(rows)):
-            first.setdefault(codes[bounds[index] : bounds[index + 1]], index)
-    else:
-        for index, row in enumerate(rows):
-            first.setdefault(row.roles.tobytes(), index)
+    for index, pattern in enumerate(patterns(rows)):
+        first.setdefault(pattern, index)
     return first
 
 

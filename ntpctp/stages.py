@@ -23,7 +23,7 @@ from typing import Any
 
 from ntpctp.checkpoints import directory_of
 from ntpctp.errors import InputError
-from ntpctp.experiment import Cell, Experiment, apply_override, cells, experiment_of, set_field
+from ntpctp.experiment import Arm, Cell, Experiment, apply_override, cells, experiment_of, set_field
 from ntpctp.runs import RunId, stage_directory
 from ntpctp.yaml_file import FieldPath, read_yaml
 
@@ -90,6 +90,23 @@ class Stages:
         """
         return {stage: self._experiment(stage, {}, {}, Path()) for stage in self.stages}
 
+    def with_steps(self, stage: str, arms: Mapping[str, Arm]) -> "Stages":
+        """Return the same with the steps that the budgets of ``stage`` give.
+
+        Args:
+            stage: its name.
+            arms: those of ``from_scratch`` in it, with their steps.
+        """
+
+        def resolved(way: Way) -> Way:
+            training = arms[self._arm_from_scratch(way, stage)].training
+            own = dict(way.settings[stage])
+            both = training.model_dump(mode="json", include={"steps", "budget"})
+            own["training"] = {**(own.get("training") or {}), **both}
+            return replace(way, settings={**way.settings, stage: own})
+
+        return replace(self, ways=tuple(map(resolved, self.ways)))
+
     def with_context(self, context: int) -> "Stages":
         """Return the same with a fresh model of ``context`` positions, if it does not say how many.
 
@@ -109,9 +126,8 @@ class Stages:
         content["task"] = self._task(stage)
         arms: dict[str, Any] = {}
         factors: dict[str, dict[str, str]] = {}
-        alone = not before and stage != next(iter(self.stages))
         for way in self.ways:
-            arm = self._arm_alone(way, stage) if alone else self._arm(way, stage)
+            arm = self._arm(way, stage) if before else self._arm_from_scratch(way, stage)
             if arm in arms:
                 continue
             settings = dict(way.settings[stage])
@@ -123,7 +139,7 @@ class Stages:
             factors[arm] = {
                 name: level
                 for name, level in way.levels.items()
-                if self._reached(name.split(".")[0], stage) and not alone
+                if self._reached(name.split(".")[0], stage) and (before or self._is_first(stage))
             }
         if before:
             dtype = (self.shared.get("model") or {}).get("dtype", "float32")
@@ -153,8 +169,13 @@ class Stages:
 
         return next(other.name for other in self.ways if so_far(other) == so_far(way))
 
-    def _arm_alone(self, way: Way, stage: str) -> str:
+    def _is_first(self, stage: str) -> bool:
+        return stage == next(iter(self.stages))
+
+    def _arm_from_scratch(self, way: Way, stage: str) -> str:
         """Return the name of a way's arm in ``stage``: that of all ways alike in this stage."""
+        if self._is_first(stage):
+            return self._arm(way, stage)
         if way.levels:
             return "-".join(v for f, v in way.levels.items() if f.split(".")[0] == stage) or "all"
         return next(o.name for o in self.ways if o.settings[stage] == way.settings[stage])

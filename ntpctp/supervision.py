@@ -3,16 +3,40 @@
 from collections.abc import Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ntpctp.collator import Batch, collate
 from ntpctp.objectives import (
     LossesOf,
     Objective,
     RowObjective,
+    Selective,
     Supervision,
     no_reference_losses,
 )
+from ntpctp.rows import lengths, patterns, role_patterns
 from ntpctp.tokens import Row
+
+
+def num_supervised(objective: Objective, rows: Sequence[Row], step: int = 0) -> NDArray[np.int64]:
+    """Return how many tokens of every row the loss sees at optimizer step ``step``.
+
+    Returns:
+        int64, shape (N,): tokens with a predecessor whose weight is not 0; of a selective objective
+        those that it keeps.
+    """
+    parts = [part for share, part in objective.mixture(step) if share]
+    if len(parts) == 1 and isinstance(parts[0], Selective):
+        return np.array([parts[0].num_kept(int(length)) for length in lengths(rows)], np.int64)
+    supervised = SupervisedRows(rows, objective)
+
+    def count(index: int) -> int:
+        return int(np.count_nonzero(supervised.at(index, step).weights[1:]))
+
+    if all(isinstance(part, RowObjective) for part in parts):
+        of_pattern = {roles: count(index) for roles, index in role_patterns(rows).items()}
+        return np.array([of_pattern[roles] for roles in patterns(rows)], np.int64)
+    return np.array([count(index) for index in range(len(rows))], np.int64)
 
 
 class SupervisedRows:

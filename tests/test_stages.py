@@ -188,7 +188,7 @@ def test_everything_wrong_is_found_before_anything_is_written(tmp_path, ntpctp):
     outcome = ntpctp("run", path, "--output", output)
     line = 1 + text.splitlines().index("      stps: 3")
     assert outcome.code == 2
-    assert "stage finetune: 3 errors\n" in outcome.err
+    assert "stage finetune: 2 errors\n" in outcome.err
     assert f"line {line}: training.stps: unknown field; did you mean 'steps'?" in outcome.err
     assert not output.exists()
     # The data of a later stage: its training examples are those that the first is tested on.

@@ -13,6 +13,8 @@ from ntpctp.experiment.overrides import apply_override
 from ntpctp.experiment.types import Experiment
 from ntpctp.yaml_file import FieldPath, read_yaml
 
+_LENGTHS = ("steps", "budget")
+
 
 def load_experiment(path: Path, overrides: Sequence[str] = ()) -> Experiment:
     """Read and validate an experiment file.
@@ -102,5 +104,8 @@ def _overlay(base: Any, own: Any) -> Any:
     if own is None:
         return base
     if isinstance(base, Mapping) and isinstance(own, Mapping):
-        return {**base, **own}
+        # How long to train is one setting, whether in steps or as a budget.
+        own_length = any(name in own for name in _LENGTHS)
+        kept = {k: v for k, v in base.items() if not (own_length and k in _LENGTHS)}
+        return {**kept, **own}
     return own

@@ -237,7 +237,7 @@ def check_disjoint(
             if other_name != name:
                 raise InputError(
                     f"splits {other_name!r} ({where}) and {name!r} ({here}) share an example: "
-                    f"{' '.join(filter(None, example.key))[:200]!r}; a held-out split must not be trained on: "
-                    "remove it from one of them"
+                    f"{' '.join(filter(None, example.key))[:200]!r}; a held-out split must not be "
+                    "trained on: remove it from one of them"
                 )
             seen[example.key] = (name, here)

@@ -1,5 +1,6 @@
 """One stage of training: its options, its order of data, its optimizer, its loop and its log."""
 
+from ntpctp.training.budget import Budget
 from ntpctp.training.log import LOG, LogLine
 from ntpctp.training.loop import train
 from ntpctp.training.optimizer import build_optimizer, learning_rates, parameter_groups
@@ -8,6 +9,7 @@ from ntpctp.training.order import batch_indices
 
 __all__ = [
     "LOG",
+    "Budget",
     "LogLine",
     "TrainingOptions",
     "batch_indices",

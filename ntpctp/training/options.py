@@ -5,6 +5,7 @@ from typing import Any, Literal
 from pydantic import Field, model_validator
 
 from ntpctp.options import Options
+from ntpctp.training.budget import Budget
 
 _OPTIONS_OF_OTHERS = {"adamw": ("momentum",), "sgd": ("betas", "epsilon")}
 
@@ -12,7 +13,10 @@ _OPTIONS_OF_OTHERS = {"adamw": ("momentum",), "sgd": ("betas", "epsilon")}
 class TrainingOptions(Options):
     """Budget and optimizer of a stage; weight decay on matrices and embeddings only."""
 
-    steps: int = Field(ge=1, description="optimizer steps")
+    steps: int = Field(0, ge=0, description="optimizer steps; 0: what the budget gives")
+    budget: Budget | None = Field(
+        None, description="instead of steps: {epochs: 3}, or tokens, supervised_tokens, flops"
+    )
     batch_size: int = Field(ge=1, description="examples of an optimizer step, all processes")
     micro_batch_size: int | None = Field(
         None, ge=1, description="examples of one forward pass; by default as many as a process has"
@@ -52,7 +56,9 @@ class TrainingOptions(Options):
 
     @model_validator(mode="after")
     def _sensible(self) -> "TrainingOptions":
-        if self.warmup_steps > self.steps:
+        if not self.steps and self.budget is None:
+            raise ValueError("expected steps or a budget, found neither")
+        if self.steps and self.warmup_steps > self.steps:
             raise ValueError(f"warmup_steps {self.warmup_steps} exceeds steps {self.steps}")
         foreign = self.changed(*_OPTIONS_OF_OTHERS[self.optimizer])
         if foreign:

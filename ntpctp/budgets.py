@@ -1,0 +1,122 @@
+"""From budgets to optimizer steps, once the data are known."""
+
+from collections.abc import Callable
+from itertools import count
+from math import ceil
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from ntpctp.errors import InputError
+from ntpctp.experiment import Arm, Experiment
+from ntpctp.flops import training_flops
+from ntpctp.objectives import Selective
+from ntpctp.preparation import Data, encoded_beside, initial_model, prepare
+from ntpctp.rows import lengths
+from ntpctp.supervision import num_supervised
+from ntpctp.training import TrainingOptions
+
+
+def with_steps(experiment: Experiment, output: Path) -> Experiment:
+    """Return ``experiment`` with the steps that its budgets give.
+
+    Args:
+        experiment: with or without budgets; without them it is returned as it is.
+        output: its directory.
+
+    Raises:
+        InputError: as ``prepare``, or if both steps and a budget are given and do not agree.
+    """
+    if all(arm.training.budget is None for arm in experiment.arms.values()):
+        return experiment
+    data = prepare(experiment, encoded_beside(output))
+    arms = {
+        name: arm.model_copy(update={"training": _resolved(name, arm, data, experiment.seeds[0])})
+        for name, arm in experiment.arms.items()
+    }
+    return experiment.model_copy(update={"arms": arms})
+
+
+def _resolved(name: str, arm: Arm, data: Data, seed: int) -> TrainingOptions:
+    options = arm.training
+    if options.budget is None:
+        return options
+    steps = steps_of(arm, data, seed)
+    if options.steps not in (0, steps):
+        raise InputError(
+            f"arm {name!r}: training.budget {options.budget.unit}: {options.budget.amount:g} is "
+            f"{steps} steps, but training.steps says {options.steps}; leave one of them out"
+        )
+    try:
+        return TrainingOptions.model_validate({**options.model_dump(), "steps": steps})
+    except ValidationError as error:
+        problem = error.errors()[0]["msg"].removeprefix("Value error, ")
+        raise InputError(f"arm {name!r}: training.budget gives {steps} steps: {problem}") from error
+
+
+def steps_of(arm: Arm, data: Data, seed: int) -> int:
+    """Return the fewest steps whose expected cost reaches the budget of ``arm``.
+
+    The cost of a step is that of ``batch_size`` average rows of the training split. Where the
+    objective changes with the step, so does the cost of supervised tokens and operations.
+
+    Raises:
+        InputError: if steps have no cost, so that the budget is never reached.
+    """
+    budget = arm.training.budget
+    assert budget is not None
+    cost_of_row = _COSTS[budget.unit]
+    known: dict[str, float] = {}
+
+    def cost(step: int) -> float:
+        parts = str([part for share, part in arm.objective.mixture(step) if share])
+        if parts not in known:
+            known[parts] = arm.training.batch_size * cost_of_row(arm, data, seed, step)
+        return known[parts]
+
+    last = arm.objective.mixture(_FAR)
+    reached = 0.0
+    for step in count():
+        if arm.objective.mixture(step) == last:  # from here on all steps cost the same
+            if not cost(step):
+                raise InputError(
+                    f"training.budget {budget.unit}: the objective {arm.objective.name} ends with "
+                    "steps that have none, so it is never reached; give steps"
+                )
+            # An exact multiple is not rounded up.
+            return step + max(1, ceil((budget.amount - reached) / cost(step) * (1 - 1e-12)))
+        reached += cost(step)
+        if reached >= budget.amount:
+            return step + 1
+    raise AssertionError("a schedule ends")
+
+
+def _epochs(arm: Arm, data: Data, seed: int, step: int) -> float:
+    return 1 / len(data.splits["train"].rows)
+
+
+def _tokens(arm: Arm, data: Data, seed: int, step: int) -> float:
+    return float(lengths(data.splits["train"].rows).mean())
+
+
+def _supervised_tokens(arm: Arm, data: Data, seed: int, step: int) -> float:
+    return float(num_supervised(arm.objective, data.splits["train"].rows, step).mean())
+
+
+def _flops(arm: Arm, data: Data, seed: int, step: int) -> float:
+    rows = data.splits["train"].rows
+    sizes = lengths(rows)
+    # To choose among tokens, a selective loss needs the logits of all of them.
+    selective = isinstance(arm.objective, Selective)
+    head = sizes - 1 if selective else num_supervised(arm.objective, rows, step)
+    return float(training_flops(initial_model(arm, data, seed), sizes, head).mean())
+
+
+_FAR = 10**12  # a step behind the end of every schedule
+_COSTS: dict[str, Callable[[Arm, Data, int, int], float]] = {
+    "epochs": _epochs,
+    "tokens": _tokens,
+    "supervised_tokens": _supervised_tokens,
+    "flops": _flops,
+}
+"""Of an average row, by what is counted."""

@@ -1,0 +1,31 @@
+"""The count of operations against PyTorch's own counter."""
+
+import numpy as np
+import pytest
+from torch.utils.flop_counter import FlopCounterMode
+
+from ntpctp.collator import collate
+from ntpctp.flops import training_flops
+from ntpctp.loss import token_loss
+from ntpctp.models import ModelOptions, build
+from ntpctp.objectives import CTP, NTP, no_reference_losses
+from ntpctp.rows import Row
+from ntpctp.tokens import closed_tokenizer
+
+
+@pytest.mark.parametrize("family", ["gpt2", "llama", "openai-gpt"])
+@pytest.mark.parametrize("objective", [NTP(), CTP()])
+def test_counts_what_pytorch_counts(family, objective):
+    tokenizer = closed_tokenizer(["abcdefghij"], "characters")
+    options = ModelOptions(family=family, layers=3, width=16, heads=2, context=16)
+    model = build(options, tokenizer, 16, 0)
+    model.set_attn_implementation("eager")
+    row = Row(np.arange(7), np.array([0, 0, 0, 0, 0, 2, 2], np.uint8), 5)
+    batch = collate([row], objective.supervise([row], no_reference_losses))
+    with FlopCounterMode(display=False) as counter:
+        loss, _ = token_loss(model, batch)
+        loss.backward()
+    seen = int(batch["num_supervised"])
+    found = training_flops(model, [len(row)], [seen])
+    assert found.dtype == np.float64 and found.shape == (1,)
+    assert found[0] == pytest.approx(counter.get_total_flops(), rel=1e-12)
