@@ -14,8 +14,9 @@ from ntpctp.experiment import Experiment, load_experiment
 from ntpctp.measures import MEASURES, Measure
 from ntpctp.pipeline import EXPERIMENT, load_output, runs_of
 from ntpctp.preparation import Data, encoded_beside, prepare
-from ntpctp.runs import Event, RunId, run_directory, stage_directory, train_run
+from ntpctp.runs import Event, RunId, accelerator_of, run_directory, stage_directory, train_run
 from ntpctp.storage import locked
+from ntpctp.trackers import check_trackers
 
 _console = Console()
 
@@ -33,9 +34,10 @@ def train_one(
     if seed not in experiment.seeds:
         raise InputError(f"seed {seed} is not among the experiment's seeds {experiment.seeds}")
     directory = output or Path("runs") / experiment.name
+    check_trackers(experiment.trackers)
     experiment = with_steps(experiment, directory)
     run = RunId(arm, seed)
-    accelerator = Accelerator(mixed_precision=experiment.arms[arm].training.mixed_precision)
+    accelerator = accelerator_of(experiment, run, directory)
 
     def show(event: Event) -> None:
         if event.kind == "training":

@@ -21,6 +21,7 @@ from ntpctp.runs import Event, RunId, execute, is_complete
 from ntpctp.scores import collect, write_scores
 from ntpctp.stages import Stages
 from ntpctp.storage import atomic_file, locked, write_json
+from ntpctp.trackers import check_trackers
 from ntpctp.yaml_file import read_yaml
 
 EXPERIMENT = "experiment.yaml"
@@ -59,6 +60,7 @@ def run_experiment(
     Raises:
         InputError: as ``prepare``; or if another process works on ``output``.
     """
+    check_trackers(experiment.trackers)
     data = prepare(experiment, encoded_beside(output))
     with locked(output, "this experiment"):
         complete = {

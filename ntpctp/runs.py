@@ -28,6 +28,7 @@ from ntpctp.storage import (
     write_json,
 )
 from ntpctp.supervision import SupervisedRows
+from ntpctp.trackers import TrackedRun, tracking
 from ntpctp.training import LogLine, train
 
 STAGE = "train"
@@ -69,6 +70,14 @@ def stage_directory(output: Path, run: RunId) -> Path:
     return run_directory(output, run) / STAGE
 
 
+def accelerator_of(experiment: Experiment, run: RunId, output: Path) -> Accelerator:
+    """Return the accelerator that ``train_run`` is to use, on whatever it was launched with."""
+    return Accelerator(
+        mixed_precision=experiment.arms[run.arm].training.mixed_precision,
+        **tracking(experiment.trackers, run_directory(output, run)),
+    )
+
+
 def train_run(
     experiment: Experiment,
     data: Data,
@@ -95,7 +104,11 @@ def train_run(
         device=accelerator.device,
     )
 
+    settings = {"task": experiment.task.model_dump(mode="json"), **arm.model_dump(mode="json")}
+    tracked = TrackedRun(accelerator, experiment.name, run.arm, run.seed, settings)
+
     def on_progress(line: LogLine) -> None:
+        tracked.log(line)
         on_event(Event(run, "training", line.step, steps, line.loss))
 
     train(
@@ -110,6 +123,7 @@ def train_run(
         on_progress=on_progress,
         warn=lambda text: on_event(Event(run, "warning", text=text)),
     )
+    tracked.end()
 
 
 def evaluate_run(
@@ -174,10 +188,9 @@ def execute(
     Raises:
         InputError: also if another process works on this run.
     """
-    arm = experiment.arms[run.arm]
     with locked(run_directory(output, run), f"the run {run}"):
         clear_temporaries(run_directory(output, run))
-        accelerator = Accelerator(mixed_precision=arm.training.mixed_precision)
+        accelerator = accelerator_of(experiment, run, output)
         train_run(experiment, data, run, output, accelerator, on_event)
         evaluate_run(experiment, data, run, output, accelerator.device, on_event)
 

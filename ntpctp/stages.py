@@ -27,7 +27,17 @@ from ntpctp.experiment import Arm, Cell, Experiment, apply_override, cells, expe
 from ntpctp.runs import RunId, stage_directory
 from ntpctp.yaml_file import FieldPath, read_yaml
 
-_OF_ALL = ("name", "question", "model", "tokenizer", "seeds", "evaluation", "comparison", "data")
+_OF_ALL = (
+    "name",
+    "question",
+    "model",
+    "tokenizer",
+    "seeds",
+    "trackers",
+    "evaluation",
+    "comparison",
+    "data",
+)
 _OF_ARMS = ("objective", "training")
 
 

@@ -31,6 +31,7 @@ HOUSE = [
     "references",
     "checkpoints",
     "training",
+    "trackers",
     "curvature",
     "measures",
     "statistics",

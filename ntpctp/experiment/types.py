@@ -24,6 +24,7 @@ from ntpctp.models import ModelOptions
 from ntpctp.objectives import OBJECTIVES
 from ntpctp.options import Options, one_of
 from ntpctp.tasks import TASKS
+from ntpctp.trackers import Tracker
 from ntpctp.training import TrainingOptions
 
 if TYPE_CHECKING:
@@ -170,6 +171,10 @@ class Experiment(Options):
     factors: dict[Name, dict[str, str]] = Field(
         default_factory=dict,
         description="arm -> factor -> level: what the arms combine; a grid fills it in",
+    )
+    trackers: list[Tracker] = Field(
+        default_factory=list,
+        description="of accelerate, beside log.jsonl: tensorboard, wandb, trackio, mlflow",
     )
     evaluation: Evaluation = Field(default_factory=Evaluation, description="see Evaluation")
     comparison: Comparison = Field(default_factory=Comparison, description="see Comparison")
