@@ -22,9 +22,11 @@ from ntpctp.errors import InputError
 from ntpctp.loss import token_loss
 from ntpctp.models import ModelOptions, build
 from ntpctp.objectives import CTP, NTP, Objective
+from ntpctp.randomness import generator
 from ntpctp.supervision import SupervisedRows
 from ntpctp.tokens import Row, closed_tokenizer
 from ntpctp.training import TrainingOptions, batch_indices, train
+from ntpctp.training.noise import EmbeddingNoise
 from tests.objective_cases import OBJECTIVES, losses_of
 
 ROOT = Path(__file__).parents[1]
@@ -373,6 +375,7 @@ class EveryFourthRow(Objective):
 
 
 EVERY_OBJECTIVE = """
+t.run(out / "noise", embedding_noise=0.5, micro_batch_size=2)
 for name, objective in t.OBJECTIVES.items():
     for packing in (False, True):
         for micro in (4, 1):  # 4 x 1 and 1 x 4 on each of the two processes
@@ -394,6 +397,8 @@ def test_every_objective_is_exact_over_two_processes(tmp_path):
                 assert_same(one, found, 1e-10)
                 compared += 1
     assert compared == 4 * len(OBJECTIVES)
+    disturbed = run(tmp_path / "noise", embedding_noise=0.5)
+    assert_same(disturbed, weights_of(two / "noise/step-000010"), 1e-10)
     # In some step one of the processes has no supervised token at all.
     steps = [batch_indices(0, step, 8, 24) % 4 == 0 for step in range(10)]
     assert any(not wanted[0::2].any() or not wanted[1::2].any() for wanted in steps)
@@ -405,3 +410,37 @@ def test_every_objective_is_exact_over_two_processes(tmp_path):
 def test_step_that_supervises_nothing_is_an_error(tmp_path):
     with pytest.raises(InputError, match=r"step \d+ supervises no token at all"):
         run(tmp_path, EveryFourthRow(), batch_size=1)
+
+
+def test_embedding_noise_is_that_of_seed_step_place_and_position():
+    model = model_of()
+    bare = model.get_input_embeddings()(torch.arange(24).reshape(4, 6) % 12)
+    noise = EmbeddingNoise(model, 0.5, seed=3)
+    embedding = model.get_input_embeddings()
+
+    def added(step, places, length=6):
+        noise.draw(step, places)
+        ids = (torch.arange(24).reshape(4, 6) % 12)[places][:, :length]
+        return embedding(ids) - bare[places][:, :length]
+
+    whole = added(7, [0, 1, 2, 3])
+    torch.testing.assert_close(added(7, [3, 1]), whole[[3, 1]], rtol=0, atol=0)
+    torch.testing.assert_close(added(7, [2], 4), whole[[2], :4], rtol=0, atol=1e-15)
+    assert (added(8, [0, 1, 2, 3]) - whole).abs().min() > 0
+    scale = 0.5 * embedding.weight.std()
+    by_hand = generator(3, "embedding noise", 7, 1).standard_normal((6, 8), dtype=np.float32)
+    expected = scale * torch.from_numpy(by_hand).double()
+    torch.testing.assert_close(whole[1], expected, rtol=0, atol=1e-15)
+    noise.remove()
+    assert torch.equal(embedding(torch.arange(24).reshape(4, 6) % 12), bare)
+
+
+def test_embedding_noise_disturbs_training_and_leaves_no_trace(tmp_path):
+    model = model_of()
+    start = run(tmp_path / "0", model=model, embedding_noise=0.5)
+    assert not model.get_input_embeddings()._forward_hooks
+    assert_same(start, run(tmp_path / "1", embedding_noise=0.5, micro_batch_size=3), 1e-10)
+    other = run(tmp_path / "2")
+    assert any((start[name] - other[name]).abs().max() > 1e-4 for name in start)
+    with pytest.raises(ValueError, match="embedding_noise is drawn row by row: leave out packing"):
+        TrainingOptions(**{**OPTIONS, "embedding_noise": 0.1, "packing": True})

@@ -6,7 +6,7 @@ them, the number of processes does not change the order, and a resumed run needs
 
 import math
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import nullcontext
 from pathlib import Path
 
@@ -27,6 +27,7 @@ from ntpctp.randomness import torch_seed
 from ntpctp.rows import lengths
 from ntpctp.supervision import SupervisedRows
 from ntpctp.training.log import LOG, Interval, Log, LogLine
+from ntpctp.training.noise import EmbeddingNoise
 from ntpctp.training.optimizer import build_optimizer, learning_rates
 from ntpctp.training.options import TrainingOptions
 from ntpctp.training.order import batch_indices
@@ -74,6 +75,9 @@ def train(
     optimizer = build_optimizer(model, options)
     if options.gradient_checkpointing:
         model.activation_checkpointing_enable({"use_reentrant": False})
+    noise = None
+    if options.embedding_noise:
+        noise = EmbeddingNoise(model, options.embedding_noise, seed)
     wanted = {0, *checkpoint_steps, options.steps}
     progress = _resume(directory, wanted, model, optimizer, warn)
     log = Log(directory / LOG, progress, accelerator.is_main_process)
@@ -96,14 +100,17 @@ def train(
     sizes = lengths(data.rows)
     context = _packing_length(model, sizes) if options.packing else None
     grouped_by = sizes if options.group_by_length else None
+    places = _own_places(options, accelerator)
     for step in range(progress.step, options.steps):
         started = time.perf_counter()
         _seed(torch_seed(seed, "dropout", step, accelerator.process_index), accelerator.device)
+        indices = batch_indices(seed, step, options.batch_size, len(data), grouped_by)
         batches = [
-            {name: tensor.to(accelerator.device) for name, tensor in batch.items()}
-            for batch in _micro_batches(
-                data, options, grouped_by, pad, context, seed, step, accelerator
+            _on(
+                accelerator.device,
+                data.batch(indices[own].tolist(), step, pad_token_id=pad, pack_into=context),
             )
+            for own in places
         ]
         # One division by the weight of the whole optimizer step: over micro-batches and processes.
         # DDP averages gradients over processes, hence the factor that undoes it.
@@ -119,6 +126,8 @@ def train(
         for index, batch in enumerate(batches):
             # Gradients are exchanged between processes once, on the last micro-batch.
             last = index == len(batches) - 1
+            if noise:
+                noise.draw(step, places[index])
             with nullcontext() if last else accelerator.no_sync(module):
                 batch_sum, _ = module(batch)
                 accelerator.backward(batch_sum * scale.to(batch_sum.dtype))
@@ -139,6 +148,8 @@ def train(
                 on_progress(line)
         if progress.step in wanted:
             save(progress)
+    if noise:
+        noise.remove()
 
 
 def _seed(seed: int, device: torch.device) -> None:
@@ -161,27 +172,15 @@ def _check_launch(accelerator: Accelerator) -> None:
         )
 
 
-def _micro_batches(
-    data: SupervisedRows,
-    options: TrainingOptions,
-    grouped_by: NDArray[np.int64] | None,
-    pad_token_id: int,
-    pack_into: int | None,
-    seed: int,
-    step: int,
-    accelerator: Accelerator,
-) -> Iterator[Batch]:
-    """Yield what this process computes of an optimizer step."""
-    indices = batch_indices(seed, step, options.batch_size, len(data), grouped_by)
-    own = indices[accelerator.process_index :: accelerator.num_processes]
+def _own_places(options: TrainingOptions, accelerator: Accelerator) -> list[list[int]]:
+    """Return the places of a step's examples that this process computes, by micro-batch."""
+    own = list(range(options.batch_size)[accelerator.process_index :: accelerator.num_processes])
     size = options.micro_batch_size or len(own)
-    for start in range(0, len(own), size):
-        yield data.batch(
-            own[start : start + size].tolist(),
-            step,
-            pad_token_id=pad_token_id,
-            pack_into=pack_into,
-        )
+    return [own[start : start + size] for start in range(0, len(own), size)]
+
+
+def _on(device: torch.device, batch: Batch) -> Batch:
+    return {name: tensor.to(device) for name, tensor in batch.items()}
 
 
 def _counts(batch: Batch) -> torch.Tensor:

@@ -38,6 +38,12 @@ class TrainingOptions(Options):
     gradient_checkpointing: bool = Field(
         False, description="keep less for the backward pass and compute it again: the same weights"
     )
+    embedding_noise: float = Field(
+        0.0,
+        ge=0,
+        description="Gaussian noise on the token embeddings, relative to the standard deviation of "
+        "their matrix; the same for all arms of a seed",
+    )
     packing: bool = Field(
         False, description="several rows in one sequence, which do not see each other"
     )
@@ -60,6 +66,8 @@ class TrainingOptions(Options):
             raise ValueError("expected steps or a budget, found neither")
         if self.steps and self.warmup_steps > self.steps:
             raise ValueError(f"warmup_steps {self.warmup_steps} exceeds steps {self.steps}")
+        if self.packing and self.embedding_noise:
+            raise ValueError("embedding_noise is drawn row by row: leave out packing")
         foreign = self.changed(*_OPTIONS_OF_OTHERS[self.optimizer])
         if foreign:
             raise ValueError(f"{', '.join(foreign)}: not of the optimizer {self.optimizer}")
