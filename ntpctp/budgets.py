@@ -11,25 +11,26 @@ from ntpctp.errors import InputError
 from ntpctp.experiment import Arm, Experiment
 from ntpctp.flops import training_flops
 from ntpctp.objectives import Selective
-from ntpctp.preparation import Data, encoded_beside, initial_model, prepare
+from ntpctp.preparation import Data, initial_model, prepare
 from ntpctp.rows import lengths
 from ntpctp.supervision import num_supervised
 from ntpctp.training import TrainingOptions
+from ntpctp.training.budget import Unit
 
 
-def with_steps(experiment: Experiment, output: Path) -> Experiment:
+def with_steps(experiment: Experiment, cache: Path | None = None) -> Experiment:
     """Return ``experiment`` with the steps that its budgets give.
 
     Args:
         experiment: with or without budgets; without them it is returned as it is.
-        output: its directory.
+        cache: as for ``prepare``.
 
     Raises:
         InputError: as ``prepare``, or if both steps and a budget are given and do not agree.
     """
     if all(arm.training.budget is None for arm in experiment.arms.values()):
         return experiment
-    data = prepare(experiment, encoded_beside(output))
+    data = prepare(experiment, cache)
     arms = {
         name: arm.model_copy(update={"training": _resolved(name, arm, data, experiment.seeds[0])})
         for name, arm in experiment.arms.items()
@@ -65,15 +66,7 @@ def steps_of(arm: Arm, data: Data, seed: int) -> int:
     """
     budget = arm.training.budget
     assert budget is not None
-    cost_of_row = _COSTS[budget.unit]
-    known: dict[str, float] = {}
-
-    def cost(step: int) -> float:
-        parts = str([part for share, part in arm.objective.mixture(step) if share])
-        if parts not in known:
-            known[parts] = arm.training.batch_size * cost_of_row(arm, data, seed, step)
-        return known[parts]
-
+    cost = _cost_of_steps(arm, data, seed, budget.unit)
     last = arm.objective.mixture(_FAR)
     reached = 0.0
     for step in count():
@@ -89,6 +82,31 @@ def steps_of(arm: Arm, data: Data, seed: int) -> int:
         if reached >= budget.amount:
             return step + 1
     raise AssertionError("a schedule ends")
+
+
+def amount_of(arm: Arm, data: Data, seed: int, unit: Unit) -> float:
+    """Return how much of ``unit`` a run of ``arm`` is expected to take, all its steps."""
+    cost = _cost_of_steps(arm, data, seed, unit)
+    last, steps = arm.objective.mixture(_FAR), arm.training.steps
+    total = 0.0
+    for step in range(steps):
+        if arm.objective.mixture(step) == last:
+            return total + (steps - step) * cost(step)
+        total += cost(step)
+    return total
+
+
+def _cost_of_steps(arm: Arm, data: Data, seed: int, unit: Unit) -> Callable[[int], float]:
+    """Return the expected cost of a step as a function of it; a cost is computed once."""
+    known: dict[str, float] = {}
+
+    def cost(step: int) -> float:
+        parts = str([part for share, part in arm.objective.mixture(step) if share])
+        if parts not in known:
+            known[parts] = arm.training.batch_size * _COSTS[unit](arm, data, seed, step)
+        return known[parts]
+
+    return cost
 
 
 def _epochs(arm: Arm, data: Data, seed: int, step: int) -> float:
@@ -113,7 +131,7 @@ def _flops(arm: Arm, data: Data, seed: int, step: int) -> float:
 
 
 _FAR = 10**12  # a step behind the end of every schedule
-_COSTS: dict[str, Callable[[Arm, Data, int, int], float]] = {
+_COSTS: dict[Unit, Callable[[Arm, Data, int, int], float]] = {
     "epochs": _epochs,
     "tokens": _tokens,
     "supervised_tokens": _supervised_tokens,

@@ -37,11 +37,21 @@ def run(
     workers: Annotated[
         int | None, typer.Option(min=1, help="runs at once; by default one a core")
     ] = None,
+    plan: Annotated[
+        bool, typer.Option("--plan", help="print what it will take, and train nothing")
+    ] = False,
+    flops_per_second: Annotated[
+        float | None,
+        typer.Option(help="with --plan: peak of the device, 312e12 for an A100 in bf16"),
+    ] = None,
 ) -> None:
     """Train, measure and compare all arms and seeds, stage after stage where the file has stages.
 
     Run it again to carry on after a stop.
     """
+    if plan:
+        _plan(experiment, overrides or [], workers, flops_per_second)
+        return
     from ntpctp import pipeline
     from ntpctp.experiment import load_experiment
     from ntpctp.stages import load_stages
@@ -57,12 +67,45 @@ def run(
         _run(of_stage, whole / stage, workers)
 
 
+def _plan(
+    path: Path, overrides: list[str], workers: int | None, flops_per_second: float | None
+) -> None:
+    """Print what an experiment, or each of its stages, will take."""
+    import torch
+
+    from ntpctp import pipeline, terminal
+    from ntpctp.budgets import with_steps
+    from ntpctp.experiment import load_experiment
+    from ntpctp.plan import matmul_rate, plan
+    from ntpctp.preparation import prepare
+    from ntpctp.stages import load_stages
+
+    torch.set_num_threads(1)
+    stages = load_stages(path, overrides)
+    chosen = stages.from_scratch() if stages else {"": load_experiment(path, overrides)}
+    rate = flops_per_second or matmul_rate()
+    for stage, of_stage in chosen.items():
+        settings = with_steps(of_stage)
+        plans = plan(settings, prepare(settings))
+        num_arms = stages.num_arms(stage) if stages else dict.fromkeys(plans, 1)
+        num_runs = {arm: number * len(settings.seeds) for arm, number in num_arms.items()}
+        num_workers = min(workers or pipeline.default_workers(), sum(num_runs.values()))
+        if stage:
+            console.rule(f"stage {stage}")
+        console.print(terminal.plan_table(plans, num_runs))
+        flops = sum(num_runs[arm] * arm_plan.flops for arm, arm_plan in plans.items())
+        console.print(
+            terminal.plan_time(flops, rate, num_workers, flops_per_second is None), soft_wrap=True
+        )
+
+
 def _run(settings: "Experiment", directory: Path, workers: int | None) -> None:
     """Do all runs of an experiment, compare them, and end the program if some failed."""
     from ntpctp import pipeline, terminal
     from ntpctp.budgets import with_steps
+    from ntpctp.preparation import encoded_beside
 
-    settings = with_steps(settings, directory)
+    settings = with_steps(settings, encoded_beside(directory))
     num_workers = min(workers or pipeline.default_workers(), len(pipeline.runs_of(settings)))
     console.print(terminal.plan(settings, directory, num_workers))
     # clear_errors: typer would turn an interruption into exit code 1 before main sees it.

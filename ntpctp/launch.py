@@ -35,7 +35,7 @@ def train_one(
         raise InputError(f"seed {seed} is not among the experiment's seeds {experiment.seeds}")
     directory = output or Path("runs") / experiment.name
     check_trackers(experiment.trackers)
-    experiment = with_steps(experiment, directory)
+    experiment = with_steps(experiment, encoded_beside(directory))
     run = RunId(arm, seed)
     accelerator = accelerator_of(experiment, run, directory)
 

@@ -14,6 +14,12 @@ class Options(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
+    def __eq__(self, other: object) -> bool:
+        # pydantic would compare what cached properties have computed as well.
+        return type(self) is type(other) and all(
+            getattr(self, field) == getattr(other, field) for field in type(self).model_fields
+        )
+
     def changed(self, *fields: str) -> list[str]:
         """Return those of ``fields`` whose value is not the default.
 

@@ -100,8 +100,9 @@ def checked_stages(stages: Stages, output: Path) -> Stages:
     """
     longest = 0
     for stage, experiment in stages.from_scratch().items():
-        longest = max(longest, prepare(experiment, encoded_beside(output / stage)).longest)
-        stages = stages.with_steps(stage, with_steps(experiment, output / stage).arms)
+        cache = encoded_beside(output / stage)
+        longest = max(longest, prepare(experiment, cache).longest)
+        stages = stages.with_steps(stage, with_steps(experiment, cache).arms)
     return stages.with_context(-(-longest // 8) * 8)
 
 

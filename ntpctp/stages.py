@@ -16,6 +16,7 @@ like any other.
 """
 
 import json
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -99,6 +100,11 @@ class Stages:
         objective shows before the first is trained.
         """
         return {stage: self._experiment(stage, {}, {}, Path()) for stage in self.stages}
+
+    def num_arms(self, stage: str) -> dict[str, int]:
+        """Return how many arms of ``stage`` each of ``from_scratch`` stands for."""
+        pairs = {(self._arm_from_scratch(way, stage), self._arm(way, stage)) for way in self.ways}
+        return dict(Counter(alone for alone, _ in pairs))
 
     def with_steps(self, stage: str, arms: Mapping[str, Arm]) -> "Stages":
         """Return the same with the steps that the budgets of ``stage`` give.

@@ -30,8 +30,8 @@ def of(tiny, budget, **changes):
     )
 
 
-def steps(experiment, tmp_path):
-    found = with_steps(experiment, tmp_path / "run")
+def steps(experiment):
+    found = with_steps(experiment)
     return {name: arm.training.steps for name, arm in found.arms.items()}
 
 
@@ -46,21 +46,21 @@ def steps(experiment, tmp_path):
         ({"supervised_tokens": 1000}, math.ceil(1000 / (BATCH * 6)), math.ceil(1000 / (BATCH * 3))),
     ],
 )
-def test_closed_forms(tiny, tmp_path, budget, ntp, ctp):
-    assert steps(of(tiny, budget), tmp_path) == {"ntp": ntp, "ctp": ctp}
+def test_closed_forms(tiny, budget, ntp, ctp):
+    assert steps(of(tiny, budget)) == {"ntp": ntp, "ctp": ctp}
 
 
-def test_operations(tiny, tmp_path):
+def test_operations(tiny):
     experiment = of(tiny, {"flops": 1e8})
     model = initial_model(experiment.arms["ntp"], prepare(experiment), 0)
     for name, seen in (("ntp", TOKENS - 1), ("ctp", ANSWER)):
         (a_row,) = training_flops(model, [TOKENS], [seen])
-        assert steps(experiment, tmp_path)[name] == math.ceil(1e8 / (a_row * BATCH))
+        assert steps(experiment)[name] == math.ceil(1e8 / (a_row * BATCH))
 
 
 @pytest.mark.parametrize("fade", [0, 4])
 @pytest.mark.parametrize("amount", [100, 250, 700, 3000])
-def test_a_schedule_step_by_step(tiny, tmp_path, fade, amount):
+def test_a_schedule_step_by_step(tiny, fade, amount):
     phases = [{"objective": "ntp", "until": 9}, {"objective": "ctp"}]
     arms = {"s": {"objective": {"name": "schedule", "phases": phases, "fade": fade}}}
     experiment = of(tiny, {"supervised_tokens": amount}, arms=arms)
@@ -71,16 +71,16 @@ def test_a_schedule_step_by_step(tiny, tmp_path, fade, amount):
         reached += int(rows.batch(range(BATCH), step)["num_supervised"])
         if reached >= amount:
             break
-    assert steps(experiment, tmp_path) == {"s": step + 1}
+    assert steps(experiment) == {"s": step + 1}
 
 
-def test_selective_counts_what_it_keeps(tiny, tmp_path):
+def test_selective_counts_what_it_keeps(tiny):
     arms = {"rho": {"objective": {"name": "selective", "reference": "x", "fraction": 0.5}}}
     experiment = of(tiny, {"supervised_tokens": 240}, arms=arms)
-    assert steps(experiment, tmp_path) == {"rho": 240 // (3 * BATCH)}  # half of 6 tokens a row
+    assert steps(experiment) == {"rho": 240 // (3 * BATCH)}  # half of 6 tokens a row
 
 
-def test_an_arm_may_say_it_otherwise(tiny, tmp_path):
+def test_an_arm_may_say_it_otherwise(tiny):
     arms = {
         "steps": {"objective": "ntp", "training": {"steps": 3}},
         "tokens": {"objective": "ctp", "training": {"budget": {"tokens": 100}}},
@@ -88,20 +88,20 @@ def test_an_arm_may_say_it_otherwise(tiny, tmp_path):
     }
     experiment = of(tiny, {"epochs": 1.0}, arms=arms)
     assert experiment.arms["steps"].training.budget is None
-    assert steps(experiment, tmp_path) == {"steps": 3, "tokens": 2, "usual": 8}
+    assert steps(experiment) == {"steps": 3, "tokens": 2, "usual": 8}
 
 
-def test_the_resolved_file_says_both_and_can_be_run_itself(tiny, tmp_path):
-    resolved = with_steps(of(tiny, {"epochs": 2.0}), tmp_path / "run")
+def test_the_resolved_file_says_both_and_can_be_run_itself(tiny):
+    resolved = with_steps(of(tiny, {"epochs": 2.0}))
     text = yaml.safe_dump(resolved.model_dump(mode="json"))
     again = experiment_of(yaml.safe_load(text), "experiment.yaml")
-    assert again == resolved == with_steps(again, tmp_path / "run")
+    assert again == resolved == with_steps(again)
     assert again.arms["ctp"].training.budget.epochs == 2 and again.arms["ctp"].training.steps == 15
 
 
-def test_without_budgets_nothing_is_read(tiny, tmp_path):
+def test_without_budgets_nothing_is_read(tiny):
     experiment = tiny(task={"name": "jsonl", "path": "missing.jsonl"}, tokenizer="characters")
-    assert with_steps(experiment, tmp_path / "run") is experiment
+    assert with_steps(experiment) is experiment
 
 
 def test_stages(tmp_path):
@@ -139,14 +139,14 @@ def test_what_is_refused_in_the_file(tiny, training, match):
         tiny(training={"batch_size": 8, **training})
 
 
-def test_what_is_refused_with_the_data(tiny, tmp_path):
+def test_what_is_refused_with_the_data(tiny):
     both = tiny(training={"steps": 3, "budget": {"tokens": 10**6}, "batch_size": 8})
     with pytest.raises(InputError, match=r"is .* steps, but training.steps says 3; leave one"):
-        with_steps(both, tmp_path / "run")
+        with_steps(both)
     warm = of(tiny, {"epochs": 1.0}).model_dump(mode="json")
     warm["arms"]["ctp"]["training"]["warmup_steps"] = 20
     with pytest.raises(InputError, match=r"gives 8 steps: .*warmup_steps 20 exceeds steps 8"):
-        with_steps(experiment_of(warm, "file"), tmp_path / "run")
+        with_steps(experiment_of(warm, "file"))
 
 
 def test_grids_over_budgets():

@@ -147,3 +147,9 @@ def test_every_option_says_what_it_means():
     assert len(fields) > 80
     for option, name, field in fields:
         assert name == "name" or field.description, f"{option.__name__}.{name}"
+
+
+def test_what_a_task_has_computed_does_not_make_it_another():
+    used, fresh = (experiment_of(tiny_content(), "x").task for _ in range(2))
+    used.all_splits()
+    assert used == fresh and used != fresh.model_copy(update={"digits": 2})

@@ -39,6 +39,7 @@ HOUSE = [
     "flops",
     "preparation",
     "budgets",
+    "plan",
     "audit",
     "evaluation",
     "runs",

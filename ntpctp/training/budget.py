@@ -1,10 +1,13 @@
 """How long to train, where that is not said in optimizer steps."""
 
-from typing import Self
+from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
 from ntpctp.options import Options
+
+Unit = Literal["epochs", "tokens", "supervised_tokens", "flops"]
+UNITS: tuple[Unit, ...] = ("epochs", "tokens", "supervised_tokens", "flops")
 
 
 class Budget(Options):
@@ -31,9 +34,9 @@ class Budget(Options):
         return self
 
     @property
-    def unit(self) -> str:
+    def unit(self) -> Unit:
         """Which of the four it is."""
-        return next(iter(self.model_dump(exclude_none=True)))
+        return next(unit for unit in UNITS if getattr(self, unit) is not None)
 
     @property
     def amount(self) -> float:

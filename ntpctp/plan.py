@@ -1,0 +1,117 @@
+"""What an experiment will take, computed before anything is trained.
+
+Steps, tokens, operations and bytes on the disk follow from data and model. Memory is that of
+weights, gradients, optimizer and of what one forward pass keeps for the backward pass, which is
+counted on the longest example. Time is an estimate: operations through an assumed share of the
+device's matmul rate.
+"""
+
+import time
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from transformers import PreTrainedModel
+
+from ntpctp.budgets import amount_of
+from ntpctp.experiment import Arm, Experiment
+from ntpctp.loss import token_loss
+from ntpctp.objectives import NTP, Selective
+from ntpctp.preparation import Data, initial_model
+from ntpctp.rows import lengths
+from ntpctp.supervision import SupervisedRows
+
+SHARE_OF_PEAK = 0.4
+"""Of the matmul rate that training is assumed to reach. Measured for small models in one thread:
+0.2 to 0.8 (scripts/bench/training.py)."""
+
+
+@dataclass(frozen=True)
+class ArmPlan:
+    """What one run of an arm takes.
+
+    Attributes:
+        parameters: of the model, tied ones once.
+        steps: of the optimizer.
+        tokens: read, padding excluded; expected.
+        supervised_tokens: that the loss sees; expected.
+        flops: of training, see ``ntpctp.flops``; expected.
+        checkpoints: written to the disk.
+        disk_bytes: of their weights and optimizer states.
+        memory_bytes: of weights, gradients, optimizer state and what a forward pass on the longest
+            examples keeps: what a step takes at the least. The backward pass has tensors of its
+            own; peaks of 1.8 to 3.5 times this were measured for small models.
+    """
+
+    parameters: int
+    steps: int
+    tokens: float
+    supervised_tokens: float
+    flops: float
+    checkpoints: int
+    disk_bytes: int
+    memory_bytes: int
+
+
+def plan(experiment: Experiment, data: Data) -> dict[str, ArmPlan]:
+    """Return what a run of every arm takes; costs building each model once, and trains nothing."""
+    return {name: _plan_of(arm, experiment, data) for name, arm in experiment.arms.items()}
+
+
+def matmul_rate(size: int = 1024, repetitions: int = 5) -> float:
+    """Return the float32 operations a second of a square matmul here, in the threads of now."""
+    left, right = torch.rand(size, size), torch.rand(size, size)
+    seconds = []
+    for _ in range(repetitions):
+        begin = time.perf_counter()
+        torch.mm(left, right)
+        seconds.append(time.perf_counter() - begin)
+    return 2 * size**3 / min(seconds)
+
+
+def _plan_of(arm: Arm, experiment: Experiment, data: Data) -> ArmPlan:
+    seed = experiment.seeds[0]
+    model = initial_model(arm, data, seed)
+    parameters = list(model.parameters())
+    weights = sum(p.numel() * p.element_size() for p in parameters)
+    moments = 2 if arm.training.optimizer == "adamw" else int(arm.training.momentum > 0)
+    saved = experiment.evaluation.checkpoint_steps(arm.training.steps)
+    return ArmPlan(
+        parameters=sum(p.numel() for p in parameters),
+        steps=arm.training.steps,
+        tokens=amount_of(arm, data, seed, "tokens"),
+        supervised_tokens=amount_of(arm, data, seed, "supervised_tokens"),
+        flops=amount_of(arm, data, seed, "flops"),
+        checkpoints=len(saved),
+        # The first checkpoint has no optimizer state yet.
+        disk_bytes=len(saved) * weights + (len(saved) - 1) * moments * weights,
+        memory_bytes=(2 + moments) * weights + _kept_bytes(arm, data, model),
+    )
+
+
+def _kept_bytes(arm: Arm, data: Data, model: PreTrainedModel) -> int:
+    """Return the bytes that a forward pass keeps, without the weights: rows times the longest."""
+    rows = data.splits["train"].rows
+    longest = int(np.argmax(lengths(rows)))
+    if arm.training.gradient_checkpointing:
+        model.activation_checkpointing_enable({"use_reentrant": False})
+    batch = SupervisedRows(rows, NTP() if _selective(arm) else arm.objective).batch([longest], 0)
+    weights = {p.untyped_storage().data_ptr() for p in model.parameters()}
+    kept: dict[int, torch.UntypedStorage] = {}  # held, so that no address is used again
+
+    def keep(tensor: torch.Tensor) -> torch.Tensor:
+        storage = tensor.untyped_storage()
+        if storage.data_ptr() not in weights:
+            kept[storage.data_ptr()] = storage
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        token_loss(model.train(), batch)
+    size = arm.training.micro_batch_size or arm.training.batch_size
+    return size * sum(storage.nbytes() for storage in kept.values())
+
+
+def _selective(arm: Arm) -> bool:
+    """Whether the loss chooses among all tokens by a reference, whose losses are not known yet."""
+    parts = [arm.objective, *(part for _, part in arm.objective.mixture(0))]
+    return any(isinstance(part, Selective) for part in parts)
