@@ -56,7 +56,7 @@ def encode_chat(example: Example, tokenizer: PreTrainedTokenizerBase, where: str
             )
         spans.append((start, end, "answer" if index == len(turns) - 1 else "assistant"))
     encoding = tokenizer(whole, add_special_tokens=False, return_offsets_mapping=True)
-    ids, offsets = list(encoding.input_ids), encoding.offset_mapping
+    ids, offsets = list(encoding.input_ids), list(encoding.offset_mapping)
     roles = [ROLE_CODES["prompt"]] * len(ids)
     num_merged = 0
     for token, (first, last) in enumerate(offsets):
@@ -73,18 +73,18 @@ def encode_chat(example: Example, tokenizer: PreTrainedTokenizerBase, where: str
         if ends_turn and not whole[slice(*offsets[token])].strip():
             roles[token] = ROLE_CODES["prompt"]
     while roles[-1] == ROLE_CODES["prompt"] and offsets[len(ids) - 1][0] >= spans[-1][0]:
-        ids.pop(), roles.pop()
+        ids.pop(), roles.pop(), offsets.pop()
     if ids[-1] != tokenizer.eos_token_id:
         ids.append(tokenizer.eos_token_id)
         roles.append(ROLE_CODES["answer"])
+        offsets.append((len(whole), len(whole)))
     codes = np.array(roles, np.uint8)
-    places = np.array([*offsets[: len(ids)], (len(whole), len(whole))], np.int64)[: len(ids)]
     return Row(
         np.array(ids, np.int64),
         codes,
         int(np.argmax(codes == ROLE_CODES["answer"])),
         num_merged,
         whole,
-        places,
+        np.array(offsets, np.int64),
         example.spans,
     )

@@ -11,6 +11,7 @@ and encodes examples. A directory may be deleted at any time.
 import gc
 import hashlib
 import json
+import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
@@ -25,11 +26,19 @@ from transformers import PreTrainedTokenizerBase
 
 from ntpctp.arrow import SCHEMA, record_batch, stored_split
 from ntpctp.rows import Chain, Row, Rows
-from ntpctp.storage import atomic_directory, fingerprint, read_json, sha256_of, write_json
+from ntpctp.storage import (
+    TEMPORARY,
+    alone,
+    atomic_directory,
+    fingerprint,
+    read_json,
+    sha256_of,
+    write_json,
+)
 from ntpctp.tasks import Example, Task, check_disjoint
 from ntpctp.tokens import Pieces, Vocabulary, encode_rows, fingerprint_of, load_tokenizer
 
-FORMAT = 1  # goes up with any change of the files
+FORMAT = 2  # goes up with any change of the files
 _CHUNK = 5000  # examples encoded at a time: bounds the memory
 _RECORD = "record.json"
 
@@ -74,9 +83,19 @@ def encode_task(
     if cache is None or key is None:
         return _made(task, tokenizer, None)
     directory = cache / fingerprint(key)[:32]
-    stored = _read(directory, key)
-    if stored is not None:
-        return stored
+    with alone(directory.with_name(f".{directory.name}.lock")):
+        return _read(directory, key) or _stored(task, tokenizer, directory, key)
+
+
+def _stored(
+    task: Task,
+    tokenizer: Pieces | PreTrainedTokenizerBase,
+    directory: Path,
+    key: Mapping[str, Any],
+) -> EncodedTask:
+    """Make what is to be in ``directory``, which no other process touches meanwhile."""
+    for left in directory.parent.glob(f"{TEMPORARY}*-{directory.name}"):
+        shutil.rmtree(left, ignore_errors=True)  # by a process that was killed
     with atomic_directory(directory) as temporary:
         made = _made(task, tokenizer, temporary)
         made.tokenizer.save_pretrained(temporary / "tokenizer")
@@ -176,9 +195,12 @@ def _chunks(
 
 
 def _hash(hashed: Any, chunk: Sequence[Example], rows: Rows) -> None:
-    """Take a chunk into the fingerprint: texts, cuts, choices, what is judged, roles and ids."""
-    texts = [[example.key, example.choices, example.judge, *example.normalise] for example in chunk]
-    hashed.update(json.dumps(texts).encode())
+    """Take a chunk into the fingerprint: all of its examples but their source, roles and ids."""
+    content = [
+        [e.key, e.choices, e.answer_marker, e.references, e.spans, e.normalise, e.judge]
+        for e in chunk
+    ]
+    hashed.update(json.dumps(content).encode())
     for numbers in (rows.input_ids, rows.roles, np.diff(rows.bounds)):
         hashed.update(numbers.tobytes())
 

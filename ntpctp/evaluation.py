@@ -23,13 +23,15 @@ def stored(checkpoint: Path, measure: Measure, key: str | None = None) -> list[S
 
     Args:
         checkpoint: its directory.
-        measure: whose name and version count.
-        key: what the scores must have been computed under; None: any.
+        measure: whose options and version count.
+        key: what the scores must have been computed under; None: any weights and data.
     """
     rows, scores = _paths(checkpoint, measure)
     if not (rows.is_file() and scores.is_file()):
         return None
     record = read_json(scores)
+    if record["version"] != measure.version or record["measure"] != _settings(measure):
+        return None
     if key is not None and record["key"] != key:
         return None
     if record["rows_sha256"] != sha256_of(rows):
@@ -93,7 +95,7 @@ def evaluate(
                 scores_file,
                 {
                     "key": key,
-                    "measure": measure.model_dump(mode="json"),
+                    "measure": _settings(measure),
                     "version": measure.version,
                     "data_fingerprint": data.fingerprint,
                     "rows_sha256": sha256_of(rows_file),
@@ -133,7 +135,17 @@ def _paths(checkpoint: Path, measure: Measure) -> tuple[Path, Path]:
 
 
 def _key(digest: str, data: Data, objective: Objective, measure: Measure) -> str:
-    settings: dict[str, Any] = measure.model_dump(mode="json", exclude={"at"})
     return fingerprint(
-        [digest, data.fingerprint, objective.model_dump(mode="json"), settings, measure.version]
+        [
+            digest,
+            data.fingerprint,
+            objective.model_dump(mode="json"),
+            _settings(measure),
+            measure.version,
+        ]
     )
+
+
+def _settings(measure: Measure) -> dict[str, Any]:
+    """Return the options that move a number: not at which checkpoints it is taken."""
+    return measure.model_dump(mode="json", exclude={"at"})

@@ -1,9 +1,25 @@
 """The base of every block of an experiment file, and blocks that a name chooses from a table."""
 
+import re
 from collections.abc import Mapping
 from typing import Annotated, Any, Union
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+
+_SAFE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
+
+
+def _safe_name(name: Any) -> Any:
+    if isinstance(name, str) and not _SAFE_NAME.fullmatch(name):
+        raise ValueError(
+            "expected a name of letters, digits, '.', '_' and '-' that starts with a letter or "
+            f"digit (it becomes a directory), found {name!r}"
+        )
+    return name
+
+
+Name = Annotated[str, BeforeValidator(_safe_name)]
+"""What a user calls something that becomes the name of a file or directory."""
 
 
 class Options(BaseModel):

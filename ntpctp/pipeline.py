@@ -1,6 +1,6 @@
 """From an experiment to its comparison; what exists and verifies is not done again."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ from ntpctp.runs import Event, RunId, execute, is_complete
 from ntpctp.scores import collect, write_scores
 from ntpctp.stages import Stages
 from ntpctp.storage import atomic_file, locked, write_json
+from ntpctp.tasks import Example, check_unseen
 from ntpctp.trackers import check_trackers
 from ntpctp.yaml_file import read_yaml
 
@@ -73,7 +74,7 @@ def run_experiment(
         content = experiment.model_dump(mode="json")
         failures = workers.run_side_by_side(
             {
-                str(run): (content, run, output)
+                str(run): (content, run, output, data.fingerprint)
                 for run in runs_of(experiment)
                 if run not in complete
             },
@@ -99,9 +100,15 @@ def checked_stages(stages: Stages, output: Path) -> Stages:
         InputError: as ``prepare``. Costs reading and encoding the data of all stages.
     """
     longest = 0
+    trained: dict[str, Sequence[Example]] = {}
     for stage, experiment in stages.from_scratch().items():
         cache = encoded_beside(output / stage)
-        longest = max(longest, prepare(experiment, cache).longest)
+        data = prepare(experiment, cache)
+        # With its own training split each stage has been compared.
+        held_out = {name: data.splits[name].examples for name in data.evaluation_splits}
+        check_unseen(trained, held_out)
+        trained[f"train of {stage}"] = data.splits["train"].examples
+        longest = max(longest, data.longest)
         stages = stages.with_steps(stage, with_steps(experiment, cache).arms)
     return stages.with_context(-(-longest // 8) * 8)
 
@@ -130,12 +137,22 @@ def load_output(output: Path) -> Experiment:
 
 
 def _work(
-    content: Mapping[str, Any], run: RunId, output: Path, send: Callable[[Event], None]
+    content: Mapping[str, Any],
+    run: RunId,
+    output: Path,
+    data_fingerprint: str,
+    send: Callable[[Event], None],
 ) -> None:
     """Do one run in a worker process."""
     quiet_libraries()
     experiment = experiment_of(content, str(output / EXPERIMENT))
     data = prepare(experiment, encoded_beside(output))
+    if data.fingerprint != data_fingerprint:
+        raise InputError(
+            f"the data are not those that the experiment started with: the task "
+            f"{experiment.task.name!r} gives other examples each time it is read, or its files "
+            "have changed since; arms must train on the same data"
+        )
     execute(experiment, data, run, output, send)
     send(Event(run, "done"))
 

@@ -1,10 +1,10 @@
 """From an experiment to encoded data: one tokenizer, all splits, checked before anything is run."""
 
 import hashlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -93,8 +93,11 @@ def prepare(experiment: Experiment, cache: Path | None = None) -> Data:
         encoded.tokenizer,
         splits,
         task.evaluation_splits,
-        max(int(lengths(split.rows).max()) for split in splits.values()),
-        fingerprint(fingerprints),
+        max(
+            *(int(lengths(split.rows).max()) for split in splits.values()),
+            *_candidate_lengths(experiment, splits, encoded.tokenizer, context),
+        ),
+        fingerprint([fingerprints, _tokens_of(encoded.tokenizer)]),
         exclusions,
     )
     checked: list[models.ModelOptions] = []
@@ -164,6 +167,40 @@ def _without(split: EncodedSplit, indices: Iterable[int]) -> EncodedSplit:
     """Leave out some items; what is left is a view."""
     left = np.setdiff1d(np.arange(len(split.rows)), list(indices))
     return EncodedSplit(Selection(split.examples, left), Selection(split.rows, left))
+
+
+def _candidate_lengths(
+    experiment: Experiment,
+    splits: Mapping[str, EncodedSplit],
+    tokenizer: PreTrainedTokenizerBase,
+    context: int | None,
+) -> Iterator[int]:
+    """Yield how long measured examples are with their longest choice for an answer."""
+    fitted = max((getattr(m, "train_items", 0) for m in experiment.evaluation.measures), default=0)
+    known: dict[str, int] = {}
+    for name in ("train", *experiment.task.evaluation_splits):
+        split = splits[name].head(fitted if name == "train" else None)
+        for index, example in enumerate(split.examples):
+            if not example.choices:
+                continue
+            for choice in example.choices:
+                if choice not in known:
+                    ids = tokenizer(choice, add_special_tokens=False).input_ids
+                    known[choice] = len(ids) + 1  # and the end of sequence
+            row, longest = split.rows[index], max(example.choices, key=known.__getitem__)
+            length = int((~row.has_role("answer")).sum()) + known[longest]
+            if context is not None and length > context:
+                raise InputError(
+                    f"{_where(split, index, name)}: has {length} tokens with the choice "
+                    f"{longest[:80]!r} for an answer, the model's context only {context}; shorten "
+                    "it or raise model.context"
+                )
+            yield length
+
+
+def _tokens_of(tokenizer: PreTrainedTokenizerBase) -> list[Any]:
+    """What decides the size of a fresh model and how it is prompted, beside the rows."""
+    return [sorted(tokenizer.get_vocab().items()), tokenizer.chat_template]
 
 
 def _ids(rows: Sequence[Row]) -> str:

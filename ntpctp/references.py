@@ -56,6 +56,6 @@ def reference_losses(
 
 def _key(checkpoint: str, rows: Sequence[Row]) -> str:
     """Return what the losses depend on: the weights (their path, for a hub id) and the tokens."""
-    weights = Path(checkpoint) / "model.safetensors"
-    identity = sha256_of(weights) if weights.is_file() else checkpoint
+    files = sorted(Path(checkpoint).glob("*.safetensors"))
+    identity = [sha256_of(file) for file in files] or checkpoint
     return fingerprint([identity, [row.input_ids.tolist() for row in rows]])[:32]

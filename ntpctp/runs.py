@@ -16,6 +16,7 @@ from ntpctp import checkpoints, models
 from ntpctp.errors import InputError
 from ntpctp.evaluation import evaluate, is_evaluated
 from ntpctp.experiment import Experiment
+from ntpctp.objectives import Selective
 from ntpctp.preparation import Data, initial_model
 from ntpctp.provenance import provenance
 from ntpctp.references import reference_losses
@@ -202,18 +203,27 @@ def _decisive(experiment: Experiment, data: Data, run: RunId) -> dict[str, Any]:
     for block, fields in _NOT_DECISIVE.items():
         for field in fields:
             arm[block].pop(field)
+    start = _digest(models.source_of(chosen.model, run.seed))
+    if start is not None:
+        arm["model"].pop("checkpoint")  # its weights count, not where they lie
+    references = {
+        part.reference: _digest(part.reference)
+        for part in (chosen.objective, *(part for _, part in chosen.objective.mixture(0)))
+        if isinstance(part, Selective)
+    }
+    # The fingerprint of the data covers the tokenizer, wherever that lies.
     return {
         "seed": run.seed,
         "task": experiment.task.model_dump(mode="json"),
-        "tokenizer": experiment.tokenizer,
         "data_fingerprint": data.fingerprint,
-        "start": _digest(models.source_of(chosen.model, run.seed)),
+        "start": start,
+        "references": references,
         **arm,
     }
 
 
 def _digest(source: str | None) -> str | None:
-    """Return what changes with the weights that a run starts from; None: fresh, or from the hub."""
+    """Return what changes with the weights of a checkpoint; None: there is none, or on the hub."""
     if source is None or not Path(source).is_dir():
         return None
     return fingerprint({f.name: sha256_of(f) for f in sorted(Path(source).glob("*.safetensors"))})

@@ -36,8 +36,8 @@ from ntpctp import checkpoints
 from ntpctp.errors import InputError
 from ntpctp.evaluation import rows_path, stored
 from ntpctp.experiment import Experiment
-from ntpctp.runs import STAGE, RunId, stage_directory
-from ntpctp.storage import atomic_file, read_jsonl
+from ntpctp.runs import RECORD, STAGE, RunId, run_directory, stage_directory
+from ntpctp.storage import atomic_file, read_json, read_jsonl
 
 SCHEMA_VERSION = 1
 SCORES = "scores.parquet"
@@ -69,10 +69,32 @@ _TYPES = {
 
 
 def collect(experiment: Experiment, output: Path) -> pd.DataFrame:
-    """Return the scores of all checkpoints that are measured; what is missing is left out."""
+    """Return the scores of all checkpoints that are measured; what is missing is left out.
+
+    Raises:
+        InputError: if runs were trained on different data.
+    """
+    _check_same_data(experiment, output)
     rows = list(_rows(experiment, output))
     frame = pd.DataFrame(rows, columns=list(_TYPES))
     return frame.astype(_TYPES)
+
+
+def _check_same_data(experiment: Experiment, output: Path) -> None:
+    """Refuse to compare runs whose data differ: items of one number would not be one item."""
+    first: dict[str, RunId] = {}
+    for arm in experiment.arms:
+        for seed in experiment.seeds:
+            run = RunId(arm, seed)
+            path = run_directory(output, run) / RECORD
+            if path.is_file():
+                first.setdefault(read_json(path)["run"]["data_fingerprint"], run)
+    if len(first) > 1:
+        one, other = list(first.values())[:2]
+        raise InputError(
+            f"{output}: the runs {one} and {other} were made with different data, so they cannot "
+            "be compared; delete those that are out of date and run the experiment again"
+        )
 
 
 def _rows(experiment: Experiment, output: Path) -> Iterator[dict[str, Any]]:
@@ -139,10 +161,10 @@ class ItemRows:
     def values(
         self, run: RunId, step: int, measure: str, split: str, key: str
     ) -> NDArray[np.float64]:
-        """Return one value an item, in the order of the items: float64, shape (items,)."""
+        """Return one value an item that has one, in their order: float64, shape (items,)."""
         checkpoint = checkpoints.directory_of(stage_directory(self._output, run), step)
         path = rows_path(checkpoint, measure)
         if path not in self._read:
             self._read[path] = sorted(read_jsonl(path), key=lambda row: int(row.get("item", 0)))
         rows = [row for row in self._read[path] if row["split"] == split]
-        return np.array([row[key] for row in rows], np.float64)
+        return np.array([row[key] for row in rows if row.get(key) is not None], np.float64)

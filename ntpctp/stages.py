@@ -165,7 +165,8 @@ class Stages:
             first, start = next(iter(earlier.items()))
             if start.tokenizer in (None, "characters", "words") and not _starts_from(start):
                 run = RunId(next(iter(start.arms)), start.seeds[0])
-                content["tokenizer"] = str(directory_of(stage_directory(output / first, run), 0))
+                first_stage = (output / first).resolve()
+                content["tokenizer"] = str(directory_of(stage_directory(first_stage, run), 0))
             else:
                 content["tokenizer"] = start.tokenizer or _starts_from(start)
         content["arms"] = arms
@@ -283,8 +284,9 @@ def stages_of(
             raise InputError(
                 f"{source}: stages.{name}: expected a block of fields, found {block!r}"
             )
-        if "model" in block or "seeds" in block or "arms" in block:
-            wrong = next(key for key in ("model", "seeds", "arms") if key in block)
+        outside = ("model", "seeds", "arms", "tokenizer")
+        wrong = next((key for key in outside if key in block), None)
+        if wrong:
             raise InputError(f"{source}: stages.{name}.{wrong}: stands outside of the stages")
     if not isinstance(content.get("name"), str):
         raise InputError(f"{source}: name: missing; it names the directory of all stages")
@@ -310,6 +312,11 @@ def _way_of_cell(cell: Cell, stages: list[str], source: str) -> Way:
         stage, _, rest = name.partition(".")
         if stage == "model" and rest:
             stage, rest = stages[0], name
+        if stage != stages[0] and rest.split(".")[0] == "model":
+            raise InputError(
+                f"{source}: grid.{name}: later stages go on with the model of the first; say "
+                f"{rest} instead"
+            )
         if stage not in stages or rest.split(".")[0] not in (*_OF_ARMS, "model") or not rest:
             raise InputError(
                 f"{source}: grid.{name}: expected STAGE.objective or STAGE.training.FIELD with a "
@@ -330,6 +337,12 @@ def _ways_of_arms(arms: Any, stages: list[str], source: str) -> list[Way]:
                 f"arm does in it, such as {stages[0]}: {{objective: ntp}}, found {blocks!r}"
             )
         settings = {stage: dict(blocks.get(stage) or {}) for stage in stages}
+        later = next((stage for stage in stages[1:] if "model" in settings[stage]), None)
+        if later:
+            raise InputError(
+                f"{source}: arms.{name}.{later}.model: later stages go on with the model of the "
+                f"first; say arms.{name}.model instead"
+            )
         if "model" in blocks:
             settings[stages[0]]["model"] = blocks["model"]
         ways.append(Way(str(name), settings))
@@ -339,8 +352,10 @@ def _ways_of_arms(arms: Any, stages: list[str], source: str) -> list[Way]:
 def _last_checkpoint(experiment: Experiment, directory: Path, arm: str) -> str:
     """Return where an arm's training ends, with ``{seed}`` for the seed."""
     run = RunId(arm, 0)
-    path = directory_of(stage_directory(directory, run), experiment.arms[arm].training.steps)
-    return str(path).replace("/seed-0/", "/seed-{seed}/")
+    steps = experiment.arms[arm].training.steps
+    inner = directory_of(stage_directory(Path(), run), steps)
+    parts = ["seed-{seed}" if part == "seed-0" else part for part in inner.parts[1:]]
+    return str(directory.resolve().joinpath(inner.parts[0], *parts))
 
 
 def _starts_from(experiment: Experiment) -> str | None:

@@ -12,7 +12,7 @@ from typing import Any
 
 from ntpctp.errors import InputError
 
-_TEMPORARY = ".tmp-"  # marks what a killed process left behind; never listed, safe to delete
+TEMPORARY = ".tmp-"  # marks what a killed process left behind; never listed, safe to delete
 
 
 @contextmanager
@@ -22,7 +22,7 @@ def atomic_file(path: Path) -> Iterator[Path]:
     If the body or the disk fails, ``path`` keeps its former content and nothing else remains.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f"{_TEMPORARY}{os.getpid()}-{path.name}")
+    temporary = path.with_name(f"{TEMPORARY}{os.getpid()}-{path.name}")
     try:
         yield temporary
         _sync(temporary)
@@ -39,7 +39,7 @@ def atomic_directory(path: Path) -> Iterator[Path]:
     An existing ``path`` (one that failed its verification) is replaced.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f"{_TEMPORARY}{os.getpid()}-{path.name}")
+    temporary = path.with_name(f"{TEMPORARY}{os.getpid()}-{path.name}")
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir()
     try:
@@ -58,7 +58,7 @@ def atomic_directory(path: Path) -> Iterator[Path]:
 
 def clear_temporaries(directory: Path) -> None:
     """Delete what killed processes left unfinished below ``directory``; hold its lock first."""
-    for path in list(directory.rglob(f"{_TEMPORARY}*")):
+    for path in list(directory.rglob(f"{TEMPORARY}*")):
         if path.is_dir():
             shutil.rmtree(path, ignore_errors=True)
         else:
@@ -91,6 +91,23 @@ def locked(directory: Path, what: str) -> Iterator[None]:
                 "choose another --output"
             ) from None
         yield
+
+
+@contextmanager
+def alone(lock: Path) -> Iterator[None]:
+    """Wait until no other process holds the file ``lock``, and hold it; it is gone afterwards."""
+    lock.parent.mkdir(parents=True, exist_ok=True)
+    while True:
+        with lock.open("a") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            # Whoever held it before may have deleted it, and a third process made it anew.
+            if not lock.is_file() or lock.stat().st_ino != os.fstat(file.fileno()).st_ino:
+                continue
+            try:
+                yield
+            finally:
+                lock.unlink()
+            return
 
 
 def sha256_of(path: Path) -> str:

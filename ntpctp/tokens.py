@@ -288,6 +288,15 @@ def _check(
                 f"{where[index]}: the tokenizer has no token for a part of {text[:200]!r}; use a "
                 "tokenizer that covers it, or a closed vocabulary built over all splits"
             )
+    inside = np.isin(rows.roles, [ROLE_CODES["reasoning"], ROLE_CODES["answer"]])
+    inside[rows.bounds[1:] - 1] = False
+    found = np.flatnonzero(inside & (rows.input_ids == tokenizer.eos_token_id))
+    if len(found):
+        index = int(np.searchsorted(rows.bounds, found[0], side="right")) - 1
+        raise InputError(
+            f"{where[index]}: reasoning or answer contains the end of sequence "
+            f"{tokenizer.eos_token!r} as text, where decoding stops; remove or rewrite it"
+        )
     unpreceded = np.flatnonzero(rows.answer_starts == 0)
     if len(unpreceded):
         raise InputError(

@@ -221,7 +221,7 @@ def test_everything_that_decides_is_in_the_key(own_file, tmp_path, monkeypatch):
     fixed = closed_tokenizer(["0123456789+="], "characters")
     assert is_new(base, fixed) and not is_new(base, pickle.loads(pickle.dumps(fixed)))
     assert is_new(base, closed_tokenizer(["0123456789+=a"], "characters"))
-    monkeypatch.setattr(encoded, "FORMAT", 2)
+    monkeypatch.setattr(encoded, "FORMAT", -1)
     assert is_new(base, "characters")
     assert is_new(own_file, "characters") and not is_new(own_file, "characters")
     with open(own_file.path, "a") as file:

@@ -66,6 +66,17 @@ def test_arms_inherit_and_override():
     assert (wide.model.width, wide.model.layers) == (32, experiment.model.layers)
 
 
+def test_an_arm_s_config_is_added_to_the_common_one():
+    model = {"family": "gpt2", "config": {"activation_function": "relu"}}
+    grid = {"objective": ["ntp", "ctp"], "model.config.scale_attn_weights": [True, False]}
+    training = {"steps": 1, "batch_size": 1}
+    base = tiny_content(model=model, training=training, arms=None)
+    experiment = experiment_of({**base, "grid": grid}, "x")
+    assert [arm.model.config for arm in experiment.arms.values()] == [
+        {"activation_function": "relu", "scale_attn_weights": scaled} for scaled in (True, False)
+    ] * 2
+
+
 def test_overrides_reach_any_depth(tiny_file):
     experiment = load_experiment(
         tiny_file(task="addition"),

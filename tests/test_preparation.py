@@ -173,3 +173,17 @@ def test_reference_with_another_vocabulary_is_refused(own, tmp_path):
     losses_of = reference_losses(tmp_path / "kept", data.tokenizer, batch_tokens=9)
     with pytest.raises(InputError, match="its tokenizer has another vocabulary"):
         losses_of(str(tmp_path / "reference"), data.splits["train"].rows)
+
+
+def test_a_choice_that_is_longer_than_every_example(own):
+    rows = [
+        {"prompt": f"{n}=", "answer": str(n % 5), "choices": [str(n % 5), "123456"]}
+        for n in range(9)
+    ]
+    data = prepare(own(rows))
+    assert data.longest == 2 + 6 + 1
+    model = {"family": "gpt2", "layers": 1, "width": 16, "heads": 2, "context": 8}
+    with pytest.raises(
+        InputError, match="has 9 tokens with the choice '123456' for an answer, the"
+    ):
+        prepare(own(rows, model=model))

@@ -146,3 +146,26 @@ def test_missing_tokenizer_and_missing_end_token(tmp_path):
     PreTrainedTokenizerFast(tokenizer_object=raw).save_pretrained(tmp_path / "endless")
     with pytest.raises(InputError, match="no end-of-sequence token"):
         load_tokenizer(str(tmp_path / "endless"))
+
+
+@pytest.mark.parametrize("role", ["answer", "reasoning"])
+def test_an_end_of_sequence_inside_what_is_to_be_written_is_an_error(role):
+    tokenizer = closed_tokenizer(["ab# <eos>"], "characters")
+    reasoning = Segment("reasoning", "a<eos>b# " if role == "reasoning" else "a# ")
+    answer = Segment("answer", "a<eos>b" if role == "answer" else "b")
+    example = Example((Segment("prompt", "a<eos>b"), reasoning, answer), answer_marker="# ")
+    with pytest.raises(
+        InputError, match="s example 0: reasoning or answer contains the end of seq"
+    ):
+        encode([example], tokenizer, "s")
+    good = Example((Segment("prompt", "a<eos>b"), Segment("answer", "b")))
+    assert len(encode([good], tokenizer)[0]) == 5
+
+
+def test_the_end_of_sequence_that_a_chat_lacks_stands_for_no_character():
+    tokenizer = closed_tokenizer(["ab|\n"], "characters")
+    tokenizer.chat_template = "{% for m in messages %}{{ m.content }}|\n{% endfor %}"
+    messages = (Message("user", "a"), Message("assistant", "b"))
+    (row,) = encode([Example(messages=messages)], tokenizer)
+    assert row.input_ids[-1] == tokenizer.eos_token_id
+    assert row.offsets[-1].tolist() == [len(row.text)] * 2

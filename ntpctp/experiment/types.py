@@ -11,7 +11,6 @@ seeds: 5
 evaluation: {every: 250, measures: [accuracy, robustness, flatness]}
 """
 
-import re
 from collections.abc import Iterable
 from itertools import combinations
 from math import prod
@@ -22,7 +21,7 @@ from pydantic import BeforeValidator, Field, SerializeAsAny, model_validator
 from ntpctp.measures import MEASURES, Measure
 from ntpctp.models import ModelOptions
 from ntpctp.objectives import OBJECTIVES
-from ntpctp.options import Options, one_of
+from ntpctp.options import Name, Options, one_of
 from ntpctp.tasks import TASKS
 from ntpctp.trackers import Tracker
 from ntpctp.training import TrainingOptions
@@ -33,17 +32,6 @@ if TYPE_CHECKING:
     from ntpctp.tasks import Task as AnyTask
 else:
     AnyTask, AnyObjective, AnyMeasure = one_of(TASKS), one_of(OBJECTIVES), one_of(MEASURES)
-
-_SAFE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
-
-
-def _safe_name(name: Any) -> Any:
-    if isinstance(name, str) and not _SAFE_NAME.fullmatch(name):
-        raise ValueError(
-            "expected a name of letters, digits, '.', '_' and '-' that starts with a letter or "
-            f"digit (it becomes a directory), found {name!r}"
-        )
-    return name
 
 
 def _seeds(value: Any) -> Any:
@@ -63,9 +51,6 @@ def _checkpoint_schedule(value: Any) -> Any:
             f"{value!r}"
         )
     return value
-
-
-Name = Annotated[str, BeforeValidator(_safe_name)]
 
 
 class Arm(Options):

@@ -34,7 +34,9 @@ class Accuracy(Measure):
     * ``judged``: mean of what the task's own function gives for the decoded answer, from 0 to 1;
       only where it has one (``gym``), which may accept more answers than the reference.
 
-    Of plain text there is no answer to judge: only ``all_loss`` has a value.
+    A score counts the items that have what it needs: ``choice`` those with choices, ``exact_match``
+    all but plain text. Of plain text alone there is no answer to judge: only ``all_loss`` has a
+    value.
     """
 
     name: Literal["accuracy"] = "accuracy"
@@ -148,7 +150,11 @@ def _choose(subject: Subject, split: EncodedSplit) -> list[np.ndarray]:
     ]
     if not candidates:
         return [np.array([])] * len(split.examples)
-    rows = encode(candidates, subject.tokenizer)
+    items = [item for item, example in enumerate(split.examples) for _ in example.choices]
+    rows = [
+        _with_answer_of(split.rows[item], candidate)
+        for item, candidate in zip(items, encode(candidates, subject.tokenizer), strict=True)
+    ]
     read = read_rows(subject.model, rows, subject.batch_tokens)
     sums = iter(
         -float(seen.losses[row.has_role("answer")].sum())
@@ -165,16 +171,26 @@ def _with_answer(example: Example, answer: str) -> Example:
     )
 
 
+def _with_answer_of(row: Row, candidate: Row) -> Row:
+    """What ``row`` gives, which may have been trimmed, with the answer of ``candidate``."""
+    given, answer = ~row.has_role("answer"), candidate.has_role("answer")
+    return Row(
+        np.concatenate([row.input_ids[given], candidate.input_ids[answer]]),
+        np.concatenate([row.roles[given], candidate.roles[answer]]),
+        row.answer_start,
+    )
+
+
 # score -> whether higher is better
 _SHARES = {"exact_match": True, "judged": True, "choice": True, "stopped": None}
 
 
 def _scores(split: str, rows: Sequence[dict[str, Any]]) -> list[Score]:
-    if rows[0]["exact_match"] is None:
+    if all(row["exact_match"] is None for row in rows):
         return _scores_of_text(split, rows)
     scores = [
         mean_score(
-            [row[key] for row in rows],
+            [row[key] for row in rows if row.get(key) is not None],
             measure="accuracy",
             split=split,
             score=key,
@@ -183,7 +199,7 @@ def _scores(split: str, rows: Sequence[dict[str, Any]]) -> list[Score]:
             rows_key=key,
         )
         for key, higher_is_better in _SHARES.items()
-        if key in rows[0]
+        if any(row.get(key) is not None for row in rows)
     ]
     return [*scores, *(_loss(split, rows, key) for key in ("answer_loss", "all_loss"))]
 

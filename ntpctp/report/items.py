@@ -146,7 +146,8 @@ def read_rows(
     for name, step in primary.steps.items():
         for seed in experiment.seeds:
             rows = read_items(output, RunId(name, seed), step, primary.measure, primary.split)
-            if rows and primary.score in rows[0] and "prediction" in rows[0]:
+            rows = [row for row in rows if row.get(primary.score) is not None]
+            if rows and "prediction" in rows[0]:
                 found[name, seed] = rows
     return found
 
@@ -168,7 +169,9 @@ def flips(pair: Pair, primary: ScoreComparison, rows: Rows, texts: Texts) -> Fli
     gaps = [a - b for a, b in zip(right[pair.a], right[pair.b], strict=True)]
     order = sorted((n for n in range(num_items) if gaps[n]), key=lambda n: (-abs(gaps[n]), n))
     items = []
-    for number in order[:NUM_SHOWN]:
+    for place in order[:NUM_SHOWN]:
+        # Items without this score have no place among the rows.
+        number = int(rows[pair.a, seeds[0]][place].get("item", place))
         tokens = texts.tokens(number, (pair.a, pair.b))
         items.append(
             Item(
@@ -176,11 +179,11 @@ def flips(pair: Pair, primary: ScoreComparison, rows: Rows, texts: Texts) -> Fli
                 tokens[:MOST_TOKENS],
                 max(len(tokens) - MOST_TOKENS, 0),
                 texts.plain(number),
-                str(rows[pair.a, seeds[0]][number]["reference"]),
-                (right[pair.a][number], right[pair.b][number]),
+                str(rows[pair.a, seeds[0]][place]["reference"]),
+                (right[pair.a][place], right[pair.b][place]),
                 (
-                    _predictions(pair.a, seeds, rows, number, key, texts),
-                    _predictions(pair.b, seeds, rows, number, key, texts),
+                    _predictions(pair.a, seeds, rows, place, key, texts),
+                    _predictions(pair.b, seeds, rows, place, key, texts),
                 ),
             )
         )
@@ -201,12 +204,12 @@ def _checkpoints(experiment: Experiment, output: Path) -> list[Path]:
 
 
 def _predictions(
-    arm: str, seeds: Sequence[int], rows: Rows, number: int, key: str, texts: Texts
+    arm: str, seeds: Sequence[int], rows: Rows, place: int, key: str, texts: Texts
 ) -> list[Prediction]:
     """Return the different answers of an arm's seeds, the most frequent first."""
     answers = [
-        (texts.answer(number, rows[arm, seed][number], key), bool(rows[arm, seed][number][key]))
-        for seed in seeds
+        (texts.answer(int(row.get("item", place)), row, key), bool(row[key]))
+        for row in (rows[arm, seed][place] for seed in seeds)
     ]
     return [
         Prediction(text, count, right)

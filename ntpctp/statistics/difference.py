@@ -110,6 +110,7 @@ def paired_difference(
     rng: np.random.Generator,
     *,
     level: float = 0.95,
+    item_range: float | None = None,
     num_resamples: int = 10_000,
 ) -> PairedDifference:
     """Return the mean of A minus the mean of B, with a t interval over seeds and items.
@@ -160,6 +161,8 @@ def paired_difference(
         b: scores of B in the same unit; entry (s, n) of both is the same seed and the same item.
         rng: random sign vectors of the permutation test; used only if 2^S > ``num_resamples``.
         level: nominal coverage, in (0, 1).
+        item_range: by how much the scores of an item can differ between A and B, infinity if
+            there is no bound; None: by 1 if all scores lie between 0 and 1, else without bound.
         num_resamples: arrangements of the permutation test.
 
     Returns:
@@ -217,9 +220,11 @@ def paired_difference(
     )
     low, high, item_variance = interval.low, interval.high, interval.item_variance
     method = _method(num_seeds, num_items, df, error)
-    shares = all(s.min() >= 0 and s.max() <= 1 for s in (scores_a, scores_b))
-    if per_item and shares and not d.any():
-        high = no_discordance_bound(d.shape[1], level)
+    if item_range is None:
+        shares = all(s.min() >= 0 and s.max() <= 1 for s in (scores_a, scores_b))
+        item_range = 1.0 if shares else math.inf
+    if per_item and item_range < math.inf and not d.any():
+        high = item_range * no_discordance_bound(d.shape[1], level)
         low = -high
         # What more seeds cannot reduce is then all of it.
         item_variance = (high / float(stats.t.ppf((1 + level) / 2, max(d.shape[1] - 1, 1)))) ** 2

@@ -3,6 +3,7 @@
 Shape letters: S seeds, N items.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations, product
@@ -67,10 +68,14 @@ def factor_effects(
         [_checks.finite(cells[key], str(key), 1, 2) for key in product(*levels)]
     ).reshape(*(len(names) for names in levels), *next(iter(shapes.values())))
 
+    shares = grid.min() >= 0 and grid.max() <= 1
+
     def contrast(
         names: tuple[str, ...], pairs: tuple[tuple[str, str], ...], a: FloatArray, b: FloatArray
     ) -> Effect:
-        return Effect(names, pairs, paired_difference(a, b, rng, level=level))
+        # Means of shares differ by at most 1, differences of such means by at most 2.
+        largest = float(len(names)) if shares else math.inf
+        return Effect(names, pairs, paired_difference(a, b, rng, level=level, item_range=largest))
 
     effects = []
     for axis, name in enumerate(factors):

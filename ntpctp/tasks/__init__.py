@@ -6,7 +6,16 @@ from ntpctp.tasks.anchor import Anchor
 from ntpctp.tasks.chain import Chain
 from ntpctp.tasks.csv_file import CsvFile
 from ntpctp.tasks.dataset import Dataset
-from ntpctp.tasks.example import ROLES, Example, Message, Role, Segment, Task, check_disjoint
+from ntpctp.tasks.example import (
+    ROLES,
+    Example,
+    Message,
+    Role,
+    Segment,
+    Task,
+    check_disjoint,
+    check_unseen,
+)
 from ntpctp.tasks.function import PythonFunction
 from ntpctp.tasks.gym import Gym, score_answer
 from ntpctp.tasks.jsonl import JsonLines
@@ -73,5 +82,6 @@ __all__ = [
     "SimpleLogic",
     "Task",
     "check_disjoint",
+    "check_unseen",
     "score_answer",
 ]

@@ -128,13 +128,7 @@ class RowReader:
                 f"{where}: field {name!r}: expected a string, found {type(value).__name__} "
                 f"{json.dumps(value, default=str)[:80]}"
             )
-        try:
-            value.encode()
-        except UnicodeEncodeError as error:
-            raise InputError(
-                f"{where}: field {name!r}: character {error.start + 1} is half of a surrogate "
-                "pair, not a character; repair the file"
-            ) from error
+        _check_characters(value, f"{where}: field {name!r}")
         return value
 
     def _marked(self, reasoning: str, answer: str, where: str) -> str:
@@ -162,6 +156,8 @@ class RowReader:
             raise InputError(
                 f"{where}: field {name!r}: expected at least two different choices, found {value}"
             )
+        for choice in value:
+            _check_characters(choice, f"{where}: field {name!r}")
         return tuple(value)
 
     def _spans(self, row: Mapping[str, Any], text: str, where: str) -> tuple[tuple[int, int], ...]:
@@ -215,6 +211,16 @@ class RowReader:
             normalise=self.normalise,
             tools=read_tools(row[tools], f"{where}: field {tools!r}") if has_tools else "",
         )
+
+
+def _check_characters(text: str, where: str) -> None:
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise InputError(
+            f"{where}: character {error.start + 1} is half of a surrogate pair, not a character; "
+            "repair the file"
+        ) from error
 
 
 def fingerprint_of(paths: Sequence[str | None]) -> str | None:

@@ -90,6 +90,10 @@ def csv_rows(path: Path, delimiter: str = ",") -> Iterator[tuple[str, dict[str, 
     """
     reader = csv.DictReader(io.StringIO(_text(path), newline=""), delimiter=delimiter, strict=True)
     try:
+        names = reader.fieldnames or []
+        twice = next((name for k, name in enumerate(names) if name in names[:k]), None)
+        if twice is not None:
+            raise InputError(f"{path}, line 1: the header has {twice!r} twice; rename one of them")
         for row in reader:
             yield f"{path}, line {reader.line_num}", row
     except csv.Error as error:

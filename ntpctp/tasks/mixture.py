@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from pydantic import Field, SerializeAsAny, model_validator
 
 from ntpctp.errors import InputError, lookup
-from ntpctp.options import Options
+from ntpctp.options import Name, Options
 from ntpctp.tasks.example import Example, Task
 
 if TYPE_CHECKING:
@@ -30,7 +30,10 @@ class Part(Options):
 
     task: SerializeAsAny["AnyTask"] = Field(description="where its examples come from")
     weight: float = Field(
-        1.0, ge=0, description="share of the training examples, relative to the others'; 0: none"
+        1.0,
+        ge=0,
+        allow_inf_nan=False,
+        description="share of the training examples, relative to the others'; 0: none",
     )
     measured: bool = Field(
         True, description="whether its held-out splits are measured; its words are known anyway"
@@ -45,7 +48,7 @@ class Mixture(Task):
     """
 
     name: Literal["mixture"] = "mixture"
-    parts: dict[str, Part] = Field(min_length=1, description="tasks by name, the main one first")
+    parts: dict[Name, Part] = Field(min_length=1, description="tasks by name, the main one first")
     train_size: int | None = Field(
         None, ge=1, description="training examples; by default as many as the parts allow"
     )

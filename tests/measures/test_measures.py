@@ -15,6 +15,7 @@ from ntpctp.measures.measure import mean_score
 from ntpctp.models import ModelOptions, build
 from ntpctp.objectives import CTP, NTP, Selective
 from ntpctp.reading import batches_by_length, read_rows
+from ntpctp.rows import trim_prompt
 from ntpctp.supervision import SupervisedRows
 from ntpctp.tasks import Example, Segment
 from ntpctp.tokens import closed_tokenizer, encode
@@ -331,3 +332,45 @@ def test_batches_cover_every_item_once_and_keep_the_bound():
 def test_mean_of_nothing_is_refused():
     with pytest.raises(InputError, match="accuracy: split 'test' has no item"):
         mean_score([], measure="accuracy", split="test", score="x", unit="", higher_is_better=True)
+
+
+def test_choices_are_read_after_the_prompt_that_is_left(tmp_path):
+    model = trained("llama", steps=5)
+    items = [
+        Example(
+            (Segment("prompt", "0123456789"[:n] + "="), Segment("answer", "3")),
+            choices=("3", "14"),
+        )
+        for n in (4, 8)
+    ]
+    subject = subject_of(model, tmp_path, items)
+    split = subject.splits["test"]
+    trimmed = [trim_prompt(row, 4, "") for row in split.rows]
+    subject.splits = {"test": EncodedSplit(split.examples, trimmed)}
+    subject.evaluation_splits = ("test",)
+    rows, _ = Accuracy(train_items=0).measure(subject)
+    for row, result in zip(trimmed, rows, strict=True):
+        for choice, found in zip(("3", "14"), result["choice_log_likelihoods"], strict=True):
+            answer = [*subject.tokenizer(choice, add_special_tokens=False).input_ids]
+            answer.append(subject.tokenizer.eos_token_id)
+            given = row.input_ids[: row.answer_start].tolist()
+            ids = torch.tensor([given + answer])
+            logs = subject.model(ids).logits[0].detach().log_softmax(-1)
+            at = range(len(given) - 1, len(given) + len(answer) - 1)
+            expected = sum(float(logs[t, i]) for t, i in zip(at, answer, strict=True))
+            assert found == pytest.approx(expected, rel=1e-4)
+
+
+@pytest.mark.parametrize("first", [0, 1])
+def test_a_score_counts_the_items_that_have_it(tmp_path, first):
+    plain = Example((Segment("text", "1+1=2"),))
+    bare = Example((Segment("prompt", "1+1="), Segment("answer", "2")))
+    chosen = Example((Segment("prompt", "1+2="), Segment("answer", "3")), choices=("3", "4"))
+    items = [plain, bare, chosen, chosen][:: 1 if first else -1]
+    subject = subject_of(trained(steps=5), tmp_path, items)
+    rows, scores = Accuracy(train_items=0).measure(subject)
+    counts = {score.score: score.count for score in scores if score.split == "test"}
+    assert counts["choice"] == 2 and counts["exact_match"] == counts["stopped"] == 3
+    found = scores_by_name(scores)
+    chosen_rows = [row["choice"] for row in rows if "choice" in row]
+    assert found["choice"].value == sum(chosen_rows) / 2

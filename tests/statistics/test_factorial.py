@@ -95,3 +95,25 @@ def test_bad_grids_are_named(change, match):
 def test_a_factor_needs_two_levels():
     with pytest.raises(InputError, match="factor 'finetune': expected at least two levels"):
         factor_effects({("n", "c"): [1.0, 2], ("c", "c"): [1.0, 2]}, FACTORS, generator())
+
+
+@pytest.mark.parametrize("order", [("n", "c"), ("c", "n")])
+def test_effects_that_agree_in_every_item_have_a_bound_that_is_not_zero(order):
+    rng = generator(3)
+    right = rng.integers(0, 2, (4, 50)).astype(float)
+    cells = {(p, f): right * (f == "n") for p in order for f in order}
+    main_p, main_f, interaction = factor_effects(cells, FACTORS, generator())
+    bound = 1 - 0.05 ** (1 / 50)
+    assert (main_p.difference.low, main_p.difference.high) == pytest.approx((-bound, bound))
+    # An item may differ by 2 between two effects.
+    found = interaction.difference
+    assert (found.low, found.high) == pytest.approx((-2 * bound, 2 * bound))
+    assert main_f.difference.high - main_f.difference.low > 0
+
+
+def test_without_a_range_equal_scores_have_no_bound():
+    cells = {key: np.full((3, 9), 0.5) for key in product("nc", "nc")}
+    cells["n", "n"], cells["n", "c"] = np.full((3, 9), 7.0), np.full((3, 9), 7.0)
+    _, main_f, interaction = factor_effects(cells, FACTORS, generator())
+    for effect in (main_f, interaction):
+        assert "says too much" in effect.difference.method

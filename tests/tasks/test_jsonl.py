@@ -184,6 +184,10 @@ def test_overlap_of_the_files_names_both_lines(file):
             row(messages=[]),
             r"line 2: has 'messages' and \['answer', 'prompt'\]; a chat is messages",
         ),
+        (
+            r'{"prompt": "2+2=", "answer": "4", "choices": ["4", "\ud800"]}',
+            "line 2: field 'choices': character 1 is half of a surrogate",
+        ),
         ({"messages": []}, r"line 2: field 'messages': expected a list of at least one message"),
         ({"messages": ["hi"]}, "line 2, message 1: expected an object with role and content, fou"),
         (

@@ -8,8 +8,10 @@ from pydantic import TypeAdapter, ValidationError
 
 from ntpctp.encoded import encode_task
 from ntpctp.errors import InputError
+from ntpctp.experiment import experiment_of
 from ntpctp.options import one_of
 from ntpctp.tasks import TASKS
+from tests.conftest import tiny_content
 
 ADAPTER = TypeAdapter(one_of(TASKS))
 # Told apart by the length of the prompt: "1+2=", "12+34=", "123+456=".
@@ -114,3 +116,17 @@ def test_what_is_refused():
         ADAPTER.validate_python(
             {"name": "mixture", "parts": {"one": {"task": {"name": "addition", "digts": 1}}}}
         )
+
+
+@pytest.mark.parametrize(
+    "parts, match",
+    [
+        ({"a/b": {"task": "parity"}}, "expected a name of letters, digits"),
+        ({"../x": {"task": "parity"}}, "expected a name of letters, digits"),
+        ({"a": {"task": "parity", "weight": float("inf")}}, "finite number"),
+    ],
+)
+def test_names_and_weights_that_are_refused(parts, match):
+    content = tiny_content(task={"name": "mixture", "parts": parts})
+    with pytest.raises(InputError, match=match):
+        experiment_of(content, "x")

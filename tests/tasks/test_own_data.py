@@ -177,6 +177,7 @@ def test_plain_text_errors(rows, match, tmp_path, monkeypatch):
         ('prompt,answer\n"a,b\n', "line 2: expected CSV: unexpected end of data"),
         ("prompt,answer,choices\na,b,c\n", r"line 2: field 'choices': expected a JSON list, .*'c'"),
         ("prompt,answer\n", "expected at least one example, found none"),
+        ("prompt,answer,answer\na,b,c\n", "line 1: the header has 'answer' twice"),
     ],
 )
 def test_a_bad_table(text, match, tmp_path):
