@@ -22,6 +22,19 @@ Name = Annotated[str, BeforeValidator(_safe_name)]
 """What a user calls something that becomes the name of a file or directory."""
 
 
+def _compiles(pattern: Any) -> Any:
+    try:
+        if isinstance(pattern, str):
+            re.compile(pattern)
+    except re.error as error:
+        raise ValueError(f"not a regular expression: {error}") from error
+    return pattern
+
+
+RegularExpression = Annotated[str, BeforeValidator(_compiles)]
+"""A regular expression as Python's ``re`` reads it."""
+
+
 class Options(BaseModel):
     """Typed, immutable settings; an unknown or ill-typed field is an error, never ignored.
 

@@ -6,6 +6,7 @@ counted on the longest example. Time is an estimate: operations through an assum
 device's matmul rate.
 """
 
+import statistics
 import time
 from dataclasses import dataclass
 
@@ -58,7 +59,7 @@ def plan(experiment: Experiment, data: Data) -> dict[str, ArmPlan]:
     return {name: _plan_of(arm, experiment, data) for name, arm in experiment.arms.items()}
 
 
-def matmul_rate(size: int = 1024, repetitions: int = 5) -> float:
+def matmul_rate(size: int = 1024, repetitions: int = 9) -> float:
     """Return the float32 operations a second of a square matmul here, in the threads of now."""
     left, right = torch.rand(size, size), torch.rand(size, size)
     seconds = []
@@ -66,7 +67,7 @@ def matmul_rate(size: int = 1024, repetitions: int = 5) -> float:
         begin = time.perf_counter()
         torch.mm(left, right)
         seconds.append(time.perf_counter() - begin)
-    return 2 * size**3 / min(seconds)
+    return 2 * size**3 / statistics.median(seconds)
 
 
 def _plan_of(arm: Arm, experiment: Experiment, data: Data) -> ArmPlan:

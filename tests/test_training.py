@@ -19,14 +19,11 @@ from transformers.models.gpt2.modeling_gpt2 import GPT2MLP
 
 from ntpctp import checkpoints
 from ntpctp.errors import InputError
-from ntpctp.loss import token_loss
 from ntpctp.models import ModelOptions, build
 from ntpctp.objectives import CTP, NTP, Objective
-from ntpctp.randomness import generator
 from ntpctp.supervision import SupervisedRows
 from ntpctp.tokens import Row, closed_tokenizer
 from ntpctp.training import TrainingOptions, batch_indices, train
-from ntpctp.training.noise import EmbeddingNoise
 from tests.objective_cases import OBJECTIVES, losses_of
 
 ROOT = Path(__file__).parents[1]
@@ -79,6 +76,14 @@ def assert_same(a, b, tolerance=0.0):
     assert a.keys() == b.keys()
     for name in a:
         torch.testing.assert_close(a[name], b[name], rtol=0, atol=tolerance)
+
+
+def resumed_at(step, directory, **changes):
+    """Delete all later checkpoints, as if killed, and train on."""
+    for path in checkpoints.list_checkpoints(directory):
+        if checkpoints.step_of(path) > step:
+            shutil.rmtree(path)
+    return run(directory, **changes)
 
 
 def test_arms_of_one_seed_share_weights_batches_and_order_bit_for_bit(tmp_path, monkeypatch):
@@ -180,40 +185,6 @@ def test_equals_a_bare_loop(tmp_path):
     assert_same(found, reference, 1e-12)
 
 
-def test_sgd_equals_its_formula(tmp_path):
-    """Reference: v <- m v + g + wd w; w <- w - lr v, written out."""
-    changes = {"optimizer": "sgd", "momentum": 0.5, "weight_decay": 0.1, "max_grad_norm": None}
-    found = run(tmp_path, warmup_steps=0, **changes)
-    model, rows = model_of().train(), uneven_rows()
-    velocity = [torch.zeros_like(p) for p in model.parameters()]
-    for step in range(10):
-        batch = SupervisedRows(rows, CTP()).batch(batch_indices(0, step, 8, len(rows)), step)
-        total, normaliser = token_loss(model, batch)
-        gradients = torch.autograd.grad(total / normaliser, list(model.parameters()))
-        with torch.no_grad():
-            for w, v, g in zip(model.parameters(), velocity, gradients, strict=True):
-                v.mul_(0.5).add_(g + (0.1 * w if w.ndim > 1 else 0))
-                w.sub_(1e-2 * v)
-    reference = {name: tensor for name, tensor in model.state_dict().items() if name in found}
-    assert_same(found, reference, 1e-12)
-    assert_same(found, resumed_at(0, tmp_path, warmup_steps=0, **changes))
-
-
-def resumed_at(step, directory, **changes):
-    """Delete all later checkpoints, as if killed, and train on."""
-    for path in checkpoints.list_checkpoints(directory):
-        if checkpoints.step_of(path) > step:
-            shutil.rmtree(path)
-    return run(directory, **changes)
-
-
-@pytest.mark.parametrize("momentum", [0.0, 0.9])
-def test_sgd_resumes_bit_for_bit(tmp_path, momentum):
-    changes = {"optimizer": "sgd", "momentum": momentum, "steps_saved": [4]}
-    whole = run(tmp_path, **changes)
-    assert_same(whole, resumed_at(4, tmp_path, **changes))
-
-
 def test_gradient_checkpointing_computes_more_and_gives_the_same_weights(tmp_path, monkeypatch):
     calls = []
     forward = GPT2MLP.forward
@@ -226,13 +197,6 @@ def test_gradient_checkpointing_computes_more_and_gives_the_same_weights(tmp_pat
         plain, run(tmp_path / "again", model=model_of(dropout=0.2), gradient_checkpointing=True)
     )
     assert len(calls) - once == 2 * once
-
-
-def test_options_of_another_optimizer_are_refused():
-    with pytest.raises(ValueError, match="momentum: not of the optimizer adamw"):
-        TrainingOptions(**OPTIONS, momentum=0.5)
-    with pytest.raises(ValueError, match="betas: not of the optimizer sgd"):
-        TrainingOptions(**OPTIONS, optimizer="sgd", betas=(0.9, 0.95))
 
 
 @pytest.mark.parametrize("schedule", ["constant", "linear", "cosine"])
@@ -410,37 +374,3 @@ def test_every_objective_is_exact_over_two_processes(tmp_path):
 def test_step_that_supervises_nothing_is_an_error(tmp_path):
     with pytest.raises(InputError, match=r"step \d+ supervises no token at all"):
         run(tmp_path, EveryFourthRow(), batch_size=1)
-
-
-def test_embedding_noise_is_that_of_seed_step_place_and_position():
-    model = model_of()
-    bare = model.get_input_embeddings()(torch.arange(24).reshape(4, 6) % 12)
-    noise = EmbeddingNoise(model, 0.5, seed=3)
-    embedding = model.get_input_embeddings()
-
-    def added(step, places, length=6):
-        noise.draw(step, places)
-        ids = (torch.arange(24).reshape(4, 6) % 12)[places][:, :length]
-        return embedding(ids) - bare[places][:, :length]
-
-    whole = added(7, [0, 1, 2, 3])
-    torch.testing.assert_close(added(7, [3, 1]), whole[[3, 1]], rtol=0, atol=0)
-    torch.testing.assert_close(added(7, [2], 4), whole[[2], :4], rtol=0, atol=1e-15)
-    assert (added(8, [0, 1, 2, 3]) - whole).abs().min() > 0
-    scale = 0.5 * embedding.weight.std()
-    by_hand = generator(3, "embedding noise", 7, 1).standard_normal((6, 8), dtype=np.float32)
-    expected = scale * torch.from_numpy(by_hand).double()
-    torch.testing.assert_close(whole[1], expected, rtol=0, atol=1e-15)
-    noise.remove()
-    assert torch.equal(embedding(torch.arange(24).reshape(4, 6) % 12), bare)
-
-
-def test_embedding_noise_disturbs_training_and_leaves_no_trace(tmp_path):
-    model = model_of()
-    start = run(tmp_path / "0", model=model, embedding_noise=0.5)
-    assert not model.get_input_embeddings()._forward_hooks
-    assert_same(start, run(tmp_path / "1", embedding_noise=0.5, micro_batch_size=3), 1e-10)
-    other = run(tmp_path / "2")
-    assert any((start[name] - other[name]).abs().max() > 1e-4 for name in start)
-    with pytest.raises(ValueError, match="embedding_noise is drawn row by row: leave out packing"):
-        TrainingOptions(**{**OPTIONS, "embedding_noise": 0.1, "packing": True})

@@ -5,10 +5,11 @@ from collections.abc import Sequence
 from typing import Literal
 
 import numpy as np
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, model_validator
 
 from ntpctp.errors import InputError
 from ntpctp.objectives.objective import LossesOf, Objective, Supervision
+from ntpctp.options import RegularExpression
 from ntpctp.tokens import Row
 
 
@@ -24,18 +25,9 @@ class Critical(Objective):
     """
 
     name: Literal["critical"] = "critical"
-    pattern: str | None = Field(None, description="regular expression (Python's re)")
+    pattern: RegularExpression | None = Field(None, description="regular expression (Python's re)")
     spans: bool = Field(False, description="use the character spans that the data give")
     else_weight: float = Field(0.0, ge=0, description="weight of all other tokens")
-
-    @field_validator("pattern")
-    @classmethod
-    def _compiles(cls, pattern: str | None) -> str | None:
-        try:
-            re.compile(pattern or "")
-        except re.error as error:
-            raise ValueError(f"not a regular expression: {error}") from error
-        return pattern
 
     @model_validator(mode="after")
     def _some_rule(self) -> "Critical":

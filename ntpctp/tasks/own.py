@@ -3,15 +3,15 @@
 A task of this kind says only where its rows come from.
 """
 
-import re
 from abc import abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from typing import Any, Self
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, model_validator
 
 from ntpctp.errors import InputError, lookup
+from ntpctp.options import RegularExpression
 from ntpctp.tasks.example import Example, Task
 from ntpctp.tasks.files import FieldName, RowReader, fingerprint_of, hold_out
 from ntpctp.tasks.normalisation import Rule
@@ -49,7 +49,7 @@ class OwnData(Task):
         description="rules by which answers are compared: case, full_stop, number (thousands "
         "separators), space",
     )
-    pattern: str | None = Field(
+    pattern: RegularExpression | None = Field(
         None,
         description="regular expression (Python's re): what it matches is marked as critical, for "
         "the objective {name: critical, spans: true}",
@@ -58,15 +58,6 @@ class OwnData(Task):
         default_factory=dict,
         description="what the data call the fields, for instance {prompt: question}",
     )
-
-    @field_validator("pattern")
-    @classmethod
-    def _compiles(cls, pattern: str | None) -> str | None:
-        try:
-            re.compile(pattern or "")
-        except re.error as error:
-            raise ValueError(f"not a regular expression: {error}") from error
-        return pattern
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:

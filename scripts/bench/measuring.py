@@ -5,7 +5,6 @@ import multiprocessing
 import os
 import platform
 import resource
-import statistics
 import time
 from collections.abc import Callable, Iterable
 from importlib.metadata import version
@@ -13,6 +12,10 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
+
+from ntpctp.plan import matmul_rate as matmul_peak
+
+__all__ = ["PeakGrowth", "Record", "in_own_process", "matmul_peak", "write_records"]
 
 Record = dict[str, Any]
 T = TypeVar("T")
@@ -58,17 +61,6 @@ class PeakGrowth:
         """Read the peak."""
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
         self.mebibytes = (peak - self._before) / 2**20
-
-
-def matmul_peak(size: int = 1024, repetitions: int = 9) -> float:
-    """Return the float32 operations a second of one thread's square matmul."""
-    left, right = torch.rand(size, size), torch.rand(size, size)
-    seconds = []
-    for _ in range(repetitions):
-        begin = time.perf_counter()
-        torch.mm(left, right)
-        seconds.append(time.perf_counter() - begin)
-    return 2 * size**3 / statistics.median(seconds)
 
 
 def write_records(path: Path, records: Iterable[Record], packages: Iterable[str]) -> None:
