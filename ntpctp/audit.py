@@ -1,14 +1,17 @@
 """What the loss sees: counts for every arm and split, and the tokens with their weights."""
 
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ntpctp.experiment import Arm, Experiment
 from ntpctp.measures import EncodedSplit
-from ntpctp.objectives import NTP, Objective, Selective
+from ntpctp.objectives import NTP, Objective, RowObjective, Selective
 from ntpctp.preparation import Data
+from ntpctp.rows import lengths, num_merged, patterns, role_patterns
 from ntpctp.supervision import SupervisedRows, num_supervised
 from ntpctp.tokens import Row
 
@@ -81,7 +84,7 @@ def first_tokens(
 ) -> Iterator[list[tuple[str, list[float]]]]:
     """Yield the first examples as (token, its weight under each arm) lists."""
     rows = data.splits[split].rows
-    weights = [_weights(arm.objective, rows[:examples]) for arm in experiment.arms.values()]
+    weights = [list(_weights(arm.objective, rows[:examples])) for arm in experiment.arms.values()]
     for index, row in enumerate(rows[:examples]):
         tokens = data.tokenizer.convert_ids_to_tokens(row.input_ids.tolist())
         columns = [of_arm[index].tolist() for of_arm in weights]
@@ -97,39 +100,61 @@ def piece_of(row: Row, index: int, token: str) -> str:
 
 
 def _split_counts(split: EncodedSplit) -> dict[str, int]:
-    lengths = np.array([len(row) for row in split.rows])
+    sizes = lengths(split.rows)
+    # Equal hashes of 64 bits stand for equal examples: the texts of all would be in memory.
+    different = np.unique(np.fromiter((hash(e.key) for e in split.examples), np.int64, len(sizes)))
     return {
-        "examples": len(lengths),
-        "tokens": int(lengths.sum()),
-        "shortest": int(lengths.min()),
-        "longest": int(lengths.max()),
-        "duplicates": len(lengths) - len({example.key for example in split.examples}),
-        "merged_boundaries": sum(row.num_merged for row in split.rows),
+        "examples": len(sizes),
+        "tokens": int(sizes.sum()),
+        "shortest": int(sizes.min()),
+        "longest": int(sizes.max()),
+        "duplicates": len(sizes) - len(different),
+        "merged_boundaries": num_merged(split.rows),
     }
 
 
 def _arm_counts(split: EncodedSplit, arm: Arm) -> dict[str, Any]:
-    weights = _weights(arm.objective, split.rows)
     counts = num_supervised(arm.objective, split.rows)
-    with_predecessor = sum(len(row) - 1 for row in split.rows)
+    sizes = lengths(split.rows)
+    with_predecessor = int(sizes.sum()) - len(sizes)
+    total = ends = 0.0
+    for weights, number in _different_weights(arm.objective, split.rows):
+        total += number * float(weights.sum())
+        ends += number * bool(weights[-1])
     return {
         "supervised_tokens": int(counts.sum()),
         "min": int(counts.min()),
         "median": float(np.median(counts)),
         "max": int(counts.max()),
         "share": float(counts.sum() / with_predecessor),
-        "weight_share": float(sum(of_row.sum() for of_row in weights) / with_predecessor),
+        "weight_share": total / with_predecessor,
         "rows_without": int((counts == 0).sum()),
-        "end_of_sequence_supervised": float(np.mean([of_row[-1] != 0 for of_row in weights])),
+        "end_of_sequence_supervised": ends / len(sizes),
     }
 
 
-def _weights(objective: Objective, rows: Any) -> list[Any]:
-    """Return the loss weights of each row at the first step; token 0 has none."""
-    # A selective loss chooses among all tokens while it trains.
-    rule = NTP() if isinstance(objective, Selective) else objective
-    supervised = SupervisedRows(rows, rule)
-    weights = [supervised.at(index, 0).weights.copy() for index in range(len(rows))]
-    for of_row in weights:
-        of_row[0] = 0
-    return weights
+def _different_weights(
+    objective: Objective, rows: Sequence[Row]
+) -> Iterator[tuple[NDArray[np.float32], int]]:
+    """Yield loss weights and how many rows have them, at least once each."""
+    if all(isinstance(part, RowObjective) for _, part in _rule(objective).mixture(0)):
+        numbers = Counter(patterns(rows))
+        for roles, index in role_patterns(rows).items():
+            (weights,) = _weights(objective, [rows[index]])
+            yield weights, numbers[roles]
+    else:
+        yield from ((weights, 1) for weights in _weights(objective, rows))
+
+
+def _weights(objective: Objective, rows: Sequence[Row]) -> Iterator[NDArray[np.float32]]:
+    """Yield the loss weights of each row at the first step; token 0 has none."""
+    supervised = SupervisedRows(rows, _rule(objective))
+    for index in range(len(rows)):
+        weights = supervised.at(index, 0).weights.copy()
+        weights[0] = 0
+        yield weights
+
+
+def _rule(objective: Objective) -> Objective:
+    """A selective loss chooses among all tokens while it trains."""
+    return NTP() if isinstance(objective, Selective) else objective

@@ -176,6 +176,15 @@ def lengths(rows: Sequence[Row]) -> NDArray[np.int64]:
     return np.array([len(row) for row in rows], np.int64)
 
 
+def num_merged(rows: Sequence[Row]) -> int:
+    """Return how many tokens straddle two segments, in all rows; makes no row of flat ones."""
+    if isinstance(rows, Chain):
+        return sum(map(num_merged, rows.parts))
+    if isinstance(rows, Rows):
+        return int(rows.num_merged.sum())
+    return sum(row.num_merged for row in rows)
+
+
 def patterns(rows: Sequence[Row]) -> Iterator[bytes]:
     """Yield the roles of every row; makes no row of flat ones."""
     if isinstance(rows, Chain):

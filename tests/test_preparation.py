@@ -187,3 +187,27 @@ def test_a_choice_that_is_longer_than_every_example(own):
         InputError, match="has 9 tokens with the choice '123456' for an answer, the"
     ):
         prepare(own(rows, model=model))
+
+
+def test_audit_of_every_objective_equals_a_loop_over_rows(own):
+    from ntpctp.supervision import SupervisedRows
+
+    phases = [{"objective": "ntp", "until": 9}, {"objective": "ctp"}]
+    arms = {
+        "dial": {"objective": {"name": "weighted", "prompt": 0.25}},
+        "partial": {"objective": {"name": "partial", "keep": 0.5}},
+        "random": {"objective": "random"},
+        "noisy": {"objective": {"name": "noisy", "rate": 0.5}},
+        "schedule": {"objective": {"name": "schedule", "phases": phases}},
+    }
+    experiment = own([*LINES, LINES[0], LONG], arms=arms)
+    data = prepare(experiment)
+    rows = data.splits["train"].rows
+    record = audit(experiment, data)
+    for name, arm in experiment.arms.items():
+        supervised = SupervisedRows(rows, arm.objective)
+        seen = [supervised.at(index, 0).weights[1:] for index in range(len(rows))]
+        found = record["arms"][name]["train"]
+        assert found["supervised_tokens"] == sum((w != 0).sum() for w in seen)
+        assert found["weight_share"] == pytest.approx(sum(w.sum() for w in seen) / 30)
+        assert found["end_of_sequence_supervised"] == np.mean([w[-1] != 0 for w in seen])
