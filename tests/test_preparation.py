@@ -197,7 +197,6 @@ def test_audit_of_every_objective_equals_a_loop_over_rows(own):
         "dial": {"objective": {"name": "weighted", "prompt": 0.25}},
         "partial": {"objective": {"name": "partial", "keep": 0.5}},
         "random": {"objective": "random"},
-        "noisy": {"objective": {"name": "noisy", "rate": 0.5}},
         "schedule": {"objective": {"name": "schedule", "phases": phases}},
     }
     experiment = own([*LINES, LINES[0], LONG], arms=arms)
