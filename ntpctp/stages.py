@@ -149,6 +149,8 @@ class Stages:
             settings = dict(way.settings[stage])
             if before:
                 settings["model"] = {"checkpoint": before[way.name]}
+            elif "model" in self._first_settings(way):
+                settings["model"] = self._first_settings(way)["model"]
             if "objective" in own:
                 settings.setdefault("objective", own["objective"])
             arms[arm] = settings
@@ -189,13 +191,22 @@ class Stages:
     def _is_first(self, stage: str) -> bool:
         return stage == next(iter(self.stages))
 
+    def _first_settings(self, way: Way) -> dict[str, Any]:
+        """Return what a way does in the first stage, its model included."""
+        return way.settings[next(iter(self.stages))]
+
     def _arm_from_scratch(self, way: Way, stage: str) -> str:
-        """Return the name of a way's arm in ``stage``: that of all ways alike in this stage."""
+        """The name of a way's arm in ``stage``: that of all ways alike in it and the model."""
         if self._is_first(stage):
             return self._arm(way, stage)
         if way.levels:
-            return "-".join(v for f, v in way.levels.items() if f.split(".")[0] == stage) or "all"
-        return next(o.name for o in self.ways if o.settings[stage] == way.settings[stage])
+            shown = ("model", stage)
+            return "-".join(v for f, v in way.levels.items() if f.split(".")[0] in shown) or "all"
+
+        def alone(other: Way) -> Any:
+            return other.settings[stage], self._first_settings(other).get("model")
+
+        return next(other.name for other in self.ways if alone(other) == alone(way))
 
     def _reached(self, name: str, stage: str) -> bool:
         """Whether a factor of stage ``name`` (``model``: of the first) has shown in ``stage``."""

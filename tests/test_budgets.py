@@ -163,3 +163,21 @@ def test_grids_over_budgets():
     arms = experiment_of(content, "file").arms
     assert [arm.training.budget.epochs for arm in arms.values()] == [1, 2, 1, 2]
     assert all(arm.training.steps == 0 for arm in arms.values())
+
+
+def test_operations_of_a_later_stage_are_those_of_the_arm_s_own_model(tmp_path):
+    training = {"budget": {"flops": 2e7}, "batch_size": 8}
+    content = with_stage("finetune", training=training)
+    grid = {"model.width": {"narrow": 8, "wide": 16}, "finetune.objective": ["ctp", "ntp"]}
+    stages = {
+        **content["stages"],
+        "pretrain": {**content["stages"]["pretrain"], "objective": "ntp"},
+    }
+    content = {**content, "stages": stages, "grid": grid}
+    found = checked_stages(stages_of(content, "file"), tmp_path).experiments(tmp_path)["finetune"]
+    length = {name: arm.training.steps for name, arm in found.arms.items()}
+    for name, width in {"narrow-ctp": 8, "wide-ctp": 16}.items():
+        # 10 tokens, 4 of them the answer's; a layer of 12 width^2, a vocabulary of 15.
+        row = 3 * (2 * 12 * width**2 * 10 + 2 * 15 * width * 4 + 4 * width * 10**2)
+        assert length[name] == math.ceil(2e7 / (8 * row))
+    assert length["wide-ctp"] < length["narrow-ctp"]

@@ -66,6 +66,15 @@ def test_arms_inherit_and_override():
     assert (wide.model.width, wide.model.layers) == (32, experiment.model.layers)
 
 
+def test_an_arm_may_set_a_field_to_null():
+    arms = {
+        "clipped": {"objective": "ctp"},
+        "free": {"objective": "ctp", "training": {"max_grad_norm": None}},
+    }
+    experiment = experiment_of(tiny_content(arms=arms), "x")
+    assert [arm.training.max_grad_norm for arm in experiment.arms.values()] == [1.0, None]
+
+
 def test_an_arm_s_config_is_added_to_the_common_one():
     model = {"family": "gpt2", "config": {"activation_function": "relu"}}
     grid = {"objective": ["ntp", "ctp"], "model.config.scale_attn_weights": [True, False]}

@@ -127,7 +127,7 @@ def test_a_reference_with_other_weights_makes_another_run(tiny, tmp_path):
     assert is_complete(experiment, data, run, tmp_path / "out")
     weights = "model.safetensors"
     (tmp_path / "ref0" / weights).write_bytes((tmp_path / "ref1" / weights).read_bytes())
-    with pytest.raises(InputError, match=r"made under other settings:\n  references"):
+    with pytest.raises(InputError, match=r"made under other settings:\n  reference"):
         is_complete(experiment, data, run, tmp_path / "out")
 
 
@@ -255,3 +255,17 @@ def test_training_again_with_a_moved_start_is_the_same_run(tiny, tmp_path):
         train_run(experiment, prepare(experiment), run, tmp_path / "out", accelerator)
         if name == "a":
             (tmp_path / "a").rename(tmp_path / "b")
+
+
+def test_the_same_data_may_lie_elsewhere_and_other_data_may_not(tiny, tmp_path):
+    def trained(name, number):
+        task = {"name": "jsonl", "path": lines(tmp_path / name, rows(number))}
+        experiment = tiny(task=task, tokenizer="characters", training=ONCE)
+        run, data = RunId("ntp", 0), prepare(experiment)
+        accelerator = accelerator_of(experiment, run, tmp_path / "out")
+        train_run(experiment, data, run, tmp_path / "out", accelerator)
+
+    trained("a.jsonl", 20)
+    trained("b.jsonl", 20)
+    with pytest.raises(InputError, match=r"data_fingerprint: .*\n  task.path: .*a.jsonl' th"):
+        trained("c.jsonl", 21)

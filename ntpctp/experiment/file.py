@@ -107,5 +107,9 @@ def _overlay(base: Any, own: Any) -> Any:
         # How long to train is one setting, whether in steps or as a budget.
         own_length = any(name in own for name in _LENGTHS)
         kept = {k: v for k, v in base.items() if not (own_length and k in _LENGTHS)}
-        return {**kept, **{k: _overlay(kept.get(k), value) for k, value in own.items()}}
+        # An arm may also set a field to null.
+        return {
+            **kept,
+            **{k: v if v is None else _overlay(kept.get(k), v) for k, v in own.items()},
+        }
     return own
