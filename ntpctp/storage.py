@@ -6,7 +6,7 @@ import json
 import os
 import shutil
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -95,10 +95,18 @@ def locked(directory: Path, what: str) -> Iterator[None]:
 
 @contextmanager
 def alone(lock: Path) -> Iterator[None]:
-    """Wait until no other process holds the file ``lock``, and hold it; it is gone afterwards."""
-    lock.parent.mkdir(parents=True, exist_ok=True)
+    """Wait until no other process holds the file ``lock``, and hold it; it is gone afterwards.
+
+    So are the directories that were made for it, if nothing was put into them.
+    """
+    made = [path for path in lock.parents if not path.exists()]
     while True:
-        with lock.open("a") as file:
+        lock.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            file = lock.open("a")
+        except FileNotFoundError:
+            continue  # another process has just removed the empty directory
+        with file:
             fcntl.flock(file, fcntl.LOCK_EX)
             # Whoever held it before may have deleted it, and a third process made it anew.
             if not lock.is_file() or lock.stat().st_ino != os.fstat(file.fileno()).st_ino:
@@ -107,6 +115,9 @@ def alone(lock: Path) -> Iterator[None]:
                 yield
             finally:
                 lock.unlink()
+                with suppress(OSError):  # the innermost first; one with content stays
+                    for path in made:
+                        path.rmdir()
             return
 
 

@@ -200,7 +200,7 @@ def test_a_bad_example_leaves_nothing_behind(tmp_path):
     path.write_text('{"prompt": "a", "answer": "b"}\n{"prompt": "", "answer": "b"}\n')
     with pytest.raises(InputError, match="line 2: nothing precedes the answer"):
         encode_task(JsonLines(path=str(path)), "characters", tmp_path / "cache")
-    assert list((tmp_path / "cache").iterdir()) == []
+    assert list(tmp_path.iterdir()) == [path]
 
 
 def test_everything_that_decides_is_in_the_key(own_file, tmp_path, monkeypatch):

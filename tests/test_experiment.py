@@ -6,6 +6,7 @@ import pytest
 import yaml
 from pydantic import ValidationError
 
+from ntpctp.errors import InputError
 from ntpctp.experiment import Evaluation, experiment_of, load_experiment
 from ntpctp.options import Options
 from ntpctp.stages import load_stages
@@ -173,3 +174,25 @@ def test_what_a_task_has_computed_does_not_make_it_another():
     used, fresh = (experiment_of(tiny_content(), "x").task for _ in range(2))
     used.all_splits()
     assert used == fresh and used != fresh.model_copy(update={"digits": 2})
+
+
+@pytest.mark.parametrize(
+    "changes, match",
+    [
+        (
+            {"training": {"budget": {"epoch": 1}, "batch_size": 1}},
+            "training.budget.epoch: unknown field; did you mean 'epochs'",
+        ),
+        (
+            {"task": {"name": "mixture", "parts": {"a": {"task": "parity", "wieght": 1}}}},
+            "task.parts.a.wieght: unknown field; did you mean 'weight'",
+        ),
+        (
+            {"task": {"name": "mixture", "parts": {"a": {"task": {"name": "parity", "bit": 1}}}}},
+            "task.parts.a.task.bit: unknown field; did you mean 'bits'",
+        ),
+    ],
+)
+def test_a_misspelt_field_deep_inside_is_named_with_the_nearest_there(changes, match):
+    with pytest.raises(InputError, match=match):
+        experiment_of(tiny_content(**changes), "x")

@@ -16,9 +16,11 @@ from ntpctp.experiment.types import (
 from ntpctp.measures import MEASURES
 from ntpctp.models import ModelOptions
 from ntpctp.objectives import OBJECTIVES
+from ntpctp.objectives.schedule import Phase
 from ntpctp.options import Options
 from ntpctp.tasks import TASKS
-from ntpctp.training import TrainingOptions
+from ntpctp.tasks.mixture import Part
+from ntpctp.training import Budget, TrainingOptions
 from ntpctp.yaml_file import FieldPath
 
 
@@ -141,6 +143,9 @@ def _fields_beside(loc: tuple[str | int, ...]) -> list[str]:
         "evaluation": Evaluation,
         "comparison": Comparison,
         "data": DataOptions,
+        "budget": Budget,
+        "parts": Part,
+        "phases": Phase,
     }
     table: Mapping[str, type[Options]] | None = None
     for part in loc[:-1]:
