@@ -5,7 +5,8 @@
         tokenizer.json, tokenizer_config.json, ...
         optimizer.safetensors     one entry a parameter and moment: "exp_avg/<parameter>"
         trainer_state.json        counters
-        manifest.json             size and SHA-256 of every other file
+        adapter/                  with LoRA: the update alone, as peft writes it
+    manifest.json             size and SHA-256 of every other file
 
 No pickle is written or read.
 """
@@ -22,6 +23,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from ntpctp import adapters
 from ntpctp.errors import InputError
 from ntpctp.storage import atomic_directory, fingerprint, read_json, sha256_of, write_json
 
@@ -77,15 +79,23 @@ def save(
     """
     try:
         with atomic_directory(path) as temporary:
-            model.save_pretrained(temporary)
+            adapted = adapters.has_lora(model)
+            merged = adapters.merged_weights(model) if adapted else None
+            model.save_pretrained(temporary, state_dict=merged)
+            if adapted:
+                adapters.save_adapter(model, temporary / adapters.ADAPTER)
             tokenizer.save_pretrained(temporary)
             if optimizer is not None:
                 state = optimizer_tensors(optimizer, model)
                 save_file(state, temporary / "optimizer.safetensors")
             write_json(temporary / "trainer_state.json", asdict(progress))
             files = {
-                file.name: {"bytes": file.stat().st_size, "sha256": sha256_of(file)}
-                for file in sorted(temporary.iterdir())
+                str(file.relative_to(temporary)): {
+                    "bytes": file.stat().st_size,
+                    "sha256": sha256_of(file),
+                }
+                for file in sorted(temporary.rglob("*"))
+                if file.is_file()
             }
             write_json(temporary / MANIFEST, {"files": files})
     except (SafetensorError, OSError) as error:
@@ -178,8 +188,14 @@ def load_optimizer(path: Path, optimizer: torch.optim.Optimizer, model: torch.nn
         }
 
 
-def load_weights(path: Path, model: torch.nn.Module) -> None:
-    """Put a checkpoint's weights into ``model``, in place; tied weights stay tied."""
+def load_weights(path: Path, model: PreTrainedModel) -> None:
+    """Put a checkpoint's weights into ``model``, in place; tied weights stay tied.
+
+    With LoRA only the update is read: the rest is what the stage starts from.
+    """
+    if adapters.has_lora(model):
+        adapters.load_adapter(path / adapters.ADAPTER, model)
+        return
     missing, unexpected = model.load_state_dict(load_file(path / "model.safetensors"), strict=False)
     tied: Mapping[str, Any] = getattr(model, "_tied_weights_keys", None) or {}
     if unexpected or set(missing) - set(tied):

@@ -6,9 +6,10 @@ head, H those of the head, L layers and attention of width A:
     forward    2 P T + 2 H K + 4 L A T^2
     training   three times that: the backward pass has two products for each of the forward pass
 
-As in Kaplan et al. 2020 (arXiv 2001.08361, table 1), but with the head where there are labels only,
-and attention over all T^2 places, as it is computed. Norms, activations, the optimizer and padding
-are left out.
+Less where a matrix is not trained (with LoRA): two products, since it needs no gradient. As in
+Kaplan et al. 2020 (arXiv 2001.08361, table 1), but with the head where there are labels only, and
+attention over all T^2 places, as it is computed. Norms, activations, the optimizer and padding are
+left out.
 """
 
 import numpy as np
@@ -34,7 +35,7 @@ def training_flops(
     tokens = np.asarray(num_tokens, np.float64)
     head = model.get_output_embeddings()
     entries = sum(
-        module.weight.numel()
+        _products(module) * module.weight.numel()
         for module in model.modules()
         if isinstance(module, nn.Linear | Conv1D) and module is not head
     )
@@ -43,9 +44,12 @@ def training_flops(
         config.hidden_size // config.num_attention_heads
     )
     attention = config.num_hidden_layers * config.num_attention_heads * head_width
-    forward = (
-        2 * entries * tokens
-        + 2 * head.weight.numel() * np.asarray(num_head_positions, np.float64)
-        + 4 * attention * tokens**2
-    )
-    return np.asarray(3 * forward)
+    at_head = _products(head) * head.weight.numel() * np.asarray(num_head_positions, np.float64)
+    return np.asarray(2 * entries * tokens + 2 * at_head + 3 * 4 * attention * tokens**2)
+
+
+def _products(module: nn.Module) -> int:
+    """Of a matrix in a step: forward, gradient of its input, gradient of itself where trained."""
+    weight = module.weight
+    assert isinstance(weight, nn.Parameter)
+    return 3 if weight.requires_grad else 2

@@ -8,6 +8,7 @@ device's matmul rate.
 
 import statistics
 import time
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -74,7 +75,8 @@ def _plan_of(arm: Arm, experiment: Experiment, data: Data) -> ArmPlan:
     seed = experiment.seeds[0]
     model = initial_model(arm, data, seed)
     parameters = list(model.parameters())
-    weights = sum(p.numel() * p.element_size() for p in parameters)
+    weights = _bytes(parameters)
+    trained = _bytes([p for p in parameters if p.requires_grad])
     moments = 2 if arm.training.optimizer == "adamw" else int(arm.training.momentum > 0)
     saved = experiment.evaluation.checkpoint_steps(arm.training.steps)
     return ArmPlan(
@@ -85,9 +87,13 @@ def _plan_of(arm: Arm, experiment: Experiment, data: Data) -> ArmPlan:
         flops=amount_of(arm, data, seed, "flops"),
         checkpoints=len(saved),
         # The first checkpoint has no optimizer state yet.
-        disk_bytes=len(saved) * weights + (len(saved) - 1) * moments * weights,
-        memory_bytes=(2 + moments) * weights + _kept_bytes(arm, data, model),
+        disk_bytes=len(saved) * weights + (len(saved) - 1) * moments * trained,
+        memory_bytes=weights + (1 + moments) * trained + _kept_bytes(arm, data, model),
     )
+
+
+def _bytes(parameters: Iterable[torch.nn.Parameter]) -> int:
+    return sum(p.numel() * p.element_size() for p in parameters)
 
 
 def _kept_bytes(arm: Arm, data: Data, model: PreTrainedModel) -> int:

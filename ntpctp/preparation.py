@@ -11,12 +11,14 @@ import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from ntpctp import models
+from ntpctp.adapters import LoraOptions, add_lora
 from ntpctp.encoded import encode_task
 from ntpctp.errors import InputError
 from ntpctp.experiment import Arm, Experiment
 from ntpctp.loss import check_model
 from ntpctp.measures import EncodedSplit
 from ntpctp.objectives import RowObjective, Selective
+from ntpctp.randomness import torch_seed
 from ntpctp.rows import Row, Selection, lengths, role_patterns, trim_prompt
 from ntpctp.storage import fingerprint
 from ntpctp.supervision import SupervisedRows
@@ -100,11 +102,12 @@ def prepare(experiment: Experiment, cache: Path | None = None) -> Data:
         fingerprint([fingerprints, _tokens_of(encoded.tokenizer)]),
         exclusions,
     )
-    checked: list[models.ModelOptions] = []
+    checked: list[tuple[models.ModelOptions, LoraOptions | None]] = []
     for arm in arms.values():
-        if arm.model not in checked:
+        start = arm.model, arm.training.lora
+        if start not in checked:
             initial_model(arm, data, experiment.seeds[0])
-            checked.append(arm.model)
+            checked.append(start)
     return data
 
 
@@ -251,6 +254,8 @@ def initial_model(arm: Arm, data: Data, seed: int) -> PreTrainedModel:
     length = min(len(row) for row in rows)
     ids = torch.stack([torch.from_numpy(row.input_ids[:length]) for row in rows])
     check_model(model, ids)
+    if arm.training.lora is not None:
+        add_lora(model, arm.training.lora, torch_seed(seed, "adapter"))
     return model
 
 

@@ -29,6 +29,7 @@ HOUSE = [
     "models",
     "reading",
     "references",
+    "adapters",
     "checkpoints",
     "training",
     "trackers",

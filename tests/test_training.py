@@ -199,6 +199,15 @@ def test_gradient_checkpointing_computes_more_and_gives_the_same_weights(tmp_pat
     assert len(calls) - once == 2 * once
 
 
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_compiled_training_ends_in_the_same_weights(tmp_path):
+    whole = run(tmp_path / "eager", steps=4)
+    model = model_of()
+    assert_same(whole, run(tmp_path / "compiled", model=model, steps=4, compile=True), 1e-10)
+    assert model.base_model._compiled_call_impl is not None
+
+
 @pytest.mark.parametrize("schedule", ["constant", "linear", "cosine"])
 def test_resumed_run_ends_in_the_same_weights_and_log_bit_for_bit(tmp_path, schedule):
     changes = {"schedule": schedule, "steps_saved": [4, 7]}

@@ -49,7 +49,7 @@ def train(
     """Train ``model`` for one stage, or carry on from the last checkpoint up to which all are good.
 
     Args:
-        model: what the stage starts from; trained in place.
+        model: what the stage starts from; what of it requires gradients is trained in place.
         tokenizer: saved with each checkpoint.
         data: the training split under the arm's objective.
         options: budget and optimizer.
@@ -75,6 +75,9 @@ def train(
     optimizer = build_optimizer(model, options)
     if options.gradient_checkpointing:
         model.activation_checkpointing_enable({"use_reentrant": False})
+    if options.compile:
+        # Without the loss: how many tokens are supervised differs from batch to batch.
+        model.base_model.compile()
     noise = None
     if options.embedding_noise:
         noise = EmbeddingNoise(model, options.embedding_noise, seed)

@@ -4,6 +4,7 @@ from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
+from ntpctp.adapters import LoraOptions
 from ntpctp.options import Options
 from ntpctp.training.budget import Budget
 
@@ -38,6 +39,15 @@ class TrainingOptions(Options):
     gradient_checkpointing: bool = Field(
         False, description="keep less for the backward pass and compute it again: the same weights"
     )
+    compile: bool = Field(
+        False,
+        description="the transformer by torch.compile: faster steps after a minute or so of "
+        "compiling at the start; rounding differs",
+    )
+    lora: LoraOptions | None = Field(
+        None,
+        description="train a low-rank update of the matrices alone, by peft: {rank: 8, alpha: 16}",
+    )
     embedding_noise: float = Field(
         0.0,
         ge=0,
@@ -68,6 +78,8 @@ class TrainingOptions(Options):
             raise ValueError(f"warmup_steps {self.warmup_steps} exceeds steps {self.steps}")
         if self.packing and self.embedding_noise:
             raise ValueError("embedding_noise is drawn row by row: leave out packing")
+        if self.compile and self.embedding_noise:
+            raise ValueError("embedding_noise is drawn outside of torch: leave out compile")
         foreign = self.changed(*_OPTIONS_OF_OTHERS[self.optimizer])
         if foreign:
             raise ValueError(f"{', '.join(foreign)}: not of the optimizer {self.optimizer}")
