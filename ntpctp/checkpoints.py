@@ -23,8 +23,9 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from ntpctp import adapters
+from ntpctp.adapters import ADAPTER, has_lora, load_adapter, merged_weights, save_adapter
 from ntpctp.errors import InputError
+from ntpctp.sharding import placed_like, whole, whole_state
 from ntpctp.storage import atomic_directory, fingerprint, read_json, sha256_of, write_json
 
 MANIFEST = "manifest.json"
@@ -65,12 +66,23 @@ def list_checkpoints(stage: Path) -> list[Path]:
     return sorted((p for p in stage.iterdir() if _NAME.fullmatch(p.name)), key=step_of)
 
 
+@dataclass(frozen=True)
+class Snapshot:
+    """What a checkpoint holds of a model and its optimizer, in whole tensors."""
+
+    model: PreTrainedModel
+    weights: dict[str, torch.Tensor]
+    optimizer: dict[str, torch.Tensor]
+
+
+def snapshot(model: PreTrainedModel, optimizer: torch.optim.Optimizer | None = None) -> Snapshot:
+    """Return the state to be saved; where the model is sharded, all processes have to call it."""
+    weights = merged_weights(model) if has_lora(model) else whole_state(model)
+    return Snapshot(model, weights, optimizer_tensors(optimizer, model) if optimizer else {})
+
+
 def save(
-    path: Path,
-    model: PreTrainedModel,
-    tokenizer: PreTrainedTokenizerBase,
-    progress: Progress,
-    optimizer: torch.optim.Optimizer | None = None,
+    path: Path, state: Snapshot, tokenizer: PreTrainedTokenizerBase, progress: Progress
 ) -> None:
     """Write a checkpoint; ``path`` appears only when all of it is on the disk.
 
@@ -79,15 +91,12 @@ def save(
     """
     try:
         with atomic_directory(path) as temporary:
-            adapted = adapters.has_lora(model)
-            merged = adapters.merged_weights(model) if adapted else None
-            model.save_pretrained(temporary, state_dict=merged)
-            if adapted:
-                adapters.save_adapter(model, temporary / adapters.ADAPTER)
+            state.model.save_pretrained(temporary, state_dict=state.weights)
+            if has_lora(state.model):
+                save_adapter(state.model, temporary / ADAPTER)
             tokenizer.save_pretrained(temporary)
-            if optimizer is not None:
-                state = optimizer_tensors(optimizer, model)
-                save_file(state, temporary / "optimizer.safetensors")
+            if state.optimizer:
+                save_file(state.optimizer, temporary / "optimizer.safetensors")
             write_json(temporary / "trainer_state.json", asdict(progress))
             files = {
                 str(file.relative_to(temporary)): {
@@ -167,7 +176,7 @@ def optimizer_tensors(
     """Return the optimizer's state as tensors named ``<entry>/<parameter>``."""
     names = {id(parameter): name for name, parameter in model.named_parameters()}
     return {
-        f"{entry}/{names[id(parameter)]}": value.detach().cpu().contiguous()
+        f"{entry}/{names[id(parameter)]}": whole(value.detach()).cpu().contiguous()
         for parameter, state in optimizer.state.items()
         for entry, value in state.items()
     }
@@ -183,7 +192,7 @@ def load_optimizer(path: Path, optimizer: torch.optim.Optimizer, model: torch.nn
     for name, entries in state.items():
         parameter = parameters[name]
         optimizer.state[parameter] = {
-            entry: value if entry == "step" else value.to(parameter.device)
+            entry: value if entry == "step" else placed_like(value, parameter)
             for entry, value in entries.items()
         }
 
@@ -193,8 +202,8 @@ def load_weights(path: Path, model: PreTrainedModel) -> None:
 
     With LoRA only the update is read: the rest is what the stage starts from.
     """
-    if adapters.has_lora(model):
-        adapters.load_adapter(path / adapters.ADAPTER, model)
+    if has_lora(model):
+        load_adapter(path / ADAPTER, model)
         return
     missing, unexpected = model.load_state_dict(load_file(path / "model.safetensors"), strict=False)
     tied: Mapping[str, Any] = getattr(model, "_tied_weights_keys", None) or {}

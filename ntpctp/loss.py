@@ -117,6 +117,8 @@ class TokenLoss(nn.Module):
     def __init__(self, model: PreTrainedModel):
         super().__init__()
         self.model = model
+        # FSDP cuts the model at these classes.
+        self._no_split_modules = model._no_split_modules
 
     def forward(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """Return (sum, normaliser) of ``batch``."""

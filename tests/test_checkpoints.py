@@ -31,8 +31,9 @@ def trained_model():
 @pytest.fixture
 def saved(tmp_path):
     model, optimizer = trained_model()
+    state = checkpoints.snapshot(model, optimizer)
     path = tmp_path / "step-000002"
-    checkpoints.save(path, model, TOKENIZER, Progress(2, 6, 4, 0.5), optimizer)
+    checkpoints.save(path, state, TOKENIZER, Progress(2, 6, 4, 0.5))
     return path, model, optimizer
 
 
@@ -61,10 +62,11 @@ def test_progress_and_optimizer_come_back_bit_for_bit(saved):
 def test_digest_changes_with_any_file(saved):
     path, model, optimizer = saved
     digest = checkpoints.verify(path)
+    state = checkpoints.snapshot(model, optimizer)
     again = path.with_name("step-000003")
-    checkpoints.save(again, model, TOKENIZER, Progress(2, 6, 4, 0.5), optimizer)
+    checkpoints.save(again, state, TOKENIZER, Progress(2, 6, 4, 0.5))
     assert checkpoints.verify(again) == digest
-    checkpoints.save(again, model, TOKENIZER, Progress(3, 6, 4, 0.5), optimizer)
+    checkpoints.save(again, state, TOKENIZER, Progress(3, 6, 4, 0.5))
     assert checkpoints.verify(again) != digest
 
 
@@ -110,7 +112,8 @@ model, optimizer = trained_model()
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 resource.setrlimit(resource.RLIMIT_FSIZE, (6_000, 6_000))
 try:
-    checkpoints.save(Path(sys.argv[1]), model, TOKENIZER, checkpoints.Progress(2), optimizer)
+    state = checkpoints.snapshot(model, optimizer)
+    checkpoints.save(Path(sys.argv[1]), state, TOKENIZER, checkpoints.Progress(2))
 except OSError as error:
     print(error)
     raise SystemExit(3)

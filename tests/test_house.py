@@ -30,6 +30,7 @@ HOUSE = [
     "reading",
     "references",
     "adapters",
+    "sharding",
     "checkpoints",
     "training",
     "trackers",

@@ -25,6 +25,7 @@ from ntpctp.loss import TokenLoss
 from ntpctp.models import context_length
 from ntpctp.randomness import torch_seed
 from ntpctp.rows import lengths
+from ntpctp.sharding import whole
 from ntpctp.supervision import SupervisedRows
 from ntpctp.training.log import LOG, Interval, Log, LogLine
 from ntpctp.training.noise import EmbeddingNoise
@@ -65,7 +66,7 @@ def train(
             the loss is not finite.
         OSError: if a checkpoint cannot be written.
     """
-    _check_launch(accelerator)
+    _check_launch(accelerator, options)
     world = accelerator.num_processes
     if options.batch_size % world:
         raise InputError(
@@ -82,18 +83,24 @@ def train(
     if options.embedding_noise:
         noise = EmbeddingNoise(model, options.embedding_noise, seed)
     wanted = {0, *checkpoint_steps, options.steps}
-    progress = _resume(directory, wanted, model, optimizer, warn)
+    resumed = _resume_point(directory, wanted, warn)
+    progress = Progress()
+    if resumed is not None:
+        checkpoints.load_weights(resumed, model)
+        progress = checkpoints.read_progress(resumed)
     log = Log(directory / LOG, progress, accelerator.is_main_process)
 
     module, optimizer = accelerator.prepare(TokenLoss(model).train(), optimizer)
+    bare = accelerator.unwrap_model(module).model
+    if resumed is not None and progress.step:
+        checkpoints.load_optimizer(resumed, optimizer.optimizer, bare)
     learning_rate = learning_rates(options)
 
     def save(progress: Progress) -> None:
-        accelerator.wait_for_everyone()
+        state = checkpoints.snapshot(bare, optimizer.optimizer)
         if accelerator.is_main_process:
-            bare = accelerator.unwrap_model(module).model
             path = checkpoints.directory_of(directory, progress.step)
-            checkpoints.save(path, bare, tokenizer, progress, optimizer.optimizer)
+            checkpoints.save(path, state, tokenizer, progress)
         accelerator.wait_for_everyone()
 
     if progress.step == 0:
@@ -145,7 +152,7 @@ def train(
         seconds = progress.seconds + time.perf_counter() - started
         progress = Progress(step + 1, progress.tokens, progress.supervised_tokens, seconds)
         if progress.step % options.log_every == 0 or progress.step in wanted:
-            progress, line = interval.close(progress, learning_rate(step), norm, accelerator)
+            progress, line = interval.close(progress, learning_rate(step), whole(norm), accelerator)
             log.write(line)
             if on_progress and accelerator.is_main_process:
                 on_progress(line)
@@ -164,14 +171,22 @@ def _seed(seed: int, device: torch.device) -> None:
         torch.manual_seed(seed)
 
 
-def _check_launch(accelerator: Accelerator) -> None:
-    """Refuse what shards the model: a checkpoint is written from the main process's weights."""
-    sharding = (DistributedType.FSDP, DistributedType.DEEPSPEED, DistributedType.MEGATRON_LM)
-    if accelerator.distributed_type in sharding:
+def _check_launch(accelerator: Accelerator, options: TrainingOptions) -> None:
+    """Refuse what shards the model in a way that checkpoints cannot gather."""
+    kind = accelerator.distributed_type
+    sharded = (DistributedType.FSDP, DistributedType.DEEPSPEED, DistributedType.MEGATRON_LM)
+    if kind not in sharded:
+        return
+    if kind != DistributedType.FSDP or not accelerator.is_fsdp2:
         raise InputError(
-            f"launched with {accelerator.distributed_type.value}, which shards the model; only "
-            "launches in which every process holds the whole model are supported: one process, or "
-            "several under DDP (accelerate launch --multi_gpu, or torchrun on CPUs)"
+            f"launched with {kind.value}{' 1' if kind == DistributedType.FSDP else ''}: of what "
+            "shards a model, FSDP 2 alone is supported (fsdp_version: 2); "
+            "recipes/accelerate/zero2.yaml and zero3.yaml shard with it as DeepSpeed's ZeRO does"
+        )
+    if options.lora is not None or options.compile:
+        raise InputError(
+            f"training.{'compile' if options.compile else 'lora'} under FSDP is not supported; "
+            "launch without sharding (recipes/accelerate/ddp.yaml), or leave it out"
         )
 
 
@@ -197,20 +212,10 @@ def _packing_length(model: PreTrainedModel, sizes: NDArray[np.int64]) -> int:
     return context_length(model.config) or 8 * int(sizes.max())
 
 
-def _resume(
-    directory: Path,
-    wanted: Iterable[int],
-    model: PreTrainedModel,
-    optimizer: torch.optim.Optimizer,
-    warn: Callable[[str], None],
-) -> Progress:
+def _resume_point(
+    directory: Path, wanted: Iterable[int], warn: Callable[[str], None]
+) -> Path | None:
     path, refused = checkpoints.resume_point(directory, wanted)
     for reason in refused:
         warn(f"made again: {reason}")
-    if path is None:
-        return Progress()
-    checkpoints.load_weights(path, model)
-    progress = checkpoints.read_progress(path)
-    if progress.step:
-        checkpoints.load_optimizer(path, optimizer, model)
-    return progress
+    return path

@@ -1,0 +1,40 @@
+"""Models that are sharded over processes (FSDP2): whole tensors from their shards, and back.
+
+PyTorch's FSDP2 keeps every parameter as a ``DTensor`` of which each process has a part. To gather
+it is collective: all processes have to do it, in the same order.
+"""
+
+import torch
+from torch.distributed.tensor import DTensor, distribute_tensor
+
+
+def whole(tensor: torch.Tensor) -> torch.Tensor:
+    """Return ``tensor`` with the parts of all processes, on every process; collective."""
+    if isinstance(tensor, DTensor):
+        gathered: torch.Tensor = tensor.full_tensor()
+        return gathered
+    return tensor
+
+
+def placed_like(tensor: torch.Tensor, parameter: torch.Tensor) -> torch.Tensor:
+    """Return a whole ``tensor`` on the device, or in the shards, of ``parameter``."""
+    if isinstance(parameter, DTensor):
+        return distribute_tensor(
+            tensor.to(parameter.device), parameter.device_mesh, parameter.placements
+        )
+    return tensor.to(parameter.device)
+
+
+def whole_state(module: torch.nn.Module) -> dict[str, torch.Tensor]:
+    """Return the module's state with whole tensors, on the CPU if it is sharded; collective.
+
+    Parameters that are tied stay one tensor.
+    """
+    state = module.state_dict(keep_vars=True)
+    if not any(isinstance(tensor, DTensor) for tensor in state.values()):
+        return {name: tensor.detach() for name, tensor in state.items()}
+    gathered: dict[int, torch.Tensor] = {}
+    for tensor in state.values():
+        if id(tensor) not in gathered:
+            gathered[id(tensor)] = whole(tensor.detach()).cpu()
+    return {name: gathered[id(tensor)] for name, tensor in state.items()}
