@@ -72,13 +72,13 @@ class Snapshot:
 
     model: PreTrainedModel
     weights: dict[str, torch.Tensor]
-    optimizer: dict[str, torch.Tensor]
+    optimizer: dict[str, torch.Tensor] | None  # empty before the first step
 
 
 def snapshot(model: PreTrainedModel, optimizer: torch.optim.Optimizer | None = None) -> Snapshot:
     """Return the state to be saved; where the model is sharded, all processes have to call it."""
     weights = merged_weights(model) if has_lora(model) else whole_state(model)
-    return Snapshot(model, weights, optimizer_tensors(optimizer, model) if optimizer else {})
+    return Snapshot(model, weights, optimizer_tensors(optimizer, model) if optimizer else None)
 
 
 def save(
@@ -95,7 +95,7 @@ def save(
             if has_lora(state.model):
                 save_adapter(state.model, temporary / ADAPTER)
             tokenizer.save_pretrained(temporary)
-            if state.optimizer:
+            if state.optimizer is not None:
                 save_file(state.optimizer, temporary / "optimizer.safetensors")
             write_json(temporary / "trainer_state.json", asdict(progress))
             files = {

@@ -44,13 +44,16 @@ def run(
         float | None,
         typer.Option(help="with --plan: peak of the device, 312e12 for an A100 in bf16"),
     ] = None,
+    processes: Annotated[
+        int, typer.Option(min=1, help="with --plan: processes, or GPUs, that share each run")
+    ] = 1,
 ) -> None:
     """Train, measure and compare all arms and seeds, stage after stage where the file has stages.
 
     Run it again to carry on after a stop.
     """
     if plan:
-        _plan(experiment, overrides or [], workers, flops_per_second)
+        _plan(experiment, overrides or [], workers, flops_per_second, processes)
         return
     from ntpctp import pipeline
     from ntpctp.experiment import load_experiment
@@ -68,7 +71,11 @@ def run(
 
 
 def _plan(
-    path: Path, overrides: list[str], workers: int | None, flops_per_second: float | None
+    path: Path,
+    overrides: list[str],
+    workers: int | None,
+    flops_per_second: float | None,
+    processes: int,
 ) -> None:
     """Print what an experiment, or each of its stages, will take."""
     import torch
@@ -86,16 +93,20 @@ def _plan(
     rate = flops_per_second or matmul_rate()
     for stage, of_stage in chosen.items():
         settings = with_steps(of_stage)
-        plans = plan(settings, prepare(settings))
+        plans = plan(settings, prepare(settings), processes)
         num_arms = stages.num_arms(stage) if stages else dict.fromkeys(plans, 1)
         num_runs = {arm: number * len(settings.seeds) for arm, number in num_arms.items()}
-        num_workers = min(workers or pipeline.default_workers(), sum(num_runs.values()))
+        # Runs that have a device, or several, to themselves follow one another.
+        alone = flops_per_second is not None or processes > 1
+        side_by_side = workers or (1 if alone else pipeline.default_workers())
+        num_workers = min(side_by_side, sum(num_runs.values()))
         if stage:
             console.rule(f"stage {stage}")
         console.print(terminal.plan_table(plans, num_runs))
         flops = sum(num_runs[arm] * arm_plan.flops for arm, arm_plan in plans.items())
         console.print(
-            terminal.plan_time(flops, rate, num_workers, flops_per_second is None), soft_wrap=True
+            terminal.plan_time(flops, rate, num_workers, processes, flops_per_second is None),
+            soft_wrap=True,
         )
 
 
@@ -131,12 +142,30 @@ def train(
     overrides: Annotated[list[str] | None, typer.Argument(help=OVERRIDES_HELP)] = None,
     arm: Annotated[str, typer.Option(help="which arm of the experiment")] = "",
     seed: Annotated[int, typer.Option(min=0, help="which seed")] = 0,
+    stage: Annotated[
+        str | None, typer.Option(help="which stage, if the experiment has stages")
+    ] = None,
     output: Annotated[Path | None, typer.Option(help="by default runs/<name>")] = None,
 ) -> None:
     """Train one arm with one seed in this process (what recipes/train.py launches)."""
     from ntpctp.launch import train_one
 
-    train_one(experiment, overrides or [], arm, seed, output)
+    train_one(experiment, overrides or [], arm, seed, output, stage)
+
+
+@app.command("list")
+def list_runs(
+    experiment: Annotated[Path, typer.Argument(help="the experiment file (YAML)")],
+    overrides: Annotated[list[str] | None, typer.Argument(help=OVERRIDES_HELP)] = None,
+    stage: Annotated[str | None, typer.Option(help="the runs of this stage alone")] = None,
+) -> None:
+    """Print all runs, one a line, as the arguments of recipes/train.py: for scripts and arrays."""
+    from ntpctp.launch import runs_in
+
+    for of_stage, run_id in runs_in(experiment, overrides or []):
+        if stage in (None, of_stage):
+            named = f"--stage {of_stage} " if of_stage else ""
+            typer.echo(f"{named}--arm {run_id.arm} --seed {run_id.seed}")
 
 
 @app.command()

@@ -12,28 +12,57 @@ from ntpctp.errors import InputError, lookup
 from ntpctp.evaluation import evaluate
 from ntpctp.experiment import Experiment, load_experiment
 from ntpctp.measures import MEASURES, Measure
-from ntpctp.pipeline import EXPERIMENT, load_output, runs_of
+from ntpctp.pipeline import EXPERIMENT, checked_stages, load_output, runs_of
 from ntpctp.preparation import Data, encoded_beside, prepare
 from ntpctp.runs import Event, RunId, accelerator_of, run_directory, stage_directory, train_run
+from ntpctp.stages import load_stages
 from ntpctp.storage import locked
 from ntpctp.trackers import check_trackers
 
 _console = Console()
 
 
+def runs_in(path: Path, overrides: Sequence[str] = ()) -> list[tuple[str | None, RunId]]:
+    """Return all runs of an experiment file in an order in which they can be done, with stages.
+
+    Raises:
+        InputError: for a bad experiment.
+    """
+    stages = load_stages(path, overrides)
+    if stages is None:
+        return [(None, run) for run in runs_of(load_experiment(path, overrides))]
+    return [
+        (stage, run)
+        for stage, experiment in stages.experiments(Path("runs") / stages.name).items()
+        for run in runs_of(experiment)
+    ]
+
+
 def train_one(
-    path: Path, overrides: Sequence[str], arm: str, seed: int, output: Path | None
+    path: Path,
+    overrides: Sequence[str],
+    arm: str,
+    seed: int,
+    output: Path | None,
+    stage: str | None = None,
 ) -> None:
     """Train one arm with one seed on all processes of the launch.
 
+    Args:
+        path: of the experiment file.
+        overrides: ``dotted.key=value``.
+        arm: its name; for a stage, the name that the arm has in it.
+        seed: one of the experiment's.
+        output: directory of the experiment; by default ``runs/<name>``.
+        stage: of a file with stages; the stage before has to be trained.
+
     Raises:
-        InputError: for a bad experiment, an unknown arm or a seed that is not in it.
+        InputError: for a bad experiment, an unknown stage or arm, or a seed that is not in it.
     """
-    experiment = load_experiment(path, overrides)
+    experiment, directory = _experiment_of(path, overrides, output, stage)
     lookup(experiment.arms, arm, "arm")
     if seed not in experiment.seeds:
         raise InputError(f"seed {seed} is not among the experiment's seeds {experiment.seeds}")
-    directory = output or Path("runs") / experiment.name
     check_trackers(experiment.trackers)
     experiment = with_steps(experiment, encoded_beside(directory))
     run = RunId(arm, seed)
@@ -55,6 +84,23 @@ def train_one(
             train_run(experiment, data, run, directory, accelerator, show)
     else:
         train_run(experiment, data, run, directory, accelerator)
+
+
+def _experiment_of(
+    path: Path, overrides: Sequence[str], output: Path | None, stage: str | None
+) -> tuple[Experiment, Path]:
+    """Return the experiment to train, and its directory."""
+    stages = load_stages(path, overrides)
+    if stages is None:
+        if stage is not None:
+            raise InputError(f"--stage {stage}: {path} has no stages; leave it out")
+        experiment = load_experiment(path, overrides)
+        return experiment, output or Path("runs") / experiment.name
+    if stage is None:
+        raise InputError(f"{path}: has stages ({', '.join(stages.stages)}); say which: --stage")
+    lookup(stages.stages, stage, "stage")
+    whole = output or Path("runs") / stages.name
+    return checked_stages(stages, whole).experiments(whole)[stage], whole / stage
 
 
 def evaluate_paths(paths: Sequence[Path], measures: Sequence[str]) -> None:

@@ -10,6 +10,7 @@ import statistics
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass
+from math import ceil
 
 import numpy as np
 import torch
@@ -55,9 +56,17 @@ class ArmPlan:
     memory_bytes: int
 
 
-def plan(experiment: Experiment, data: Data) -> dict[str, ArmPlan]:
-    """Return what a run of every arm takes; costs building each model once, and trains nothing."""
-    return {name: _plan_of(arm, experiment, data) for name, arm in experiment.arms.items()}
+def plan(experiment: Experiment, data: Data, processes: int = 1) -> dict[str, ArmPlan]:
+    """Return what a run of every arm takes; costs building each model once, and trains nothing.
+
+    Args:
+        experiment: what is asked, with steps.
+        data: its data.
+        processes: that share a batch, each with the whole model; memory is that of one of them.
+    """
+    return {
+        name: _plan_of(arm, experiment, data, processes) for name, arm in experiment.arms.items()
+    }
 
 
 def matmul_rate(size: int = 1024, repetitions: int = 9) -> float:
@@ -71,13 +80,14 @@ def matmul_rate(size: int = 1024, repetitions: int = 9) -> float:
     return 2 * size**3 / statistics.median(seconds)
 
 
-def _plan_of(arm: Arm, experiment: Experiment, data: Data) -> ArmPlan:
+def _plan_of(arm: Arm, experiment: Experiment, data: Data, processes: int) -> ArmPlan:
     seed = experiment.seeds[0]
     model = initial_model(arm, data, seed)
     parameters = list(model.parameters())
     weights = _bytes(parameters)
     trained = _bytes([p for p in parameters if p.requires_grad])
     moments = 2 if arm.training.optimizer == "adamw" else int(arm.training.momentum > 0)
+    rows = arm.training.micro_batch_size or ceil(arm.training.batch_size / processes)
     saved = experiment.evaluation.checkpoint_steps(arm.training.steps)
     return ArmPlan(
         parameters=sum(p.numel() for p in parameters),
@@ -88,7 +98,7 @@ def _plan_of(arm: Arm, experiment: Experiment, data: Data) -> ArmPlan:
         checkpoints=len(saved),
         # The first checkpoint has no optimizer state yet.
         disk_bytes=len(saved) * weights + (len(saved) - 1) * moments * trained,
-        memory_bytes=weights + (1 + moments) * trained + _kept_bytes(arm, data, model),
+        memory_bytes=weights + (1 + moments) * trained + rows * _kept_bytes(arm, data, model),
     )
 
 
@@ -97,7 +107,7 @@ def _bytes(parameters: Iterable[torch.nn.Parameter]) -> int:
 
 
 def _kept_bytes(arm: Arm, data: Data, model: PreTrainedModel) -> int:
-    """Return the bytes that a forward pass keeps, without the weights: rows times the longest."""
+    """Return the bytes that a forward pass on the longest row keeps, without the weights."""
     rows = data.splits["train"].rows
     longest = int(np.argmax(lengths(rows)))
     if arm.training.gradient_checkpointing:
@@ -114,8 +124,7 @@ def _kept_bytes(arm: Arm, data: Data, model: PreTrainedModel) -> int:
 
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
         token_loss(model.train(), batch)
-    size = arm.training.micro_batch_size or arm.training.batch_size
-    return size * sum(storage.nbytes() for storage in kept.values())
+    return sum(storage.nbytes() for storage in kept.values())
 
 
 def _selective(arm: Arm) -> bool:

@@ -66,25 +66,26 @@ _PLANNED: tuple[tuple[str, str, Callable[[float], str]], ...] = (
     ("operations (FLOPs)", "flops", _amount),
     ("checkpoints", "checkpoints", _amount),
     ("on the disk", "disk_bytes", _bytes),
-    ("memory, at least", "memory_bytes", _bytes),
+    ("memory of a process, at least", "memory_bytes", _bytes),
 )
 
 
-def plan_time(flops: float, rate: float, num_workers: int, measured: bool) -> str:
+def plan_time(flops: float, rate: float, num_workers: int, processes: int, measured: bool) -> str:
     """Return how long training will take, with what that assumes."""
-    seconds = flops / (SHARE_OF_PEAK * rate * num_workers)
+    seconds = flops / (SHARE_OF_PEAK * rate * num_workers * processes)
     device = "that a matmul reaches here in one thread" if measured else "of the device"
     unit, length = next(
         (unit, length)
         for unit, length in {"hours": 3600.0, "minutes": 60.0, "seconds": 1.0}.items()
         if seconds >= length or unit == "seconds"
     )
-    together = (
-        f"{num_workers} runs side by side, each at" if num_workers > 1 else "one run at a time at"
-    )
+    together = f"{num_workers} runs side by side" if num_workers > 1 else "one run at a time"
+    if processes > 1:
+        together += f" on {processes} processes"
+    each = ", each at" if num_workers * processes > 1 else " at"
     return (
-        f"training: about {seconds / length:.1f} {unit}, if {together} {SHARE_OF_PEAK:.0%} of the "
-        f"{rate:.3g} operations a second {device}; measures come on top"
+        f"training: about {seconds / length:.1f} {unit}, if {together}{each} {SHARE_OF_PEAK:.0%} "
+        f"of the {rate:.3g} operations a second {device}; measures come on top"
     )
 
 

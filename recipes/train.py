@@ -18,6 +18,7 @@ def main() -> None:
     parser.add_argument("overrides", nargs="*", help="fields to change, as dotted.key=value")
     parser.add_argument("--arm", required=True, help="which arm of the experiment")
     parser.add_argument("--seed", type=int, required=True, help="which seed")
+    parser.add_argument("--stage", help="which stage, if the experiment has stages")
     parser.add_argument("--output", type=Path, help="by default runs/<name>")
     arguments = parser.parse_intermixed_args()
     quiet_libraries()
@@ -28,6 +29,7 @@ def main() -> None:
             arguments.arm,
             arguments.seed,
             arguments.output,
+            arguments.stage,
         )
 
 

@@ -1,30 +1,36 @@
 """FSDP 2 over two processes: the same weights as one process, in ordinary checkpoints."""
 
 import json
+import os
 
 import pytest
 import torch
 from accelerate import Accelerator, PartialState
+from accelerate.commands.launch import _validate_launch_command, launch_command_parser
 from accelerate.utils import DistributedType, FullyShardedDataParallelPlugin
+from accelerate.utils.launch import prepare_multi_gpu_env
 from safetensors.torch import load_file
 
 from ntpctp.errors import InputError
 from ntpctp.models import load
-from tests.test_training import assert_same, run, two_processes, weights_of
+from tests.test_training import ROOT, assert_same, run, two_processes, weights_of
 
 
-def sharded_accelerator(*, reshard):
-    """An accelerator that shards with FSDP 2 on CPUs.
+def launch_environment(config):
+    """What `accelerate launch` hands to its processes for one of our configurations."""
+    command = ["--config_file", str(ROOT / "recipes/accelerate" / config), "train.py"]
+    arguments, _, _ = _validate_launch_command(launch_command_parser().parse_args(command))
+    return prepare_multi_gpu_env(arguments)
+
+
+def sharded_accelerator(config):
+    """An accelerator for one of our configurations that shards, on CPUs.
 
     accelerate offers FSDP where it finds GPUs; all that follows runs on CPUs as well, by gloo.
     """
+    os.environ.update({k: v for k, v in launch_environment(config).items() if k[:4] == "FSDP"})
     PartialState._shared_state["distributed_type"] = DistributedType.MULTI_GPU
-    plugin = FullyShardedDataParallelPlugin(
-        fsdp_version=2,
-        auto_wrap_policy="transformer_based_wrap",
-        reshard_after_forward=reshard,
-        cpu_ram_efficient_loading=False,
-    )
+    plugin = FullyShardedDataParallelPlugin()
     accelerator = Accelerator(fsdp_plugin=plugin)
     assert accelerator.is_fsdp2 and accelerator.device.type == "cpu"
     return accelerator
@@ -35,7 +41,8 @@ BODY = """
     from torch.distributed.tensor import DTensor
     from tests.test_sharding import sharded_accelerator
 
-    accelerator = sharded_accelerator(reshard={reshard})
+    accelerator = sharded_accelerator({config!r})
+    assert accelerator.state.fsdp_plugin.reshard_after_forward is ({config!r} == "fsdp.yaml")
     model = t.model_of()
     options = dict(steps_saved=[4], micro_batch_size=2, accelerator=accelerator)
     t.run(out, model=model, **options)
@@ -53,9 +60,9 @@ BODY = """
 """
 
 
-@pytest.mark.parametrize("reshard", [False, True], ids=["zero2", "zero3"])
-def test_sharded_training_ends_in_the_same_weights_and_resumes(tmp_path, reshard):
-    two = two_processes(BODY.format(reshard=reshard), tmp_path)
+@pytest.mark.parametrize("config", ["fsdp.yaml", "zero2.yaml"])
+def test_sharded_training_ends_in_the_same_weights_and_resumes(tmp_path, config):
+    two = two_processes(BODY.format(config=config), tmp_path)
     one = run(tmp_path / "one", steps_saved=[4])
     for step in ("step-000000", "step-000004", "step-000010"):
         sharded = weights_of(two / step)

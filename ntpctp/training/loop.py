@@ -181,7 +181,7 @@ def _check_launch(accelerator: Accelerator, options: TrainingOptions) -> None:
         raise InputError(
             f"launched with {kind.value}{' 1' if kind == DistributedType.FSDP else ''}: of what "
             "shards a model, FSDP 2 alone is supported (fsdp_version: 2); "
-            "recipes/accelerate/zero2.yaml and zero3.yaml shard with it as DeepSpeed's ZeRO does"
+            "recipes/accelerate/zero2.yaml and fsdp.yaml shard with it as DeepSpeed's ZeRO 2 and 3"
         )
     if options.lora is not None or options.compile:
         raise InputError(

@@ -64,10 +64,12 @@ class TrainingOptions(Options):
 
     @model_validator(mode="before")
     @classmethod
-    def _pair(cls, data: Any) -> Any:
-        # YAML has lists only.
+    def _as_yaml_has_it(cls, data: Any) -> Any:
+        # YAML has lists only, and reads a bare `no` as false.
         if isinstance(data, dict) and isinstance(data.get("betas"), list):
             data = {**data, "betas": tuple(data["betas"])}
+        if isinstance(data, dict) and data.get("mixed_precision") is False:
+            data = {**data, "mixed_precision": "no"}
         return data
 
     @model_validator(mode="after")
