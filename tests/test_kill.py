@@ -1,0 +1,60 @@
+"""SIGKILL at any moment: what is listed is whole, and the end is that of the undisturbed run."""
+
+import json
+import multiprocessing
+import random
+import time
+
+from safetensors.torch import load_file
+
+from ntpctp import checkpoints
+from ntpctp.libraries import quiet_libraries
+from ntpctp.storage import TEMPORARY, clear_temporaries
+from tests.test_training import assert_same, run
+
+STEPS = {"steps": 120, "steps_saved": range(1, 120), "log_every": 1}
+
+
+def train_in_child(directory):
+    quiet_libraries()
+    run(directory, **STEPS)
+
+
+def told(directory):
+    """The log without what a clock decides."""
+    lines = [json.loads(line) for line in (directory / "log.jsonl").read_text().splitlines()]
+    timed = ("seconds", "tokens_per_second")
+    return [{k: v for k, v in line.items() if k not in timed} for line in lines]
+
+
+def test_killed_again_and_again(tmp_path):
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["tests.test_training"])
+    moments, killed, in_a_save = random.Random(0), 0, 0
+    directory, begun = tmp_path / "killed", time.monotonic()
+    while True:
+        process = context.Process(target=train_in_child, args=(directory,))
+        process.start()
+        # Half of the kills fall at any time, half while a checkpoint is being written.
+        wait, aimed = moments.uniform(0.1, 0.6), killed % 2
+        process.join(wait)
+        while process.is_alive() and aimed and not list(directory.glob(f"{TEMPORARY}*")):
+            time.sleep(0.0002)
+        process.kill()
+        process.join()
+        if process.exitcode == 0:
+            break
+        killed += 1
+        in_a_save += bool(list(directory.glob(f"{TEMPORARY}*")))
+        clear_temporaries(directory)  # as every run begins
+        for path in checkpoints.list_checkpoints(directory):
+            checkpoints.verify(path)
+        assert time.monotonic() - begun < 120, "training does not get on"
+    print(f"{killed} kills, {in_a_save} while a checkpoint was written")
+    assert killed >= 3 and in_a_save >= 1
+    whole = tmp_path / "whole"
+    assert_same(run(whole, **STEPS), run(directory, **STEPS))
+    last = "step-000120/optimizer.safetensors"
+    assert_same(load_file(whole / last), load_file(directory / last))
+    assert told(whole) == told(directory)
+    assert [line["step"] for line in told(directory)] == list(range(1, 121))
