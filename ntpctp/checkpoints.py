@@ -7,6 +7,7 @@
         trainer_state.json        counters
         adapter/                  with LoRA: the update alone, as peft writes it
     manifest.json             size and SHA-256 of every other file
+    thin.json                 where weights were deleted: which files
 
 No pickle is written or read.
 """
@@ -29,6 +30,7 @@ from ntpctp.sharding import placed_like, whole, whole_state
 from ntpctp.storage import atomic_directory, fingerprint, read_json, sha256_of, write_json
 
 MANIFEST = "manifest.json"
+THIN = "thin.json"
 _NAME = re.compile(r"step-(\d{6,})")
 
 
@@ -117,8 +119,37 @@ def save(
         ) from error
 
 
+def repeat(source: Path, path: Path) -> None:
+    """Let ``path`` be the same checkpoint as ``source``, scores included; takes no further space.
+
+    Raises:
+        OSError: if the disk refuses.
+    """
+    with atomic_directory(path) as temporary:
+        for file in sorted(source.rglob("*")):
+            copy = temporary / file.relative_to(source)
+            if file.is_dir():
+                copy.mkdir(parents=True)
+            else:
+                copy.hardlink_to(file)
+
+
+def thin(path: Path) -> None:
+    """Delete a checkpoint's weights and optimizer state; config, counters and scores stay."""
+    manifest = read_json(path / MANIFEST)
+    heavy = [name for name in manifest["files"] if name.endswith(".safetensors")]
+    write_json(path / THIN, {"deleted": heavy})  # first: from now on they may be missing
+    for name in heavy:
+        (path / name).unlink(missing_ok=True)
+
+
+def is_thin(path: Path) -> bool:
+    """Whether ``thin`` was applied to a checkpoint."""
+    return (path / THIN).is_file()
+
+
 def verify(path: Path) -> str:
-    """Check every file of a checkpoint against its manifest.
+    """Check every file of a checkpoint against its manifest; ``thin`` may have deleted weights.
 
     Returns:
         The checkpoint's digest: the SHA-256 of its manifest's content. Costs one read of all files.
@@ -129,7 +160,10 @@ def verify(path: Path) -> str:
     if not (path / MANIFEST).is_file():
         raise InputError(f"{path}: not a checkpoint of this program: it has no {MANIFEST}")
     manifest = read_json(path / MANIFEST)
+    deleted = read_json(path / THIN)["deleted"] if is_thin(path) else ()
     for name, expected in manifest["files"].items():
+        if name in deleted:
+            continue
         file = path / name
         if not file.is_file():
             raise InputError(f"{file}: missing, though the checkpoint's manifest lists it")
@@ -161,7 +195,8 @@ def resume_point(stage: Path, wanted: Iterable[int]) -> tuple[Path | None, list[
         except InputError as error:
             refused.append(str(error))
             break
-        point = found[step]
+        if not is_thin(found[step]):
+            point = found[step]
     return point, refused
 
 

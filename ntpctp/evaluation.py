@@ -86,6 +86,12 @@ def evaluate(
     for measure in measures:
         key = _key(digest, data, objective, measure)
         found = stored(checkpoint, measure, key)
+        if found is None and checkpoints.is_thin(checkpoint):
+            raise InputError(
+                f"{checkpoint}: {measure.name} is not measured yet, and the weights were not kept "
+                "(evaluation.keep); measure what was kept, or train again with keep: all in "
+                "another --output"
+            )
         if found is None:
             rows, found = measure.measure(subject)
             _check_finite(found)

@@ -16,7 +16,7 @@ from ntpctp.pipeline import EXPERIMENT, checked_stages, load_output, runs_of
 from ntpctp.preparation import Data, encoded_beside, prepare
 from ntpctp.runs import Event, RunId, accelerator_of, run_directory, stage_directory, train_run
 from ntpctp.stages import load_stages
-from ntpctp.storage import locked
+from ntpctp.storage import clear_temporaries, locked
 from ntpctp.trackers import check_trackers
 
 _console = Console()
@@ -81,6 +81,7 @@ def train_one(
     )
     if accelerator.is_main_process:
         with locked(run_directory(directory, run), f"the run {run}"):
+            clear_temporaries(run_directory(directory, run))
             train_run(experiment, data, run, directory, accelerator, show)
     else:
         train_run(experiment, data, run, directory, accelerator)

@@ -40,7 +40,7 @@ class ArmPlan:
         supervised_tokens: that the loss sees; expected.
         flops: of training, see ``ntpctp.flops``; expected.
         checkpoints: written to the disk.
-        disk_bytes: of their weights and optimizer states.
+        disk_bytes: of their weights and optimizer states, as far as they are kept.
         memory_bytes: of weights, gradients, optimizer state and what a forward pass on the longest
             examples keeps: what a step takes at the least. The backward pass has tensors of its
             own; peaks of 1.8 to 3.5 times this were measured for small models.
@@ -89,6 +89,9 @@ def _plan_of(arm: Arm, experiment: Experiment, data: Data, processes: int) -> Ar
     moments = 2 if arm.training.optimizer == "adamw" else int(arm.training.momentum > 0)
     rows = arm.training.micro_batch_size or ceil(arm.training.batch_size / processes)
     saved = experiment.evaluation.checkpoint_steps(arm.training.steps)
+    keep, num_kept = experiment.evaluation.keep, len(saved)
+    if keep != "all":  # beside the first: the newest, or the best and the newest
+        num_kept = min(num_kept, 1 + (keep.last or 2))
     return ArmPlan(
         parameters=sum(p.numel() for p in parameters),
         steps=arm.training.steps,
@@ -97,7 +100,7 @@ def _plan_of(arm: Arm, experiment: Experiment, data: Data, processes: int) -> Ar
         flops=amount_of(arm, data, seed, "flops"),
         checkpoints=len(saved),
         # The first checkpoint has no optimizer state yet.
-        disk_bytes=len(saved) * weights + (len(saved) - 1) * moments * trained,
+        disk_bytes=num_kept * weights + (num_kept - 1) * moments * trained,
         memory_bytes=weights + (1 + moments) * trained + rows * _kept_bytes(arm, data, model),
     )
 

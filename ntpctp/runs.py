@@ -16,6 +16,7 @@ from ntpctp import checkpoints, models
 from ntpctp.errors import InputError
 from ntpctp.evaluation import evaluate, is_evaluated
 from ntpctp.experiment import Experiment
+from ntpctp.following import follower
 from ntpctp.objectives import Selective
 from ntpctp.preparation import Data, initial_model
 from ntpctp.provenance import provenance
@@ -123,6 +124,7 @@ def train_run(
         accelerator=accelerator,
         on_progress=on_progress,
         warn=lambda text: on_event(Event(run, "warning", text=text)),
+        at_checkpoint=follower(experiment, data, run.arm, accelerator.device),
     )
     tracked.end()
 

@@ -44,6 +44,7 @@ HOUSE = [
     "plan",
     "audit",
     "evaluation",
+    "following",
     "runs",
     "stages",
     "scores",

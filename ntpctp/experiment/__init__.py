@@ -9,6 +9,7 @@ from ntpctp.experiment.types import (
     DataOptions,
     Evaluation,
     Experiment,
+    Keep,
 )
 
 __all__ = [
@@ -18,6 +19,7 @@ __all__ = [
     "DataOptions",
     "Evaluation",
     "Experiment",
+    "Keep",
     "apply_override",
     "block_of",
     "cells",

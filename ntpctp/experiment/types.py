@@ -61,6 +61,20 @@ class Arm(Options):
     model: ModelOptions = Field(description="fields that differ from the experiment's")
 
 
+class Keep(Options):
+    """Which checkpoints keep their weights; the first and the last always do, scores always."""
+
+    last: int | None = Field(None, ge=1, description="this many of the newest; or best")
+    best: str | None = Field(None, description="a score: the one with the best value of it")
+    split: str = Field("test", description="with best: of which split")
+
+    @model_validator(mode="after")
+    def _one(self) -> "Keep":
+        if (self.last is None) == (self.best is None):
+            raise ValueError("expected either last or best, found both or neither")
+        return self
+
+
 class Evaluation(Options):
     """When checkpoints are written and what is measured on each."""
 
@@ -70,6 +84,11 @@ class Evaluation(Options):
         None,
         description="steps between checkpoints, or a list of steps, or log (1, 2, 5, 10, 20, ...); "
         "the first and the last are always there, with null they are all",
+    )
+    keep: Literal["all"] | Keep = Field(
+        "all",
+        description="whose weights stay on the disk: {last: 2} or {best: exact_match}; the others' "
+        "are deleted once they are measured",
     )
     measures: list[SerializeAsAny[AnyMeasure]] = Field(
         default_factory=lambda: [

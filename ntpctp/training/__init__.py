@@ -6,11 +6,13 @@ from ntpctp.training.loop import train
 from ntpctp.training.optimizer import build_optimizer, learning_rates, parameter_groups
 from ntpctp.training.options import TrainingOptions
 from ntpctp.training.order import batch_indices
+from ntpctp.training.stop import Stop
 
 __all__ = [
     "LOG",
     "Budget",
     "LogLine",
+    "Stop",
     "TrainingOptions",
     "batch_indices",
     "build_optimizer",

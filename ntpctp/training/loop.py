@@ -46,6 +46,7 @@ def train(
     accelerator: Accelerator,
     on_progress: Callable[[LogLine], None] | None = None,
     warn: Callable[[str], None] = lambda message: None,
+    at_checkpoint: Callable[[Path], bool] | None = None,
 ) -> None:
     """Train ``model`` for one stage, or carry on from the last checkpoint up to which all are good.
 
@@ -60,6 +61,9 @@ def train(
         accelerator: without gradient accumulation of its own.
         on_progress: called with every log line, on the main process.
         warn: called with the reason when a damaged checkpoint is made again.
+        at_checkpoint: called on the main process with every checkpoint once it is complete, also
+            with the one that training carries on from; if it returns True, training ends and all
+            later checkpoints are this one.
 
     Raises:
         InputError: if the launch shards the model, the batch does not divide over the processes, or
@@ -103,15 +107,29 @@ def train(
             checkpoints.save(path, state, tokenizer, progress)
         accelerator.wait_for_everyone()
 
-    if progress.step == 0:
+    def ends_at(path: Path) -> bool:
+        """Let the checkpoint be looked at; whether training ends with it, told to all processes."""
+        if at_checkpoint is None:
+            return False
+        ends = torch.zeros((), device=accelerator.device)
+        if accelerator.is_main_process and at_checkpoint(path):
+            ends += 1
+            later = (step for step in sorted(wanted) if step > checkpoints.step_of(path))
+            for step in later:
+                checkpoints.repeat(path, checkpoints.directory_of(directory, step))
+        return bool(accelerator.reduce(ends, "sum"))
+
+    if resumed is None:
         save(progress)
+        resumed = checkpoints.directory_of(directory, 0)
+    ended = ends_at(resumed)
     interval = Interval(started=progress.seconds)
     pad = int(tokenizer.pad_token_id or 0)
     sizes = lengths(data.rows)
     context = _packing_length(model, sizes) if options.packing else None
     grouped_by = sizes if options.group_by_length else None
     places = _own_places(options, accelerator)
-    for step in range(progress.step, options.steps):
+    for step in range(progress.step, progress.step if ended else options.steps):
         started = time.perf_counter()
         _seed(torch_seed(seed, "dropout", step, accelerator.process_index), accelerator.device)
         indices = batch_indices(seed, step, options.batch_size, len(data), grouped_by)
@@ -158,6 +176,8 @@ def train(
                 on_progress(line)
         if progress.step in wanted:
             save(progress)
+            if ends_at(checkpoints.directory_of(directory, progress.step)):
+                break
     if noise:
         noise.remove()
 

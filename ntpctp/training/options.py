@@ -7,6 +7,7 @@ from pydantic import Field, model_validator
 from ntpctp.adapters import LoraOptions
 from ntpctp.options import Options
 from ntpctp.training.budget import Budget
+from ntpctp.training.stop import Stop
 
 _OPTIONS_OF_OTHERS = {"adamw": ("momentum",), "sgd": ("betas", "epsilon")}
 
@@ -17,6 +18,9 @@ class TrainingOptions(Options):
     steps: int = Field(0, ge=0, description="optimizer steps; 0: what the budget gives")
     budget: Budget | None = Field(
         None, description="instead of steps: {epochs: 3}, or tokens, supervised_tokens, flops"
+    )
+    stop: Stop | None = Field(
+        None, description="end a run where a score reaches a target: {at_least: 0.95}"
     )
     batch_size: int = Field(ge=1, description="examples of an optimizer step, all processes")
     micro_batch_size: int | None = Field(
