@@ -1,6 +1,6 @@
 """Arms against each other at the end of training, from files alone: ``comparison.json``."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from itertools import combinations
 from pathlib import Path
@@ -20,7 +20,11 @@ from ntpctp.statistics import (
     PairedDifference,
     Spread,
     SpreadComparison,
+    TimeComparison,
+    TimesToTarget,
     Verdict,
+    censored_times,
+    compare_times_to_target,
     describe_spread,
     factor_effects,
     holm,
@@ -31,7 +35,7 @@ from ntpctp.statistics import (
 from ntpctp.storage import read_json, write_json
 
 COMPARISON = "comparison.json"
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 
 
 @dataclass(frozen=True)
@@ -45,6 +49,7 @@ class Pair:
     holm_p_value: float | None  # adjusted for all pairs of arms on this score
     verdict: Verdict | None  # None where neither direction is better
     spread: SpreadComparison | None
+    times: TimeComparison | None  # of steps to a target: seeds that did not reach it count too
     reason: str | None  # why there is no difference
 
 
@@ -107,9 +112,18 @@ def write_comparison(
             "experiment": experiment.name,
             "seeds": experiment.seeds,
             "level": experiment.comparison.level,
-            "scores": [asdict(comparison) for comparison in comparisons],
+            "scores": [_plain(asdict(comparison)) for comparison in comparisons],
         },
     )
+
+
+def _plain(value: Any) -> Any:
+    """Return nested values with arrays as lists."""
+    if isinstance(value, dict):
+        return {key: _plain(of_key) for key, of_key in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    return value.tolist() if isinstance(value, np.ndarray) else value
 
 
 def read_comparison(output: Path) -> dict[str, Any]:
@@ -134,10 +148,11 @@ def _compare_score(
     for row in group.to_dict("records"):
         known = pd.notna(row["value"])
         values[row["arm"]][row["seed"]] = float(row["value"]) if known else None
-        if not known:
+        if not known and row["unit"] != "steps":  # a time to a target is longer, not missing
             missing.append(f"{RunId(row['arm'], row['seed'])}: {row['reason']}")
+    censored = {name for name in names if _is_censored(first, values[name])}
     known_values = {
-        name: [value for value in of_arm.values() if value is not None]
+        name: [value for value in of_arm.values() if value is not None and name not in censored]
         for name, of_arm in values.items()
     }
     higher = None if pd.isna(first["higher_is_better"]) else bool(first["higher_is_better"])
@@ -187,6 +202,22 @@ class _Measured:
         key = self.score["measure"], self.score["split"], self.score["rows_key"]
         return np.stack([self.items.values(RunId(arm, s), self.last[arm], *key) for s in seeds])
 
+    def times(self, a: str, b: str) -> TimeComparison:
+        """Return the times to a target of two arms; a null stands for more than the last step."""
+        return compare_times_to_target(*(self._times_of(arm) for arm in (a, b)))
+
+    def arrived(self, arm: str) -> str:
+        """Say how many seeds of an arm reached the target."""
+        values = self.values[arm].values()
+        return f"{arm}: {sum(v is not None for v in values)} of {len(values)} seeds reach it"
+
+    def _times_of(self, arm: str) -> TimesToTarget:
+        last = self.last[arm]
+        values = self.values[arm].values()
+        reached = np.array([value is not None for value in values])
+        times = np.array([last if value is None else value for value in values], np.float64)
+        return censored_times(times, reached)
+
     def stream(self, *what: str) -> np.random.Generator:
         """Return a stream of its own: adding an arm moves no number of another comparison."""
         return generator(0, *what, self.score["measure"], self.score["split"], self.score["score"])
@@ -201,8 +232,16 @@ def _compare_pair(
     margin: float | None,
 ) -> Pair:
     seeds = measured.seeds(experiment, (a, b))
+    times = measured.times(a, b) if measured.score["unit"] == "steps" else None
+    censored = [arm for arm in (a, b) if _is_censored(measured.score, measured.values[arm])]
+    if censored:
+        # A difference between the seeds that arrive would leave out the slow ones.
+        reason = ", ".join(measured.arrived(arm) for arm in (a, b))
+        if times is not None and times.p_value is not None:
+            reason += f"; log-rank p = {times.p_value:.2g}"
+        return Pair(a, b, seeds, None, None, None, None, times, reason)
     if not seeds:
-        return Pair(a, b, [], None, None, None, None, "no seed has a value in both arms")
+        return Pair(a, b, [], None, None, None, None, None, "no seed has a value in both arms")
     rng = measured.stream("comparison", a, b)
     scores_a, scores_b = measured.of(a, seeds), measured.of(b, seeds)
     difference = paired_difference(scores_a, scores_b, rng, level=experiment.comparison.level)
@@ -217,8 +256,14 @@ def _compare_pair(
         if higher is None
         else verdict(difference, names=(a, b), higher_is_better=higher, margin=margin),
         spread(means[0], means[1], rng, names=(a, b)),
+        times,
         None,
     )
+
+
+def _is_censored(score: Any, values: Mapping[int, float | None]) -> bool:
+    """Whether some seed of an arm did not reach its target: its value is larger, not missing."""
+    return bool(score["unit"] == "steps") and None in values.values()
 
 
 def _corrected(pairs: list[Pair], higher: bool | None, margin: float | None) -> list[Pair]:
@@ -257,7 +302,7 @@ def _effects(experiment: Experiment, measured: _Measured) -> list[FactorEffect]:
     if len(factors) < 2:
         return []
     seeds = measured.seeds(experiment, experiment.arms)
-    if not seeds:
+    if not seeds or any(_is_censored(measured.score, v) for v in measured.values.values()):
         return []
     cells = {
         tuple(levels.values()): measured.of(arm, seeds)

@@ -9,7 +9,7 @@ stage             text     of the arm
 step              int      optimizer steps at which the checkpoint was taken
 tokens            int      read in training until then, padding excluded
 supervised_tokens int      of those, the ones whose loss weight was not zero
-measure, split    text     what was measured, on which examples
+measure, split    text     what was measured, on which examples; ``learning``: of a whole run
 score             text     the name of the number
 strength          float    of a perturbation; null where there is none
 value             float    null where it could not be computed
@@ -36,6 +36,7 @@ from ntpctp import checkpoints
 from ntpctp.errors import InputError
 from ntpctp.evaluation import rows_path, stored
 from ntpctp.experiment import Experiment
+from ntpctp.learning import learning_scores
 from ntpctp.runs import RECORD, STAGE, RunId, run_directory, stage_directory
 from ntpctp.storage import atomic_file, read_json, read_jsonl
 
@@ -76,8 +77,23 @@ def collect(experiment: Experiment, output: Path) -> pd.DataFrame:
     """
     _check_same_data(experiment, output)
     rows = list(_rows(experiment, output))
-    frame = pd.DataFrame(rows, columns=list(_TYPES))
-    return frame.astype(_TYPES)
+    frame = pd.DataFrame(rows, columns=list(_TYPES)).astype(_TYPES)
+    derived = list(_learning_rows(experiment, frame))
+    if not derived:
+        return frame
+    more = pd.DataFrame(derived, columns=list(_TYPES)).astype(_TYPES)
+    return pd.concat([frame, more], ignore_index=True)
+
+
+def _learning_rows(experiment: Experiment, frame: pd.DataFrame) -> Iterator[dict[str, Any]]:
+    """Yield the scores of whole runs that have come to their last step, at that step."""
+    for (name, _), of_run in frame.groupby(["arm", "seed"], sort=False):
+        last = of_run[of_run["step"] == experiment.arms[str(name)].training.steps]
+        if len(last):
+            columns = ("experiment", "arm", "seed", "stage", "step", "tokens", "supervised_tokens")
+            of_all = {column: last.iloc[0][column] for column in columns}
+            for score in learning_scores(of_run, experiment):
+                yield {**of_all, **score.as_dict(), "schema_version": SCHEMA_VERSION}
 
 
 def _check_same_data(experiment: Experiment, output: Path) -> None:

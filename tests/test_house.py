@@ -47,6 +47,7 @@ HOUSE = [
     "following",
     "runs",
     "stages",
+    "learning",
     "scores",
     "comparison",
     "workers",

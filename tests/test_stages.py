@@ -117,7 +117,9 @@ def test_a_whole_matrix(tmp_path):
     old = before[(before["arm"] == "ctp") & (before["step"] == 6)]
     new = after[(after["arm"] == "ctp-ntp") & (after["step"] == 0)]
     known = [
-        frame[frame["split"] == "pretrain.test"].set_index(["seed", "score"])["value"].sort_index()
+        frame[(frame["split"] == "pretrain.test") & (frame["measure"] == "accuracy")]
+        .set_index(["seed", "score"])["value"]
+        .sort_index()
         for frame in (old, new)
     ]
     assert len(known[0]) >= 3 * 2 and (known[0] == known[1]).all()

@@ -152,6 +152,10 @@ class Comparison(Options):
         default_factory=lambda: {"exact_match": 0.01, "choice": 0.01},
         description="per score, the difference that would not matter in practice, in its unit",
     )
+    targets: dict[str, float] = Field(
+        default_factory=lambda: {"exact_match": 0.9, "choice": 0.9},
+        description="per score, the value whose first step is looked for, see measure learning",
+    )
 
 
 class Experiment(Options):

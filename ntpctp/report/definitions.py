@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from markupsafe import Markup, escape
 
+from ntpctp.learning import LEARNING, learning_scores
 from ntpctp.measures import Measure
 
 _MATHS = {
@@ -33,12 +34,11 @@ class Definition:
 
 
 def definitions(measures: Iterable[Measure]) -> list[Definition]:
-    """Return the definition of each measure."""
+    """Return the definition of each measure, and of the scores of whole runs."""
+    texts = {measure.name: inspect.getdoc(type(measure)) or "" for measure in measures}
+    texts[LEARNING] = (inspect.getdoc(learning_scores) or "").partition("\nArgs:")[0]
     return [
-        Definition(
-            measure.name, [_block(block) for block in _blocks(inspect.getdoc(type(measure)) or "")]
-        )
-        for measure in measures
+        Definition(name, [_block(block) for block in _blocks(text)]) for name, text in texts.items()
     ]
 
 

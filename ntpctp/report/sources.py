@@ -92,7 +92,8 @@ def missing_scores(experiment: Experiment, frame: pd.DataFrame) -> list[Missing]
 
 
 def _null_scores(frame: pd.DataFrame) -> Iterable[Missing]:
-    for row in frame[frame["value"].isna()].to_dict("records"):
+    # A time to a target that is not reached is longer, not missing.
+    for row in frame[frame["value"].isna() & (frame["unit"] != "steps")].to_dict("records"):
         strength = "" if pd.isna(row["strength"]) else f" at strength {row['strength']:g}"
         reason = row["reason"] if isinstance(row["reason"], str) else "no reason was recorded"
         yield Missing(

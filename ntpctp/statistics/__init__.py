@@ -10,6 +10,7 @@ from ntpctp.statistics.curves import (
     TimeComparison,
     TimesToTarget,
     area_between,
+    censored_times,
     compare_times_to_target,
     difference_at,
     times_to_target,
@@ -77,6 +78,7 @@ __all__ = [  # noqa: RUF022
     "probability_of_improvement",
     # curves
     "area_between",
+    "censored_times",
     "difference_at",
     "TimesToTarget",
     "TimeComparison",

@@ -162,6 +162,21 @@ def times_to_target(
     return TimesToTarget(times, reached, _median(times, reached), int(there[:, 0].sum()))
 
 
+def censored_times(times: ArrayLike, reached: ArrayLike) -> TimesToTarget:
+    """Return the same where the times are known already.
+
+    Args:
+        times: shape (S,); where the target was not reached, the last budget that was looked at.
+        reached: bool, shape (S,).
+
+    Raises:
+        InputError: if a time is not finite.
+    """
+    x = _checks.finite(times, "times", 1)
+    there = np.asarray(reached, np.bool_)
+    return TimesToTarget(x, there, _median(x, there), int((there & (x <= 0)).sum()))
+
+
 def compare_times_to_target(a: TimesToTarget, b: TimesToTarget) -> TimeComparison:
     """Return the two-sided log-rank test (Mantel 1966) that both arms are equally fast.
 

@@ -1,0 +1,100 @@
+"""Scores of a whole run, from those of its checkpoints: how soon it learned, what it forgot."""
+
+from collections.abc import Iterator
+
+import numpy as np
+import pandas as pd
+
+from ntpctp.experiment import Experiment
+from ntpctp.measures import Score
+from ntpctp.statistics import times_to_target
+from ntpctp.tasks import Mixture, Task
+
+LEARNING = "learning"
+"""What stands in the column ``measure`` of these scores."""
+
+
+def learning_scores(frame: pd.DataFrame, experiment: Experiment) -> list[Score]:
+    r"""Return the scores of a run from those of its checkpoints.
+
+    For every score that has a target (``comparison.targets``) and every held-out split on which it
+    is measured at two checkpoints or more:
+
+    * ``steps_to_<score>``: optimizer steps until the score is at the target, interpolated linearly
+      between the checkpoint before and the first one at the target. Null where it is not reached:
+      more steps might reach it, so arms with such seeds have no mean and no difference, but a
+      log-rank test of the times.
+    * ``mean_<score>``: mean over the steps of training (trapezoidal rule over the checkpoints), the
+      area under the learning curve divided by its length.
+    * ``forgotten_<score>``: value at the start of this stage minus value at its end, on splits of
+      tasks that this stage does not train on: what was learned in earlier stages and lost.
+
+    All depend on which checkpoints there are: compare arms with the same ``evaluation.every``.
+
+    Args:
+        frame: rows of one run, with the columns of ``scores.parquet``.
+        experiment: its targets and its task.
+    """
+    chosen = frame[
+        frame["score"].isin(experiment.comparison.targets)
+        & frame["split"].isin(experiment.task.evaluation_splits)
+        & frame["strength"].isna()
+    ]
+    untrained = untrained_splits(experiment.task)
+    found: list[Score] = []
+    for (split, name), group in chosen.groupby(["split", "score"], sort=False):
+        curve = group.dropna(subset="value").sort_values("step")
+        if len(curve) > 1:
+            target = experiment.comparison.targets[str(name)]
+            found += _of_curve(curve, str(split), str(name), target)
+            if split in untrained:
+                values = curve["value"].to_numpy(np.float64)
+                found.append(
+                    _score(curve, f"forgotten_{name}", float(values[0] - values[-1]), False)
+                )
+    return found
+
+
+def untrained_splits(task: Task) -> frozenset[str]:
+    """Return the splits of the parts of a mixture that are measured, but not trained on."""
+    if not isinstance(task, Mixture):
+        return frozenset()
+    return frozenset(
+        f"{name}.{split}"
+        for name, part in task.parts.items()
+        if part.measured and not part.weight
+        for split in part.task.evaluation_splits
+    )
+
+
+def _of_curve(curve: pd.DataFrame, split: str, name: str, target: float) -> Iterator[Score]:
+    steps = curve["step"].to_numpy(np.float64)
+    values = curve["value"].to_numpy(np.float64)
+    higher = bool(curve["higher_is_better"].iloc[0])
+    times = times_to_target(steps, values[None], target, higher_is_better=higher)
+    reached = bool(times.reached[0])
+    yield Score(
+        LEARNING,
+        split,
+        f"steps_to_{name}",
+        float(times.times[0]) if reached else None,
+        "steps",
+        int(curve["count"].iloc[0]),
+        False,
+        reason=None if reached else f"{target:g} is not reached within {steps[-1]:g} steps",
+    )
+    mean = float(np.trapezoid(values, steps) / (steps[-1] - steps[0]))
+    yield _score(curve, f"mean_{name}", mean, higher)
+
+
+def _score(curve: pd.DataFrame, name: str, value: float, higher_is_better: bool) -> Score:
+    row = curve.iloc[0]
+    return Score(
+        LEARNING,
+        str(row["split"]),
+        name,
+        value,
+        str(row["unit"]),
+        int(row["count"]),
+        higher_is_better,
+    )

@@ -1,0 +1,89 @@
+"""Whole runs: what running side by side gains, and what checkpoints cost.
+
+    python scripts/bench/runs.py [--quick]
+
+The six runs of the quickstart (two arms, three seeds), trained and measured, on all cores side by
+side and one after the other on one core; seconds of the whole command, start included. Then one run
+in this process: the share of its training time that goes into writing checkpoints, at the
+quickstart's schedule. --quick: a tenth of the steps.
+
+Goals on two cores: at most 55 % of the time, and at most 2 % for checkpoints.
+"""
+
+import argparse
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ntpctp import checkpoints
+from ntpctp.experiment import load_experiment
+from ntpctp.libraries import quiet_libraries
+from ntpctp.preparation import prepare
+from ntpctp.runs import RunId, accelerator_of, train_run
+
+RECIPE = Path(__file__).parents[2] / "recipes" / "quickstart.yaml"
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
+    parser.add_argument("--quick", action="store_true", help="a tenth of the steps")
+    quick = parser.parse_args().quick
+    quiet_libraries()
+    torch.set_num_threads(1)
+    experiment = load_experiment(RECIPE)
+    steps = experiment.arms["ntp"].training.steps // (10 if quick else 1)
+    overrides = [f"training.steps={steps}", "training.warmup_steps=0", "seeds=3"]
+    cores = sorted(os.sched_getaffinity(0))
+    alone = seconds_of(overrides, cores[:1])
+    together = seconds_of(overrides, cores)
+    print(f"six runs of {steps} steps, one after the other on one core: {alone:.0f} s")
+    print(f"side by side on {len(cores)} cores: {together:.0f} s, {together / alone:.0%}")
+    whole, saving, number = checkpoint_cost(overrides)
+    print(f"training one run: {whole:.1f} s, of which {number} checkpoints {saving / whole:.1%}")
+
+
+def seconds_of(overrides: list[str], cores: list[int]) -> float:
+    """Return how long the command takes on some cores."""
+    with tempfile.TemporaryDirectory() as output:
+        command = [sys.executable, "-m", "ntpctp", "run", str(RECIPE), *overrides]
+        begin = time.perf_counter()
+        subprocess.run(
+            [*command, "--workers", str(len(cores)), "--output", f"{output}/runs"],
+            check=True,
+            stdout=subprocess.DEVNULL,
+            preexec_fn=lambda: os.sched_setaffinity(0, cores),
+        )
+        return time.perf_counter() - begin
+
+
+def checkpoint_cost(overrides: list[str]) -> tuple[float, float, int]:
+    """Return seconds of training, seconds of it in which checkpoints are written, their number."""
+    experiment = load_experiment(RECIPE, overrides)
+    run, data = RunId("ntp", 0), prepare(experiment)
+    spent: list[float] = []
+    save = checkpoints.save
+
+    def timed(*arguments: Any) -> None:
+        begin = time.perf_counter()
+        save(*arguments)
+        spent.append(time.perf_counter() - begin)
+
+    checkpoints.save = timed
+    with tempfile.TemporaryDirectory() as output:
+        directory = Path(output)
+        begin = time.perf_counter()
+        train_run(experiment, data, run, directory, accelerator_of(experiment, run, directory))
+        whole = time.perf_counter() - begin
+    checkpoints.save = save
+    return whole, sum(spent), len(spent)
+
+
+if __name__ == "__main__":
+    main()

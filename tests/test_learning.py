@@ -1,0 +1,156 @@
+"""Scores of whole runs: times to a target with censoring, mean over training, forgetting."""
+
+import json
+
+import pandas as pd
+import pytest
+from scipy import stats
+
+from ntpctp.comparison import compare, write_comparison
+from ntpctp.learning import learning_scores, untrained_splits
+from ntpctp.pipeline import checked_stages, compare_experiment
+from ntpctp.preparation import prepare
+from ntpctp.runs import RunId, execute
+from ntpctp.scores import collect
+from ntpctp.stages import stages_of
+from tests.test_stages import CONTENT
+
+
+def frame_of(curves, arm="ntp", seed=0, split="test", score="exact_match"):
+    """Rows of one run as ``scores.collect`` gives them: step -> value."""
+    return pd.DataFrame(
+        [
+            {
+                "experiment": "tiny",
+                "arm": arm,
+                "seed": seed,
+                "stage": "train",
+                "step": step,
+                "tokens": step,
+                "supervised_tokens": step,
+                "measure": "accuracy",
+                "split": split,
+                "score": score,
+                "strength": None,
+                "value": value,
+                "unit": "share",
+                "count": 20,
+                "standard_error": None,
+                "error_bound": None,
+                "higher_is_better": True,
+                "rows_key": None,
+                "reason": None,
+                "schema_version": 1,
+            }
+            for step, value in curves.items()
+        ]
+    ).astype({"strength": "float64"})
+
+
+def values(scores):
+    return {score.score: score.value for score in scores}
+
+
+def test_a_run_that_reaches_its_target(tiny):
+    found = values(learning_scores(frame_of({0: 0.0, 4: 0.5, 8: 1.0}), tiny()))
+    # From 0.5 at 4 to 1.0 at 8: 0.9 is four fifths of the way.
+    assert found == pytest.approx({"steps_to_exact_match": 4 + 0.8 * 4, "mean_exact_match": 0.5})
+
+
+def test_uneven_checkpoints_are_weighed_by_their_distance(tiny):
+    found = values(learning_scores(frame_of({0: 0.0, 2: 1.0, 8: 1.0}), tiny()))
+    assert found["mean_exact_match"] == pytest.approx((1.0 + 6.0) / 8)
+
+
+def test_a_run_that_does_not_reach_it_says_so(tiny):
+    target = {"targets": {"exact_match": 0.7}}
+    first, _ = learning_scores(frame_of({0: 0.0, 8: 0.6}), tiny(comparison=target))
+    assert first.value is None and first.reason == "0.7 is not reached within 8 steps"
+    assert not learning_scores(frame_of({0: 0.0, 8: 0.6}), tiny(comparison={"targets": {}}))
+    assert not learning_scores(frame_of({8: 1.0}), tiny())  # one checkpoint is no curve
+
+
+def compared(tiny, tmp_path, curves):
+    """Compare arms from (arm, seed) -> curve."""
+    experiment = tiny(seeds=3)
+    frames = [frame_of(curve, *run) for run, curve in curves.items()]
+    rows = [
+        {**frame.iloc[-1].to_dict(), **score.as_dict()}
+        for frame in frames
+        for score in learning_scores(frame, experiment)
+    ]
+    found = compare(experiment, pd.DataFrame(rows), tmp_path)
+    write_comparison(experiment, found, tmp_path)
+    (stored,) = (
+        s
+        for s in json.loads((tmp_path / "comparison.json").read_text())["scores"]
+        if s["score"] == "steps_to_exact_match"
+    )
+    return stored
+
+
+RISING = {0: 0.0, 4: 0.9, 8: 1.0}
+LATER = {0: 0.0, 4: 0.1, 8: 0.9}
+NEVER = {0: 0.0, 4: 0.1, 8: 0.2}
+
+
+def test_seeds_that_do_not_arrive_are_censored_not_left_out(tiny, tmp_path):
+    runs = {("ntp", s): RISING for s in range(3)}
+    runs |= {("ctp", 0): RISING, ("ctp", 1): NEVER, ("ctp", 2): NEVER}
+    stored = compared(tiny, tmp_path, runs)
+    # By the one seed that arrives the arms would be alike.
+    assert stored["arms"]["ctp"] is None and stored["arms"]["ntp"]["mean"] == 4
+    (pair,) = stored["pairs"]
+    assert pair["difference"] is None and pair["verdict"] is None
+    test = stats.logrank(
+        stats.CensoredData.right_censored([4, 4, 4], [False] * 3),
+        stats.CensoredData.right_censored([4, 8, 8], [False, True, True]),
+    )
+    assert pair["times"]["p_value"] == pytest.approx(test.pvalue, rel=1e-12)
+    assert pair["reason"] == (
+        f"ntp: 3 of 3 seeds reach it, ctp: 1 of 3 seeds reach it; log-rank p = {test.pvalue:.2g}"
+    )
+    assert stored["missing"] == []
+    assert pair["times"]["b"]["times"] == [4, 8, 8]
+    assert pair["times"]["b"]["reached"] == [True, False, False]
+    assert (pair["times"]["a"]["median"], pair["times"]["b"]["median"]) == (4, None)
+
+
+def test_times_that_are_all_known_have_a_difference_too(tiny, tmp_path):
+    runs = {("ntp", s): RISING for s in range(3)} | {("ctp", s): LATER for s in range(3)}
+    (pair,) = compared(tiny, tmp_path, runs)["pairs"]
+    assert pair["difference"]["estimate"] == pytest.approx(4 - 8)
+    assert pair["verdict"] is not None and pair["times"]["p_value"] < 0.05
+
+
+def test_stages_have_transfer_and_forgetting_among_their_scores(tmp_path):
+    stages = checked_stages(stages_of({**CONTENT, "seeds": 1}, "x"), tmp_path)
+    found = stages.experiments(tmp_path)
+    for stage, experiment in found.items():
+        for arm in experiment.arms:
+            execute(experiment, prepare(experiment), RunId(arm, 0), tmp_path / stage)
+    experiment, output = found["finetune"], tmp_path / "finetune"
+    assert untrained_splits(experiment.task) == {
+        split for split in experiment.task.evaluation_splits if split.startswith("pretrain.")
+    }
+    frame, _ = compare_experiment(experiment, output)
+    learned = frame[frame["measure"] == "learning"]
+    kinds = set(zip(learned["split"], learned["score"], strict=True))
+    assert ("pretrain.test", "forgotten_exact_match") in kinds
+    assert ("finetune.test", "steps_to_exact_match") in kinds
+    assert ("finetune.test", "forgotten_exact_match") not in kinds
+    for arm in experiment.arms:
+        rows = frame[(frame["arm"] == arm) & (frame["split"] == "pretrain.test")]
+        start, end = rows[rows["score"] == "exact_match"].sort_values("step")["value"]
+        (lost,) = rows[rows["score"] == "forgotten_exact_match"]["value"]
+        assert lost == start - end
+
+
+def test_an_unfinished_run_has_none(tiny, tmp_path):
+    import shutil
+
+    experiment = tiny(evaluation={"every": 4, "measures": ["accuracy"]})
+    execute(experiment, prepare(experiment), RunId("ntp", 0), tmp_path)
+    assert "learning" in set(collect(experiment, tmp_path)["measure"])
+    shutil.rmtree(tmp_path / "ntp/seed-0/train/step-000008")
+    assert "learning" not in set(collect(experiment, tmp_path)["measure"])
