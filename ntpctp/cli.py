@@ -1,5 +1,6 @@
 """The ``ntpctp`` command."""
 
+import errno
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -24,6 +25,7 @@ app = typer.Typer(
 console = Console()
 errors = Console(stderr=True)
 
+_CANNOT_WRITE = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR)
 OVERRIDES_HELP = "fields to change, as dotted.key=value (training.steps=500 seeds=5)"
 
 
@@ -286,6 +288,8 @@ def clear_errors() -> Iterator[None]:
     except (InputError, OSError) as error:
         errors.print("[bold red]error:[/] ", end="")
         errors.print(str(error), markup=False, highlight=False, soft_wrap=True)
+        if isinstance(error, OSError) and error.errno in _CANNOT_WRITE:
+            errors.print("choose an --output that can be written; what is finished is kept")
         raise SystemExit(2 if isinstance(error, InputError) else 1) from None
     except KeyboardInterrupt:
         errors.print("\nstopped; what is finished is kept, the same command carries on")

@@ -1,0 +1,104 @@
+"""What goes wrong while runs are at work: the message, the exit code, and what is left."""
+
+import os
+import subprocess
+import sys
+import time
+
+import psutil
+import pytest
+
+from ntpctp import checkpoints
+from ntpctp.runs import RunId, stage_directory
+from ntpctp.scores import read_scores
+
+LONG = {
+    "training": {"steps": 600, "batch_size": 8, "learning_rate": 1e-2, "log_every": 50},
+    "evaluation": {"every": 100, "measures": ["accuracy"]},
+    "seeds": 1,
+}
+
+
+def start(path, output):
+    return subprocess.Popen(
+        [sys.executable, "-m", "ntpctp", "run", str(path), "--output", str(output)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1", "COLUMNS": "400"},
+    )
+
+
+def until(condition):
+    end = time.monotonic() + 60
+    while not condition():
+        assert time.monotonic() < end, "it did not come so far"
+        time.sleep(0.005)
+
+
+def workers_of(process):
+    """The processes that train: forked by the server, without children of their own."""
+    return [
+        child
+        for child in psutil.Process(process.pid).children(recursive=True)
+        if "forkserver" in " ".join(child.cmdline()) and not child.children()
+    ]
+
+
+def test_output_that_cannot_be_written(ntpctp, tiny_file, tmp_path):
+    (tmp_path / "file").write_text("no directory")
+    outcome = ntpctp("run", tiny_file(), "--output", tmp_path / "file" / "out")
+    assert outcome.code == 1
+    assert str(tmp_path / "file") in outcome.err
+    assert "choose an --output that can be written" in outcome.err
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["file", "tiny.yaml"]
+
+
+def test_an_arm_that_diverges_leaves_the_others_alone(ntpctp, tiny_file, tmp_path):
+    wild = {"learning_rate": 1e30, "max_grad_norm": None}
+    arms = {"tame": {"objective": "ntp"}, "wild": {"objective": "ntp", "training": wild}}
+    outcome = ntpctp("run", tiny_file(arms=arms), "--output", tmp_path / "out")
+    assert outcome.code == 1
+    assert "failed: wild, seed 0: the loss is nan at step" in outcome.err
+    assert "2 of 4 runs failed; the others are complete" in outcome.err
+    scores = read_scores(tmp_path / "out")
+    assert set(scores[scores["step"] == 8]["arm"]) == {"tame"}
+    for path in (tmp_path / "out").rglob("step-*"):
+        checkpoints.verify(path)
+
+
+def test_a_worker_that_is_killed_leaves_the_others_alone(ntpctp, tiny_file, tmp_path):
+    path, out = tiny_file(**LONG), tmp_path / "out"
+    process = start(path, out)
+    stages = [stage_directory(out, RunId(arm, 0)) for arm in ("ntp", "ctp")]
+    until(lambda: all(checkpoints.list_checkpoints(stage) for stage in stages))
+    workers_of(process)[0].kill()
+    printed, err = process.communicate(timeout=120)
+    assert process.returncode == 1, printed
+    assert "its process ended early: killed by SIGKILL" in err
+    assert "1 of 2 runs failed; the others are complete" in err
+    done = [(stage / "step-000600").is_dir() for stage in stages]
+    assert sorted(done) == [False, True]
+    outcome = ntpctp("run", path, "--output", out)
+    assert outcome.code == 0, outcome.err
+    scores = read_scores(out)
+    assert set(scores[scores["step"] == 600]["arm"]) == {"ntp", "ctp"}
+
+
+def test_a_second_command_on_the_same_directory_is_refused(ntpctp, tiny_file, tmp_path):
+    path, out = tiny_file(**LONG), tmp_path / "out"
+    process = start(path, out)
+    until(lambda: (out / "experiment.yaml").exists())
+    outcome = ntpctp("run", path, "--output", out)
+    assert outcome.code == 2 and "another process is working on this experiment" in outcome.err
+    _, err = process.communicate(timeout=120)
+    assert process.returncode == 0, err
+
+
+@pytest.mark.parametrize("field", ["training.learning_rate=0.5", "task.digits=2"])
+def test_resuming_with_other_settings_names_the_field(ntpctp, tiny_file, tmp_path, field):
+    path, out = tiny_file(seeds=1, evaluation={"measures": ["accuracy"]}), tmp_path / "out"
+    assert ntpctp("run", path, "--output", out).code == 0
+    outcome = ntpctp("run", path, field, "--output", out)
+    assert outcome.code == 2 and "holds a run made under other settings" in outcome.err
+    assert field.split("=")[0] in outcome.err
