@@ -239,7 +239,8 @@ def _compare_pair(
         reason = ", ".join(measured.arrived(arm) for arm in (a, b))
         if times is not None and times.p_value is not None:
             reason += f"; log-rank p = {times.p_value:.2g}"
-        return Pair(a, b, seeds, None, None, None, None, times, reason)
+        both = [s for s in experiment.seeds if all(s in measured.values[arm] for arm in (a, b))]
+        return Pair(a, b, both, None, None, None, None, times, reason)
     if not seeds:
         return Pair(a, b, [], None, None, None, None, None, "no seed has a value in both arms")
     rng = measured.stream("comparison", a, b)

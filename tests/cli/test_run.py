@@ -52,8 +52,8 @@ def test_everything_is_there(finished):
     assert set(zip(frame["arm"], frame["seed"], frame["step"], strict=True)) == {
         (arm, seed, step) for arm in ("ntp", "ctp") for seed in (0, 1) for step in (0, 4, 8)
     }
-    assert set(frame["measure"]) == {"accuracy", "robustness", "flatness"}
-    assert frame["value"].notna().all()
+    assert set(frame["measure"]) == {"accuracy", "robustness", "flatness", "learning"}
+    assert frame[frame["unit"] != "steps"]["value"].notna().all()
     pairs = [
         p for s in json.loads((out / "comparison.json").read_text())["scores"] for p in s["pairs"]
     ]
