@@ -21,7 +21,8 @@ def learning_scores(frame: pd.DataFrame, experiment: Experiment) -> list[Score]:
     is measured at two checkpoints or more:
 
     * ``steps_to_<score>``: optimizer steps until the score is at the target, interpolated linearly
-      between the checkpoint before and the first one at the target. Null where it is not reached:
+      between the checkpoint before and the first one at the target; ``error_bound`` is how far the
+      farther of the two lies. Null where it is not reached:
       more steps might reach it, so arms with such seeds have no mean and no difference, but a
       log-rank test of the times.
     * ``mean_<score>``: mean over the steps of training (trapezoidal rule over the checkpoints), the
@@ -72,15 +73,18 @@ def _of_curve(curve: pd.DataFrame, split: str, name: str, target: float) -> Iter
     values = curve["value"].to_numpy(np.float64)
     higher = bool(curve["higher_is_better"].iloc[0])
     times = times_to_target(steps, values[None], target, higher_is_better=higher)
-    reached = bool(times.reached[0])
+    reached, time = bool(times.reached[0]), float(times.times[0])
+    # It lies between two checkpoints; their distance bounds what interpolation may miss.
+    before, after = steps[steps <= time].max(), steps[steps >= time].min()
     yield Score(
         LEARNING,
         split,
         f"steps_to_{name}",
-        float(times.times[0]) if reached else None,
+        time if reached else None,
         "steps",
         int(curve["count"].iloc[0]),
         False,
+        error_bound=float(max(time - before, after - time)) if reached else None,
         reason=None if reached else f"{target:g} is not reached within {steps[-1]:g} steps",
     )
     mean = float(np.trapezoid(values, steps) / (steps[-1] - steps[0]))

@@ -213,6 +213,8 @@ def _decisive(experiment: Experiment, data: Data, run: RunId) -> dict[str, Any]:
         reference = _digest(chosen.objective.reference)
         if reference is not None:
             arm["objective"].pop("reference")
+    if chosen.training.stop is not None:  # it is looked at with every checkpoint
+        arm["looked_at"] = experiment.evaluation.checkpoint_steps(chosen.training.steps)
     # The fingerprint of the data covers the tokenizer, wherever that lies.
     return {
         "seed": run.seed,

@@ -105,6 +105,13 @@ def test_a_run_that_was_killed_between_repeats_is_completed(tiny, tmp_path, plai
     assert is_complete(experiment, data, RUN, out)
 
 
+def test_another_schedule_is_another_run(tiny, tmp_path):
+    stop = {"stop": {**LOSS, "at_most": 1e-9}}
+    done(tiny, tmp_path, training=stop)
+    with pytest.raises(InputError, match=r"looked_at: \[0, 3, 6, 9, 12\] there, \[0, 4, 8, 12\]"):
+        done(tiny, tmp_path, training=stop, every=4)
+
+
 def test_a_target_that_is_never_reached_changes_nothing(tiny, tmp_path, plain):
     done(tiny, tmp_path / "out", training={"stop": {**LOSS, "at_most": 1e-9}})
     assert losses(tmp_path / "out") == losses(plain)
@@ -118,7 +125,7 @@ def test_a_target_that_is_never_reached_changes_nothing(tiny, tmp_path, plain):
 
 def test_a_score_that_no_measure_gives(tiny, tmp_path):
     with pytest.raises(InputError, match=r"training\.stop: no measure gives nope on test at every"):
-        done(tiny, tmp_path, training={"stop": {"score": "nope", "at_least": 1}})
+        done(tiny, tmp_path, training={"stop": {"score": "nope", "split": "test", "at_least": 1}})
 
 
 def with_weights(output):

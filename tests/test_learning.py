@@ -57,6 +57,13 @@ def test_a_run_that_reaches_its_target(tiny):
     assert found == pytest.approx({"steps_to_exact_match": 4 + 0.8 * 4, "mean_exact_match": 0.5})
 
 
+@pytest.mark.parametrize("target, bound", [(0.9, 7.2 - 4), (1.0, 0.0), (0.0, 0.0)])
+def test_checkpoints_bound_what_interpolation_may_miss(tiny, target, bound):
+    experiment = tiny(comparison={"targets": {"exact_match": target}})
+    first, _ = learning_scores(frame_of({0: 0.0, 4: 0.5, 8: 1.0, 12: 1.0}), experiment)
+    assert first.error_bound == pytest.approx(bound, abs=1e-12)
+
+
 def test_uneven_checkpoints_are_weighed_by_their_distance(tiny):
     found = values(learning_scores(frame_of({0: 0.0, 2: 1.0, 8: 1.0}), tiny()))
     assert found["mean_exact_match"] == pytest.approx((1.0 + 6.0) / 8)

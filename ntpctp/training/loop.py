@@ -122,7 +122,7 @@ def train(
     if resumed is None:
         save(progress)
         resumed = checkpoints.directory_of(directory, 0)
-    ended = ends_at(resumed)
+    ended = checkpoints.step_of(resumed) in wanted and ends_at(resumed)
     interval = Interval(started=progress.seconds)
     pad = int(tokenizer.pad_token_id or 0)
     sizes = lengths(data.rows)

@@ -15,7 +15,9 @@ class Stop(Options):
     """
 
     score: str = Field("exact_match", description="name of the score")
-    split: str = Field("test", description="on which examples")
+    split: str = Field(
+        "train", description="on which examples; one that decides is no longer held out"
+    )
     at_least: float | None = Field(None, description="ends the run; or at_most")
     at_most: float | None = Field(None, description="ends the run, for losses")
 
