@@ -10,6 +10,7 @@ from ntpctp.comparison import compare, write_comparison
 from ntpctp.learning import learning_scores, untrained_splits
 from ntpctp.pipeline import checked_stages, compare_experiment
 from ntpctp.preparation import prepare
+from ntpctp.report.verdicts import verdict_tables
 from ntpctp.runs import RunId, execute
 from ntpctp.scores import collect
 from ntpctp.stages import stages_of
@@ -77,7 +78,7 @@ def test_a_run_that_does_not_reach_it_says_so(tiny):
     assert not learning_scores(frame_of({8: 1.0}), tiny())  # one checkpoint is no curve
 
 
-def compared(tiny, tmp_path, curves):
+def comparisons_of(tiny, tmp_path, curves):
     """Compare arms from (arm, seed) -> curve."""
     experiment = tiny(seeds=3)
     frames = [frame_of(curve, *run) for run, curve in curves.items()]
@@ -86,8 +87,12 @@ def compared(tiny, tmp_path, curves):
         for frame in frames
         for score in learning_scores(frame, experiment)
     ]
-    found = compare(experiment, pd.DataFrame(rows), tmp_path)
-    write_comparison(experiment, found, tmp_path)
+    return compare(experiment, pd.DataFrame(rows), tmp_path)
+
+
+def compared(tiny, tmp_path, curves):
+    """Return what is stored about the steps to the target."""
+    write_comparison(tiny(seeds=3), comparisons_of(tiny, tmp_path, curves), tmp_path)
     (stored,) = (
         s
         for s in json.loads((tmp_path / "comparison.json").read_text())["scores"]
@@ -161,3 +166,13 @@ def test_an_unfinished_run_has_none(tiny, tmp_path):
     assert "learning" in set(collect(experiment, tmp_path)["measure"])
     shutil.rmtree(tmp_path / "ntp/seed-0/train/step-000008")
     assert "learning" not in set(collect(experiment, tmp_path)["measure"])
+
+
+def test_the_report_says_how_many_arrive(tiny, tmp_path):
+    runs = {("ntp", s): RISING for s in range(3)}
+    runs |= {("ctp", 0): RISING, ("ctp", 1): NEVER, ("ctp", 2): NEVER}
+    found = comparisons_of(tiny, tmp_path, runs)
+    ((_, _, table),) = verdict_tables(tiny(seeds=3), found)
+    (row,) = (row for row in table.rows if "steps to" in row[0].text)
+    assert row[2].note == "only 1 seed reached it"
+    assert "ctp: 1 of 3 seeds reach it; log-rank p = " in row[4].text

@@ -37,7 +37,8 @@ def verdict_tables(
             result = pair.difference
             shown = [_level_cell(comparison, name, cells[name].arm) for name in key]
             if result is None:
-                change = Cell(wording.NO_VALUE, pair.reason or "")
+                # Where there is a test of times, the verdict's column says all.
+                change = Cell(wording.NO_VALUE, "" if pair.times else pair.reason or "")
             else:
                 change = Cell(
                     wording.difference(result.estimate, unit),
@@ -156,7 +157,9 @@ def _ratio(pair: Pair) -> Cell:
 def _level_cell(comparison: ScoreComparison, name: str, arm: int | None) -> Cell:
     spread = comparison.arms.get(name)
     if spread is None:
-        return Cell(wording.NO_VALUE, "no seed has one", arm)
+        reached = sum(value is not None for value in comparison.values.get(name, {}).values())
+        some = f"only {plural(reached, 'seed')} reached it" if reached else "no seed has one"
+        return Cell(wording.NO_VALUE, some, arm)
     sd = spread.standard_deviation
     note = "one seed" if sd is None else f"sd {wording.width(sd, comparison.unit)}"
     return Cell(wording.value(spread.mean, comparison.unit), note)
