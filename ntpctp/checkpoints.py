@@ -6,14 +6,15 @@
         optimizer.safetensors     one entry a parameter and moment: "exp_avg/<parameter>"
         trainer_state.json        counters
         adapter/                  with LoRA: the update alone, as peft writes it
-    manifest.json             size and SHA-256 of every other file
-    thin.json                 where weights were deleted: which files
+        manifest.json             size and SHA-256 of every other file
+        thin.json                 where weights were deleted: which files
 
 No pickle is written or read.
 """
 
 import errno
 import re
+import shutil
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -77,10 +78,20 @@ class Snapshot:
     optimizer: dict[str, torch.Tensor] | None  # empty before the first step
 
 
-def snapshot(model: PreTrainedModel, optimizer: torch.optim.Optimizer | None = None) -> Snapshot:
-    """Return the state to be saved; where the model is sharded, all processes have to call it."""
-    weights = merged_weights(model) if has_lora(model) else whole_state(model)
-    return Snapshot(model, weights, optimizer_tensors(optimizer, model) if optimizer else None)
+def snapshot(
+    model: PreTrainedModel, optimizer: torch.optim.Optimizer | None = None, *, keep: bool = True
+) -> Snapshot:
+    """Return the state to be saved; where the model is sharded, all processes have to call it.
+
+    Args:
+        model: bare.
+        optimizer: of its parameters.
+        keep: False on processes that only take part: they hold one tensor at a time, and get
+            nothing that could be saved.
+    """
+    weights = merged_weights(model) if has_lora(model) else whole_state(model, keep=keep)
+    moments = optimizer_tensors(optimizer, model, keep=keep) if optimizer else None
+    return Snapshot(model, weights, moments)
 
 
 def save(
@@ -120,7 +131,9 @@ def save(
 
 
 def repeat(source: Path, path: Path) -> None:
-    """Let ``path`` be the same checkpoint as ``source``, scores included; takes no further space.
+    """Let ``path`` be the same checkpoint as ``source``, scores included.
+
+    Takes no further space where the file system has hard links.
 
     Raises:
         OSError: if the disk refuses.
@@ -131,7 +144,10 @@ def repeat(source: Path, path: Path) -> None:
             if file.is_dir():
                 copy.mkdir(parents=True)
             else:
-                copy.hardlink_to(file)
+                try:
+                    copy.hardlink_to(file)
+                except OSError:
+                    shutil.copy2(file, copy)
 
 
 def thin(path: Path) -> None:
@@ -206,15 +222,17 @@ def read_progress(path: Path) -> Progress:
 
 
 def optimizer_tensors(
-    optimizer: torch.optim.Optimizer, model: torch.nn.Module
+    optimizer: torch.optim.Optimizer, model: torch.nn.Module, *, keep: bool = True
 ) -> dict[str, torch.Tensor]:
-    """Return the optimizer's state as tensors named ``<entry>/<parameter>``."""
+    """Return the optimizer's state as tensors named ``<entry>/<parameter>``; see ``snapshot``."""
     names = {id(parameter): name for name, parameter in model.named_parameters()}
-    return {
-        f"{entry}/{names[id(parameter)]}": whole(value.detach()).cpu().contiguous()
-        for parameter, state in optimizer.state.items()
-        for entry, value in state.items()
-    }
+    found = {}
+    for parameter, state in optimizer.state.items():
+        for entry, value in state.items():
+            tensor = whole(value.detach())
+            if keep:
+                found[f"{entry}/{names[id(parameter)]}"] = tensor.cpu().contiguous()
+    return found
 
 
 def load_optimizer(path: Path, optimizer: torch.optim.Optimizer, model: torch.nn.Module) -> None:

@@ -144,10 +144,13 @@ def _compare_score(
     first = group.iloc[0]
     names = [name for name in experiment.arms if name in set(group["arm"])]
     values: dict[str, dict[int, float | None]] = {name: {} for name in names}
+    bounds: dict[str, dict[int, float]] = {name: {} for name in names}
     missing = []
     for row in group.to_dict("records"):
         known = pd.notna(row["value"])
         values[row["arm"]][row["seed"]] = float(row["value"]) if known else None
+        bound = row.get("error_bound")
+        bounds[row["arm"]][row["seed"]] = 0.0 if pd.isna(bound) else float(bound)
         if not known and row["unit"] != "steps":  # a time to a target is longer, not missing
             missing.append(f"{RunId(row['arm'], row['seed'])}: {row['reason']}")
     censored = {name for name in names if _is_censored(first, values[name])}
@@ -157,7 +160,7 @@ def _compare_score(
     }
     higher = None if pd.isna(first["higher_is_better"]) else bool(first["higher_is_better"])
     margin = experiment.comparison.margin.get(first["score"])
-    measured = _Measured(values, first, last, items)
+    measured = _Measured(values, bounds, first, last, items)
     pairs = [
         _compare_pair(experiment, a, b, measured, higher, margin) for a, b in combinations(names, 2)
     ]
@@ -186,6 +189,7 @@ class _Measured:
     """One score of all runs at the last step of their arm."""
 
     values: dict[str, dict[int, float | None]]  # arm -> seed -> value
+    bounds: dict[str, dict[int, float]]  # arm -> seed -> bound of the value's error
     score: Any  # the columns that all rows share
     last: dict[str, int]  # arm -> step
     items: ItemRows
@@ -205,6 +209,10 @@ class _Measured:
     def times(self, a: str, b: str) -> TimeComparison:
         """Return the times to a target of two arms; a null stands for more than the last step."""
         return compare_times_to_target(*(self._times_of(arm) for arm in (a, b)))
+
+    def resolution(self, seeds: Sequence[int], a: str, b: str) -> float:
+        """Return how large a difference of two arms may be by the error bounds of values alone."""
+        return float(sum(np.mean([self.bounds[arm][s] for s in seeds]) for arm in (a, b)))
 
     def arrived(self, arm: str) -> str:
         """Say how many seeds of an arm reached the target."""
@@ -247,19 +255,17 @@ def _compare_pair(
     scores_a, scores_b = measured.of(a, seeds), measured.of(b, seeds)
     difference = paired_difference(scores_a, scores_b, rng, level=experiment.comparison.level)
     means = [s.reshape(len(seeds), -1).mean(axis=1) for s in (scores_a, scores_b)]
-    return Pair(
-        a,
-        b,
-        seeds,
-        difference,
-        None,
-        None
-        if higher is None
-        else verdict(difference, names=(a, b), higher_is_better=higher, margin=margin),
-        spread(means[0], means[1], rng, names=(a, b)),
-        times,
-        None,
-    )
+    decided: Verdict | None = None
+    reason: str | None = None
+    if times is not None and abs(difference.estimate) <= measured.resolution(seeds, a, b):
+        reason = (
+            f"closer than checkpoints tell apart ({measured.resolution(seeds, a, b):.3g} steps); "
+            "lower evaluation.every"
+        )
+    elif higher is not None:
+        decided = verdict(difference, names=(a, b), higher_is_better=higher, margin=margin)
+    spreads = spread(means[0], means[1], rng, names=(a, b))
+    return Pair(a, b, seeds, difference, None, decided, spreads, times, reason)
 
 
 def _is_censored(score: Any, values: Mapping[int, float | None]) -> bool:
@@ -277,7 +283,7 @@ def _corrected(pairs: list[Pair], higher: bool | None, margin: float | None) -> 
             pair,
             holm_p_value=adjusted,
             verdict=pair.verdict
-            if pair.difference is None or higher is None
+            if pair.difference is None or pair.verdict is None or higher is None
             else verdict(
                 pair.difference,
                 names=(pair.a, pair.b),

@@ -1,6 +1,7 @@
 """Scores of a whole run, from those of its checkpoints: how soon it learned, what it forgot."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -17,16 +18,18 @@ LEARNING = "learning"
 def learning_scores(frame: pd.DataFrame, experiment: Experiment) -> list[Score]:
     r"""Return the scores of a run from those of its checkpoints.
 
-    For every score that has a target (``comparison.targets``) and every held-out split on which it
-    is measured at two checkpoints or more:
+    For every score that has a target (``comparison.targets``) and a better direction, and every
+    held-out split on which it is measured at two checkpoints or more:
 
     * ``steps_to_<score>``: optimizer steps until the score is at the target, interpolated linearly
       between the checkpoint before and the first one at the target; ``error_bound`` is how far the
       farther of the two lies. Null where it is not reached:
       more steps might reach it, so arms with such seeds have no mean and no difference, but a
-      log-rank test of the times.
-    * ``mean_<score>``: mean over the steps of training (trapezoidal rule over the checkpoints), the
-      area under the learning curve divided by its length.
+      log-rank test of the times. A difference within the sum of the arms' mean error bounds gets
+      no verdict: it lies between the checkpoints.
+    * ``mean_<score>``: mean over the steps of training (trapezoidal rule over the checkpoints, at
+      least three), the area under the learning curve divided by its length; ``error_bound`` is what
+      leaving out every other checkpoint changes.
     * ``forgotten_<score>``: value at the start of this stage minus value at its end, on splits of
       tasks that this stage does not train on: what was learned in earlier stages and lost.
 
@@ -45,7 +48,7 @@ def learning_scores(frame: pd.DataFrame, experiment: Experiment) -> list[Score]:
     found: list[Score] = []
     for (split, name), group in chosen.groupby(["split", "score"], sort=False):
         curve = group.dropna(subset="value").sort_values("step")
-        if len(curve) > 1:
+        if len(curve) > 1 and curve["higher_is_better"].notna().all():
             target = experiment.comparison.targets[str(name)]
             found += _of_curve(curve, str(split), str(name), target)
             if split in untrained:
@@ -74,8 +77,10 @@ def _of_curve(curve: pd.DataFrame, split: str, name: str, target: float) -> Iter
     higher = bool(curve["higher_is_better"].iloc[0])
     times = times_to_target(steps, values[None], target, higher_is_better=higher)
     reached, time = bool(times.reached[0]), float(times.times[0])
-    # It lies between two checkpoints; their distance bounds what interpolation may miss.
-    before, after = steps[steps <= time].max(), steps[steps >= time].min()
+    # It lies behind the last checkpoint below the target, and not behind the next one.
+    there = values >= target if higher else values <= target
+    after = int(there.argmax())
+    before, after = steps[max(after - 1, 0)], steps[after]
     yield Score(
         LEARNING,
         split,
@@ -87,8 +92,13 @@ def _of_curve(curve: pd.DataFrame, split: str, name: str, target: float) -> Iter
         error_bound=float(max(time - before, after - time)) if reached else None,
         reason=None if reached else f"{target:g} is not reached within {steps[-1]:g} steps",
     )
-    mean = float(np.trapezoid(values, steps) / (steps[-1] - steps[0]))
-    yield _score(curve, f"mean_{name}", mean, higher)
+    if len(steps) > 2:
+        coarse = sorted({*range(0, len(steps), 2), len(steps) - 1})
+        mean, rough = (
+            float(np.trapezoid(values[points], steps[points]) / (steps[-1] - steps[0]))
+            for points in (list(range(len(steps))), coarse)
+        )
+        yield replace(_score(curve, f"mean_{name}", mean, higher), error_bound=abs(mean - rough))
 
 
 def _score(curve: pd.DataFrame, name: str, value: float, higher_is_better: bool) -> Score:

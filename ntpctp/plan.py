@@ -10,13 +10,13 @@ import statistics
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass
-from math import ceil
 
 import numpy as np
 import torch
 from transformers import PreTrainedModel
 
 from ntpctp.budgets import amount_of
+from ntpctp.errors import InputError
 from ntpctp.experiment import Arm, Experiment
 from ntpctp.loss import token_loss
 from ntpctp.objectives import NTP, Selective
@@ -63,7 +63,16 @@ def plan(experiment: Experiment, data: Data, processes: int = 1) -> dict[str, Ar
         experiment: what is asked, with steps.
         data: its data.
         processes: that share a batch, each with the whole model; memory is that of one of them.
+
+    Raises:
+        InputError: if a batch does not divide over the processes.
     """
+    for name, arm in experiment.arms.items():
+        if arm.training.batch_size % processes:
+            raise InputError(
+                f"arm {name!r}: training.batch_size {arm.training.batch_size} does not divide over "
+                f"{processes} processes; choose a multiple"
+            )
     return {
         name: _plan_of(arm, experiment, data, processes) for name, arm in experiment.arms.items()
     }
@@ -87,7 +96,7 @@ def _plan_of(arm: Arm, experiment: Experiment, data: Data, processes: int) -> Ar
     weights = _bytes(parameters)
     trained = _bytes([p for p in parameters if p.requires_grad])
     moments = 2 if arm.training.optimizer == "adamw" else int(arm.training.momentum > 0)
-    rows = arm.training.micro_batch_size or ceil(arm.training.batch_size / processes)
+    rows = arm.training.micro_batch_size or arm.training.batch_size // processes
     saved = experiment.evaluation.checkpoint_steps(arm.training.steps)
     keep, num_kept = experiment.evaluation.keep, len(saved)
     if keep != "all":  # beside the first: the newest, or the best and the newest

@@ -25,16 +25,18 @@ def placed_like(tensor: torch.Tensor, parameter: torch.Tensor) -> torch.Tensor:
     return tensor.to(parameter.device)
 
 
-def whole_state(module: torch.nn.Module) -> dict[str, torch.Tensor]:
+def whole_state(module: torch.nn.Module, *, keep: bool = True) -> dict[str, torch.Tensor]:
     """Return the module's state with whole tensors, on the CPU if it is sharded; collective.
 
-    Parameters that are tied stay one tensor.
+    Parameters that are tied stay one tensor. A process that does not ``keep`` them takes part and
+    gets an empty state.
     """
     state = module.state_dict(keep_vars=True)
     if not any(isinstance(tensor, DTensor) for tensor in state.values()):
         return {name: tensor.detach() for name, tensor in state.items()}
     gathered: dict[int, torch.Tensor] = {}
-    for tensor in state.values():
-        if id(tensor) not in gathered:
-            gathered[id(tensor)] = whole(tensor.detach()).cpu()
-    return {name: gathered[id(tensor)] for name, tensor in state.items()}
+    for tensor in {id(tensor): tensor for tensor in state.values()}.values():
+        complete = whole(tensor.detach())
+        if keep:
+            gathered[id(tensor)] = complete.cpu()
+    return {name: gathered[id(tensor)] for name, tensor in state.items()} if keep else {}

@@ -58,7 +58,7 @@ def test_a_run_that_reaches_its_target(tiny):
     assert found == pytest.approx({"steps_to_exact_match": 4 + 0.8 * 4, "mean_exact_match": 0.5})
 
 
-@pytest.mark.parametrize("target, bound", [(0.9, 7.2 - 4), (1.0, 0.0), (0.0, 0.0)])
+@pytest.mark.parametrize("target, bound", [(0.9, 7.2 - 4), (1.0, 8 - 4), (0.0, 0.0)])
 def test_checkpoints_bound_what_interpolation_may_miss(tiny, target, bound):
     experiment = tiny(comparison={"targets": {"exact_match": target}})
     first, _ = learning_scores(frame_of({0: 0.0, 4: 0.5, 8: 1.0, 12: 1.0}), experiment)
@@ -72,7 +72,7 @@ def test_uneven_checkpoints_are_weighed_by_their_distance(tiny):
 
 def test_a_run_that_does_not_reach_it_says_so(tiny):
     target = {"targets": {"exact_match": 0.7}}
-    first, _ = learning_scores(frame_of({0: 0.0, 8: 0.6}), tiny(comparison=target))
+    (first,) = learning_scores(frame_of({0: 0.0, 8: 0.6}), tiny(comparison=target))
     assert first.value is None and first.reason == "0.7 is not reached within 8 steps"
     assert not learning_scores(frame_of({0: 0.0, 8: 0.6}), tiny(comparison={"targets": {}}))
     assert not learning_scores(frame_of({8: 1.0}), tiny())  # one checkpoint is no curve
@@ -129,10 +129,33 @@ def test_seeds_that_do_not_arrive_are_censored_not_left_out(tiny, tmp_path):
 
 
 def test_times_that_are_all_known_have_a_difference_too(tiny, tmp_path):
+    soon, late = ({0: 0.0, 1: 0.1, 2: 0.9, 8: 1.0}, {0: 0.0, 6: 0.1, 7: 0.9, 8: 1.0})
+    runs = {("ntp", s): soon for s in range(3)} | {("ctp", s): late for s in range(3)}
+    (pair,) = compared(tiny, tmp_path, runs)["pairs"]
+    assert pair["difference"]["estimate"] == pytest.approx(2 - 7)
+    assert pair["verdict"] is not None and pair["times"]["p_value"] < 0.05
+
+
+def test_no_verdict_on_what_lies_between_checkpoints(tiny, tmp_path):
+    # 4 and 8 with checkpoints 4 steps apart: the first may have arrived at 4, the second at 4.1.
     runs = {("ntp", s): RISING for s in range(3)} | {("ctp", s): LATER for s in range(3)}
     (pair,) = compared(tiny, tmp_path, runs)["pairs"]
-    assert pair["difference"]["estimate"] == pytest.approx(4 - 8)
-    assert pair["verdict"] is not None and pair["times"]["p_value"] < 0.05
+    assert pair["difference"]["estimate"] == pytest.approx(4 - 8) and pair["verdict"] is None
+    assert pair["reason"].startswith("closer than checkpoints tell apart (8 steps)")
+
+
+def test_the_mean_over_training_says_how_rough_it_is(tiny):
+    scores = learning_scores(frame_of({0: 0.0, 2: 0.8, 4: 0.8, 8: 1.0}), tiny())
+    mean = next(score for score in scores if score.score == "mean_exact_match")
+    fine = (0.8 + 1.6 + 3.6) / 8
+    coarse = (0.4 * 4 + 0.9 * 4) / 8  # without step 2
+    assert mean.value == pytest.approx(fine) and mean.error_bound == pytest.approx(fine - coarse)
+
+
+def test_a_score_without_a_better_direction_has_no_target(tiny):
+    frame = frame_of({0: 0.0, 8: 1.0}, score="stopped").assign(higher_is_better=pd.NA)
+    experiment = tiny(comparison={"targets": {"stopped": 0.5}})
+    assert learning_scores(frame, experiment) == []
 
 
 def test_stages_have_transfer_and_forgetting_among_their_scores(tmp_path):

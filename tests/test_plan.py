@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+from ntpctp.errors import InputError
 from ntpctp.flops import training_flops
 from ntpctp.plan import matmul_rate, plan
 from ntpctp.preparation import initial_model, prepare
@@ -96,3 +97,15 @@ def test_the_command_counts_the_arms_of_every_stage(tmp_path, ntpctp, monkeypatc
     # Two arms, then four, of two seeds.
     assert "all 4 runs" in first and "all 8 runs" in second
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_processes_share_a_batch(tiny):
+    training = {"steps": 6, "batch_size": 8}
+    experiment = tiny(model=MODEL, training=training)
+    data = prepare(experiment)
+    one, four = (plan(experiment, data, processes)["ntp"] for processes in (1, 4))
+    fixed = 16 * one.parameters  # weights, gradients and two moments, float32
+    assert four.memory_bytes - fixed == (one.memory_bytes - fixed) / 4
+    assert (one.flops, one.disk_bytes) == (four.flops, four.disk_bytes)
+    with pytest.raises(InputError, match=r"'ntp': training.batch_size 8 does not divide over 3"):
+        plan(experiment, data, 3)

@@ -44,7 +44,7 @@ BODY = """
     accelerator = sharded_accelerator({config!r})
     assert accelerator.state.fsdp_plugin.reshard_after_forward is ({config!r} == "fsdp.yaml")
     model = t.model_of()
-    options = dict(steps_saved=[4], micro_batch_size=2, accelerator=accelerator)
+    options = dict(steps_saved=[4], micro_batch_size=2, accelerator=accelerator, **{options})
     t.run(out, model=model, **options)
     matrix = model.transformer.h[0].mlp.c_fc.weight
     assert isinstance(matrix, DTensor) and 2 * matrix.to_local().numel() == matrix.numel()
@@ -60,10 +60,16 @@ BODY = """
 """
 
 
-@pytest.mark.parametrize("config", ["fsdp.yaml", "zero2.yaml"])
-def test_sharded_training_ends_in_the_same_weights_and_resumes(tmp_path, config):
-    two = two_processes(BODY.format(config=config), tmp_path)
-    one = run(tmp_path / "one", steps_saved=[4])
+@pytest.mark.parametrize(
+    "config, options",
+    [
+        ("fsdp.yaml", {"gradient_checkpointing": True}),
+        ("zero2.yaml", {"embedding_noise": 0.3}),
+    ],
+)
+def test_sharded_training_ends_in_the_same_weights_and_resumes(tmp_path, config, options):
+    two = two_processes(BODY.format(config=config, options=options), tmp_path)
+    one = run(tmp_path / "one", steps_saved=[4], **options)
     for step in ("step-000000", "step-000004", "step-000010"):
         sharded = weights_of(two / step)
         assert_same(weights_of(tmp_path / "one" / step), sharded, 1e-10)

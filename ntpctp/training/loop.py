@@ -66,8 +66,8 @@ def train(
             later checkpoints are this one.
 
     Raises:
-        InputError: if the launch shards the model, the batch does not divide over the processes, or
-            the loss is not finite.
+        InputError: if the launch shards the model by other means than FSDP 2, the batch does not
+            divide over the processes, or the loss is not finite.
         OSError: if a checkpoint cannot be written.
     """
     _check_launch(accelerator, options)
@@ -101,7 +101,7 @@ def train(
     learning_rate = learning_rates(options)
 
     def save(progress: Progress) -> None:
-        state = checkpoints.snapshot(bare, optimizer.optimizer)
+        state = checkpoints.snapshot(bare, optimizer.optimizer, keep=accelerator.is_main_process)
         if accelerator.is_main_process:
             path = checkpoints.directory_of(directory, progress.step)
             checkpoints.save(path, state, tokenizer, progress)
