@@ -244,11 +244,11 @@ def _compare_pair(
     censored = [arm for arm in (a, b) if _is_censored(measured.score, measured.values[arm])]
     if censored:
         # A difference between the seeds that arrive would leave out the slow ones.
-        reason = ", ".join(measured.arrived(arm) for arm in (a, b))
+        arrived = ", ".join(measured.arrived(arm) for arm in (a, b))
         if times is not None and times.p_value is not None:
-            reason += f"; log-rank p = {times.p_value:.2g}"
+            arrived += f"; log-rank p = {times.p_value:.2g}"
         both = [s for s in experiment.seeds if all(s in measured.values[arm] for arm in (a, b))]
-        return Pair(a, b, both, None, None, None, None, times, reason)
+        return Pair(a, b, both, None, None, None, None, times, arrived)
     if not seeds:
         return Pair(a, b, [], None, None, None, None, None, "no seed has a value in both arms")
     rng = measured.stream("comparison", a, b)

@@ -13,8 +13,8 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from ntpctp import models
 from ntpctp.adapters import LoraOptions, add_lora
 from ntpctp.encoded import encode_task
-from ntpctp.errors import InputError
-from ntpctp.experiment import Arm, Experiment
+from ntpctp.errors import InputError, lookup
+from ntpctp.experiment import Arm, Experiment, Keep
 from ntpctp.loss import check_model
 from ntpctp.measures import EncodedSplit
 from ntpctp.objectives import RowObjective, Selective
@@ -112,7 +112,12 @@ def prepare(experiment: Experiment, cache: Path | None = None) -> Data:
 
 
 def _check_measures(experiment: Experiment, splits: Mapping[str, EncodedSplit]) -> None:
-    """Refuse measures that judge answers where a held-out split has none."""
+    """Refuse splits that are not there, and measures of answers where a split has none."""
+    for name, arm in experiment.arms.items():
+        if arm.training.stop is not None:
+            lookup(splits, arm.training.stop.split, f"split of arms.{name}.training.stop")
+    if isinstance(experiment.evaluation.keep, Keep):
+        lookup(splits, experiment.evaluation.keep.split, "split of evaluation.keep")
     names = [measure.name for measure in experiment.evaluation.measures]
     for name in experiment.task.evaluation_splits:
         first = splits[name].examples[0]

@@ -218,3 +218,12 @@ def test_reached():
     assert Stop(at_least=0.5).reached(0.5) and not Stop(at_least=0.5).reached(0.49)
     assert Stop(at_most=0.5).reached(0.5) and not Stop(at_most=0.5).reached(0.51)
     assert not Stop(at_most=0.5).reached(None)
+
+
+def test_splits_that_are_not_there_are_missed_before_the_start(tiny):
+    stop = {"split": "tset", "at_least": 1}
+    with pytest.raises(InputError, match=r"split of arms\.ntp\.training\.stop 'tset'"):
+        prepare(tiny(training={**TRAINING, "stop": stop}))
+    keep = {"best": "exact_match", "split": "tset"}
+    with pytest.raises(InputError, match=r"split of evaluation\.keep 'tset'"):
+        prepare(tiny(evaluation={"every": 3, "measures": MEASURES, "keep": keep}))
