@@ -87,7 +87,7 @@ class HessianOperator:
             saved = _SavedBytes(self.parameters)
             with saved:
                 gradient = self.mean_loss.batch_gradient(index, create_graph=memory > 0)
-            total += self.parameters.flatten([_detached(piece) for piece in gradient])
+            self.parameters.add_to(total, [_detached(piece) for piece in gradient])
             reached += torch.tensor([piece is not None for piece in gradient]).to(reached)
             if 0 < saved.num_bytes <= memory - self.kept_graph_bytes:
                 self._graphs[index] = gradient
@@ -111,22 +111,27 @@ class HessianOperator:
         self.mean_loss.check_unchanged()
         pieces = self.parameters.unflatten(vector)
         total = torch.zeros_like(vector)
+        # All kept graphs in one pass: autograd adds the batches up.
+        self._add_directional(list(self._graphs.values()), pieces, total, keep=True)
         for index in range(len(self.mean_loss.batches)):
-            kept = self._graphs.get(index)
-            gradient = kept or self.mean_loss.batch_gradient(index, create_graph=True)
-            total += self._directional(gradient, pieces, keep=kept is not None)
+            if index not in self._graphs:
+                gradient = self.mean_loss.batch_gradient(index, create_graph=True)
+                self._add_directional([gradient], pieces, total, keep=False)
         return self.mean_loss.finish(total)
 
-    def _directional(self, gradient: Gradient, pieces: list[Tensor], keep: bool) -> Tensor:
-        """Return the derivative of ``gradient`` along ``pieces``, (P,)."""
+    def _add_directional(
+        self, gradients: list[Gradient], pieces: list[Tensor], total: Tensor, keep: bool
+    ) -> None:
+        """Add the derivative of the summed ``gradients`` along ``pieces`` to ``total`` (P,)."""
         # A parameter that does not reach the loss, or reaches it linearly, has no second graph.
         curved = [
             (g, v)
+            for gradient in gradients
             for g, v in zip(gradient, pieces, strict=True)
             if g is not None and g.requires_grad
         ]
         if not curved:
-            return torch.zeros(self.shape[0], dtype=self.dtype, device=self.device)
+            return
         with explain_missing_derivative():
             product = torch.autograd.grad(
                 [g for g, _ in curved],
@@ -135,7 +140,7 @@ class HessianOperator:
                 retain_graph=keep,
                 allow_unused=True,
             )
-        return self.parameters.flatten(product)
+        self.parameters.add_to(total, product)
 
 
 def _detached(tensor: Tensor | None) -> Tensor | None:

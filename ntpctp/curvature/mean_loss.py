@@ -150,7 +150,7 @@ class MeanLoss:
             self.parameters.size, dtype=self.parameters.dtype, device=self.parameters.device
         )
         for index in range(len(self.batches)):
-            total += self.parameters.flatten(self.batch_gradient(index, create_graph=False))
+            self.parameters.add_to(total, self.batch_gradient(index, create_graph=False))
         return self.finish(total)
 
     def batch_gradient(self, index: int, *, create_graph: bool) -> list[Tensor | None]:
@@ -176,13 +176,14 @@ class MeanLoss:
             )
 
     def finish(self, total: Tensor) -> Tensor:
-        """Add a sum over batches up over processes, divide it by W and check it.
+        """Add a sum over batches up over processes, divide it by W, in place, and check it.
 
         Raises:
             InputError: if an entry is not finite.
         """
-        result = self.all_reduce(total) / self.total_weight
-        if not torch.isfinite(result).all():
+        result = self.all_reduce(total).div_(self.total_weight)
+        # The sum is finite if all entries are, up to overflow: the check of each is then rare.
+        if not torch.isfinite(result.sum()) and not torch.isfinite(result).all():
             raise InputError(
                 "a derivative of the loss is not finite although the loss is; check the weights "
                 "for overflow, and the loss for square roots or divisions at zero"

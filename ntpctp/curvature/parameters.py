@@ -95,6 +95,12 @@ class ParameterVector:
         ]
         return torch.cat(pieces)
 
+    def add_to(self, total: Tensor, tensors: Sequence[Tensor | None]) -> None:
+        """Add ``tensors``, one a parameter, to ``total`` (P,), in place; None stands for zeros."""
+        for place, tensor in zip(self.unflatten(total), tensors, strict=True):
+            if tensor is not None:
+                place += tensor
+
     def unflatten(self, vector: Tensor) -> list[Tensor]:
         """Return views of ``vector`` (P,) in the shapes of the parameters."""
         pieces = torch.split(vector, self._sizes)

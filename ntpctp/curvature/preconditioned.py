@@ -27,7 +27,7 @@ class AdamState:
     beta2: float
     epsilon: float
     learning_rate: float
-    """Of the next update, after any schedule."""
+    """As the optimizer has it: of the last update, unless a scheduler has moved on."""
 
 
 def adam_state(optimizer: torch.optim.Optimizer, parameters: Mapping[str, Tensor]) -> AdamState:
