@@ -4,6 +4,7 @@
         model.safetensors, config.json, generation_config.json
         tokenizer.json, tokenizer_config.json, ...
         optimizer.safetensors     one entry a parameter and moment: "exp_avg/<parameter>"
+        optimizer.json            its name and settings; the learning rate of the last update
         trainer_state.json        counters
         adapter/                  with LoRA: the update alone, as peft writes it
         manifest.json             size and SHA-256 of every other file
@@ -32,6 +33,8 @@ from ntpctp.storage import atomic_directory, fingerprint, read_json, sha256_of, 
 
 MANIFEST = "manifest.json"
 THIN = "thin.json"
+MOMENTS, SETTINGS = "optimizer.safetensors", "optimizer.json"
+_SETTINGS = ("lr", "betas", "eps", "momentum")
 _NAME = re.compile(r"step-(\d{6,})")
 
 
@@ -76,6 +79,7 @@ class Snapshot:
     model: PreTrainedModel
     weights: dict[str, torch.Tensor]
     optimizer: dict[str, torch.Tensor] | None  # empty before the first step
+    settings: dict[str, Any] | None  # of the optimizer, as the last update had them
 
 
 def snapshot(
@@ -90,8 +94,12 @@ def snapshot(
             nothing that could be saved.
     """
     weights = merged_weights(model) if has_lora(model) else whole_state(model, keep=keep)
-    moments = optimizer_tensors(optimizer, model, keep=keep) if optimizer else None
-    return Snapshot(model, weights, moments)
+    if optimizer is None:
+        return Snapshot(model, weights, None, None)
+    group = optimizer.param_groups[0]  # the groups differ in their weight decay alone
+    settings = {name: group[name] for name in _SETTINGS if name in group}
+    moments = optimizer_tensors(optimizer, model, keep=keep)
+    return Snapshot(model, weights, moments, {"name": type(optimizer).__name__, **settings})
 
 
 def save(
@@ -109,7 +117,8 @@ def save(
                 save_adapter(state.model, temporary / ADAPTER)
             tokenizer.save_pretrained(temporary)
             if state.optimizer is not None:
-                save_file(state.optimizer, temporary / "optimizer.safetensors")
+                save_file(state.optimizer, temporary / MOMENTS)
+                write_json(temporary / SETTINGS, state.settings)
             write_json(temporary / "trainer_state.json", asdict(progress))
             files = {
                 str(file.relative_to(temporary)): {
@@ -235,11 +244,24 @@ def optimizer_tensors(
     return found
 
 
+def has_adapter(path: Path) -> bool:
+    """Whether a checkpoint was trained with LoRA."""
+    return (path / ADAPTER).is_dir()
+
+
+def read_optimizer_settings(path: Path) -> dict[str, Any] | None:
+    """Return the name and settings of a checkpoint's optimizer, or None if none is stored."""
+    if not (path / SETTINGS).is_file() or not (path / MOMENTS).is_file():
+        return None
+    settings: dict[str, Any] = read_json(path / SETTINGS)
+    return settings
+
+
 def load_optimizer(path: Path, optimizer: torch.optim.Optimizer, model: torch.nn.Module) -> None:
     """Restore the optimizer's state from a checkpoint, in place."""
     parameters = dict(model.named_parameters())
     state: dict[str, dict[str, torch.Tensor]] = {}
-    for key, value in load_file(path / "optimizer.safetensors").items():
+    for key, value in load_file(path / MOMENTS).items():
         entry, name = key.split("/", 1)
         state.setdefault(name, {})[entry] = value
     for name, entries in state.items():

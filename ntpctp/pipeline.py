@@ -15,6 +15,7 @@ from ntpctp.comparison import ScoreComparison, compare, write_comparison
 from ntpctp.errors import InputError
 from ntpctp.experiment import Experiment, experiment_of
 from ntpctp.libraries import quiet_libraries
+from ntpctp.paths import measure_paths
 from ntpctp.preparation import Data, encoded_beside, prepare
 from ntpctp.provenance import PROVENANCE, provenance
 from ntpctp.runs import Event, RunId, execute, is_complete
@@ -86,6 +87,8 @@ def run_experiment(
         )
         for name in failures:
             on_event(Event(_run_named(experiment, name), "failed", text=failures[name].message))
+        if not failures:
+            measure_paths(experiment, data, output, on_event)
     return failures
 
 

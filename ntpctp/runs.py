@@ -55,8 +55,8 @@ class Event:
     """What a run tells while it works."""
 
     run: RunId
-    kind: str  # "training", "measuring", "warning", "done", "failed"
-    done: int = 0  # steps trained, or checkpoints measured
+    kind: str  # "training", "measuring", "warning", "done", "failed", "path"
+    done: int = 0  # steps trained, checkpoints measured, or paths to other arms
     total: int = 0
     loss: float | None = None
     text: str = ""

@@ -129,6 +129,8 @@ class ProgressDisplay:
         elif event.kind == "measuring":
             self._trained[event.run] = self._steps[event.run.arm]
             self._update(task, event, "measuring")
+        elif event.kind == "path":
+            self._update(task, event, event.text)
         else:
             if event.kind in ("done", "failed"):
                 self._progress.remove_task(self._tasks.pop(event.run))

@@ -46,6 +46,7 @@ HOUSE = [
     "evaluation",
     "following",
     "runs",
+    "paths",
     "stages",
     "learning",
     "scores",

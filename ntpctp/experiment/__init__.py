@@ -10,6 +10,7 @@ from ntpctp.experiment.types import (
     Evaluation,
     Experiment,
     Keep,
+    LossPathOptions,
 )
 
 __all__ = [
@@ -20,6 +21,7 @@ __all__ = [
     "Evaluation",
     "Experiment",
     "Keep",
+    "LossPathOptions",
     "apply_override",
     "block_of",
     "cells",

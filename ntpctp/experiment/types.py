@@ -144,6 +144,14 @@ class DataOptions(Options):
     )
 
 
+class LossPathOptions(Options):
+    """The loss on the answers on the straight path between two arms' last weights, per seed."""
+
+    split: str = Field("train", description="whose examples the loss is made of")
+    max_items: int = Field(256, ge=1, description="the first items of the split")
+    points: int = Field(11, ge=3, description="of a path, ends included")
+
+
 class Comparison(Options):
     """How arms are compared."""
 
@@ -155,6 +163,9 @@ class Comparison(Options):
     targets: dict[str, float] = Field(
         default_factory=lambda: {"exact_match": 0.9, "choice": 0.9},
         description="per score, the value whose first step is looked for, see measure learning",
+    )
+    loss_path: LossPathOptions | None = Field(
+        None, description="also the loss between the arms' weights; {} for its defaults"
     )
 
 

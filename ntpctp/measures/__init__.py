@@ -4,6 +4,7 @@ from ntpctp.measures.accuracy import Accuracy
 from ntpctp.measures.flatness import Flatness
 from ntpctp.measures.landscape import Landscape
 from ntpctp.measures.measure import EncodedSplit, Measure, Score, Subject
+from ntpctp.measures.preconditioned import Preconditioned
 from ntpctp.measures.robustness import Robustness
 from ntpctp.measures.sharpness import Sharpness
 
@@ -13,6 +14,7 @@ MEASURES: dict[str, type[Measure]] = {
     "flatness": Flatness,
     "sharpness": Sharpness,
     "landscape": Landscape,
+    "preconditioned": Preconditioned,
 }
 
 __all__ = [
@@ -22,6 +24,7 @@ __all__ = [
     "Flatness",
     "Landscape",
     "Measure",
+    "Preconditioned",
     "Robustness",
     "Score",
     "Sharpness",

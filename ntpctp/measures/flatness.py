@@ -17,7 +17,7 @@ from ntpctp.measures.measure import Measure, Score, Splits, Subject, names_of
 from ntpctp.measures.subset import CURVATURE_UNIT, Subset, SubsetLoss, differentiable_model
 from ntpctp.objectives import CTP, Objective, Selective
 
-_SELECTIVE = "which tokens a selective loss sees depends on the weights: it has no single Hessian"
+SELECTIVE = "which tokens a selective loss sees depends on the weights: it has no single Hessian"
 
 
 @dataclass(frozen=True)
@@ -98,7 +98,7 @@ class Flatness(Measure):
             own = _Found(
                 {"split": subset.split, "loss": "own"},
                 [
-                    replace(score, value=None, error_bound=None, reason=_SELECTIVE)
+                    replace(score, value=None, error_bound=None, reason=SELECTIVE)
                     for score in answer.scores
                 ],
             )

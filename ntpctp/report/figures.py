@@ -23,7 +23,13 @@ HOVER = "<extra></extra>"
 
 
 def curves_figure(
-    found: Sequence[Curve], arms: Sequence[str], unit: str, x_title: str, *, log: bool
+    found: Sequence[Curve],
+    arms: Sequence[str],
+    unit: str,
+    x_title: str,
+    *,
+    log: bool,
+    threshold: float | None = None,
 ) -> go.Figure:
     """Return curves: a thin line a seed, a thick one for the mean, a band for its interval.
 
@@ -33,9 +39,11 @@ def curves_figure(
         unit: of the score.
         x_title: of the axis, with its unit.
         log: whether the axis of values is logarithmic.
+        threshold: a value to draw a line at.
     """
     figure = go.Figure()
     seen = [v for curve in found for point in curve.points for v in point.values.values()]
+    seen += [] if threshold is None else [threshold]
     # A logarithmic axis cannot show an interval down to zero: it ends at the figure's edge.
     floor = min(seen) / 1.6 if log else -math.inf
     for curve in found:
@@ -44,6 +52,8 @@ def curves_figure(
         _add_seed_lines(figure, curve, arms.index(curve.arm), unit)
     for curve in found:
         _add_mean(figure, curve, arms.index(curve.arm), unit)
+    if threshold is not None:
+        figure.add_hline(threshold, line={"color": "var(--soft)", "width": 1, "dash": "dash"})
     figure.update_xaxes(title_text=x_title, title_standoff=6)
     if log:
         ends = [math.log10(floor), math.log10(max(seen) * 1.6)]

@@ -21,6 +21,7 @@ from ntpctp.report.headline import budget_line, headline, primary_score, questio
 from ntpctp.report.items import NUM_SHOWN, Flips, Texts, Token, flips, read_rows
 from ntpctp.report.landscape import landscape_panels
 from ntpctp.report.overview import seeds_figure
+from ntpctp.report.paths import path_sections
 from ntpctp.report.sections import Panel, Section, measure_sections
 from ntpctp.report.sources import missing_scores, read_audit, read_log, read_provenance
 from ntpctp.report.tables import Cell, Table, arm_cells
@@ -104,12 +105,13 @@ def render(
 
 def _sections(experiment: Experiment, frame: pd.DataFrame, output: Path) -> list[Section]:
     """Return the section of each measure; the landscape's has figures of its rows, too."""
-    return [
+    of_measures = [
         replace(section, panels=[*landscape_panels(experiment, output), *section.panels])
         if section.name == "landscape"
         else section
         for section in measure_sections(experiment, frame)
     ]
+    return of_measures + path_sections(experiment, output)
 
 
 def _plotly_script() -> Markup:

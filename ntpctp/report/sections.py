@@ -7,6 +7,7 @@ from typing import Any
 import pandas as pd
 
 from ntpctp.experiment import Experiment
+from ntpctp.measures.preconditioned import RATIO
 from ntpctp.report import wording
 from ntpctp.report.curves import Curve, band_words, curves
 from ntpctp.report.figures import curves_figure, plain_figure
@@ -14,6 +15,8 @@ from ntpctp.report.tables import Cell, Table, arm_cells
 from ntpctp.report.wording import direction, full_label, is_share, percent, plural, score_label
 
 STEP, STRENGTH = "optimizer step", "strength of the noise, in standard deviations of the embeddings"
+_EDGE = 1.0
+"""In multiples of 2 / learning rate: where Adam stops being stable."""
 
 
 @dataclass(frozen=True)
@@ -97,16 +100,19 @@ def _panel(experiment: Experiment, scores: pd.DataFrame, split: str, score: str)
     seeds = plural(len(experiment.seeds), "seed")
     note = f"{direction(unit, higher)}; {counts} items, {seeds} an arm"
     log = not is_share(unit) and _spans_a_decade(found)
-    if str(first["measure"]) == "flatness":
+    if str(first["measure"]) in ("flatness", "preconditioned"):
         log = _all_positive(found)
     if log:
         note += "; logarithmic axis"
+    threshold = _EDGE if unit == RATIO else None
+    if threshold is not None:
+        note += "; dashed: 2 / learning rate, beyond which Adam is not stable near a minimum"
     axis = STRENGTH if by_strength else STEP
     return Panel(
         title,
         note,
         _alternative(title, axis, found, unit),
-        plain_figure(curves_figure(found, arms, unit, axis, log=log)),
+        plain_figure(curves_figure(found, arms, unit, axis, log=log, threshold=threshold)),
         _curve_table(experiment, found, unit, title, "strength" if by_strength else "step"),
         _warnings(scores),
     )

@@ -36,6 +36,12 @@ _SCORES = {
     "eigenvector_rise": "mean rise along the top eigenvector",
     "root_mean_square_eigenvalue": "root mean square of the eigenvalues",
     "mean_eigenvalue": "mean of the eigenvalues",
+    "top_eigenvalue_preconditioned": "top eigenvalue as Adam sees it",
+    "stability_ratio": "top eigenvalue as Adam sees it, beside 2 / learning rate",
+    "gradient_curvature": "curvature along the gradient",
+    "gradient_curvature_preconditioned": "curvature along the gradient as Adam sees it",
+    "gradient_stability_ratio": "curvature along the gradient as Adam sees it, beside 2 / learning "
+    "rate",
 }
 
 

@@ -11,6 +11,7 @@ from ntpctp.measures import MEASURES
 from ntpctp.report import items, sources
 from ntpctp.report.curves import curves, mean_interval
 from ntpctp.report.definitions import definitions
+from ntpctp.report.figures import curves_figure
 from ntpctp.report.headline import headline, primary_score
 from ntpctp.report.tables import Table
 
@@ -48,6 +49,17 @@ def test_curves_keep_every_seed_and_leave_out_nulls() -> None:
     first, second = found[1].points
     assert first.values == {0: 3.0, 1: 1.0} and first.mean == 2.0 and first.bounds == {0: 0.5}
     assert second.x == 10 and second.values == {0: 5.0}
+
+
+def test_a_threshold_is_drawn_and_stays_in_sight() -> None:
+    rows = {"arm": "a", "unit": "ratio", "error_bound": None, "seed": 0}
+    frame = pd.DataFrame([{**rows, "step": s, "value": v} for s, v in ((0, 0.001), (9, 0.01))])
+    found = curves(frame, ["a"], "step", 0.95)
+    figure = curves_figure(found, ["a"], "ratio", "step", log=True, threshold=1.0)
+    (line,) = figure.layout.shapes
+    assert line.y0 == line.y1 == 1.0
+    assert figure.layout.yaxis.range[1] > 0  # log10 of 1
+    assert not curves_figure(found, ["a"], "ratio", "step", log=True).layout.shapes
 
 
 def test_loss_curve_is_short_and_keeps_the_mean() -> None:

@@ -1,0 +1,126 @@
+"""The loss between the weights of two arms: is there a barrier on the straight path?
+
+<output>/loss-paths.json    a row for every pair of arms and seed, and the key under which it holds
+
+Two arms of one seed start from the same weights; whether they end in one valley of the loss or in
+two is a property of the pair, not of a checkpoint: it is measured once all runs are trained.
+"""
+
+from collections.abc import Callable
+from itertools import combinations
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from ntpctp import checkpoints
+from ntpctp.curvature import loss_path
+from ntpctp.errors import InputError
+from ntpctp.experiment import Experiment, LossPathOptions
+from ntpctp.measures import Subject
+from ntpctp.measures.subset import Subset, SubsetLoss
+from ntpctp.objectives import CTP
+from ntpctp.preparation import Data
+from ntpctp.runs import Event, RunId, stage_directory
+from ntpctp.storage import fingerprint, read_json, write_json
+
+PATHS = "loss-paths.json"
+_VERSION = 1
+
+
+def measure_paths(
+    experiment: Experiment,
+    data: Data,
+    output: Path,
+    on_event: Callable[[Event], None] = lambda event: None,
+    device: str | torch.device = "cpu",
+) -> None:
+    """Measure the loss on the answers along the path between all pairs of arms, seed by seed.
+
+    Weights are those of each arm's last step, in float32. What is stored and holds is not computed
+    again. Costs a forward pass over the examples for each point of each path.
+
+    Args:
+        experiment: with ``comparison.loss_path``.
+        data: as the runs were trained on.
+        output: of the experiment, with all runs trained.
+        on_event: called after every path.
+        device: where the models run.
+
+    Raises:
+        InputError: if a checkpoint is missing or damaged, or there is no such split.
+    """
+    options = experiment.comparison.loss_path
+    if options is None:
+        return
+    known = {row["key"]: row for row in read_paths(output)}
+    pairs = [
+        (RunId(a, s), RunId(b, s))
+        for s in experiment.seeds
+        for a, b in combinations(experiment.arms, 2)
+    ]
+    rows = []
+    for number, (a, b) in enumerate(pairs, 1):
+        ends = [_last_checkpoint(experiment, output, run) for run in (a, b)]
+        digests = [checkpoints.verify(path) for path in ends]
+        key = fingerprint([_VERSION, digests, data.fingerprint, options.model_dump(mode="json")])
+        row = known.get(key) or _path(experiment, data, options, ends, device)
+        rows.append({**row, "key": key, "a": a.arm, "b": b.arm, "seed": a.seed})
+        on_event(Event(a, "path", number, len(pairs), text=f"loss on the way to {b.arm}"))
+    write_json(output / PATHS, {"rows": rows})
+
+
+def read_paths(output: Path) -> list[dict[str, Any]]:
+    """Return the rows of ``loss-paths.json``, none if there is no such file."""
+    if not (output / PATHS).is_file():
+        return []
+    rows: list[dict[str, Any]] = read_json(output / PATHS)["rows"]
+    return rows
+
+
+def _last_checkpoint(experiment: Experiment, output: Path, run: RunId) -> Path:
+    steps = experiment.arms[run.arm].training.steps
+    return checkpoints.directory_of(stage_directory(output, run), steps)
+
+
+def _path(
+    experiment: Experiment,
+    data: Data,
+    options: LossPathOptions,
+    ends: list[Path],
+    device: str | torch.device,
+) -> dict[str, Any]:
+    first, second = (
+        Subject(
+            path,
+            data.tokenizer,
+            data.splits,
+            data.evaluation_splits,
+            CTP(),
+            experiment.evaluation.batch_tokens,
+            device,
+        )
+        for path in ends
+    )
+    subset = Subset.of(first, options.split, options.max_items)
+    mean = SubsetLoss(first, first.model, subset).mean()
+    row: dict[str, Any] = {
+        "split": subset.split,
+        "items": len(subset),
+        "fingerprint": subset.fingerprint,
+    }
+    try:
+        end = mean.parameters.vector_of(dict(second.model.named_parameters()))
+    except InputError as error:
+        return {**row, "barrier": None, "reason": f"the arms' weights differ in shape: {error}"}
+    found = loss_path(mean, mean.parameters.values(), end, num_points=options.points)
+    losses = [float(loss) if np.isfinite(loss) else None for loss in found.losses]
+    overflow = None in losses
+    return {
+        **row,
+        "positions": found.positions.tolist(),
+        "losses": losses,
+        "barrier": None if overflow else found.barrier,
+        "reason": "a loss on the path is not finite" if overflow else None,
+    }
