@@ -2,8 +2,9 @@
 
 <output>/loss-paths.json    a row for every pair of arms and seed, and the key under which it holds
 
-Two arms of one seed start from the same weights; whether they end in one valley of the loss or in
-two is a property of the pair, not of a checkpoint: it is measured once all runs are trained.
+Two arms of one model and seed start from the same weights; whether they end in one valley of the
+loss or in two is a property of the pair, not of a checkpoint: it is measured once all runs are
+trained.
 """
 
 from collections.abc import Callable
@@ -15,8 +16,7 @@ import numpy as np
 import torch
 
 from ntpctp import checkpoints
-from ntpctp.curvature import loss_path
-from ntpctp.errors import InputError
+from ntpctp.curvature import MeanLoss, loss_path
 from ntpctp.experiment import Experiment, LossPathOptions
 from ntpctp.measures import Subject
 from ntpctp.measures.subset import Subset, SubsetLoss
@@ -27,6 +27,8 @@ from ntpctp.storage import fingerprint, read_json, write_json
 
 PATHS = "loss-paths.json"
 _VERSION = 1
+_SAME_LOSS = 1e-5
+"""Relative; equal up to the rounding of float32."""
 
 
 def measure_paths(
@@ -60,15 +62,15 @@ def measure_paths(
         for s in experiment.seeds
         for a, b in combinations(experiment.arms, 2)
     ]
-    rows = []
+    rows: list[dict[str, Any]] = []
     for number, (a, b) in enumerate(pairs, 1):
         ends = [_last_checkpoint(experiment, output, run) for run in (a, b)]
         digests = [checkpoints.verify(path) for path in ends]
         key = fingerprint([_VERSION, digests, data.fingerprint, options.model_dump(mode="json")])
         row = known.get(key) or _path(experiment, data, options, ends, device)
         rows.append({**row, "key": key, "a": a.arm, "b": b.arm, "seed": a.seed})
+        write_json(output / PATHS, {"rows": rows})
         on_event(Event(a, "path", number, len(pairs), text=f"loss on the way to {b.arm}"))
-    write_json(output / PATHS, {"rows": rows})
 
 
 def read_paths(output: Path) -> list[dict[str, Any]]:
@@ -110,11 +112,11 @@ def _path(
         "items": len(subset),
         "fingerprint": subset.fingerprint,
     }
-    try:
-        end = mean.parameters.vector_of(dict(second.model.named_parameters()))
-    except InputError as error:
-        return {**row, "barrier": None, "reason": f"the arms' weights differ in shape: {error}"}
-    found = loss_path(mean, mean.parameters.values(), end, num_points=options.points)
+    other = SubsetLoss(second, second.model, subset).mean()
+    if reason := _difference(mean, other):
+        return {**row, "barrier": None, "reason": reason}
+    start, end = mean.parameters.values(), other.parameters.values()
+    found = loss_path(mean, start, end, num_points=options.points)
     losses = [float(loss) if np.isfinite(loss) else None for loss in found.losses]
     overflow = None in losses
     return {
@@ -124,3 +126,25 @@ def _path(
         "barrier": None if overflow else found.barrier,
         "reason": "a loss on the path is not finite" if overflow else None,
     }
+
+
+def _difference(first: MeanLoss, second: MeanLoss) -> str | None:
+    """Return why no path joins two models, or None if they are one function of their weights."""
+    shapes = [
+        dict(zip(p.names, (tuple(t.shape) for t in p.tensors), strict=True))
+        for p in (first.parameters, second.parameters)
+    ]
+    if differing := [n for n in {**shapes[0], **shapes[1]} if shapes[0].get(n) != shapes[1].get(n)]:
+        name = differing[0]
+        return (
+            f"the arms' models differ: {name!r} has shape {shapes[0].get(name, 'none')} in one and "
+            f"{shapes[1].get(name, 'none')} in the other"
+        )
+    # The same weights may mean another function, for instance with another number of heads.
+    there = first.mean_at(second.parameters.values())
+    if not np.isclose(there, second.value, rtol=_SAME_LOSS, atol=0):
+        return (
+            f"the arms' models differ: with the same weights the loss of one is {there:.6g}, of "
+            f"the other {second.value:.6g}"
+        )
+    return None

@@ -7,6 +7,7 @@ from typing import Any
 import pandas as pd
 import torch
 import yaml
+from accelerate import PartialState
 
 from ntpctp import workers
 from ntpctp.audit import AUDIT, audit
@@ -88,7 +89,7 @@ def run_experiment(
         for name in failures:
             on_event(Event(_run_named(experiment, name), "failed", text=failures[name].message))
         if not failures:
-            measure_paths(experiment, data, output, on_event)
+            measure_paths(experiment, data, output, on_event, PartialState().device)
     return failures
 
 

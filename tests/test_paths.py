@@ -1,6 +1,7 @@
 """The loss between two arms' weights, against an interpolation by hand in float64."""
 
 import json
+import re
 
 import numpy as np
 import pytest
@@ -130,16 +131,40 @@ def test_the_report_draws_every_seed_and_their_mean(measured):
     assert len(panel.table.rows) == 3
 
 
-def test_arms_of_other_shapes_have_no_path(tmp_path):
+@pytest.mark.parametrize(
+    ("model", "message"),
+    [
+        ({"width": 4}, r"has shape \(\d+, 8\) in one and \(\d+, 4\)"),
+        ({"layers": 2}, "has shape none in one"),  # the first layer alone would fit
+        ({"heads": 1}, "with the same weights the loss of one is"),  # all shapes fit
+    ],
+)
+def test_arms_of_other_models_have_no_path(tmp_path, model, message):
     settings = json.loads(json.dumps(SETTINGS))
-    settings["arms"]["ctp"]["model"] = {"width": 4}
+    settings["arms"]["ctp"]["model"] = model
     settings["seeds"] = 1
     experiment, data = trained(tmp_path, settings)
     measure_paths(experiment, data, tmp_path)
     (row,) = read_paths(tmp_path)
-    assert row["barrier"] is None and "differ in shape: parameter" in row["reason"]
+    assert row["barrier"] is None and re.search(message, row["reason"])
     (section,) = path_sections(experiment, tmp_path)
     assert "no barrier" in section.panels[0].note and section.panels[0].warnings
+
+
+def test_what_was_measured_before_an_interruption_is_kept(measured):
+    experiment, data, output, _ = measured
+    before = read_paths(output)
+    (output / paths.PATHS).unlink()
+
+    def interrupt(event):
+        if event.done == 2:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        measure_paths(experiment, data, output, interrupt)
+    assert read_paths(output) == before[:2]
+    measure_paths(experiment, data, output)
+    assert read_paths(output) == before
 
 
 def test_a_split_that_is_not_there_is_found_before_training():

@@ -44,7 +44,7 @@ class Preconditioned(Measure):
     quadratic minimum Adam is stable while the largest eigenvalue of Ĥ is below 2 / η, η the
     learning rate of the last update; a loss spike announces itself when the curvature along the
     gradient passes it too ("Adaptive Preconditioners Trigger Loss Spikes in Adam", 2025, arXiv
-    2506.04805, section 4). Evaluation mode, float32; weight decay is not included. Training sees
+    2506.04805, lemma 1). Evaluation mode, float32; weight decay is not included. Training sees
     batches, so its own gradient differs from that of this set: raise ``max_items`` towards the
     whole split for the paper's full-batch numbers. Scores of each split:
 

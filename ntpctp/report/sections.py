@@ -48,6 +48,11 @@ class Section:
     panels: list[Panel]
     not_drawn: list[str]
 
+    @property
+    def anchor(self) -> str:
+        """The name as links and ids have it."""
+        return self.name.replace(" ", "-")
+
 
 def measure_sections(experiment: Experiment, frame: pd.DataFrame) -> list[Section]:
     """Return the section of each measure of the experiment."""

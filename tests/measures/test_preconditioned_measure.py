@@ -89,7 +89,7 @@ def test_equals_the_dense_matrix_and_the_files_of_the_checkpoint(stage, step):
     assert set(found) == set(expected)
     assert top > 0 and len({round(float(v), 5) for v in expected.values()}) == 5  # told apart
     for name, value in expected.items():
-        assert found[name].value == pytest.approx(float(value), rel=2e-4), name
+        assert found[name].value == pytest.approx(float(value), rel=2e-5), name
         assert found[name].count == 7 and found[name].higher_is_better is None
     assert abs(found["top_eigenvalue_preconditioned"].value - top) <= 1e-5 * top
     assert 0 < found["stability_ratio"].error_bound <= 1e-5 * top * rate / 2 * 1.01
