@@ -7,6 +7,7 @@ loss or in two is a property of the pair, not of a checkpoint: it is measured on
 trained.
 """
 
+import re
 from collections.abc import Callable
 from itertools import combinations
 from pathlib import Path
@@ -14,9 +15,10 @@ from typing import Any
 
 import numpy as np
 import torch
+from transformers import PreTrainedModel
 
 from ntpctp import checkpoints
-from ntpctp.curvature import MeanLoss, loss_path
+from ntpctp.curvature import loss_path
 from ntpctp.experiment import Experiment, LossPathOptions
 from ntpctp.measures import Subject
 from ntpctp.measures.subset import Subset, SubsetLoss
@@ -27,8 +29,8 @@ from ntpctp.storage import fingerprint, read_json, write_json
 
 PATHS = "loss-paths.json"
 _VERSION = 1
-_SAME_LOSS = 1e-5
-"""Relative; equal up to the rounding of float32."""
+_WITHOUT_EFFECT = re.compile("drop|initializer_range|name_or_path|transformers_version|dtype")
+"""Fields of a config that do not change what the weights compute in evaluation mode."""
 
 
 def measure_paths(
@@ -112,10 +114,10 @@ def _path(
         "items": len(subset),
         "fingerprint": subset.fingerprint,
     }
-    other = SubsetLoss(second, second.model, subset).mean()
-    if reason := _difference(mean, other):
+    if reason := _difference(first.model, second.model):
         return {**row, "barrier": None, "reason": reason}
-    start, end = mean.parameters.values(), other.parameters.values()
+    start = mean.parameters.values()
+    end = mean.parameters.vector_of(dict(second.model.named_parameters()))
     found = loss_path(mean, start, end, num_points=options.points)
     losses = [float(loss) if np.isfinite(loss) else None for loss in found.losses]
     overflow = None in losses
@@ -128,23 +130,16 @@ def _path(
     }
 
 
-def _difference(first: MeanLoss, second: MeanLoss) -> str | None:
-    """Return why no path joins two models, or None if they are one function of their weights."""
-    shapes = [
-        dict(zip(p.names, (tuple(t.shape) for t in p.tensors), strict=True))
-        for p in (first.parameters, second.parameters)
-    ]
-    if differing := [n for n in {**shapes[0], **shapes[1]} if shapes[0].get(n) != shapes[1].get(n)]:
-        name = differing[0]
-        return (
-            f"the arms' models differ: {name!r} has shape {shapes[0].get(name, 'none')} in one and "
-            f"{shapes[1].get(name, 'none')} in the other"
-        )
-    # The same weights may mean another function, for instance with another number of heads.
-    there = first.mean_at(second.parameters.values())
-    if not np.isclose(there, second.value, rtol=_SAME_LOSS, atol=0):
-        return (
-            f"the arms' models differ: with the same weights the loss of one is {there:.6g}, of "
-            f"the other {second.value:.6g}"
-        )
+def _difference(first: PreTrainedModel, second: PreTrainedModel) -> str | None:
+    """Return why no path joins two models, or None if they are one function of their weights.
+
+    Shapes alone do not tell: with another number of heads the same weights are another function.
+    """
+    one, other = first.config.to_dict(), second.config.to_dict()
+    for name in sorted({*one, *other}):
+        if one.get(name) != other.get(name) and not _WITHOUT_EFFECT.search(name):
+            return (
+                f"the arms' models differ: {name} is {one.get(name)!r} in one and "
+                f"{other.get(name)!r} in the other"
+            )
     return None

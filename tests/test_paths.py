@@ -1,7 +1,6 @@
 """The loss between two arms' weights, against an interpolation by hand in float64."""
 
 import json
-import re
 
 import numpy as np
 import pytest
@@ -134,9 +133,12 @@ def test_the_report_draws_every_seed_and_their_mean(measured):
 @pytest.mark.parametrize(
     ("model", "message"),
     [
-        ({"width": 4}, r"has shape \(\d+, 8\) in one and \(\d+, 4\)"),
-        ({"layers": 2}, "has shape none in one"),  # the first layer alone would fit
-        ({"heads": 1}, "with the same weights the loss of one is"),  # all shapes fit
+        ({"width": 4}, "n_embd is 8 in one and 4 in the other"),
+        (
+            {"layers": 2},
+            "n_layer is 1 in one and 2 in the other",
+        ),  # one would fit
+        ({"heads": 1}, "n_head is 2 in one and 1 in the other"),  # all shapes fit
     ],
 )
 def test_arms_of_other_models_have_no_path(tmp_path, model, message):
@@ -146,9 +148,19 @@ def test_arms_of_other_models_have_no_path(tmp_path, model, message):
     experiment, data = trained(tmp_path, settings)
     measure_paths(experiment, data, tmp_path)
     (row,) = read_paths(tmp_path)
-    assert row["barrier"] is None and re.search(message, row["reason"])
+    assert row["barrier"] is None and message in row["reason"]
     (section,) = path_sections(experiment, tmp_path)
     assert "no barrier" in section.panels[0].note and section.panels[0].warnings
+
+
+def test_another_initialisation_or_dropout_is_no_other_model(tmp_path):
+    settings = json.loads(json.dumps(SETTINGS))
+    settings["arms"]["ctp"]["model"] = {"init_rate": 0.9, "dropout": 0.1}
+    settings["seeds"] = 1
+    experiment, data = trained(tmp_path, settings)
+    measure_paths(experiment, data, tmp_path)
+    (row,) = read_paths(tmp_path)
+    assert row["reason"] is None and row["barrier"] is not None
 
 
 def test_what_was_measured_before_an_interruption_is_kept(measured):
