@@ -85,6 +85,7 @@ def train_one(
             train_run(experiment, data, run, directory, accelerator, show)
     else:
         train_run(experiment, data, run, directory, accelerator)
+    _end(accelerator)
 
 
 def _experiment_of(
@@ -142,6 +143,12 @@ def evaluate_paths(paths: Sequence[Path], measures: Sequence[str]) -> None:
                 highlight=False,
             )
     accelerator.wait_for_everyone()
+    _end(accelerator)
+
+
+def _end(accelerator: Accelerator) -> None:
+    """Leave the process group: threads of one that is still open may abort the interpreter."""
+    accelerator.state.destroy_process_group()
 
 
 def _chosen(experiment: Experiment, names: Sequence[str]) -> list[Measure]:

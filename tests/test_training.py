@@ -138,7 +138,10 @@ def two_processes(body, tmp_path):
         "from accelerate import PartialState\n"
         "from tests import test_training as t\n"
         "assert PartialState(cpu=True).num_processes == 2, PartialState().num_processes\n"
-        f"out = Path({str(tmp_path)!r}) / 'two'\n" + textwrap.dedent(body)
+        f"out = Path({str(tmp_path)!r}) / 'two'\n"
+        + textwrap.dedent(body)
+        # Its threads may abort the interpreter when it ends.
+        + "\nPartialState().destroy_process_group()\n"
     )
     with socket.socket() as probe:
         probe.bind(("localhost", 0))
