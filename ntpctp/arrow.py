@@ -142,6 +142,7 @@ class _Examples(Lazy[Example]):
             tuple(more.get("normalise", ())),
             more.get("judge", ""),
             more.get("tools", ""),
+            tuple((name, level) for name, level in more.get("strata", ())),
         )
 
 
@@ -155,6 +156,7 @@ def _more(example: Example) -> str | None:
         "normalise": example.normalise,
         "judge": example.judge,
         "tools": example.tools,
+        "strata": example.strata,
     }
     if not any(fields.values()):
         return None

@@ -35,7 +35,7 @@ from ntpctp.statistics import (
 from ntpctp.storage import read_json, write_json
 
 COMPARISON = "comparison.json"
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 
 
 @dataclass(frozen=True)
@@ -68,6 +68,7 @@ class ScoreComparison:
 
     measure: str
     split: str
+    stratum: str | None  # the part of the items that it is about; None: all of them
     score: str
     strength: float | None
     unit: str
@@ -167,6 +168,7 @@ def _compare_score(
     return ScoreComparison(
         measure=first["measure"],
         split=first["split"],
+        stratum=None if pd.isna(first["stratum"]) else str(first["stratum"]),
         score=first["score"],
         strength=None if pd.isna(first["strength"]) else float(first["strength"]),
         unit=first["unit"],
@@ -203,7 +205,8 @@ class _Measured:
         """Return the scores of an arm: (S,), or (S, N) where there are rows behind the value."""
         if pd.isna(self.score["rows_key"]):
             return np.array([self.values[arm][seed] for seed in seeds], np.float64)
-        key = self.score["measure"], self.score["split"], self.score["rows_key"]
+        stratum = None if pd.isna(self.score["stratum"]) else str(self.score["stratum"])
+        key = self.score["measure"], self.score["split"], self.score["rows_key"], stratum
         return np.stack([self.items.values(RunId(arm, s), self.last[arm], *key) for s in seeds])
 
     def times(self, a: str, b: str) -> TimeComparison:

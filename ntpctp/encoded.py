@@ -38,7 +38,7 @@ from ntpctp.storage import (
 from ntpctp.tasks import Example, Task, check_disjoint
 from ntpctp.tokens import Pieces, Vocabulary, encode_rows, fingerprint_of, load_tokenizer
 
-FORMAT = 2  # goes up with any change of the files
+FORMAT = 3  # goes up with any change of the files
 _CHUNK = 5000  # examples encoded at a time: bounds the memory
 _RECORD = "record.json"
 
@@ -197,7 +197,7 @@ def _chunks(
 def _hash(hashed: Any, chunk: Sequence[Example], rows: Rows) -> None:
     """Take a chunk into the fingerprint: all of its examples but their source, roles and ids."""
     content = [
-        [e.key, e.choices, e.answer_marker, e.references, e.spans, e.normalise, e.judge]
+        [e.key, e.choices, e.answer_marker, e.references, e.spans, e.normalise, e.judge, e.strata]
         for e in chunk
     ]
     hashed.update(json.dumps(content).encode())

@@ -81,6 +81,7 @@ def evaluate(
         batch_tokens,
         device,
         dtype,
+        data.task,
     )
     scores: list[Score] = []
     for measure in measures:

@@ -96,9 +96,10 @@ def _best(paths: Sequence[Path], keep: Keep, evaluation: Evaluation) -> Path:
 
 def _the_score(scores: Sequence[Score], name: str, split: str, field: str) -> Score:
     """Return the score that a field of the experiment names."""
-    found = [s for s in scores if (s.score, s.split) == (name, split) and not s.strength]
+    whole = [s for s in scores if s.strength is None and s.stratum is None]
+    found = [s for s in whole if (s.score, s.split) == (name, split)]
     if not found:
-        known = sorted({f"{s.score} on {s.split}" for s in scores if not s.strength})
+        known = sorted({f"{s.score} on {s.split}" for s in whole})
         raise InputError(
             f"{field}: no measure gives {name} on {split} at every checkpoint; there are "
             f"{', '.join(known)}"

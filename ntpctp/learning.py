@@ -43,6 +43,7 @@ def learning_scores(frame: pd.DataFrame, experiment: Experiment) -> list[Score]:
         frame["score"].isin(experiment.comparison.targets)
         & frame["split"].isin(experiment.task.evaluation_splits)
         & frame["strength"].isna()
+        & frame["stratum"].isna()
     ]
     untrained = untrained_splits(experiment.task)
     found: list[Score] = []

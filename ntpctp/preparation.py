@@ -31,6 +31,7 @@ class Data:
     """All that an experiment's runs read.
 
     Attributes:
+        task: where the examples come from.
         tokenizer: shared by all arms.
         splits: encoded, by name; ``train`` first.
         evaluation_splits: names of the held-out splits.
@@ -39,6 +40,7 @@ class Data:
         exclusions: split -> what was done to it -> number of examples, where it is not 0.
     """
 
+    task: Task
     tokenizer: PreTrainedTokenizerBase
     splits: Mapping[str, EncodedSplit]
     evaluation_splits: tuple[str, ...]
@@ -92,6 +94,7 @@ def prepare(experiment: Experiment, cache: Path | None = None) -> Data:
             fingerprints[name] = fingerprint([of_split.fingerprint, _ids(split.rows)])
     _check_measures(experiment, splits)
     data = Data(
+        task,
         encoded.tokenizer,
         splits,
         task.evaluation_splits,

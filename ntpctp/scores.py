@@ -11,6 +11,7 @@ tokens            int      read in training until then, padding excluded
 supervised_tokens int      of those, the ones whose loss weight was not zero
 measure, split    text     what was measured, on which examples; ``learning``: of a whole run
 score             text     the name of the number
+stratum           text     "hops = 3": the part of the items that it is about; null: all of them
 strength          float    of a perturbation; null where there is none
 value             float    null where it could not be computed
 unit              text     of the value
@@ -20,7 +21,7 @@ error_bound       float    of a numerical method
 higher_is_better  bool     null: neither
 rows_key          text     the field of the item rows that the value is the mean of; may be null
 reason            text     why the value is null
-schema_version    int      1
+schema_version    int      2
 ================  =======  ========================================================================
 """
 
@@ -40,9 +41,9 @@ from ntpctp.learning import learning_scores
 from ntpctp.runs import RECORD, STAGE, RunId, run_directory, stage_directory
 from ntpctp.storage import atomic_file, read_json, read_jsonl
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 SCORES = "scores.parquet"
-IDENTITY = ["measure", "split", "score", "strength"]
+IDENTITY = ["measure", "split", "stratum", "score", "strength"]
 """The columns that say which number a row is, whatever the run and the step."""
 
 _TYPES = {
@@ -56,6 +57,7 @@ _TYPES = {
     "measure": "str",
     "split": "str",
     "score": "str",
+    "stratum": "str",
     "strength": "float64",
     "value": "float64",
     "unit": "str",
@@ -175,12 +177,25 @@ class ItemRows:
         self._read: dict[Path, list[dict[str, Any]]] = {}
 
     def values(
-        self, run: RunId, step: int, measure: str, split: str, key: str
+        self,
+        run: RunId,
+        step: int,
+        measure: str,
+        split: str,
+        key: str,
+        stratum: str | None = None,
     ) -> NDArray[np.float64]:
-        """Return one value an item that has one, in their order: float64, shape (items,)."""
+        """Return one value an item that has one, in their order: float64, shape (items,).
+
+        With ``stratum``, only of the items whose row says that they belong to it.
+        """
         checkpoint = checkpoints.directory_of(stage_directory(self._output, run), step)
         path = rows_path(checkpoint, measure)
         if path not in self._read:
             self._read[path] = sorted(read_jsonl(path), key=lambda row: int(row.get("item", 0)))
-        rows = [row for row in self._read[path] if row["split"] == split]
+        rows = [
+            row
+            for row in self._read[path]
+            if row["split"] == split and (stratum is None or stratum in row.get("strata", ()))
+        ]
         return np.array([row[key] for row in rows if row.get(key) is not None], np.float64)

@@ -217,9 +217,10 @@ def _effects_tables(comparison: dict[str, Any]) -> Iterator[Table]:
 
 
 def score_name(score: dict[str, Any]) -> str:
-    """Return how a score is called in tables: its split, name and strength."""
+    """Return how a score is called in tables: its split, stratum, name and strength."""
+    stratum = "" if score["stratum"] is None else f" ({score['stratum']})"
     strength = "" if score["strength"] is None else f" {score['strength']:g}"
-    return f"{score['split']} {score['score']}{strength}".replace("_", " ")
+    return f"{score['split']}{stratum} {score['score']}{strength}".replace("_", " ")
 
 
 def _level_and_spread(spread: dict[str, Any] | None) -> str:

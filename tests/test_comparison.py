@@ -29,6 +29,7 @@ def frame_of(asked, values):
             "measure": "flatness",
             "split": "test",
             "score": "answer_loss",
+            "stratum": None,
             "strength": np.nan,
             "value": value,
             "unit": "nats",

@@ -32,6 +32,7 @@ def frame_of(curves, arm="ntp", seed=0, split="test", score="exact_match"):
                 "measure": "accuracy",
                 "split": split,
                 "score": score,
+                "stratum": None,
                 "strength": None,
                 "value": value,
                 "unit": "share",
@@ -41,7 +42,7 @@ def frame_of(curves, arm="ntp", seed=0, split="test", score="exact_match"):
                 "higher_is_better": True,
                 "rows_key": None,
                 "reason": None,
-                "schema_version": 1,
+                "schema_version": 2,
             }
             for step, value in curves.items()
         ]

@@ -16,7 +16,7 @@ from ntpctp.errors import InputError
 from ntpctp.models import Attention
 from ntpctp.objectives import Objective
 from ntpctp.options import Options
-from ntpctp.tasks.example import Example
+from ntpctp.tasks.example import Example, Task
 from ntpctp.tokens import Row
 
 
@@ -39,6 +39,7 @@ class Score:
     strength: float | None = None  # of a perturbation, for curves
     rows_key: str | None = None  # the field of the measure's rows that this score is the mean of
     reason: str | None = None
+    stratum: str | None = None  # "hops = 3": of the items whose row has that; None: of all
 
     def as_dict(self) -> dict[str, Any]:
         """Return the score as a row of ``scores.parquet``."""
@@ -79,6 +80,7 @@ class Subject:
         batch_tokens: tokens of one forward pass, padding included; bounds the memory.
         device: where the model runs.
         dtype: of the weights in memory.
+        task: where the examples come from: it knows how they may be edited. None: unknown text.
     """
 
     source: str | Path
@@ -89,6 +91,7 @@ class Subject:
     batch_tokens: int = 16_384
     device: str | torch.device = "cpu"
     dtype: torch.dtype = torch.float32
+    task: Task | None = None
 
     @cached_property
     def model(self) -> PreTrainedModel:

@@ -147,7 +147,8 @@ def seeds_tables(experiment: Experiment, frame: pd.DataFrame) -> list[tuple[str,
     """Return all scores of each run at its last step: split and table."""
     cells, tables = arm_cells(experiment.arms), []
     last = {name: arm.training.steps for name, arm in experiment.arms.items()}
-    final = frame[(frame["step"] == frame["arm"].map(last)) & frame["strength"].isna()]
+    final = frame[(frame["step"] == frame["arm"].map(last))]
+    final = final[final["strength"].isna() & final["stratum"].isna()]
     for split, group in final.groupby("split", sort=False):
         scores = list(dict.fromkeys(zip(group["measure"], group["score"], strict=True)))
         units = {

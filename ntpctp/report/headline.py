@@ -59,10 +59,18 @@ def primary_score(
     main = experiment.task.evaluation_splits[0]
     for score in PRIMARY:
         for comparison in comparisons:
-            if (comparison.split, comparison.score) == (main, score):
+            found = comparison.split, comparison.score, comparison.stratum
+            if found == (main, score, None):
                 return comparison
     judged = [c for c in comparisons if c.higher_is_better is not None]
     return next(iter([*judged, *comparisons]), None)
+
+
+def label_of(comparison: ScoreComparison) -> str:
+    """Return how the score of a comparison is called where several stand together."""
+    return wording.full_label(
+        comparison.split, comparison.score, comparison.strength, comparison.stratum
+    )
 
 
 def headline(experiment: Experiment, primary: ScoreComparison | None) -> Headline:

@@ -17,7 +17,14 @@ from ntpctp.report import appendix, wording
 from ntpctp.report.curves import MIN_SEEDS
 from ntpctp.report.definitions import definitions
 from ntpctp.report.figures import NUM_COLOURS, plain_figure
-from ntpctp.report.headline import budget_line, headline, primary_score, question_of, worst_seed
+from ntpctp.report.headline import (
+    budget_line,
+    headline,
+    label_of,
+    primary_score,
+    question_of,
+    worst_seed,
+)
 from ntpctp.report.items import NUM_SHOWN, Flips, Texts, Token, flips, read_rows
 from ntpctp.report.landscape import landscape_panels
 from ntpctp.report.overview import seeds_figure
@@ -129,7 +136,7 @@ def _overview(experiment: Experiment, primary: ScoreComparison | None) -> Table 
     cells = arm_cells(experiment.arms)
     unit = primary.unit
     table = Table(
-        f"{wording.full_label(primary.split, primary.score, primary.strength)} at the last step",
+        f"{label_of(primary)} at the last step",
         ("arm", "mean", "sd over seeds", "worst seed", "seeds"),
     )
     for name in experiment.arms:
@@ -154,7 +161,7 @@ def _overview_panel(experiment: Experiment, primary: ScoreComparison | None) -> 
         return None
     arms, level = list(experiment.arms), experiment.comparison.level
     pairs = [pair for pair in primary.pairs if pair.difference is not None][:_MOST_PAIRS]
-    label = wording.full_label(primary.split, primary.score, primary.strength)
+    label = label_of(primary)
     title = f"{label[0].upper()}{label[1:]}: every seed"
     table = Table(f"{title}, {wording.shown_unit(primary.unit)}", ("seed", *arms))
     for seed in experiment.seeds:

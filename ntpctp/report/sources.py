@@ -12,6 +12,7 @@ from ntpctp.audit import AUDIT
 from ntpctp.evaluation import rows_path
 from ntpctp.experiment import Experiment
 from ntpctp.provenance import PROVENANCE
+from ntpctp.report.wording import part_label
 from ntpctp.runs import RunId, stage_directory
 from ntpctp.storage import read_json, read_jsonl
 from ntpctp.training import LOG
@@ -95,10 +96,11 @@ def _null_scores(frame: pd.DataFrame) -> Iterable[Missing]:
     # A time to a target that is not reached is longer, not missing.
     for row in frame[frame["value"].isna() & (frame["unit"] != "steps")].to_dict("records"):
         strength = "" if pd.isna(row["strength"]) else f" at strength {row['strength']:g}"
+        stratum = None if pd.isna(row["stratum"]) else str(row["stratum"])
         reason = row["reason"] if isinstance(row["reason"], str) else "no reason was recorded"
         yield Missing(
             RunId(str(row["arm"]), int(row["seed"])),
             int(row["step"]),
-            f"{row['measure']}: {row['split']} {row['score']}{strength}",
+            f"{row['measure']}: {part_label(row['split'], stratum)} {row['score']}{strength}",
             reason,
         )

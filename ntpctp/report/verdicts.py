@@ -5,9 +5,9 @@ from collections.abc import Sequence
 from ntpctp.comparison import Pair, ScoreComparison
 from ntpctp.experiment import Experiment
 from ntpctp.report import wording
-from ntpctp.report.headline import verdict_words, worst_seed
+from ntpctp.report.headline import label_of, verdict_words, worst_seed
 from ntpctp.report.tables import Cell, Table, arm_cells
-from ntpctp.report.wording import direction, full_label, percent, plural
+from ntpctp.report.wording import direction, percent, plural
 
 
 def verdict_tables(
@@ -50,7 +50,7 @@ def verdict_tables(
             seen = _detectable(pair, unit)
             tables[key].add(
                 Cell(
-                    full_label(comparison.split, comparison.score, comparison.strength),
+                    label_of(comparison),
                     direction(comparison.unit, comparison.higher_is_better),
                 ),
                 *shown,
@@ -77,7 +77,7 @@ def effects_table(experiment: Experiment, comparisons: Sequence[ScoreComparison]
             p = found.holm_p_value
             table.add(
                 Cell(
-                    full_label(comparison.split, comparison.score, comparison.strength),
+                    label_of(comparison),
                     direction(unit, comparison.higher_is_better),
                 ),
                 Cell(wording.contrast(found.effect), plural(len(found.seeds), "seed")),
@@ -100,7 +100,7 @@ def spread_table(experiment: Experiment, comparisons: Sequence[ScoreComparison])
     )
     for comparison in comparisons:
         unit = comparison.unit
-        label = full_label(comparison.split, comparison.score, comparison.strength)
+        label = label_of(comparison)
         for name, spread in comparison.arms.items():
             if spread is None:
                 table.add(label, cells[name], "0", *[wording.NO_VALUE] * 6)
@@ -137,7 +137,7 @@ def spread_tests(comparisons: Sequence[ScoreComparison]) -> Table:
                 continue
             p, least = result.p_value, result.smallest_p_value
             table.add(
-                full_label(comparison.split, comparison.score, comparison.strength),
+                label_of(comparison),
                 f"{pair.a} / {pair.b}",
                 _ratio(pair),
                 Cell(wording.NO_VALUE, result.reason or "") if p is None else f"{p:.3g}",

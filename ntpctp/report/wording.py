@@ -50,11 +50,18 @@ def score_label(score: str) -> str:
     return _SCORES.get(score, score.replace("_", " "))
 
 
-def full_label(split: str, score: str, strength: float | None = None) -> str:
-    """Return how a score is called where several splits and strengths stand together."""
+def full_label(
+    split: str, score: str, strength: float | None = None, stratum: str | None = None
+) -> str:
+    """Return how a score is called where several splits, strata and strengths stand together."""
     label = score_label(score)
     at = "" if strength is None else f" at strength {strength:g}"
-    return f"{label}{at}, {split}"
+    return f"{label}{at}, {part_label(split, stratum)}"
+
+
+def part_label(split: str, stratum: str | None = None) -> str:
+    """Return how a split or a part of it is called."""
+    return split if stratum is None else f"{split}, {stratum}"
 
 
 def is_share(unit: str) -> bool:

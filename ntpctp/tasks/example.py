@@ -54,7 +54,6 @@ class Example:
     Attributes:
         segments: text in order, prompt first, answer last; or one segment of plain ``text``.
         messages: chat turns, the last one by the assistant: it is the answer.
-        tools: what the assistant may call, as JSON; the chat template renders it.
         choices: candidate answers, the right one among them; empty if the task has none.
         answer_marker: text at the end of the reasoning after which the answer follows. Decoding
             finds the answer behind its last occurrence. Required where there is reasoning.
@@ -66,6 +65,9 @@ class Example:
         normalise: rules by which answers are compared, see ``normalisation``.
         judge: by what else an answer is judged, where the task has a function for that; empty for
             none.
+        tools: what the assistant may call, as JSON; the chat template renders it.
+        strata: named properties, for instance ("hops", "3"): accuracy is also given for the items
+            of each level.
     """
 
     segments: tuple[Segment, ...] = ()
@@ -78,6 +80,7 @@ class Example:
     normalise: tuple[Rule, ...] = ()
     judge: str = ""
     tools: str = ""
+    strata: tuple[tuple[str, str], ...] = ()
 
     def __post_init__(self) -> None:
         segments = self.segments

@@ -132,7 +132,7 @@ def _run(
             tokenizer.save_pretrained(checkpoint)
         common = {
             "experiment": "made-up", "arm": name, "seed": seed, "stage": "train", "step": step,
-            "tokens": 80 * step, "supervised_tokens": 60 * step, "schema_version": 1,
+            "tokens": 80 * step, "supervised_tokens": 60 * step, "schema_version": 2,
         }  # fmt: skip
         for score in _scores(experiment, checkpoint, rng, skill * step / last, measures):
             yield common | score
@@ -150,7 +150,7 @@ def _scores(
 
     def score(measure: str, split: str, name: str, value: float, **fields: Any) -> dict[str, Any]:
         return {
-            "measure": measure, "split": split, "score": name, "strength": None, "value": value,
+            "measure": measure, "split": split, "score": name, "stratum": None, "strength": None, "value": value,
             "unit": "share of items", "count": len(items), "standard_error": 0.02,
             "error_bound": None, "higher_is_better": True, "rows_key": None, "reason": None,
         } | fields  # fmt: skip
