@@ -50,7 +50,7 @@ def evaluate(
     objective: Objective,
     measures: Sequence[Measure],
     *,
-    batch_tokens: int,
+    batch_tokens: int | None,
     device: str | torch.device = "cpu",
     dtype: torch.dtype = torch.float32,
 ) -> list[Score]:
@@ -61,7 +61,7 @@ def evaluate(
         data: as the run was trained on.
         objective: of the run.
         measures: each with its options.
-        batch_tokens: of one forward pass.
+        batch_tokens: of one forward pass; None: as many as fit.
         device: where the model runs.
         dtype: of the weights in memory.
 

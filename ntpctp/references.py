@@ -12,7 +12,7 @@ from transformers import PreTrainedTokenizerBase
 from ntpctp import models
 from ntpctp.errors import InputError
 from ntpctp.objectives import LossesOf
-from ntpctp.reading import read_rows
+from ntpctp.reading import TokenBudget, read_rows
 from ntpctp.storage import atomic_file, fingerprint, sha256_of
 from ntpctp.tokens import Row, load_tokenizer
 
@@ -21,7 +21,7 @@ def reference_losses(
     directory: Path,
     tokenizer: PreTrainedTokenizerBase,
     *,
-    batch_tokens: int,
+    batch_tokens: int | None,
     device: str | torch.device = "cpu",
 ) -> LossesOf:
     """Return the function (checkpoint, rows) -> losses that keeps its results in ``directory``.
@@ -29,7 +29,7 @@ def reference_losses(
     Args:
         directory: gets one safetensors file for each checkpoint and split.
         tokenizer: of the rows; a checkpoint that brings another vocabulary is refused.
-        batch_tokens: of one forward pass.
+        batch_tokens: of one forward pass; None: as many as fit.
         device: where the reference model runs.
     """
 
@@ -44,7 +44,7 @@ def reference_losses(
             model = models.load(checkpoint)
             torch.nn.Module.to(model, device)
             models.check_fits(model.config, max(map(len, rows)))
-            read = read_rows(model, rows, batch_tokens)
+            read = read_rows(model, rows, TokenBudget(batch_tokens))
             flat = np.concatenate([seen.losses for seen in read]).astype(np.float32)
             with atomic_file(path) as temporary:
                 save_file({"losses": flat}, temporary)

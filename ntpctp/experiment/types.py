@@ -97,7 +97,9 @@ class Evaluation(Options):
         min_length=1,
         description="names, or blocks with options",
     )
-    batch_tokens: int = Field(16_384, ge=1, description="tokens of one forward pass")
+    batch_tokens: int | None = Field(
+        None, ge=1, description="tokens of one forward pass, padding included; null: as many as fit"
+    )
 
     @model_validator(mode="after")
     def _once(self) -> "Evaluation":

@@ -7,13 +7,19 @@ import numpy as np
 from pydantic import Field
 from transformers import PreTrainedTokenizerBase
 
-from ntpctp.measures.decoding import Decoded, decode_greedily
+from ntpctp.measures.judging import choices_of
 from ntpctp.measures.measure import EncodedSplit, Measure, Score, Subject, mean_score
-from ntpctp.reading import ReadRow, read_rows
+from ntpctp.reading import (
+    Decoded,
+    ReadRow,
+    decode_greedily,
+    log_likelihoods,
+    read_rows,
+)
 from ntpctp.tasks import score_answer
-from ntpctp.tasks.example import Example, Segment
+from ntpctp.tasks.example import Example
 from ntpctp.tasks.normalisation import Rule, normalised
-from ntpctp.tokens import Row, encode
+from ntpctp.tokens import Row
 
 
 class Accuracy(Measure):
@@ -59,7 +65,7 @@ class Accuracy(Measure):
 
 
 def _judge(subject: Subject, name: str, split: EncodedSplit) -> list[dict[str, Any]]:
-    read = read_rows(subject.model, split.rows, subject.batch_tokens)
+    read = read_rows(subject.model, split.rows, subject.budget)
     answers = _answers(subject, split, read)
     choices = _choose(subject, split)
     judged = []
@@ -117,7 +123,7 @@ def _answers(subject: Subject, split: EncodedSplit, read: Sequence[ReadRow]) -> 
         # Behind twice the reference's length no answer is right; the rest would be waste.
         [2 * (len(split.rows[item]) - split.rows[item].answer_start) for item in pending],
         int(tokenizer.eos_token_id),
-        subject.batch_tokens,
+        subject.budget,
     )
     for item, decoded in zip(pending, written, strict=True):
         answers[item] = _Answer(
@@ -145,40 +151,10 @@ def _answer_text(decoded: Decoded, example: Example, tokenizer: PreTrainedTokeni
 
 def _choose(subject: Subject, split: EncodedSplit) -> list[np.ndarray]:
     """Log-likelihood of every candidate of every item, summed over its tokens: float64 arrays."""
-    candidates = [
-        _with_answer(example, choice) for example in split.examples for choice in example.choices
-    ]
-    if not candidates:
-        return [np.array([])] * len(split.examples)
-    items = [item for item, example in enumerate(split.examples) for _ in example.choices]
-    rows = [
-        _with_answer_of(split.rows[item], candidate)
-        for item, candidate in zip(items, encode(candidates, subject.tokenizer), strict=True)
-    ]
-    read = read_rows(subject.model, rows, subject.batch_tokens)
-    sums = iter(
-        -float(seen.losses[row.has_role("answer")].sum())
-        for row, seen in zip(rows, read, strict=True)
-    )
-    return [np.array([next(sums) for _ in example.choices]) for example in split.examples]
-
-
-def _with_answer(example: Example, answer: str) -> Example:
-    return Example(
-        (*example.segments[:-1], Segment("answer", answer)),
-        answer_marker=example.answer_marker,
-        source=example.source,
-    )
-
-
-def _with_answer_of(row: Row, candidate: Row) -> Row:
-    """What ``row`` gives, which may have been trimmed, with the answer of ``candidate``."""
-    given, answer = ~row.has_role("answer"), candidate.has_role("answer")
-    return Row(
-        np.concatenate([row.input_ids[given], candidate.input_ids[answer]]),
-        np.concatenate([row.roles[given], candidate.roles[answer]]),
-        row.answer_start,
-    )
+    choices = choices_of(split, subject.tokenizer)
+    asked = [of_item for of_item in choices if of_item]
+    found = iter(log_likelihoods(subject.model, asked, subject.budget))
+    return [next(found) if of_item else np.array([]) for of_item in choices]
 
 
 # score -> whether higher is better

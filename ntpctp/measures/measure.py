@@ -16,6 +16,7 @@ from ntpctp.errors import InputError
 from ntpctp.models import Attention
 from ntpctp.objectives import Objective
 from ntpctp.options import Options
+from ntpctp.reading import TokenBudget
 from ntpctp.tasks.example import Example, Task
 from ntpctp.tokens import Row
 
@@ -77,7 +78,8 @@ class Subject:
         splits: encoded, by name; ``train`` among them.
         evaluation_splits: names of the held-out splits.
         objective: the one that the checkpoint was trained under.
-        batch_tokens: tokens of one forward pass, padding included; bounds the memory.
+        batch_tokens: tokens of one forward pass, padding included; None: as many as fit, see
+            ``reading.TokenBudget``.
         device: where the model runs.
         dtype: of the weights in memory.
         task: where the examples come from: it knows how they may be edited. None: unknown text.
@@ -88,10 +90,15 @@ class Subject:
     splits: Mapping[str, EncodedSplit]
     evaluation_splits: tuple[str, ...]
     objective: Objective
-    batch_tokens: int = 16_384
+    batch_tokens: int | None = None
     device: str | torch.device = "cpu"
     dtype: torch.dtype = torch.float32
     task: Task | None = None
+
+    @cached_property
+    def budget(self) -> TokenBudget:
+        """What bounds a forward pass, shared by all measures."""
+        return TokenBudget(self.batch_tokens)
 
     @cached_property
     def model(self) -> PreTrainedModel:

@@ -15,7 +15,7 @@ from torch import Tensor
 from ntpctp.measures.measure import EncodedSplit, Measure, Score, Subject, mean_score
 from ntpctp.models import embedding_of
 from ntpctp.randomness import generator
-from ntpctp.reading import read_rows
+from ntpctp.reading import EMBEDDINGS, Disturbance, read_rows
 from ntpctp.tokens import Row
 
 
@@ -103,12 +103,19 @@ class Robustness(Measure):
             for draw in range(draws):
 
                 def noisy(
-                    items: Sequence[int], embeddings: Tensor, draw: int = draw, s: float = strength
+                    items: Sequence[int],
+                    positions: Tensor,
+                    states: Tensor,
+                    draw: int = draw,
+                    s: float = strength,
                 ) -> Tensor:
-                    return embeddings + s * scale * self._noise(items, embeddings, draw)
+                    return states + s * scale * self._noise(items, states, draw)
 
                 read = read_rows(
-                    subject.model, split.rows, subject.batch_tokens, noisy if strength else None
+                    subject.model,
+                    split.rows,
+                    subject.budget,
+                    disturbance=Disturbance(EMBEDDINGS, noisy) if strength else None,
                 )
                 right[:, place] += [
                     seen.matches[_answer(row)].all()

@@ -24,6 +24,7 @@ from ntpctp.supervision import SupervisedRows
 from ntpctp.tokens import Row
 
 CURVATURE_UNIT = "nats per token and squared unit of weight"
+_BATCH_TOKENS = 16_384
 _LAST_STEP = 2**62
 """A schedule's own loss is the one it has ended with."""
 
@@ -93,7 +94,7 @@ class SubsetLoss:
                 name: tensor.to(subject.device)
                 for name, tensor in supervised.batch(rows, _LAST_STEP, pad_token_id=pad).items()
             }
-            for rows in batches_by_length(lengths, subject.batch_tokens // 4)
+            for rows in batches_by_length(lengths, (subject.batch_tokens or _BATCH_TOKENS) // 4)
         ]
 
     def __call__(self, batch: Batch) -> tuple[Tensor, Tensor]:

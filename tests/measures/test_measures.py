@@ -10,11 +10,10 @@ from transformers import PreTrainedModel
 from ntpctp.errors import InputError
 from ntpctp.loss import token_loss
 from ntpctp.measures import Accuracy, EncodedSplit, Flatness, Robustness, Subject
-from ntpctp.measures.decoding import decode_greedily
 from ntpctp.measures.measure import mean_score
 from ntpctp.models import ModelOptions, build
 from ntpctp.objectives import CTP, NTP, Selective
-from ntpctp.reading import batches_by_length, read_rows
+from ntpctp.reading import TokenBudget, batches_by_length, decode_greedily, read_rows
 from ntpctp.rows import trim_prompt
 from ntpctp.supervision import SupervisedRows
 from ntpctp.tasks import Example, Segment
@@ -73,7 +72,7 @@ def test_reading_equals_a_loop_without_padding(family):
     model = trained(family)
     rows = encode(examples(), TOKENIZER)
     for batch_tokens in (1, 20, 10_000):  # one row at a time, some, all
-        for row, seen in zip(rows, read_rows(model, rows, batch_tokens), strict=True):
+        for row, seen in zip(rows, read_rows(model, rows, TokenBudget(batch_tokens)), strict=True):
             with torch.no_grad():
                 logits = model(torch.from_numpy(row.input_ids)[None]).logits[0].double()
             expected = -logits.log_softmax(-1)[np.arange(len(row) - 1), row.input_ids[1:]]
@@ -90,7 +89,7 @@ def test_decoding_equals_generate(family):
     model = trained(family)
     prompts = [row.input_ids[: row.answer_start] for row in encode(examples(), TOKENIZER)]
     limits = [6] * len(prompts)
-    decoded = decode_greedily(model, prompts, limits, TOKENIZER.eos_token_id, batch_tokens=40)
+    decoded = decode_greedily(model, prompts, limits, TOKENIZER.eos_token_id, TokenBudget(40))
     model.generation_config.pad_token_id = TOKENIZER.pad_token_id
     stopped = 0
     for prompt, found in zip(prompts, decoded, strict=True):
@@ -113,7 +112,7 @@ def test_decoding_stops_at_the_context():
     model = trained()
     model.config.eos_token_id = None
     prompt = np.full(20, 5)
-    (found,) = decode_greedily(model, [prompt], [100], eos_token_id=-1, batch_tokens=100)
+    (found,) = decode_greedily(model, [prompt], [100], eos_token_id=-1, budget=TokenBudget(100))
     assert len(found.ids) == 4 and not found.stopped  # the context has 24 positions
 
 
@@ -124,7 +123,7 @@ def test_exact_match_equals_decoding_every_item(family, tmp_path):
     right = []
     for example, row in zip(examples(), encode(examples(), TOKENIZER), strict=True):
         prompt = row.input_ids[: row.answer_start]
-        (found,) = decode_greedily(model, [prompt], [10], TOKENIZER.eos_token_id, 100)
+        (found,) = decode_greedily(model, [prompt], [10], TOKENIZER.eos_token_id, TokenBudget(100))
         right.append(found.stopped and TOKENIZER.decode(found.ids) == example.answer)
     assert [bool(row["exact_match"]) for row in rows] == right
     score = scores_by_name(scores)["exact_match"]

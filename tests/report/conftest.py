@@ -150,7 +150,8 @@ def _scores(
 
     def score(measure: str, split: str, name: str, value: float, **fields: Any) -> dict[str, Any]:
         return {
-            "measure": measure, "split": split, "score": name, "stratum": None, "strength": None, "value": value,
+            "measure": measure, "split": split, "score": name, "stratum": None, "strength": None,
+            "value": value,
             "unit": "share of items", "count": len(items), "standard_error": 0.02,
             "error_bound": None, "higher_is_better": True, "rows_key": None, "reason": None,
         } | fields  # fmt: skip

@@ -1,0 +1,126 @@
+"""Is an answer right? By what a task is judged, and many times over on the same items."""
+
+from functools import cached_property
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from ntpctp.measures.measure import EncodedSplit
+from ntpctp.reading import Choices, Disturbance, TokenBudget, log_likelihoods, read_rows
+from ntpctp.tasks.example import Example, Segment
+from ntpctp.tokens import encode
+
+Mode = Literal["choices", "greedy", "reasoning", "teacher_forced"]
+"""``choices``: the likeliest candidate. ``greedy``: the answer as decoded. ``reasoning``: the one
+behind the model's own reasoning. ``teacher_forced``: the greedy choice at every position of the
+answer, given the reference before it."""
+
+
+def default_mode(example: Example) -> Mode:
+    """Return how a task with examples like this one is judged.
+
+    By the model's own reasoning where there is some, else by candidates where there are some, else
+    by the decoded answer.
+    """
+    if example.text("reasoning"):
+        return "reasoning"
+    return "choices" if example.choices else "greedy"
+
+
+class JudgedItems:
+    """Items of a split, ready to be answered again and again by a model that is disturbed.
+
+    ``mode`` is the task's own, but where an answer would have to be decoded it is judged by teacher
+    forcing: without a disturbance that finds the same greedy answers right, at the cost of one
+    pass (and, where there is reasoning, it is the reference's).
+
+    Args:
+        split: at least one item that has an answer.
+        tokenizer: of the model.
+    """
+
+    def __init__(self, split: EncodedSplit, tokenizer: PreTrainedTokenizerBase):
+        self._split, self._tokenizer = split, tokenizer
+        by_choice = default_mode(split.examples[0]) == "choices"
+        all_have = by_choice and all(example.choices for example in split.examples)
+        self.mode: Mode = "choices" if all_have else "teacher_forced"
+
+    def __len__(self) -> int:
+        return len(self._split.rows)
+
+    @property
+    def chance(self) -> float:
+        """The share of items that guessing among the candidates finds right; else 0."""
+        if self.mode != "choices":
+            return 0.0
+        return float(np.mean([1 / len(example.choices) for example in self._split.examples]))
+
+    def right(
+        self,
+        model: PreTrainedModel,
+        budget: TokenBudget,
+        disturbance: Disturbance | None = None,
+    ) -> NDArray[np.bool_]:
+        """Return which items ``model`` answers rightly: bool, shape (items,). One pass over them.
+
+        A tie between candidates counts as wrong.
+        """
+        if self.mode != "choices":
+            read = read_rows(
+                model, self._split.rows, budget, answers_only=True, disturbance=disturbance
+            )
+            pairs = zip(self._split.rows, read, strict=True)
+            return np.array([seen.matches[row.has_role("answer")].all() for row, seen in pairs])
+        found = log_likelihoods(model, self._choices, budget, disturbance)
+        return np.array(
+            [
+                is_likeliest(of_item, example.choices.index(example.answer))
+                for of_item, example in zip(found, self._split.examples, strict=True)
+            ]
+        )
+
+    @cached_property
+    def _choices(self) -> list[Choices]:
+        return [choices for choices in choices_of(self._split, self._tokenizer) if choices]
+
+
+def is_likeliest(log_likelihoods: NDArray[np.float64], right: int) -> bool:
+    """Whether candidate ``right`` has the largest log-likelihood, alone."""
+    others = np.delete(log_likelihoods, right)
+    return bool((log_likelihoods[right] > others).all())
+
+
+def choices_of(split: EncodedSplit, tokenizer: PreTrainedTokenizerBase) -> list[Choices | None]:
+    """Return each item's candidates behind what is given; None for an item without any.
+
+    What is given is the row's own prompt (which may have been trimmed) and, if any, the reference
+    reasoning. A candidate is its tokens and the end of sequence.
+
+    Raises:
+        InputError: if the tokenizer has no token for a part of a candidate.
+    """
+    first = {choice: example for example in split.examples for choice in example.choices}
+    rows = encode([_with_answer(example, choice) for choice, example in first.items()], tokenizer)
+    candidates = {
+        choice: row.input_ids[row.has_role("answer")].astype(np.int64)
+        for choice, row in zip(first, rows, strict=True)
+    }
+    return [
+        Choices(
+            row.input_ids[~row.has_role("answer")].astype(np.int64),
+            tuple(candidates[choice] for choice in example.choices),
+        )
+        if example.choices
+        else None
+        for example, row in zip(split.examples, split.rows, strict=True)
+    ]
+
+
+def _with_answer(example: Example, answer: str) -> Example:
+    return Example(
+        (*example.segments[:-1], Segment("answer", answer)),
+        answer_marker=example.answer_marker,
+        source=example.source,
+    )

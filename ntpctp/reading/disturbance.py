@@ -1,0 +1,70 @@
+"""What a model reads or computes, changed on its way: for measures of robustness.
+
+Shape letters: B = rows of a batch, T = its longest row, D = width of what is changed.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+
+from ntpctp.errors import lookup
+from ntpctp.models import embedding_of
+
+EMBEDDINGS = "embeddings"
+"""Stands for the token embedding, whatever the family calls it."""
+
+Change = Callable[[Sequence[int], Tensor, Tensor], Tensor]
+"""(items of the batch; positions, int64 (B, T); states (B, T, D)) -> what stands in their place."""
+
+
+@dataclass(frozen=True)
+class Disturbance:
+    """A change of what one module gives on.
+
+    Attributes:
+        module: its name among ``model.named_modules()``, or ``embeddings``.
+        change: by item and position alone, so that it does not depend on batches, padding or on
+            how an item is read.
+    """
+
+    module: str
+    change: Change
+
+    @contextmanager
+    def at_work(
+        self, model: PreTrainedModel, items: Sequence[int], positions: Tensor
+    ) -> Iterator[None]:
+        """Disturb the forward passes within.
+
+        Args:
+            model: any.
+            items: which item each row of the batch belongs to.
+            positions: int64 (B, T): place of each token in its item.
+        """
+
+        def hook(_: nn.Module, inputs: Any, output: Any) -> Any:
+            if isinstance(output, tuple):  # some families return attention weights beside
+                return (self.change(items, positions, output[0]), *output[1:])
+            return self.change(items, positions, output)
+
+        handle = module_of(model, self.module).register_forward_hook(hook)
+        try:
+            yield
+        finally:
+            handle.remove()
+
+
+def module_of(model: PreTrainedModel, name: str) -> nn.Module:
+    """Return a module of ``model`` by name.
+
+    Raises:
+        InputError: for an unknown name; offers the nearest.
+    """
+    if name == EMBEDDINGS:
+        return embedding_of(model)
+    modules: dict[str, nn.Module] = {n: module for n, module in model.named_modules() if n}
+    return lookup(modules, name, "module of the model")
