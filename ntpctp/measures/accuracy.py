@@ -1,44 +1,61 @@
 """Accuracy: is the answer right? And the loss on the same items, by the roles of their tokens."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, Literal
 
 import numpy as np
 from pydantic import Field
-from transformers import PreTrainedTokenizerBase
 
-from ntpctp.measures.judging import choices_of
-from ntpctp.measures.measure import EncodedSplit, Measure, Score, Subject, mean_score
-from ntpctp.reading import (
-    Decoded,
-    ReadRow,
-    decode_greedily,
-    log_likelihoods,
-    read_rows,
+from ntpctp.measures.answers import OTHER, answer_rows
+from ntpctp.measures.judging import Mode, default_mode
+from ntpctp.measures.measure import (
+    EncodedSplit,
+    Measure,
+    Score,
+    Subject,
+    bootstrap_error,
+    mean_score,
 )
-from ntpctp.tasks import score_answer
-from ntpctp.tasks.example import Example
-from ntpctp.tasks.normalisation import Rule, normalised
-from ntpctp.tokens import Row
+from ntpctp.measures.metrics import expected_calibration_error, token_loss
+
+_MODES: tuple[Mode, ...] = ("choices", "greedy", "reasoning", "teacher_forced")
 
 
 class Accuracy(Measure):
-    """Exact match of greedily decoded answers; the likeliest choice where the task has choices.
+    r"""Is the answer right? In each mode that the items allow, the task's own first.
 
-    Scores of each split:
+    The task's own mode, which the verdict is about, is ``reasoning`` where examples have reasoning,
+    else ``choices`` where they have choices, else ``greedy``.
 
-    * ``exact_match``: share of items whose decoded answer is the reference, compared as decoded
-      text with outer white space removed, and by the task's own rules (``tasks.normalisation``)
-      where it has some. Where an example has reasoning, the model writes its own,
-      and the answer is what follows the last answer marker.
-    * ``choice``: share of items whose right candidate has the highest log-likelihood, summed over
-      its tokens and the end of sequence, after the prompt (and the reference reasoning, if any).
-      Ties count as wrong.
-    * ``answer_loss``, ``all_loss``: nats per token over the answer's tokens, and over all tokens
-      that have a predecessor: sum over items / sum of tokens.
+    * ``exact_match`` (modes ``greedy`` and ``reasoning``): share of items whose greedily decoded
+      answer is the reference, compared as decoded text with outer white space removed, and by the
+      task's own rules (``tasks.normalisation``) where it has some. Where an example has reasoning,
+      the model writes its own, and the answer is what follows the last answer marker. An answer
+      that has not ended is wrong.
+    * ``choice`` (mode ``choices``): share of items whose right candidate has the highest
+      log-likelihood, summed over its tokens and the end of sequence, after the prompt (and the
+      reference reasoning, if any). ``choice_normalised``: the same with log-likelihoods divided by
+      the candidate's characters (``acc_norm`` of lm-evaluation-harness). Ties count as wrong.
+    * ``teacher_forced``: share of items whose answer is the greedy choice at each of its positions,
+      given the reference before it (with its reasoning, if any).
     * ``stopped``: share of items whose decoding ended by the end-of-sequence token.
     * ``judged``: mean of what the task's own function gives for the decoded answer, from 0 to 1;
       only where it has one (``gym``), which may accept more answers than the reference.
+    * ``solution_<name>``: share of items whose decoded answer is the named reference of the task
+      (``inferential``, ``symmetric``; one answer may be both), ``solution_other``: none of them.
+    * ``choice_calibration_error``, ``calibration_error``: how far the confidence in the likeliest
+      candidate (its share of the candidates' likelihood), or in the decoded answer (its
+      probability; not where there is reasoning), is from the share of right ones: expected
+      calibration error over 15 bins, :math:`\sum_b n_b/n |acc_b - conf_b|`. Its standard error is
+      that of 200 resamples of the items.
+    * ``choice_brier``: squared distance of the candidates' probabilities from the right answer,
+      0 to 2; ``brier``: of the decoded answer's probability from whether it is right, 0 to 1.
+    * ``answer_loss``, ``uncritical_loss``, ``all_loss``: nats per token over the answer's tokens
+      (the critical ones), over all others, and over all tokens that have a predecessor: sum over
+      items / sum of tokens, alike for all arms.
+
+    Where items of a split differ in a property that the task declares (hops, depth, anchors, ...),
+    ``exact_match``, ``choice`` and ``teacher_forced`` are given for the items of each level, too.
 
     A score counts the items that have what it needs: ``choice`` those with choices, ``exact_match``
     all but plain text. Of plain text alone there is no answer to judge: only ``all_loss`` has a
@@ -46,10 +63,18 @@ class Accuracy(Measure):
     """
 
     name: Literal["accuracy"] = "accuracy"
+    modes: list[Mode] | None = Field(
+        None,
+        min_length=1,
+        description="how answers are judged: choices, greedy, reasoning, teacher_forced; null: in "
+        "all ways that the items allow",
+    )
     max_items: int | None = Field(None, ge=1, description="the first items of a split; null: all")
     train_items: int = Field(
         500, ge=0, description="the first items of the training split, to see how well it is fitted"
     )
+
+    version = 2
 
     def measure(self, subject: Subject) -> tuple[list[dict[str, Any]], list[Score]]:  # noqa: D102
         rows: list[dict[str, Any]] = []
@@ -58,126 +83,123 @@ class Accuracy(Measure):
         if self.train_items:
             sizes["train"] = self.train_items
         for name, size in sizes.items():
-            of_split = _judge(subject, name, subject.splits[name].head(size))
+            split = subject.splits[name].head(size)
+            of_split = answer_rows(subject, name, split, self.modes or _MODES)
             rows += of_split
-            scores += _scores(name, of_split)
+            scores += _scores(name, split, of_split)
         return rows, scores
 
 
-def _judge(subject: Subject, name: str, split: EncodedSplit) -> list[dict[str, Any]]:
-    read = read_rows(subject.model, split.rows, subject.budget)
-    answers = _answers(subject, split, read)
-    choices = _choose(subject, split)
-    judged = []
-    for item, (example, row, seen) in enumerate(zip(split.examples, split.rows, read, strict=True)):
-        in_answer = row.has_role("answer")
-        result: dict[str, Any] = {
-            "split": name,
-            "item": item,
-            "prediction": answers[item].text,
-            "reference": answers[item].reference,
-            "exact_match": int(answers[item].right),
-            "stopped": int(answers[item].stopped),
-            "answer_loss_sum": float(seen.losses[in_answer].sum()),
-            "answer_tokens": int(in_answer.sum()),
-            "all_loss_sum": float(seen.losses[1:].sum()),
-            "all_tokens": len(row) - 1,
-        }
-        if example.judge:
-            answer = answers[item]
-            result["judged"] = score_answer(example.judge, answer.text) if answer.stopped else 0.0
-        if example.is_plain_text:
-            for key in ("prediction", "reference", "exact_match", "stopped"):
-                result[key] = None
-        if example.choices:
-            right = example.choices.index(example.answer)
-            best = int(np.argmax(choices[item]))
-            ties = int((choices[item] == choices[item][best]).sum())
-            result["choice_log_likelihoods"] = choices[item].tolist()
-            result["choice"] = int(best == right and ties == 1)
-        judged.append(result)
-    return judged
-
-
-class _Answer:
-    """A decoded answer beside its reference, both as the tokenizer decodes them."""
-
-    def __init__(self, text: str, reference: str, stopped: bool, rules: tuple[Rule, ...] = ()):
-        self.text, self.reference, self.stopped = text.strip(), reference.strip(), stopped
-        self.right = stopped and normalised(text, rules) == normalised(reference, rules)
-
-
-def _answers(subject: Subject, split: EncodedSplit, read: Sequence[ReadRow]) -> list[_Answer]:
-    tokenizer = subject.tokenizer
-    answers: dict[int, _Answer] = {}
-    pending = []
-    for item, (row, seen) in enumerate(zip(split.rows, read, strict=True)):
-        if seen.matches[row.answer_start :].all():
-            reference = _reference(row, tokenizer)
-            answers[item] = _Answer(reference, reference, stopped=True)
-        else:
-            pending.append(item)
-    written = decode_greedily(
-        subject.model,
-        [split.rows[item].input_ids[: split.rows[item].answer_start] for item in pending],
-        # Behind twice the reference's length no answer is right; the rest would be waste.
-        [2 * (len(split.rows[item]) - split.rows[item].answer_start) for item in pending],
-        int(tokenizer.eos_token_id),
-        subject.budget,
-    )
-    for item, decoded in zip(pending, written, strict=True):
-        answers[item] = _Answer(
-            _answer_text(decoded, split.examples[item], tokenizer),
-            _reference(split.rows[item], tokenizer),
-            decoded.stopped,
-            split.examples[item].normalise,
-        )
-    return [answers[item] for item in range(len(split.rows))]
-
-
-def _reference(row: Row, tokenizer: PreTrainedTokenizerBase) -> str:
-    return str(tokenizer.decode(row.input_ids[row.has_role("answer")], skip_special_tokens=True))
-
-
-def _answer_text(decoded: Decoded, example: Example, tokenizer: PreTrainedTokenizerBase) -> str:
-    text = str(tokenizer.decode(decoded.ids, skip_special_tokens=True))
-    if not example.text("reasoning"):
-        return text
-    # The marker as this tokenizer writes it: a closed vocabulary does not keep white space.
-    marker_ids = tokenizer(example.answer_marker, add_special_tokens=False).input_ids
-    marker = str(tokenizer.decode(marker_ids)).strip()
-    return text.rpartition(marker)[2] if marker in text else ""
-
-
-def _choose(subject: Subject, split: EncodedSplit) -> list[np.ndarray]:
-    """Log-likelihood of every candidate of every item, summed over its tokens: float64 arrays."""
-    choices = choices_of(split, subject.tokenizer)
-    asked = [of_item for of_item in choices if of_item]
-    found = iter(log_likelihoods(subject.model, asked, subject.budget))
-    return [next(found) if of_item else np.array([]) for of_item in choices]
-
-
 # score -> whether higher is better
-_SHARES = {"exact_match": True, "judged": True, "choice": True, "stopped": None}
+_SHARES = {
+    "choice": True,
+    "choice_normalised": True,
+    "exact_match": True,
+    "teacher_forced": True,
+    "judged": True,
+    "stopped": None,
+}
+_BY_STRATUM = ("choice", "exact_match", "teacher_forced")
+_LOSSES = ("answer_loss", "uncritical_loss", "all_loss")
 
 
-def _scores(split: str, rows: Sequence[dict[str, Any]]) -> list[Score]:
-    if all(row["exact_match"] is None for row in rows):
-        return _scores_of_text(split, rows)
-    scores = [
-        mean_score(
-            [row[key] for row in rows if row.get(key) is not None],
-            measure="accuracy",
-            split=split,
-            score=key,
-            unit="share of items",
-            higher_is_better=higher_is_better,
-            rows_key=key,
-        )
-        for key, higher_is_better in _SHARES.items()
-        if any(row.get(key) is not None for row in rows)
+def _scores(name: str, split: EncodedSplit, rows: Sequence[dict[str, Any]]) -> list[Score]:
+    if all(example.is_plain_text for example in split.examples):
+        return _scores_of_text(name, rows)
+    shares = dict(_SHARES)
+    if default_mode(split.examples[0]) != "choices":  # the task's own first
+        shares = {"exact_match": True, **shares}
+    return [
+        *_means(name, rows, shares),
+        *_solutions(name, rows),
+        *_calibration(name, rows, "choice_confidence", "choice", "choice_"),
+        *_calibration(name, rows, "confidence", "exact_match", ""),
+        *(_loss(name, rows, key) for key in _LOSSES if any(row[_tokens(key)] for row in rows)),
+        *_by_stratum(name, rows),
     ]
-    return [*scores, *(_loss(split, rows, key) for key in ("answer_loss", "all_loss"))]
+
+
+def _means(
+    split: str,
+    rows: Sequence[dict[str, Any]],
+    keys: dict[str, bool | None],
+    stratum: str | None = None,
+) -> Iterator[Score]:
+    for key, higher_is_better in keys.items():
+        values = [row[key] for row in rows if row.get(key) is not None]
+        if values:
+            yield mean_score(
+                values,
+                measure="accuracy",
+                split=split,
+                score=key,
+                unit="share of items",
+                higher_is_better=higher_is_better,
+                rows_key=key,
+                stratum=stratum,
+            )
+
+
+def _by_stratum(split: str, rows: Sequence[dict[str, Any]]) -> Iterator[Score]:
+    """Yield the accuracy of each level of a property in which the items differ."""
+    levels: dict[str, dict[str, None]] = {}
+    for row in rows:
+        for stratum in row["strata"]:
+            levels.setdefault(stratum.partition(" = ")[0], {})[stratum] = None
+    for of_property in levels.values():
+        if len(of_property) < 2:
+            continue
+        for stratum in sorted(of_property, key=_in_order):
+            members = [row for row in rows if stratum in row["strata"]]
+            yield from _means(split, members, dict.fromkeys(_BY_STRATUM, True), stratum)
+
+
+def _in_order(stratum: str) -> tuple[float, str]:
+    """Numbers by size, before words."""
+    level = stratum.partition(" = ")[2]
+    try:
+        return float(level), ""
+    except ValueError:
+        return float("inf"), level
+
+
+def _solutions(split: str, rows: Sequence[dict[str, Any]]) -> Iterator[Score]:
+    answered = [row for row in rows if row.get("solutions")]
+    names = dict.fromkeys(name for row in answered for name in row["solutions"])
+    for name in sorted(names, key=lambda n: (n == OTHER, n)):
+        for row in answered:
+            row[f"solution_{name}"] = int(name in row["solutions"])
+        yield from _means(split, answered, {f"solution_{name}": None})
+
+
+def _calibration(
+    split: str, rows: Sequence[dict[str, Any]], confidence: str, correct: str, prefix: str
+) -> Iterator[Score]:
+    """Yield the calibration error and the Brier score of one kind of answer."""
+    judged = [row for row in rows if row.get(confidence) is not None]
+    if not judged:
+        return
+    sure = np.array([row[confidence] for row in judged])
+    right = np.array([row[correct] for row in judged])
+    yield Score(
+        "accuracy",
+        split,
+        f"{prefix}calibration_error",
+        expected_calibration_error(sure, right),
+        "share of items",
+        len(judged),
+        higher_is_better=False,
+        standard_error=bootstrap_error(expected_calibration_error, sure, right),
+    )
+    yield mean_score(
+        [row[f"{prefix}brier"] for row in judged],
+        measure="accuracy",
+        split=split,
+        score=f"{prefix}brier",
+        unit="squared probability",
+        higher_is_better=False,
+        rows_key=f"{prefix}brier",
+    )
 
 
 def _scores_of_text(split: str, rows: Sequence[dict[str, Any]]) -> list[Score]:
@@ -200,10 +222,14 @@ def _scores_of_text(split: str, rows: Sequence[dict[str, Any]]) -> list[Score]:
     return [*missing, _loss(split, rows, "all_loss")]
 
 
+def _tokens(key: str) -> str:
+    return key.replace("loss", "tokens")
+
+
 def _loss(split: str, rows: Sequence[dict[str, Any]], key: str) -> Score:
     losses = np.array([row[f"{key}_sum"] for row in rows])
-    tokens = np.array([row[key.replace("loss", "tokens")] for row in rows])
-    value = losses.sum() / tokens.sum()
+    tokens = np.array([row[_tokens(key)] for row in rows])
+    value = token_loss(losses, tokens).nats
     # Delta method for a ratio of means (Cochran 1977, section 2.11).
     error = None
     if len(rows) > 1:
@@ -213,7 +239,7 @@ def _loss(split: str, rows: Sequence[dict[str, Any]], key: str) -> Score:
         "accuracy",
         split,
         key,
-        float(value),
+        value,
         "nats per token",
         len(rows),
         higher_is_better=False,

@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from ntpctp.measures.measure import EncodedSplit
+from ntpctp.measures.metrics import choice_correct
 from ntpctp.reading import Choices, Disturbance, TokenBudget, log_likelihoods, read_rows
 from ntpctp.tasks.example import Example, Segment
 from ntpctp.tokens import encode
@@ -76,7 +77,7 @@ class JudgedItems:
         found = log_likelihoods(model, self._choices, budget, disturbance)
         return np.array(
             [
-                is_likeliest(of_item, example.choices.index(example.answer))
+                choice_correct(of_item, example.choices.index(example.answer))
                 for of_item, example in zip(found, self._split.examples, strict=True)
             ]
         )
@@ -84,12 +85,6 @@ class JudgedItems:
     @cached_property
     def _choices(self) -> list[Choices]:
         return [choices for choices in choices_of(self._split, self._tokenizer) if choices]
-
-
-def is_likeliest(log_likelihoods: NDArray[np.float64], right: int) -> bool:
-    """Whether candidate ``right`` has the largest log-likelihood, alone."""
-    others = np.delete(log_likelihoods, right)
-    return bool((log_likelihoods[right] > others).all())
 
 
 def choices_of(split: EncodedSplit, tokenizer: PreTrainedTokenizerBase) -> list[Choices | None]:
@@ -101,6 +96,8 @@ def choices_of(split: EncodedSplit, tokenizer: PreTrainedTokenizerBase) -> list[
     Raises:
         InputError: if the tokenizer has no token for a part of a candidate.
     """
+    if not any(example.choices for example in split.examples):
+        return [None] * len(split.examples)
     first = {choice: example for example in split.examples for choice in example.choices}
     rows = encode([_with_answer(example, choice) for choice, example in first.items()], tokenizer)
     candidates = {

@@ -1,13 +1,15 @@
 """What a measure is: a function of one checkpoint that gives rows (one an item), then scores."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, TypeAlias
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from pydantic import Field
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
@@ -16,6 +18,7 @@ from ntpctp.errors import InputError
 from ntpctp.models import Attention
 from ntpctp.objectives import Objective
 from ntpctp.options import Options
+from ntpctp.randomness import generator
 from ntpctp.reading import TokenBudget
 from ntpctp.tasks.example import Example, Task
 from ntpctp.tokens import Row
@@ -150,3 +153,20 @@ def mean_score(
     return Score(
         measure, split, score, float(tensor.mean()), unit, count, standard_error=error, **fields
     )
+
+
+def bootstrap_error(
+    score: Callable[..., float], *items: NDArray[np.float64], num_resamples: int = 200
+) -> float | None:
+    """Return the standard deviation of ``score`` over resampled items; None for one item.
+
+    Args:
+        score: of arrays with one entry an item.
+        items: the arrays; an item is resampled in all of them at once.
+        num_resamples: drawn from one fixed stream, so that the same items give the same error.
+    """
+    count = len(items[0])
+    if count < 2:
+        return None
+    draws = generator(0, "bootstrap error").integers(count, size=(num_resamples, count))
+    return float(np.std([score(*(array[draw] for array in items)) for draw in draws], ddof=1))

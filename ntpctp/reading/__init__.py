@@ -1,5 +1,6 @@
 """Forward passes over many rows, batched by length within a token budget: no scores."""
 
+from ntpctp.reading.answering import answer_greedily
 from ntpctp.reading.batches import TokenBudget, batches_by_length, pad
 from ntpctp.reading.candidates import Choices, log_likelihoods
 from ntpctp.reading.decoding import Decoded, decode_greedily
@@ -14,6 +15,7 @@ __all__ = [
     "Disturbance",
     "ReadRow",
     "TokenBudget",
+    "answer_greedily",
     "batches_by_length",
     "decode_greedily",
     "log_likelihoods",

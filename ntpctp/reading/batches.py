@@ -61,7 +61,7 @@ class TokenBudget:
             batch = next(_cut(waiting, lengths, tokens))
             try:
                 work(batch)
-            except RuntimeError as error:
+            except (RuntimeError, MemoryError) as error:
                 if not is_out_of_memory(error):
                     raise
                 if len(batch) == 1:
@@ -76,9 +76,10 @@ class TokenBudget:
             waiting = waiting[len(batch) :]
 
 
-def is_out_of_memory(error: RuntimeError) -> bool:
+def is_out_of_memory(error: Exception) -> bool:
     """Whether an allocation has failed, on the CPU or on an accelerator."""
-    return isinstance(error, torch.OutOfMemoryError) or "not enough memory" in str(error)
+    of_cpu = "DefaultCPUAllocator" in str(error)  # which raises a plain RuntimeError
+    return of_cpu or isinstance(error, torch.OutOfMemoryError | MemoryError)
 
 
 def batches_by_length(lengths: Sequence[int], batch_tokens: int) -> Iterator[list[int]]:

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from ntpctp.reading.batches import TokenBudget, pad
+from ntpctp.reading.batches import TokenBudget, is_out_of_memory, pad
 from ntpctp.reading.disturbance import Disturbance
 from ntpctp.reading.head import log_probabilities, predictions
 
@@ -192,7 +192,7 @@ def _can_share(model: PreTrainedModel, items: Sequence[Choices]) -> bool:
     try:
         together = _together(model, tried, [0, 1], None)
     except (RuntimeError, ValueError, TypeError, IndexError) as error:
-        if isinstance(error, RuntimeError) and "memory" in str(error):
+        if is_out_of_memory(error):
             raise
         return False
     apart = _one_by_one(model, tried, [0, 1], None)

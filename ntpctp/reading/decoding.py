@@ -187,7 +187,7 @@ def _can_cache(model: PreTrainedModel, prompts: Sequence[NDArray[np.int64]]) -> 
             writer.append([1, 0], [int(tried[1][-1]), int(tried[0][-1])])
             states.append(torch.cat([first, writer.last_states()]).float())
         except (RuntimeError, ValueError, TypeError, IndexError, AttributeError) as error:
-            if isinstance(error, RuntimeError) and is_out_of_memory(error):
+            if is_out_of_memory(error):
                 raise
             return False
     tolerance = 1e-4 if model.dtype.itemsize >= 4 else 5e-2

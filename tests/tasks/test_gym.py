@@ -3,6 +3,7 @@
 import json
 import re
 
+import numpy as np
 import pytest
 import reasoning_gym
 
@@ -75,9 +76,10 @@ def test_a_split_that_cannot_be_filled(monkeypatch):
 
 
 def test_the_measure_takes_the_task_s_own_judgement(tiny, tmp_path, monkeypatch):
-    from ntpctp.measures import Accuracy, Subject, accuracy
-    from ntpctp.measures.decoding import Decoded
+    from ntpctp.measures import Accuracy, Subject
+    from ntpctp.measures import answers as judging
     from ntpctp.preparation import initial_model, prepare
+    from ntpctp.reading import Decoded
 
     task = {"name": "gym", "dataset": "countdown", "train_size": 40, "test_size": 3}
     experiment = tiny(task=task, tokenizer="characters")
@@ -85,11 +87,12 @@ def test_the_measure_takes_the_task_s_own_judgement(tiny, tmp_path, monkeypatch)
     examples = data.splits["test"].examples
     answers = [f"({examples[0].answer})", "1", f"({examples[2].answer})"]
 
-    def write(model, prompts, *rest):
+    def write(model, rows, *rest):
         ids = [data.tokenizer(text, add_special_tokens=False).input_ids for text in answers]
-        return [Decoded(i, stopped) for i, stopped in zip(ids, (True, True, False), strict=True)]
+        ends = (True, True, False)
+        return [Decoded(np.array(i), end, 0.0) for i, end in zip(ids, ends, strict=True)]
 
-    monkeypatch.setattr(accuracy, "decode_greedily", write)
+    monkeypatch.setattr(judging, "answer_greedily", write)
     initial_model(experiment.arms["ctp"], data, 0).save_pretrained(tmp_path / "m")
     objective = experiment.arms["ctp"].objective
     subject = Subject(tmp_path / "m", data.tokenizer, data.splits, ("test",), objective)

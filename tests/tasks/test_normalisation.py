@@ -2,10 +2,11 @@
 
 import json
 
+import numpy as np
 import pytest
 
 from ntpctp.measures import Accuracy
-from ntpctp.measures.accuracy import _Answer
+from ntpctp.measures.metrics import exact_match
 from ntpctp.preparation import prepare
 from ntpctp.tasks import JsonLines, Published
 from ntpctp.tasks.normalisation import normalised
@@ -45,15 +46,14 @@ def test_every_rule(rules, answer, expected):
 
 def test_a_written_answer_is_judged_by_the_rules_of_its_example():
     for rules, right in (((), False), (("number",), False), (("number", "full_stop"), True)):
-        assert _Answer("1,234.", "1234", stopped=True, rules=rules).right == right
-        assert not _Answer("1,235.", "1234", stopped=True, rules=rules).right
-        assert not _Answer("1,234.", "1234", stopped=False, rules=rules).right
+        assert exact_match("1,234.", "1234", rules) == right
+        assert not exact_match("1,235.", "1234", rules)
 
 
 def test_the_measure_applies_them(tiny, tmp_path, monkeypatch):
-    from ntpctp.measures import Subject, accuracy
-    from ntpctp.measures.decoding import Decoded
+    from ntpctp.measures import Subject, answers
     from ntpctp.preparation import initial_model
+    from ntpctp.reading import Decoded
 
     path = tmp_path / "own.jsonl"
     rows = [{"prompt": f"{k}?", "answer": "Yes"} for k in range(4)] + [
@@ -67,9 +67,11 @@ def test_the_measure_applies_them(tiny, tmp_path, monkeypatch):
         data = prepare(experiment)
         written = data.tokenizer("yes.", add_special_tokens=False).input_ids
         monkeypatch.setattr(
-            accuracy,
-            "decode_greedily",
-            lambda model, prompts, *rest, ids=written: [Decoded(ids, True) for _ in prompts],
+            answers,
+            "answer_greedily",
+            lambda model, rows, *rest, ids=written: [
+                Decoded(np.array(ids), True, 0.0) for _ in rows
+            ],
         )
         model = initial_model(experiment.arms["ctp"], data, 0)
         model.save_pretrained(tmp_path / "m")

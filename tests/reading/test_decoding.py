@@ -1,0 +1,141 @@
+"""Greedy decoding against the library's own ``generate``, and answering against decoding."""
+
+from collections import Counter
+
+import numpy as np
+import pytest
+import torch
+from small_models import VOCABULARY, log_probabilities, random_ids, random_model
+
+from ntpctp.reading import (
+    TokenBudget,
+    answer_greedily,
+    decode_greedily,
+    decoding,
+    read_rows,
+)
+from ntpctp.rows import ROLE_CODES, Row
+
+NONE = -1  # no token: nothing ends
+CACHED = ["gpt2", "llama", "qwen2", "gpt_neox", "opt"]
+READ_ANEW = ["openai-gpt", "bloom"]
+
+
+def prompts(number=14):
+    return [random_ids(1 + (5 * k) % 11, k) for k in range(number)]
+
+
+def ending(model):
+    """A token that some rows come to soon and others do not: it serves as the end of sequence."""
+    written = [greedy(model, prompt, 8, NONE)[0] for prompt in prompts()]
+    counts = Counter(token for ids in written for token in set(ids))
+    return next(token for token, n in counts.most_common() if n < len(written))
+
+
+def greedy(model, prompt, most, eos):
+    """One token after the other, the whole row read anew: ids, whether it ended, log p."""
+    ids, total = list(prompt), 0.0
+    for _ in range(most):
+        logs = log_probabilities(model, np.array(ids))[-1]
+        token = int(logs.argmax())
+        total += logs[token]
+        if token == eos:
+            return ids[len(prompt) :], True, total
+        ids.append(token)
+    return ids[len(prompt) :], False, total
+
+
+@pytest.mark.parametrize("family", CACHED + READ_ANEW)
+@pytest.mark.parametrize("tokens", [1, 40, 10_000])
+def test_equals_a_loop_over_single_rows(family, tokens):
+    model = random_model(family)
+    limits, eos = [3 + k % 9 for k in range(14)], ending(model)
+    found = decode_greedily(model, prompts(), limits, eos, TokenBudget(tokens))
+    ended = 0
+    for prompt, limit, written in zip(prompts(), limits, found, strict=True):
+        ids, stopped, log_probability = greedy(model, prompt, limit, eos)
+        assert (written.ids.tolist(), written.stopped) == (ids, stopped)
+        assert written.log_probability == pytest.approx(log_probability, rel=2e-6)
+        ended += stopped
+    # Rows leave the batch at different times, some by the end of sequence.
+    assert 0 < ended < len(found)
+
+
+@pytest.mark.parametrize("family", ["gpt2", "llama"])
+def test_equals_generate(family):
+    model = random_model(family)
+    eos = ending(model)
+    found = decode_greedily(model, prompts(), [8] * 14, eos, TokenBudget())
+    for prompt, written in zip(prompts(), found, strict=True):
+        ids = torch.from_numpy(prompt)[None]
+        reference = model.generate(
+            ids,
+            attention_mask=torch.ones_like(ids),
+            max_new_tokens=8,
+            do_sample=False,
+            eos_token_id=eos,
+            pad_token_id=0,
+        )[0, len(prompt) :].tolist()
+        assert written.ids.tolist() == [token for token in reference if token != eos]
+        assert written.stopped == (eos in reference)
+
+
+@pytest.mark.parametrize("family", CACHED + READ_ANEW)
+def test_the_cache_is_used_where_it_can_be_trusted(family):
+    assert decoding._can_cache(random_model(family), prompts()) == (family in CACHED)
+
+
+def test_with_a_cache_each_token_is_read_once(monkeypatch):
+    model = random_model("gpt2")
+    read = []
+    model.transformer.wte.register_forward_hook(lambda m, i, output: read.append(output.numel()))
+    monkeypatch.setattr(decoding, "_can_cache", lambda model, prompts: True)
+    decode_greedily(model, [random_ids(9, 0)], [5], NONE, TokenBudget())
+    assert [numel // 16 for numel in read] == [9, 1, 1, 1, 1]
+
+
+def test_stops_at_the_context():
+    model = random_model("gpt2")
+    (found,) = decode_greedily(model, [random_ids(60, 0)], [100], NONE, TokenBudget())
+    assert len(found.ids) == 4 and not found.stopped  # the context has 64 positions
+    (full,) = decode_greedily(model, [random_ids(64, 0)], [100], NONE, TokenBudget())
+    assert len(full.ids) == 0 and not full.stopped
+
+
+def test_no_prompts():
+    assert decode_greedily(random_model("gpt2"), [], [], NONE, TokenBudget()) == []
+
+
+def answered_rows(model, eos):
+    """References that agree with the greedy choice for 0, 1, 2, ... tokens, or throughout."""
+    rows = []
+    for k, prompt in enumerate(prompts()):
+        ids, _, _ = greedy(model, prompt, 6, eos)
+        ids = ids[: k % 6]
+        if k % 3 == 0:  # go wrong behind them
+            ids = [*ids, (ids[-1] if ids else 0) + 1]
+        answer = [token % VOCABULARY for token in ids] + [eos]
+        roles = [ROLE_CODES["prompt"]] * len(prompt) + [ROLE_CODES["answer"]] * len(answer)
+        rows.append(
+            Row(np.array([*prompt, *answer]), np.array(roles, np.uint8), answer_start=len(prompt))
+        )
+    return rows
+
+
+@pytest.mark.parametrize("family", ["gpt2", "openai-gpt"])
+@pytest.mark.parametrize("longer_by", [-2, 0, 4])
+def test_answers_are_what_decoding_the_prompt_gives(family, longer_by):
+    model = random_model(family)
+    eos = ending(model)
+    rows = answered_rows(model, eos)
+    limits = [max(1, len(row) - row.answer_start + longer_by) for row in rows]
+    read = read_rows(model, rows, TokenBudget())
+    found = answer_greedily(model, rows, read, limits, eos, TokenBudget(50))
+    decoded = decode_greedily(
+        model, [row.input_ids[: row.answer_start] for row in rows], limits, eos, TokenBudget()
+    )
+    for answer, expected in zip(found, decoded, strict=True):
+        assert answer.ids.tolist() == expected.ids.tolist()
+        assert answer.stopped == expected.stopped
+        assert answer.log_probability == pytest.approx(expected.log_probability, rel=2e-6)
+    assert {answer.stopped for answer in found} == {True, False}
