@@ -9,7 +9,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from ntpctp.measures.measure import EncodedSplit
 from ntpctp.measures.metrics import choice_correct
-from ntpctp.reading import Choices, Disturbance, TokenBudget, log_likelihoods, read_rows
+from ntpctp.reading import Disturbance, Text, TokenBudget, log_likelihoods, read_rows
 from ntpctp.tasks.example import Example, Segment
 from ntpctp.tokens import encode
 
@@ -83,11 +83,11 @@ class JudgedItems:
         )
 
     @cached_property
-    def _choices(self) -> list[Choices]:
-        return [choices for choices in choices_of(self._split, self._tokenizer) if choices]
+    def _choices(self) -> list[Text]:
+        return [text for text in choices_of(self._split, self._tokenizer) if text]
 
 
-def choices_of(split: EncodedSplit, tokenizer: PreTrainedTokenizerBase) -> list[Choices | None]:
+def choices_of(split: EncodedSplit, tokenizer: PreTrainedTokenizerBase) -> list[Text | None]:
     """Return each item's candidates behind what is given; None for an item without any.
 
     What is given is the row's own prompt (which may have been trimmed) and, if any, the reference
@@ -105,7 +105,7 @@ def choices_of(split: EncodedSplit, tokenizer: PreTrainedTokenizerBase) -> list[
         for choice, row in zip(first, rows, strict=True)
     }
     return [
-        Choices(
+        Text(
             row.input_ids[~row.has_role("answer")].astype(np.int64),
             tuple(candidates[choice] for choice in example.choices),
         )
