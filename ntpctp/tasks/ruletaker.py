@@ -19,7 +19,7 @@ from ntpctp.errors import lookup
 from ntpctp.tasks.drawing import draw_split
 from ntpctp.tasks.example import Example, Segment, Task
 from ntpctp.tasks.names import PEOPLE
-from ntpctp.tasks.prontoqa import PROPERTIES
+from ntpctp.tasks.prontoqa_words import PROPERTIES
 
 _REACH = 4  # a rule's body has attributes at most so much lower than its head
 

@@ -19,7 +19,7 @@ from pydantic import Field, model_validator
 from ntpctp.errors import lookup
 from ntpctp.tasks.drawing import draw_split
 from ntpctp.tasks.example import Example, Segment, Task
-from ntpctp.tasks.prontoqa import PROPERTIES
+from ntpctp.tasks.prontoqa_words import PROPERTIES
 
 
 class Theory(NamedTuple):

@@ -1,0 +1,166 @@
+"""Edits of any text: typing errors, white space, case.
+
+They change the last prompt of an example and leave reasoning and answer as they are.
+"""
+
+import re
+from collections.abc import Callable, Collection, Iterable, Mapping
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ntpctp.tasks.edits import SHARES, Edit, Edited, number_of, prompt_of, with_prompt
+
+if TYPE_CHECKING:
+    from ntpctp.tasks.example import Example
+
+# fmt: off
+LOGICAL = frozenset({"and", "false", "if", "no", "not", "or", "true", "yes"})
+"""Words that no typing error may touch or make, in whatever text."""
+# An answer can hang on these too; the tasks' own sentences are told apart without them.
+_OPERATORS = LOGICAL | {
+    "all", "any", "both", "each", "either", "every", "except", "few", "least", "less", "many",
+    "more", "most", "neither", "never", "nobody", "none", "nor", "nothing", "only", "same", "some",
+    "than", "unless", "without",
+}
+# fmt: on
+_SHORTEST = 3  # letters: a typing error in "is" or "a" mostly gives another word
+# Whole words of letters alone, within no other token such as an address or "don't".
+_WORD = re.compile(r"(?<![\w'\u2019.@/-])[^\W\d_]+(?![\w'\u2019@/-]|\.\w)")
+_QUOTED = re.compile(r"[\"\u201c`][^\"\u201d`\n]*[\"\u201d`]")
+_SENTENCE_END = re.compile(r"[.?!:]['\")]*\s+$|\n\s*$|^\s*$")
+_WINDOW = 8  # characters before a word that tell whether it begins a sentence
+
+Change = tuple[int, int, list[str]]
+"""A place that can be edited: from and to which character, and what may stand there instead."""
+
+
+def generic_edits(
+    protected: Collection[str] = (),
+    names: bool = True,
+    operators: Collection[str] = _OPERATORS,
+) -> dict[str, Edit]:
+    """Return the edits that make sense for any text of words.
+
+    Args:
+        protected: words to leave as they are, in lower case: what the question is about.
+        names: whether to leave all words with a capital letter within a sentence as they are, too.
+        operators: words that no typing error may touch or make.
+    """
+    kept = frozenset(protected)
+    return {
+        "typos": _edit(
+            "a word has two letters swapped, one dropped or one doubled",
+            "share of the words that are not names, numbers, logical or of an answer",
+            (0, 0.1, 0.2, 0.4),
+            lambda example: _typos(example, kept, names, frozenset(operators)),
+        ),
+        "white_space": _edit(
+            "a space is doubled, or is a line break where a sentence ends",
+            "share of the spaces",
+            SHARES,
+            lambda example: _spaces(prompt_of(example)),
+        ),
+        "case": _edit(
+            "a word is written in capitals (or, if it was, in small letters)",
+            "share of the words that are not names, numbers or of an answer",
+            SHARES,
+            lambda example: [
+                (start, end, [word.lower() if word.isupper() else word.upper()])
+                for start, end, word in _words(example, kept, names)
+            ],
+        ),
+    }
+
+
+def _edit(
+    description: str,
+    unit: str,
+    strengths: tuple[float, ...],
+    places: Callable[["Example"], list[Change]],
+) -> Edit:
+    """An edit of a share of places, each in a way that does not depend on the share."""
+
+    def change(example: "Example", strength: float, rng: np.random.Generator) -> Edited | None:
+        found = places(example)
+        if not found:
+            return None
+        order, which = rng.permutation(len(found)), rng.random(len(found))
+        text = prompt_of(example)
+        for k in sorted(order[: number_of(strength, len(found))].tolist(), reverse=True):
+            start, end, options = found[k]
+            text = text[:start] + options[int(which[k] * len(options))] + text[end:]
+        return Edited(with_prompt(example, text))
+
+    return Edit(description, unit, strengths, True, change)
+
+
+def _words(
+    example: "Example", protected: Collection[str], names: bool
+) -> list[tuple[int, int, str]]:
+    """Places of the words that an answer does not depend on by their very letters."""
+    text = prompt_of(example)
+    answers = {word.lower() for word in _answer_words(example)}
+    quoted = [match.span() for match in _QUOTED.finditer(text)]
+    found = []
+    for match in _WORD.finditer(text):
+        word = match[0]
+        is_name = names and word[0].isupper() and not _begins_sentence(text, match.start())
+        if (
+            word.lower() not in protected
+            and word.lower() not in answers
+            and not is_name
+            and not any(start < match.start() < end for start, end in quoted)
+            and word.lower() != word.upper()  # scripts without case
+        ):
+            found.append((*match.span(), word))
+    return found
+
+
+def _begins_sentence(text: str, place: int) -> bool:
+    return bool(_SENTENCE_END.search(text[max(0, place - _WINDOW) : place]))
+
+
+def _answer_words(example: "Example") -> Iterable[str]:
+    answers = [example.answer, *example.choices, *(text for _, text in example.references)]
+    return (word for answer in answers for word in re.findall(r"\w+", answer))
+
+
+def _typos(
+    example: "Example", protected: frozenset[str], names: bool, operators: frozenset[str]
+) -> list[Change]:
+    found = []
+    for start, end, word in _words(example, protected, names):
+        if len(word) < _SHORTEST or word.lower() in operators:
+            continue
+        options = [
+            typo for typo in _typing_errors(word) if typo.lower() not in protected | operators
+        ]
+        if options:
+            found.append((start, end, options))
+    return found
+
+
+def _typing_errors(word: str) -> list[str]:
+    """All ways to swap two neighbours, drop or double a letter; the first letter stays.
+
+    >>> _typing_errors("all")
+    ['al', 'alll']
+    """
+    wrong: Mapping[str, None] = dict.fromkeys(
+        [word[:k] + word[k + 1] + word[k] + word[k + 2 :] for k in range(1, len(word) - 1)]
+        + [word[:k] + word[k + 1 :] for k in range(1, len(word))]
+        + [word[:k] + word[k] + word[k:] for k in range(1, len(word))]
+    )
+    return [typo for typo in wrong if typo != word]
+
+
+def _spaces(text: str) -> list[Change]:
+    return [
+        (
+            match.start(),
+            match.end(),
+            ["  ", "\n", " \n"] if text[match.start() - 1] in ".?!" else ["  "],
+        )
+        for match in re.finditer(r"(?<=\S) (?=\S)", text)
+    ]
