@@ -1,4 +1,4 @@
-"""Edits of ProsQA's examples, generated or published: order, names, further facts, the other kind."""
+"""Edits of ProsQA's examples, generated or published: order, names, facts, the other kind."""
 
 import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -113,18 +113,20 @@ def _contrast(example: Example, rng: np.random.Generator) -> Edited | None:
         (_, my_kind), (_, their_kind) = pairs[k]
         changed = {pairs[k][0]: (read.person, their_kind), pairs[k][1]: (other, my_kind)}
         facts = [changed.get(f, f) for f in read.facts]
-        if len(set(facts)) == len(facts) and _is_right(facts, read):
+        if len(set(facts)) == len(facts) and _is_only(facts, read.person, read.wrong, read.right):
             return _answered(example, facts, read)
     names = {read.person: other, other: read.person}
     facts = [(names.get(subject, subject), kind) for subject, kind in read.facts]
-    return _answered(example, facts, read) if _is_right(facts, read) else None
-
-
-def _is_right(facts: Facts, read: _Read) -> bool:
-    """Whether the person is now of the kind that was wrong, and not of the other."""
-    return bool(shortest_path(facts, read.person, read.wrong)) and not shortest_path(
-        facts, read.person, read.right
+    return (
+        _answered(example, facts, read)
+        if _is_only(facts, read.person, read.wrong, read.right)
+        else None
     )
+
+
+def _is_only(facts: Facts, person: str, one: str, other: str) -> bool:
+    """Whether a person is of the kind ``one`` and not of the kind ``other``."""
+    return bool(shortest_path(facts, person, one)) and not shortest_path(facts, person, other)
 
 
 def _answered(example: Example, facts: Facts, read: _Read) -> Edited:

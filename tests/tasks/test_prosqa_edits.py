@@ -70,7 +70,8 @@ def test_the_contrast_is_small_and_its_reasoning_a_shortest_path():
             assert subject == at
             at = at_next
         assert edited.example.answer.endswith(f" {at}.")
-    assert len(swapped) > 190 and np.median(swapped) == 2
+    # Where one fact of each person does not do, all of theirs are swapped.
+    assert len(swapped) > 190 and np.mean(np.array(swapped) == 2) > 0.3
 
 
 def test_strata():
@@ -103,5 +104,5 @@ def test_other_sentences_are_named():
     task = ProsQA(train_size=1, test_size=1)
     (example,) = task.split("train")
     other = with_prompt(example, "Tom has an impus. Is Tom a impus or wumpus?\n")
-    with pytest.raises(InputError, match="expected facts like .* found 'Tom has an impus.'"):
+    with pytest.raises(InputError, match=r"expected facts like .* found 'Tom has an impus.'"):
         task.edits("train")["renaming"].apply(other, 1, stream("a", 0))
