@@ -32,7 +32,7 @@ def test_edits_keep_or_change_the_answer(sampler):
     assert set(counts) == {"premise_order", "renaming", "irrelevant_facts", "white_space"}
     assert all(count > 1700 for count in counts.values())
     # Some predicates hold for so many reasons that no one change makes them fail.
-    check_contrast(task, solve, least=0.9)
+    check_contrast(task, solve, least=0.85)
     check_nested(task, "train", ("renaming",))
 
 
