@@ -251,4 +251,4 @@ class PrOntoQA(Task):
 
 def _sentence(rng: np.random.Generator, rule: Rule) -> str:
     """The rule in one of the three wordings of the original."""
-    return wordings(rule)[rng.integers(3)]
+    return wordings(rule)[int(rng.integers(3))]

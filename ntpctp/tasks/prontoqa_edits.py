@@ -136,7 +136,7 @@ def _contrast(example: Example, kinds: Sequence[str]) -> Edited | None:
 
 def _asked(example: Example) -> str:
     question = premises_and_question(prompt_of(example))[1]
-    return next(word for word in re.findall(r"\w+", question) if word in PEOPLE)
+    return next(str(word) for word in re.findall(r"\w+", question) if word in PEOPLE)
 
 
 def _with_facts_swapped(example: Example, premises: Mapping[str, Rule], person: str) -> Example:
