@@ -4,7 +4,7 @@ They change the last prompt of an example and leave reasoning and answer as they
 """
 
 import re
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -22,14 +22,14 @@ _OPERATORS = LOGICAL | {
     "all", "any", "both", "each", "either", "every", "except", "few", "least", "less", "many",
     "more", "most", "neither", "never", "nobody", "none", "nor", "nothing", "only", "same", "some",
     "than", "unless", "without",
+    "zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven",
+    "twelve", "hundred", "thousand", "million", "half", "third", "quarter", "double", "twice",
 }
 # fmt: on
 _SHORTEST = 3  # letters: a typing error in "is" or "a" mostly gives another word
 # Whole words of letters alone, within no other token such as an address or "don't".
 _WORD = re.compile(r"(?<![\w'\u2019.@/-])[^\W\d_]+(?![\w'\u2019@/-]|\.\w)")
 _QUOTED = re.compile(r"[\"\u201c`][^\"\u201d`\n]*[\"\u201d`]")
-_SENTENCE_END = re.compile(r"[.?!:]['\")]*\s+$|\n\s*$|^\s*$")
-_WINDOW = 8  # characters before a word that tell whether it begins a sentence
 
 Change = tuple[int, int, list[str]]
 """A place that can be edited: from and to which character, and what may stand there instead."""
@@ -39,21 +39,29 @@ def generic_edits(
     protected: Collection[str] = (),
     names: bool = True,
     operators: Collection[str] = _OPERATORS,
+    only: Collection[str] = (),
 ) -> dict[str, Edit]:
     """Return the edits that make sense for any text of words.
 
     Args:
         protected: words to leave as they are, in lower case: what the question is about.
-        names: whether to leave all words with a capital letter within a sentence as they are, too.
+        names: whether to leave all words that begin with a capital letter as they are, too: where
+            a sentence begins, nothing tells a name from another word.
         operators: words that no typing error may touch or make.
+        only: the words, in lower case, that may be edited; by default all others.
     """
-    kept = frozenset(protected)
+
+    def words(example: "Example") -> list[tuple[int, int, str]]:
+        found = _words(example, frozenset(protected), names)
+        return [place for place in found if not only or place[2].lower() in only]
+
+    taken = frozenset(protected) | frozenset(operators)
     return {
         "typos": _edit(
             "a word has two letters swapped, one dropped or one doubled",
             "share of the words that are not names, numbers, logical or of an answer",
             (0, 0.1, 0.2, 0.4),
-            lambda example: _typos(example, kept, names, frozenset(operators)),
+            lambda example: _typos(words(example), frozenset(operators), taken),
         ),
         "white_space": _edit(
             "a space is doubled, or is a line break where a sentence ends",
@@ -67,10 +75,15 @@ def generic_edits(
             SHARES,
             lambda example: [
                 (start, end, [word.lower() if word.isupper() else word.upper()])
-                for start, end, word in _words(example, kept, names)
+                for start, end, word in words(example)
             ],
         ),
     }
+
+
+def sentence_edits(kept: Iterable[str]) -> dict[str, Edit]:
+    """Return ``generic_edits`` for sentences of a task, which leave the words ``kept`` alone."""
+    return generic_edits({word.lower() for word in kept}, names=False, operators=LOGICAL)
 
 
 def _edit(
@@ -105,20 +118,15 @@ def _words(
     found = []
     for match in _WORD.finditer(text):
         word = match[0]
-        is_name = names and word[0].isupper() and not _begins_sentence(text, match.start())
         if (
             word.lower() not in protected
             and word.lower() not in answers
-            and not is_name
+            and not (names and word[0].isupper())
             and not any(start < match.start() < end for start, end in quoted)
             and word.lower() != word.upper()  # scripts without case
         ):
             found.append((*match.span(), word))
     return found
-
-
-def _begins_sentence(text: str, place: int) -> bool:
-    return bool(_SENTENCE_END.search(text[max(0, place - _WINDOW) : place]))
 
 
 def _answer_words(example: "Example") -> Iterable[str]:
@@ -127,15 +135,14 @@ def _answer_words(example: "Example") -> Iterable[str]:
 
 
 def _typos(
-    example: "Example", protected: frozenset[str], names: bool, operators: frozenset[str]
+    words: Sequence[tuple[int, int, str]], operators: Collection[str], taken: Collection[str]
 ) -> list[Change]:
+    """What may stand in place of each word, but for ``operators``: nothing that is ``taken``."""
     found = []
-    for start, end, word in _words(example, protected, names):
+    for start, end, word in words:
         if len(word) < _SHORTEST or word.lower() in operators:
             continue
-        options = [
-            typo for typo in _typing_errors(word) if typo.lower() not in protected | operators
-        ]
+        options = [typo for typo in _typing_errors(word) if typo.lower() not in taken]
         if options:
             found.append((start, end, options))
     return found

@@ -16,7 +16,7 @@ from ntpctp.tasks.edits import (
     words_replaced,
 )
 from ntpctp.tasks.example import Example
-from ntpctp.tasks.generic_edits import LOGICAL, generic_edits
+from ntpctp.tasks.generic_edits import sentence_edits
 from ntpctp.tasks.kinship_words import COMPOSED, MANIFOLD, MEN, WOMEN, WORDS, wordings
 from ntpctp.tasks.premises import (
     irrelevant_facts,
@@ -51,7 +51,7 @@ def kinship_edits() -> Mapping[str, Edit]:
             "relatives of people in the example, who are not in it themselves", _side_facts
         ),
         "paraphrase": paraphrase("a fact is worded the other way", _otherwise),
-        **generic_edits({word.lower() for word in (*MEN, *WOMEN, *kin)}, operators=LOGICAL),
+        **sentence_edits([*MEN, *WOMEN, *kin]),
         "contrast": contrast("one relation on the chain is another", _contrast),
     }
 
@@ -86,7 +86,7 @@ def _side_facts(example: Example, rng: np.random.Generator) -> Iterator[str]:
     for person in people:
         of = list(names)[rng.integers(len(names))]
         fact = _Fact(of, MANIFOLD[rng.integers(len(MANIFOLD))], person)
-        yield _wordings(fact)[rng.integers(2)]
+        yield _wordings(fact)[int(rng.integers(2))]
 
 
 def _contrast(example: Example, rng: np.random.Generator) -> Edited | None:

@@ -15,7 +15,7 @@ from ntpctp.tasks.edits import (
     with_reasoning,
 )
 from ntpctp.tasks.example import Example
-from ntpctp.tasks.generic_edits import LOGICAL, generic_edits
+from ntpctp.tasks.generic_edits import sentence_edits
 from ntpctp.tasks.names import PEOPLE
 from ntpctp.tasks.premises import (
     irrelevant_facts,
@@ -37,7 +37,6 @@ def prontoqa_edits(kinds: Sequence[str], negation: bool) -> Mapping[str, Edit]:
         kinds: the words for kinds of this split.
         negation: whether added rules may deny something.
     """
-    protected = {*PEOPLE, *PROPERTIES, *kinds, *map(plural, kinds)}
     return {
         "premise_order": premise_order(),
         "renaming": renaming(
@@ -53,7 +52,7 @@ def prontoqa_edits(kinds: Sequence[str], negation: bool) -> Mapping[str, Edit]:
             "a rule is worded in another of the three ways",
             lambda sentence: [w for w in _other_wordings(sentence, kinds) if w != sentence],
         ),
-        **generic_edits({word.lower() for word in protected}, operators=LOGICAL),
+        **sentence_edits([*PEOPLE, *PROPERTIES, *kinds, *map(plural, kinds)]),
         "contrast": contrast(
             "the two people swap their facts; where there is one, the last rule changes",
             lambda example, rng: _contrast(example, kinds),

@@ -19,7 +19,7 @@ from ntpctp.tasks.edits import (
     words_replaced,
 )
 from ntpctp.tasks.example import Example
-from ntpctp.tasks.generic_edits import LOGICAL, generic_edits
+from ntpctp.tasks.generic_edits import sentence_edits
 from ntpctp.tasks.names import KINDS, PEOPLE
 from ntpctp.tasks.premises import (
     irrelevant_facts,
@@ -51,7 +51,7 @@ def prosqa_edits() -> Mapping[str, Edit]:
         "premise_order": premise_order(),
         "renaming": renaming("people and kinds get other names", _names, words_replaced),
         "irrelevant_facts": irrelevant_facts("facts about kinds that nobody is", _further_facts),
-        **generic_edits({word.lower() for word in (*PEOPLE, *KINDS)}, operators=LOGICAL),
+        **sentence_edits([*PEOPLE, *KINDS]),
         "contrast": contrast(
             "a fact of each of two people, or all of theirs, change hands", _contrast
         ),

@@ -17,7 +17,7 @@ from ntpctp.tasks.edits import (
     words_replaced,
 )
 from ntpctp.tasks.example import Example
-from ntpctp.tasks.generic_edits import LOGICAL, generic_edits
+from ntpctp.tasks.generic_edits import sentence_edits
 from ntpctp.tasks.names import PEOPLE
 from ntpctp.tasks.premises import (
     irrelevant_facts,
@@ -55,7 +55,7 @@ def ruletaker_edits() -> Mapping[str, Edit]:
             _further_premises,
         ),
         "paraphrase": paraphrase("a rule that denies nothing is worded the other way", _otherwise),
-        **generic_edits({word.lower() for word in (*PEOPLE, *PROPERTIES)}, operators=LOGICAL),
+        **sentence_edits([*PEOPLE, *PROPERTIES]),
         "contrast": contrast(
             "a fact is of someone or something else, or one premise is left out", _contrast
         ),
