@@ -47,7 +47,8 @@ def generic_edits(
         protected: words to leave as they are, in lower case: what the question is about.
         names: whether to leave all words that begin with a capital letter as they are, too: where
             a sentence begins, nothing tells a name from another word.
-        operators: words that no typing error may touch or make.
+        operators: words that no typing error may touch or make; nor may it make another word of
+            the prompt.
         only: the words, in lower case, that may be edited; by default all others.
     """
 
@@ -55,13 +56,17 @@ def generic_edits(
         found = _words(example, frozenset(protected), names)
         return [place for place in found if not only or place[2].lower() in only]
 
-    taken = frozenset(protected) | frozenset(operators)
+    def typing_errors(example: "Example") -> list[Change]:
+        present = {word.lower() for word in re.findall(r"\w+", prompt_of(example))}
+        taken = {*protected, *operators, *present}
+        return _typos(words(example), frozenset(operators), taken)
+
     return {
         "typos": _edit(
             "a word has two letters swapped, one dropped or one doubled",
             "share of the words that are not names, numbers, logical or of an answer",
             (0, 0.1, 0.2, 0.4),
-            lambda example: _typos(words(example), frozenset(operators), taken),
+            typing_errors,
         ),
         "white_space": _edit(
             "a space is doubled, or is a line break where a sentence ends",

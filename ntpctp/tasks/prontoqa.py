@@ -131,7 +131,7 @@ class PrOntoQA(Task):
             )
         return self._splits[name]
 
-    def _kinds(self, split: str) -> Sequence[str]:
+    def _kinds(self, split: str) -> tuple[str, ...]:
         """The words for kinds of a split."""
         fictional = self.ontology == "fictional"
         usual, other = (KINDS, OTHER_KINDS) if fictional else (REAL_KINDS, OTHER_REAL_KINDS)

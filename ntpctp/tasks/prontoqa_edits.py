@@ -3,6 +3,7 @@
 import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import cache
 
 import numpy as np
 
@@ -30,7 +31,7 @@ from ntpctp.tasks.prontoqa_words import PROPERTIES, Rule, plural, predicate, wit
 _SENTENCE = re.compile(r"(?:(Every|Each) )?(\w+) (?:is|are) (not )?(?:an? )?(\w+)\.")
 
 
-def prontoqa_edits(kinds: Sequence[str], negation: bool) -> Mapping[str, Edit]:
+def prontoqa_edits(kinds: tuple[str, ...], negation: bool) -> Mapping[str, Edit]:
     """Return the edits of a split.
 
     Args:
@@ -60,12 +61,17 @@ def prontoqa_edits(kinds: Sequence[str], negation: bool) -> Mapping[str, Edit]:
     }
 
 
-def _read(sentence: str, kinds: Collection[str]) -> Rule:
+@cache
+def _singular(kinds: tuple[str, ...]) -> Mapping[str, str]:
+    return {plural(kind): kind for kind in kinds}
+
+
+def _read(sentence: str, kinds: tuple[str, ...]) -> Rule:
     """Read a rule, or a fact about a person."""
     match = _SENTENCE.fullmatch(sentence)
     assert match, sentence
     quantifier, subject, denied, what = match.groups()
-    singular = {plural(kind): kind for kind in kinds}
+    singular = _singular(kinds)
     if not quantifier and subject not in PEOPLE:
         subject = singular[subject.lower()]
     what = singular.get(what, what)
@@ -73,11 +79,11 @@ def _read(sentence: str, kinds: Collection[str]) -> Rule:
     return Rule(subject, kind, adjective, bool(denied))
 
 
-def _premises(example: Example, kinds: Collection[str]) -> dict[str, Rule]:
+def _premises(example: Example, kinds: tuple[str, ...]) -> dict[str, Rule]:
     return {s: _read(s, kinds) for s in premises_and_question(prompt_of(example))[0]}
 
 
-def _names(example: Example, kinds: Sequence[str]) -> dict[str, Collection[str]]:
+def _names(example: Example, kinds: tuple[str, ...]) -> dict[str, Collection[str]]:
     """All names in an example, each with its pool."""
     found: dict[str, Collection[str]] = {}
     for rule in _premises(example, kinds).values():
@@ -104,7 +110,7 @@ def _renamed(text: str, new: Mapping[str, str]) -> str:
 
 
 def _side_rules(
-    example: Example, rng: np.random.Generator, kinds: Sequence[str], negation: bool
+    example: Example, rng: np.random.Generator, kinds: tuple[str, ...], negation: bool
 ) -> Iterator[str]:
     """Rules whose subject nobody is; what they say of it is new too."""
     used = _names(example, kinds).keys()
@@ -118,12 +124,12 @@ def _side_rules(
         yield options[int(way * len(options))]
 
 
-def _other_wordings(sentence: str, kinds: Sequence[str]) -> Sequence[str]:
+def _other_wordings(sentence: str, kinds: tuple[str, ...]) -> Sequence[str]:
     rule = _read(sentence, kinds)
     return () if rule.subject in PEOPLE else wordings(rule)
 
 
-def _contrast(example: Example, kinds: Sequence[str]) -> Edited | None:
+def _contrast(example: Example, kinds: tuple[str, ...]) -> Edited | None:
     premises = _premises(example, kinds)
     person = _asked(example)
     people = [rule.subject for rule in premises.values() if rule.subject in PEOPLE]
@@ -161,7 +167,7 @@ def _with_last_rule_changed(example: Example, premises: Mapping[str, Rule], pers
     return with_premises(example, [wordings(new)[way] if s == last else s for s in premises])
 
 
-def _proved(example: Example, kinds: Sequence[str], person: str) -> Edited:
+def _proved(example: Example, kinds: tuple[str, ...], person: str) -> Edited:
     """Return an edited example with the proof of its new answer as reasoning, where it has one."""
     if not example.text("reasoning"):
         return Edited(example)

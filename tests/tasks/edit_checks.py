@@ -56,7 +56,8 @@ def check_kept(task, solve, entities=(), number=200, without=()):
                 for strength in edit.strengths[1:]:
                     tried += 1
                     edited = edit.apply(example, strength, stream(name, index))
-                    assert edited == edit.apply(example, strength, stream(name, index))
+                    if index < 20:
+                        assert edited == edit.apply(example, strength, stream(name, index))
                     if edited is None:
                         continue
                     changed += edited.example != example
@@ -108,7 +109,8 @@ def check_contrast(task, solve, number=200, least=1.0):
         for index, example in enumerate(task.split(split)[:number]):
             assert edit.apply(example, 0, stream("contrast", index)).example == example
             edited = edit.apply(example, 1, stream("contrast", index))
-            assert edited == edit.apply(example, 1, stream("contrast", index))
+            if index < 20:
+                assert edited == edit.apply(example, 1, stream("contrast", index))
             if edited is None:
                 continue
             found += 1

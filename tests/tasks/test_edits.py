@@ -9,6 +9,7 @@ from edit_checks import stream, words
 from pydantic import TypeAdapter
 from test_published import FILES, FIXTURES
 
+from ntpctp.encoded import encode_task
 from ntpctp.errors import InputError
 from ntpctp.options import one_of
 from ntpctp.randomness import generator
@@ -376,3 +377,15 @@ def test_questions_of_reasoning_gym_have_the_edits_of_any_text():
             assert edited.judge == example.judge and edited.answer == example.answer
             assert prompt_of(edited) != prompt_of(example)
             assert re.findall(r"\d+", prompt_of(edited)) == re.findall(r"\d+", prompt_of(example))
+
+
+def test_examples_read_back_from_a_file_are_edited_alike(tmp_path):
+    task = PrOntoQA(form="cloze", reasoning=True, train_size=20, test_size=5)
+    stored = encode_task(task, "words", tmp_path).splits["test"].examples
+    for index, example in enumerate(task.split("test")):
+        assert stored[index] == example and stored[index].strata == (("hops", "3"),)
+        for name, one in task.edits("test").items():
+            strength = one.strengths[-1]
+            assert one.apply(stored[index], strength, stream(name, index)) == one.apply(
+                example, strength, stream(name, index)
+            )

@@ -78,6 +78,7 @@ def test_no_word_of_another_split(split):
     for index, example in enumerate(task.split(split)):
         for name, strength in (("renaming", 1), ("irrelevant_facts", 8)):
             edited = task.edits(split)[name].apply(example, strength, stream(name, index)).example
+            assert not re.search(r"\ba [aeiou]|\ban [^aeiou]", edited.text("prompt"))
             rules, kinds, _ = read(edited)
             subjects = {subject for subject, _, _ in rules}
             assert subjects | {*kinds.values()} <= {*pool}
