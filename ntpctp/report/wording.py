@@ -19,7 +19,7 @@ _SCORES = {
     "answer_loss": "loss on the answer",
     "all_loss": "loss on all tokens",
     "accuracy_under_noise": "accuracy under noise",
-    "area": "area under the noise curve",
+    "area_noise": "area under the noise curve",
     "top_eigenvalue_answer_loss": "top eigenvalue, answer loss",
     "top_eigenvalue_own_loss": "top eigenvalue, own loss",
     "top_eigenvalue_half_answer_loss": "top eigenvalue, answer loss, first half of the items",
