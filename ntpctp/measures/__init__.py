@@ -7,10 +7,12 @@ from ntpctp.measures.measure import EncodedSplit, Measure, Score, Subject
 from ntpctp.measures.preconditioned import Preconditioned
 from ntpctp.measures.robustness import Robustness
 from ntpctp.measures.sharpness import Sharpness
+from ntpctp.measures.weight_noise import WeightNoise
 
 MEASURES: dict[str, type[Measure]] = {
     "accuracy": Accuracy,
     "robustness": Robustness,
+    "weight_noise": WeightNoise,
     "flatness": Flatness,
     "sharpness": Sharpness,
     "landscape": Landscape,
@@ -29,4 +31,5 @@ __all__ = [
     "Score",
     "Sharpness",
     "Subject",
+    "WeightNoise",
 ]
