@@ -1,6 +1,7 @@
 """Measures: functions of a checkpoint that give rows, then scores. ``MEASURES`` lists them."""
 
 from ntpctp.measures.accuracy import Accuracy
+from ntpctp.measures.adversarial import Adversarial
 from ntpctp.measures.flatness import Flatness
 from ntpctp.measures.landscape import Landscape
 from ntpctp.measures.measure import EncodedSplit, Measure, Score, Subject
@@ -13,6 +14,7 @@ MEASURES: dict[str, type[Measure]] = {
     "accuracy": Accuracy,
     "robustness": Robustness,
     "weight_noise": WeightNoise,
+    "adversarial": Adversarial,
     "flatness": Flatness,
     "sharpness": Sharpness,
     "landscape": Landscape,
@@ -22,6 +24,7 @@ MEASURES: dict[str, type[Measure]] = {
 __all__ = [
     "MEASURES",
     "Accuracy",
+    "Adversarial",
     "EncodedSplit",
     "Flatness",
     "Landscape",
