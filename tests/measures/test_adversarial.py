@@ -1,5 +1,7 @@
 """The worst case against closed forms, a brute-force search and finite differences."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -10,7 +12,7 @@ from ntpctp.measures.adversarial import Attack
 from ntpctp.measures.ascent import ascend, norms, project
 from ntpctp.measures.gaussian import GaussianNoise
 from ntpctp.measures.judging import JudgedItems
-from ntpctp.tokens import ROLE_CODES, Row
+from ntpctp.tokens import ROLE_CODES
 from tests.measures.robustness_subject import by_name, make_subject
 
 BALLS = ["token", "item"]
@@ -228,4 +230,4 @@ def test_an_item_without_a_prompt_is_refused(tmp_path):
     first, second, *_ = subject.splits["test"].rows
     roles = np.where(second.has_role("prompt"), ROLE_CODES["reasoning"], second.roles)
     with pytest.raises(InputError, match="item 1 has no prompt whose embeddings could be"):
-        Attack(subject.model, [first, Row(second.input_ids, roles.astype(np.uint8))], None)
+        Attack(subject.model, [first, replace(second, roles=roles)], None)
