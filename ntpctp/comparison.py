@@ -220,7 +220,8 @@ class _Measured:
     def arrived(self, arm: str) -> str:
         """Say how many seeds of an arm have a value."""
         values = self.values[arm].values()
-        return f"{arm}: {sum(v is not None for v in values)} of {len(values)} seeds reach it"
+        has = "reach it" if self.score["unit"] == "steps" else "have one"
+        return f"{arm}: {sum(v is not None for v in values)} of {len(values)} seeds {has}"
 
     def _times_of(self, arm: str) -> TimesToTarget:
         last = self.last[arm]

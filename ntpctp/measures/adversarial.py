@@ -74,6 +74,9 @@ class Adversarial(Measure):
 
     by_default: ClassVar[bool] = False
 
+    def axis(self, score: str) -> str:  # noqa: D102
+        return "radius of the perturbation, in that of noise of one standard deviation"
+
     def measure(self, subject: Subject) -> tuple[list[dict[str, Any]], list[Score]]:  # noqa: D102
         rows: list[dict[str, Any]] = []
         scores: list[Score] = []

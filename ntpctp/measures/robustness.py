@@ -72,6 +72,11 @@ class Robustness(Measure):
             raise ValueError(f"expected different modules, found {modules}")
         return modules
 
+    def axis(self, score: str) -> str:  # noqa: D102
+        _, _, module = score.partition("_at_")
+        place = f"the states of {module}" if module else "the embeddings"
+        return f"strength of the noise, in standard deviations of {place}"
+
     def measure(self, subject: Subject) -> tuple[list[dict[str, Any]], list[Score]]:  # noqa: D102
         for module in self.modules:
             module_of(subject.model, module)

@@ -19,6 +19,7 @@ from ntpctp.measures.subset import filter_dimensions
 from ntpctp.randomness import generator
 
 Scale = Literal["relative", "filter"]
+_PART: dict[Scale, str] = {"relative": "tensor", "filter": "filter"}
 
 
 class WeightNoise(Measure):
@@ -59,6 +60,9 @@ class WeightNoise(Measure):
 
     by_default: ClassVar[bool] = False
 
+    def axis(self, score: str) -> str:  # noqa: D102
+        return f"strength of the noise, relative to each {_PART[self.scale]}'s norm"
+
     def measure(self, subject: Subject) -> tuple[list[dict[str, Any]], list[Score]]:  # noqa: D102
         model, budget = subject.model, subject.budget
         judged = {
@@ -75,7 +79,6 @@ class WeightNoise(Measure):
                 with disturbed_weights(model, directions, strength):
                     for name, items in judged.items():
                         right[name][draw, :, place] = items.right(model, budget)
-        unit = f"norms of the {'weights' if self.scale == 'relative' else 'filters'}"
         curves = [
             RobustnessCurve(
                 self.name,
@@ -84,7 +87,7 @@ class WeightNoise(Measure):
                 self.strengths,
                 right[name],
                 items.chance,
-                unit,
+                f"norms of a {_PART[self.scale]}",
             )
             for name, items in judged.items()
         ]
