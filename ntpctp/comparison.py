@@ -14,7 +14,7 @@ from ntpctp.errors import InputError
 from ntpctp.experiment import Experiment
 from ntpctp.randomness import generator
 from ntpctp.runs import RunId
-from ntpctp.scores import IDENTITY, ItemRows
+from ntpctp.scores import IDENTITY, ItemRows, is_crossing
 from ntpctp.statistics import (
     Effect,
     PairedDifference,
@@ -152,7 +152,7 @@ def _compare_score(
         values[row["arm"]][row["seed"]] = float(row["value"]) if known else None
         bound = row.get("error_bound")
         bounds[row["arm"]][row["seed"]] = 0.0 if pd.isna(bound) else float(bound)
-        if not known and row["unit"] != "steps":  # a time to a target is longer, not missing
+        if not known and not is_crossing(row["score"]):
             missing.append(f"{RunId(row['arm'], row['seed'])}: {row['reason']}")
     censored = {name for name in names if _is_censored(first, values[name])}
     known_values = {
@@ -218,9 +218,10 @@ class _Measured:
         return float(sum(np.mean([self.bounds[arm][s] for s in seeds]) for arm in (a, b)))
 
     def arrived(self, arm: str) -> str:
-        """Say how many seeds of an arm reached the target."""
+        """Say how many seeds of an arm have a value."""
         values = self.values[arm].values()
-        return f"{arm}: {sum(v is not None for v in values)} of {len(values)} seeds reach it"
+        has = "reach it" if self.score["unit"] == "steps" else "have one"
+        return f"{arm}: {sum(v is not None for v in values)} of {len(values)} seeds {has}"
 
     def _times_of(self, arm: str) -> TimesToTarget:
         last = self.last[arm]
@@ -272,8 +273,8 @@ def _compare_pair(
 
 
 def _is_censored(score: Any, values: Mapping[int, float | None]) -> bool:
-    """Whether some seed of an arm did not reach its target: its value is larger, not missing."""
-    return bool(score["unit"] == "steps") and None in values.values()
+    """Whether some seed of an arm has no crossing: its value is larger, not missing."""
+    return is_crossing(score["score"]) and None in values.values()
 
 
 def _corrected(pairs: list[Pair], higher: bool | None, margin: float | None) -> list[Pair]:

@@ -4,6 +4,7 @@ import pytest
 
 from ntpctp.errors import InputError
 from ntpctp.experiment import experiment_of, load_experiment
+from ntpctp.objectives import CTP
 from tests.conftest import tiny_content
 
 
@@ -86,3 +87,41 @@ def test_what_is_no_grid(grid, message):
 def test_arms_and_grid_together_are_refused():
     with pytest.raises(InputError, match="both arms and grid"):
         experiment_of(tiny_content(grid={"objective": ["ntp", "ctp"]}), "tiny")
+
+
+def test_a_grid_over_fields_of_one_objective():
+    found = experiment(
+        {"objective.rate": [0, 0.1], "objective.base": ["ntp", "ctp"]},
+        objective={"name": "noisy", "seed": 3},
+    )
+    assert list(found.arms) == ["0-ntp", "0-ctp", "0.1-ntp", "0.1-ctp"]
+    objective = found.arms["0.1-ntp"].objective
+    assert (objective.name, objective.rate, objective.base, objective.seed) == (
+        "noisy", 0.1, "ntp", 3,
+    )  # fmt: skip
+    assert experiment_of(found.model_dump(mode="json"), "resolved") == found
+    # An arm that names its objective does not take over fields of another one.
+    arms = {"noisy": {"objective": {"base": "ntp"}}, "ctp": {"objective": "ctp"}, "same": {}}
+    written = experiment_of(
+        tiny_content(arms=arms, objective={"name": "noisy", "rate": 0.2}), "tiny"
+    )
+    assert written.arms["noisy"].objective.rate == written.arms["same"].objective.rate == 0.2
+    assert written.arms["ctp"].objective == CTP()
+    short = experiment({"training.steps": [4, 6]}, objective="ctp")
+    assert {arm.objective.name for arm in short.arms.values()} == {"ctp"}
+
+
+@pytest.mark.parametrize(
+    ("objective", "rates", "message"),
+    [
+        ({"name": "noisi"}, [0, 0.1], "objective: unknown name 'noisi'; did you mean 'noisy'?"),
+        ({"name": "noisy", "bas": 1}, [0, 0.1], "objective.bas: unknown field; did you mean"),
+        ({"name": "noisy"}, [0, 2], "grid.objective.rate: "),
+        ([1], [0, 2], "objective: expected"),
+    ],
+)
+def test_errors_in_the_objective_of_a_grid_are_named_once(objective, rates, message):
+    with pytest.raises(InputError) as error:
+        experiment({"objective.rate": rates}, objective=objective)
+    lines = str(error.value).splitlines()
+    assert len(lines) == 2 and message in lines[1], lines

@@ -85,12 +85,13 @@ def _with_grid(
 
 def _with_inherited(content: Mapping[str, Any]) -> dict[str, Any]:
     """Fill what arms leave open with the experiment's own blocks."""
-    merged = dict(content)
+    merged = {key: value for key, value in content.items() if key != "objective"}
     arms = content.get("arms")
     if isinstance(arms, Mapping):
         merged["arms"] = {
             name: {
                 **arm,
+                **_objective(content, arm),
                 **{b: _overlay(content.get(b), arm.get(b)) for b in ("training", "model")},
             }
             if isinstance(arm, Mapping)
@@ -98,6 +99,18 @@ def _with_inherited(content: Mapping[str, Any]) -> dict[str, Any]:
             for name, arm in arms.items()
         }
     return merged
+
+
+def _objective(content: Mapping[str, Any], arm: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the objective of an arm that leaves open which one it is, as a grid's arms may."""
+    if "objective" not in content:
+        return {}
+    base, own = content["objective"], arm.get("objective", {})
+    if not isinstance(own, Mapping) or "name" in own:
+        return {}
+    if isinstance(base, str):
+        base = {"name": base}
+    return {"objective": {**base, **own} if isinstance(base, Mapping) else base}
 
 
 def _overlay(base: Any, own: Any) -> Any:

@@ -40,7 +40,7 @@ def messages_of(
     """
     found: dict[str, int] = {}
     for error in errors:
-        path = _in_file(error, content)
+        path = _where_inherited(_in_file(error, content), content)
         inherited = len(path) > 2 and path[0] == "arms" and path[2] in ("training", "model")
         if inherited and not _present(content, path[: 3 if error["type"] == "missing" else 4]):
             continue  # the same error is reported where the field stands
@@ -49,6 +49,14 @@ def messages_of(
         name = _name(path, grid)
         found.setdefault(f"{where}{name + ': ' if name else ''}{words_of(error)}", line)
     return sorted(found, key=lambda message: found[message])
+
+
+def _where_inherited(path: FieldPath, content: Mapping[str, Any]) -> FieldPath:
+    """Return the place of an objective's field that an arm has from the experiment's own."""
+    if path[:1] != ("arms",) or path[2:3] != ("objective",) or "objective" not in content:
+        return path
+    wrong = path if len(path) > 3 else (*path, "name")
+    return path if _present(content, wrong[:4]) else path[2:]
 
 
 def _name(path: FieldPath, grid: Collection[str]) -> str:

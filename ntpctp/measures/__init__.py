@@ -1,16 +1,20 @@
 """Measures: functions of a checkpoint that give rows, then scores. ``MEASURES`` lists them."""
 
 from ntpctp.measures.accuracy import Accuracy
+from ntpctp.measures.adversarial import Adversarial
 from ntpctp.measures.flatness import Flatness
 from ntpctp.measures.landscape import Landscape
 from ntpctp.measures.measure import EncodedSplit, Measure, Score, Subject
 from ntpctp.measures.preconditioned import Preconditioned
 from ntpctp.measures.robustness import Robustness
 from ntpctp.measures.sharpness import Sharpness
+from ntpctp.measures.weight_noise import WeightNoise
 
 MEASURES: dict[str, type[Measure]] = {
     "accuracy": Accuracy,
     "robustness": Robustness,
+    "weight_noise": WeightNoise,
+    "adversarial": Adversarial,
     "flatness": Flatness,
     "sharpness": Sharpness,
     "landscape": Landscape,
@@ -20,6 +24,7 @@ MEASURES: dict[str, type[Measure]] = {
 __all__ = [
     "MEASURES",
     "Accuracy",
+    "Adversarial",
     "EncodedSplit",
     "Flatness",
     "Landscape",
@@ -29,4 +34,5 @@ __all__ = [
     "Score",
     "Sharpness",
     "Subject",
+    "WeightNoise",
 ]

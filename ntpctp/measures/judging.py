@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from ntpctp.errors import InputError
 from ntpctp.measures.measure import EncodedSplit
 from ntpctp.measures.metrics import choice_correct
 from ntpctp.reading import Disturbance, Text, TokenBudget, log_likelihoods, read_rows
@@ -40,9 +41,14 @@ class JudgedItems:
     Args:
         split: at least one item that has an answer.
         tokenizer: of the model.
+
+    Raises:
+        InputError: if there is no item.
     """
 
     def __init__(self, split: EncodedSplit, tokenizer: PreTrainedTokenizerBase):
+        if not len(split.rows):
+            raise InputError("a split has no item; there is nothing to judge")
         self._split, self._tokenizer = split, tokenizer
         by_choice = default_mode(split.examples[0]) == "choices"
         all_have = by_choice and all(example.choices for example in split.examples)

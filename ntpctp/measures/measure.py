@@ -132,6 +132,14 @@ class Measure(Options, ABC):
     by_default: ClassVar[bool] = True
     """Whether an experiment that names no measures takes it."""
 
+    def axis(self, score: str) -> str:
+        """Return what the strengths of a score are, with their unit: the title of a figure's axis.
+
+        Args:
+            score: the name of one of this measure's scores that has strengths.
+        """
+        return "strength"
+
     @abstractmethod
     def measure(self, subject: Subject) -> tuple[list[dict[str, Any]], list[Score]]:
         """Return rows, one an item (and condition), and the scores made from them."""

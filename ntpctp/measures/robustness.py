@@ -1,145 +1,123 @@
-"""Robustness: is the answer still right when the model's input is disturbed?
+"""Robustness: is the answer still right when what the model reads or computes is disturbed?"""
 
-Shape letters: B = rows of a batch, T = its longest row, D = width of the model.
-"""
-
-from collections.abc import Sequence
-from itertools import pairwise
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
-import torch
+from numpy.typing import NDArray
 from pydantic import Field, field_validator
-from torch import Tensor
 
-from ntpctp.measures.measure import EncodedSplit, Measure, Score, Subject, mean_score
-from ntpctp.models import embedding_of
-from ntpctp.randomness import generator
-from ntpctp.reading import EMBEDDINGS, Disturbance, read_rows
-from ntpctp.tokens import Row
+from ntpctp.measures.curve import RobustnessCurve, Strengths, item_rows
+from ntpctp.measures.gaussian import GaussianNoise, deviation
+from ntpctp.measures.judging import JudgedItems
+from ntpctp.measures.measure import Measure, Score, Subject
+from ntpctp.reading import EMBEDDINGS, module_of
 
 
 class Robustness(Measure):
-    """Accuracy under Gaussian noise on the token embeddings.
+    """Accuracy under Gaussian noise on the token embeddings or on hidden states.
 
-    The model reads ``e_t + strength * s * z_t`` in place of the embedding ``e_t`` of token t, where
-    ``s`` is the standard deviation of all entries of the embedding matrix and ``z_t`` is standard
-    normal. The draw ``z`` depends on (seed, draw, item, position) alone: all arms, seeds, steps and
-    strengths meet the same noise, so that their differences are not made by luck.
+    In place of a state ``h_t`` of token t, ``h_t + strength * s * z_t`` is passed on; ``z_t`` is
+    standard normal. For ``embeddings`` s is the standard deviation of all entries of the embedding
+    matrix; for another module that of all entries of its undisturbed states at all tokens of the
+    measured items, reference answers included, measured at each checkpoint (field
+    ``deviation_<kind>`` of the rows). The draw z depends on (seed, draw, item, position) alone: all
+    arms, seeds, steps, strengths and modules of one width meet the same noise, so that their
+    differences are not made by luck. Positions are those of the item's own text: candidates of one
+    item meet the same noise behind the context.
 
-    Scores of each held-out split:
+    An item is right if its right candidate is the likeliest where the task has candidates, else if
+    the greedy choice is right at every position of the answer, given the reference before it
+    (without noise and reasoning this is the exact match of greedy decoding).
 
-    * ``accuracy_under_noise`` at each strength: share of items answered exactly (the greedy choice
-      is right at every position of the answer, given the reference before it; without noise and
-      reasoning this is the exact match of greedy decoding), mean over the draws.
-    * ``area``: the area under that curve by the trapezoidal rule, divided by the largest strength:
-      the mean accuracy over strengths from 0 to the largest.
+    Scores of each held-out split; noise on a module other than ``embeddings`` is called
+    ``noise_at_<module>`` in place of ``noise``:
+
+    * ``accuracy_under_noise`` at each strength: share of items that are right, mean over the draws.
+    * ``worst_of_draws_under_noise`` at each strength: share of items that are right in every draw.
+    * ``flip_rate_under_noise`` at each strength: share of answers, over items and draws, that are
+      right where the undisturbed one was wrong, or wrong where it was right. Neither direction is
+      better: a model that is never right flips least.
+    * ``area_noise``: the area under the accuracy by the trapezoidal rule, divided by the largest
+      strength: the mean accuracy over strengths from 0 to the largest.
+    * ``half_strength_noise``: the smallest strength at which half of the undisturbed advantage over
+      chance is gone, interpolated linearly between strengths; chance is 1 / candidates, or 0. Null
+      where there is no advantage or more than half of it is left at the largest strength; an arm
+      with such a seed has no mean and no difference. Its standard error is a bootstrap over items.
 
     Source: the follow-up of arXiv 2502.02007 reports robustness to noise on embeddings; its scale
     and number of draws are not published, these are ours.
     """
 
     name: Literal["robustness"] = "robustness"
-    strengths: list[float] = Field(
-        [0.0, 0.25, 0.5, 1.0, 2.0], min_length=2, description="rising, the first is 0"
+    modules: list[str] = Field(
+        [EMBEDDINGS],
+        min_length=1,
+        description="where noise is added, each by itself: embeddings, or names of the model's "
+        "modules such as transformer.h.0",
+    )
+    strengths: Strengths = Field(
+        [0.0, 0.25, 0.5, 1.0, 2.0],
+        description="in standard deviations of the place; rising, the first is 0",
     )
     draws: int = Field(4, ge=1, description="of the noise, an item and strength")
     max_items: int | None = Field(200, ge=1, description="the first items of a split; null: all")
     seed: int = Field(0, ge=0, description="of the noise")
 
-    @field_validator("strengths")
+    version: ClassVar[int] = 2
+
+    @field_validator("modules")
     @classmethod
-    def _rising(cls, strengths: list[float]) -> list[float]:
-        if strengths[0] != 0 or any(a >= b for a, b in pairwise(strengths)):
-            raise ValueError(f"expected rising strengths that start with 0, found {strengths}")
-        return strengths
+    def _once(cls, modules: list[str]) -> list[str]:
+        if len(set(modules)) < len(modules):
+            raise ValueError(f"expected different modules, found {modules}")
+        return modules
+
+    def axis(self, score: str) -> str:  # noqa: D102
+        _, _, module = score.partition("_at_")
+        place = f"the states of {module}" if module else "the embeddings"
+        return f"strength of the noise, in standard deviations of {place}"
 
     def measure(self, subject: Subject) -> tuple[list[dict[str, Any]], list[Score]]:  # noqa: D102
+        for module in self.modules:
+            module_of(subject.model, module)
         rows: list[dict[str, Any]] = []
         scores: list[Score] = []
         for name in subject.evaluation_splits:
-            curves = self._curves(subject, subject.splits[name].head(self.max_items))
-            areas = np.trapezoid(curves, self.strengths, axis=1) / self.strengths[-1]
-            rows += [
-                {
-                    "split": name,
-                    "item": item,
-                    "area": float(area),
-                    **dict(zip(map(_key, self.strengths), map(float, curve), strict=True)),
-                }
-                for item, (curve, area) in enumerate(zip(curves, areas, strict=True))
-            ]
-            common: dict[str, Any] = {"split": name, "higher_is_better": True}
-            scores += [
-                mean_score(
-                    list(curves[:, place]),
-                    measure="robustness",
-                    score="accuracy_under_noise",
-                    unit="share of items",
-                    strength=strength,
-                    rows_key=_key(strength),
-                    **common,
-                )
-                for place, strength in enumerate(self.strengths)
-            ]
-            scores.append(
-                mean_score(
-                    list(areas),
-                    measure="robustness",
-                    score="area",
-                    unit="mean share of items",
-                    rows_key="area",
-                    **common,
-                )
-            )
+            curves = self._curves(subject, name)
+            rows += item_rows(curves)
+            scores += [score for curve in curves for score in curve.scores()]
         return rows, scores
 
-    def _curves(self, subject: Subject, split: EncodedSplit) -> np.ndarray:
-        """Share of draws in which an item is right: float64, shape (items, strengths)."""
-        scale = float(embedding_of(subject.model).weight.detach().std())
-        right = np.zeros((len(split.rows), len(self.strengths)))
-        for place, strength in enumerate(self.strengths):
-            draws = self.draws if strength else 1
-            for draw in range(draws):
-
-                def noisy(
-                    items: Sequence[int],
-                    positions: Tensor,
-                    states: Tensor,
-                    draw: int = draw,
-                    s: float = strength,
-                ) -> Tensor:
-                    return states + s * scale * self._noise(items, states, draw)
-
-                read = read_rows(
-                    subject.model,
-                    split.rows,
-                    subject.budget,
-                    disturbance=Disturbance(EMBEDDINGS, noisy) if strength else None,
-                )
-                right[:, place] += [
-                    seen.matches[_answer(row)].all()
-                    for row, seen in zip(split.rows, read, strict=True)
-                ]
-            right[:, place] /= draws
-        return right
-
-    def _noise(self, items: Sequence[int], like: Tensor, draw: int) -> Tensor:
-        """Return standard normal noise of the shape (B, T, D), dtype and device of ``like``."""
-        shape = like.shape[1:]
-        draws = [
-            generator(self.seed, "embedding noise", draw, item).standard_normal(
-                shape, dtype=np.float32
+    def _curves(self, subject: Subject, split: str) -> list[RobustnessCurve]:
+        """Return the curve of each module."""
+        items = subject.splits[split].head(self.max_items)
+        judged = JudgedItems(items, subject.tokenizer)
+        model, budget = subject.model, subject.budget
+        sizes = [deviation(model, module, items.rows, budget) for module in self.modules]
+        shape = len(self.modules), self.draws, len(judged), len(self.strengths)
+        right: NDArray[np.float64] = np.empty(shape)
+        right[..., 0] = judged.right(model, budget)
+        for draw in range(self.draws):
+            noise = GaussianNoise(self.seed, draw)
+            for at, (module, size) in enumerate(zip(self.modules, sizes, strict=True)):
+                for place, strength in enumerate(self.strengths[1:], 1):
+                    disturbance = noise.disturbance(module, strength * size)
+                    right[at, draw, :, place] = judged.right(model, budget, disturbance)
+        kinds = [_kind(module) for module in self.modules]
+        return [
+            RobustnessCurve(
+                self.name,
+                split,
+                kind,
+                self.strengths,
+                of_module,
+                judged.chance,
+                "standard deviations",
+                shared={f"deviation_{kind}": size},
             )
-            for item in items
+            for kind, size, of_module in zip(kinds, sizes, right, strict=True)
         ]
-        return torch.from_numpy(np.stack(draws)).to(like)
 
 
-def _answer(row: Row) -> np.ndarray:
-    return row.has_role("answer")
-
-
-def _key(strength: float) -> str:
-    """The field of a row that holds the accuracy at ``strength``."""
-    return f"strength_{strength:g}"
+def _kind(module: str) -> str:
+    return "noise" if module == EMBEDDINGS else f"noise_at_{module}"

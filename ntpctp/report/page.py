@@ -32,7 +32,13 @@ from ntpctp.report.paths import path_sections
 from ntpctp.report.sections import Panel, Section, measure_sections
 from ntpctp.report.sources import missing_scores, read_audit, read_log, read_provenance
 from ntpctp.report.tables import Cell, Table, arm_cells
-from ntpctp.report.verdicts import effects_table, spread_table, spread_tests, verdict_tables
+from ntpctp.report.verdicts import (
+    effects_table,
+    is_tabled,
+    spread_table,
+    spread_tests,
+    verdict_tables,
+)
 from ntpctp.report.wording import percent
 from ntpctp.runs import RunId
 
@@ -91,7 +97,9 @@ def render(
         num_colours=NUM_COLOURS,
         num_scores=len(frame),
         num_shown=NUM_SHOWN,
-        num_verdicts=sum(pair.verdict is not None for c in comparisons for pair in c.pairs),
+        num_verdicts=sum(
+            pair.verdict is not None for c in filter(is_tabled, comparisons) for pair in c.pairs
+        ),
         overview=_overview(experiment, primary),
         overview_panel=_overview_panel(experiment, primary),
         plotly=_plotly_script(),

@@ -13,8 +13,9 @@ from ntpctp.report.curves import Curve, band_words, curves
 from ntpctp.report.figures import curves_figure, plain_figure
 from ntpctp.report.tables import Cell, Table, arm_cells
 from ntpctp.report.wording import direction, full_label, is_share, percent, plural, score_label
+from ntpctp.scores import is_crossing
 
-STEP, STRENGTH = "optimizer step", "strength of the noise, in standard deviations of the embeddings"
+STEP = "optimizer step"
 _EDGE = 1.0
 """In multiples of 2 / learning rate: where Adam stops being stable."""
 
@@ -61,8 +62,9 @@ def measure_sections(experiment: Experiment, frame: pd.DataFrame) -> list[Sectio
         scores = frame[frame["measure"] == measure.name]
         panels, not_drawn = [], []
         for (split, score), group in _in_order(scores).groupby(["split", "score"], sort=False):
-            if _worth_a_figure(experiment, group):
-                panels.append(_panel(experiment, group, str(split), str(score)))
+            if _worth_a_figure(experiment, _drawn(group)):
+                axis = measure.axis(str(score)) if group["strength"].notna().any() else None
+                panels.append(_panel(experiment, group, str(split), str(score), axis))
             else:
                 not_drawn.append(full_label(str(split), str(score)))
         words = band_words(len(experiment.seeds), experiment.comparison.level)
@@ -90,15 +92,25 @@ def _worth_a_figure(experiment: Experiment, scores: pd.DataFrame) -> bool:
     return bool(len(final)) and bool(final.max() - final.min() > 0.01 * final.abs().max())
 
 
-def _panel(experiment: Experiment, scores: pd.DataFrame, split: str, score: str) -> Panel:
+def _drawn(scores: pd.DataFrame) -> pd.DataFrame:
+    """Leave out crossings that some seed of an arm lacks: a mean of the others would mislead."""
+    if not is_crossing(str(scores["score"].iloc[0])):
+        return scores
+    complete = scores["value"].notna().groupby([scores["arm"], scores["step"]]).transform("all")
+    return scores[complete]
+
+
+def _panel(
+    experiment: Experiment, scores: pd.DataFrame, split: str, score: str, by_strength: str | None
+) -> Panel:
+    """Return the panel of a score over steps; with the axis of strengths, over them at the end."""
     arms, level = list(experiment.arms), experiment.comparison.level
     first = scores.iloc[0]
     unit = str(first["unit"])
-    by_strength = scores["strength"].notna().any()
     if by_strength:
         last = {name: arm.training.steps for name, arm in experiment.arms.items()}
         scores = scores[scores["step"] == scores["arm"].map(last)]
-    found = curves(scores, arms, "strength" if by_strength else "step", level)
+    found = curves(_drawn(scores), arms, "strength" if by_strength else "step", level)
     title = f"{score_label(score)[0].upper()}{score_label(score)[1:]}, {split}"
     higher = None if pd.isna(first["higher_is_better"]) else bool(first["higher_is_better"])
     counts = wording.span(scores["count"].unique().tolist())
@@ -112,7 +124,7 @@ def _panel(experiment: Experiment, scores: pd.DataFrame, split: str, score: str)
     threshold = _EDGE if unit == RATIO else None
     if threshold is not None:
         note += "; dashed: 2 / learning rate, beyond which Adam is not stable near a minimum"
-    axis = STRENGTH if by_strength else STEP
+    axis = by_strength or STEP
     return Panel(
         title,
         note,

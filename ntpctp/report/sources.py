@@ -14,6 +14,7 @@ from ntpctp.experiment import Experiment
 from ntpctp.provenance import PROVENANCE
 from ntpctp.report.wording import part_label
 from ntpctp.runs import RunId, stage_directory
+from ntpctp.scores import is_crossing
 from ntpctp.storage import read_json, read_jsonl
 from ntpctp.training import LOG
 
@@ -93,8 +94,8 @@ def missing_scores(experiment: Experiment, frame: pd.DataFrame) -> list[Missing]
 
 
 def _null_scores(frame: pd.DataFrame) -> Iterable[Missing]:
-    # A time to a target that is not reached is longer, not missing.
-    for row in frame[frame["value"].isna() & (frame["unit"] != "steps")].to_dict("records"):
+    known = frame["value"].notna() | frame["score"].map(is_crossing).astype(bool)
+    for row in frame[~known].to_dict("records"):
         strength = "" if pd.isna(row["strength"]) else f" at strength {row['strength']:g}"
         stratum = None if pd.isna(row["stratum"]) else str(row["stratum"])
         reason = row["reason"] if isinstance(row["reason"], str) else "no reason was recorded"

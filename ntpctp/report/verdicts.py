@@ -9,6 +9,17 @@ from ntpctp.report.headline import label_of, verdict_words, worst_seed
 from ntpctp.report.tables import Cell, Table, arm_cells
 from ntpctp.report.wording import direction, percent, plural
 
+_DETAILS = ("worst_of_draws_under_", "flip_rate_under_")
+
+
+def is_tabled(comparison: ScoreComparison) -> bool:
+    """Whether a score stands in the tables of verdicts and spread.
+
+    Of a curve over strengths only the accuracy does; what else is known at each strength is drawn,
+    and stands in ``comparison.json``.
+    """
+    return not comparison.score.startswith(_DETAILS)
+
 
 def verdict_tables(
     experiment: Experiment, comparisons: Sequence[ScoreComparison]
@@ -16,7 +27,7 @@ def verdict_tables(
     """Return, for each pair of arms, the verdicts on all scores at the last step."""
     cells = arm_cells(experiment.arms)
     tables: dict[tuple[str, str], Table] = {}
-    for comparison in comparisons:
+    for comparison in filter(is_tabled, comparisons):
         unit = comparison.unit
         for pair in comparison.pairs:
             key = pair.a, pair.b
@@ -98,7 +109,7 @@ def spread_table(experiment: Experiment, comparisons: Sequence[ScoreComparison])
         ("score", "arm", "seeds", "mean", "median", "sd", "MAD", "worst seed", "best seed"),
         text_columns=frozenset({0, 1}),
     )
-    for comparison in comparisons:
+    for comparison in filter(is_tabled, comparisons):
         unit = comparison.unit
         label = label_of(comparison)
         for name, spread in comparison.arms.items():
@@ -130,7 +141,7 @@ def spread_tests(comparisons: Sequence[ScoreComparison]) -> Table:
         ("score", "arms", "ratio of sd", "p value", "smallest possible p"),
         text_columns=frozenset({0, 1}),
     )
-    for comparison in comparisons:
+    for comparison in filter(is_tabled, comparisons):
         for pair in comparison.pairs:
             result = pair.spread
             if result is None:
@@ -158,7 +169,9 @@ def _level_cell(comparison: ScoreComparison, name: str, arm: int | None) -> Cell
     spread = comparison.arms.get(name)
     if spread is None:
         reached = sum(value is not None for value in comparison.values.get(name, {}).values())
-        some = f"only {plural(reached, 'seed')} reached it" if reached else "no seed has one"
+        have = "has one" if reached == 1 else "have one"
+        has = "reached it" if comparison.unit == "steps" else have
+        some = f"only {plural(reached, 'seed')} {has}" if reached else "no seed has one"
         return Cell(wording.NO_VALUE, some, arm)
     sd = spread.standard_deviation
     note = "one seed" if sd is None else f"sd {wording.width(sd, comparison.unit)}"

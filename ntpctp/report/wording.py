@@ -18,8 +18,6 @@ _SCORES = {
     "stopped": "ended by itself",
     "answer_loss": "loss on the answer",
     "all_loss": "loss on all tokens",
-    "accuracy_under_noise": "accuracy under noise",
-    "area": "area under the noise curve",
     "top_eigenvalue_answer_loss": "top eigenvalue, answer loss",
     "top_eigenvalue_own_loss": "top eigenvalue, own loss",
     "top_eigenvalue_half_answer_loss": "top eigenvalue, answer loss, first half of the items",
@@ -44,10 +42,30 @@ _SCORES = {
     "rate",
 }
 
+_OF_CURVES = {
+    "accuracy_under_": "accuracy under {}",
+    "worst_of_draws_under_": "right in every draw of {}",
+    "flip_rate_under_": "answers changed by {}",
+    "area_": "area under the {} curve",
+    "half_strength_": "strength of {} that takes half of the advantage over chance",
+}
+"""Scores of robustness curves, by how their names begin; the kind of disturbance follows."""
+
 
 def score_label(score: str) -> str:
-    """Return the readable name of a score; a score that is not known keeps its own."""
-    return _SCORES.get(score, score.replace("_", " "))
+    """Return the readable name of a score; a score that is not known keeps its own.
+
+    >>> score_label("accuracy_under_weight_noise"), score_label("area_noise_at_transformer.h.0")
+    ('accuracy under weight noise', 'area under the noise curve at transformer.h.0')
+    """
+    if score in _SCORES:
+        return _SCORES[score]
+    for start, words in _OF_CURVES.items():
+        if score.startswith(start):
+            kind, at, module = score.removeprefix(start).partition("_at_")
+            place = f" at {module}" if at else ""
+            return words.format(kind.replace("_", " ")) + place
+    return score.replace("_", " ")
 
 
 def full_label(

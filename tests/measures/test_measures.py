@@ -9,7 +9,7 @@ from transformers import PreTrainedModel
 
 from ntpctp.errors import InputError
 from ntpctp.loss import token_loss
-from ntpctp.measures import Accuracy, EncodedSplit, Flatness, Robustness, Subject
+from ntpctp.measures import Accuracy, EncodedSplit, Flatness, Subject
 from ntpctp.measures.measure import mean_score
 from ntpctp.models import ModelOptions, build
 from ntpctp.objectives import CTP, NTP, Selective
@@ -200,61 +200,6 @@ def test_reasoning_is_the_models_own(tmp_path):
         optimizer.zero_grad()
     rows, _ = Accuracy(train_items=0).measure(subject_of(model.eval(), tmp_path, items))
     assert (rows[0]["prediction"], rows[0]["exact_match"]) == ("2", 1)
-
-
-def test_noise_reaches_the_embeddings_as_stated(tmp_path):
-    """Reference: the same noise added by hand to inputs_embeds, row by row."""
-    from ntpctp.randomness import generator
-
-    model = trained()
-    measure = Robustness(strengths=[0.0, 0.5, 2.0], draws=3, seed=4)
-    rows, scores = measure.measure(subject_of(model, tmp_path))
-    scale = model.transformer.wte.weight.detach().std()
-    encoded = encode(examples(), TOKENIZER)
-    differs = 0
-    for item, (row, found) in enumerate(zip(encoded, rows, strict=True)):
-        for strength in (0.5, 2.0):
-            right = []
-            for draw in range(3):
-                # Longer rows share the beginning of the stream with shorter ones.
-                noise = generator(4, "embedding noise", draw, item).standard_normal(
-                    (len(row), 16), dtype=np.float32
-                )
-                embeddings = model.transformer.wte(torch.from_numpy(row.input_ids))
-                disturbed = embeddings + strength * scale * torch.from_numpy(noise)
-                with torch.no_grad():
-                    logits = model(inputs_embeds=disturbed[None]).logits[0]
-                answer = row.has_role("answer")[1:]
-                right.append(
-                    bool((logits[:-1].argmax(-1).numpy() == row.input_ids[1:])[answer].all())
-                )
-            assert found[f"strength_{strength:g}"] == np.mean(right)
-            differs += found[f"strength_{strength:g}"] != found["strength_0"]
-        curve = [found[f"strength_{s}"] for s in ("0", "0.5", "2")]
-        area = (0.5 * (curve[0] + curve[1]) / 2 + 1.5 * (curve[1] + curve[2]) / 2) / 2
-        assert found["area"] == pytest.approx(area)
-    assert differs > 0
-    by_strength = {s.strength: s for s in scores if s.score == "accuracy_under_noise"}
-    assert list(by_strength) == [0.0, 0.5, 2.0]
-    assert by_strength[0.5].value == np.mean([row["strength_0.5"] for row in rows])
-
-
-def test_noise_is_the_same_whatever_the_batch_and_changes_with_the_seed(tmp_path):
-    model = trained()
-    settings = {"strengths": [0.0, 0.7], "draws": 2}
-    small, large = (
-        Robustness(**settings).measure(subject_of(model, tmp_path, batch_tokens=tokens))[0]
-        for tokens in (1, 9999)
-    )
-    assert small == large
-    other = Robustness(**settings, seed=1).measure(subject_of(model, tmp_path))[0]
-    assert other != large
-
-
-def test_strengths_must_rise_from_zero():
-    for strengths in ([0.5, 1.0], [0.0, 1.0, 1.0]):
-        with pytest.raises(ValueError, match="rising strengths that start with 0"):
-            Robustness(strengths=strengths)
 
 
 def dense_top_eigenvalue(model: PreTrainedModel, batch: Mapping[str, torch.Tensor]) -> float:

@@ -1,0 +1,251 @@
+"""From answers under a disturbance of rising strength to rows and scores: all robustness curves.
+
+Shape letters: R = draws of the disturbance, N = items, K = strengths.
+"""
+
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from itertools import pairwise
+from typing import Annotated, Any
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import AfterValidator, Field
+
+from ntpctp.measures.measure import Score, mean_score
+from ntpctp.randomness import generator
+
+_RESAMPLES = 1000
+
+
+def _rising(strengths: list[float]) -> list[float]:
+    if strengths[0] != 0 or not all(a < b for a, b in pairwise(strengths)):
+        raise ValueError(f"expected rising strengths that start with 0, found {strengths}")
+    return strengths
+
+
+Strengths = Annotated[list[float], Field(min_length=2), AfterValidator(_rising)]
+"""Where a curve is measured; the first is 0, the undisturbed model."""
+
+
+@dataclass(frozen=True, eq=False)
+class RobustnessCurve:
+    """Which items are answered rightly at each strength, and what follows from it.
+
+    ``rows`` and ``scores`` belong together: each score that is a mean over items names the field of
+    the rows that it is the mean of. With ``<kind>`` as given and A the accuracy:
+
+    * ``accuracy_under_<kind>`` at each strength: share of draws in which an item is right, mean
+      over the items.
+    * ``worst_of_draws_under_<kind>`` at each strength: share of the items that are right in every
+      draw. Not given for a single draw, where it is the accuracy.
+    * ``flip_rate_under_<kind>`` at each strength above 0: share of (item, draw) that is right where
+      it was wrong without the disturbance, or the other way round. Neither direction is better: a
+      model that is never right flips least.
+    * ``area_<kind>``: area under A by the trapezoidal rule, divided by the largest strength.
+    * ``half_strength_<kind>``: see ``half_strengths``; its standard error is that of a bootstrap
+      over the items, and null if some resample has no such strength.
+
+    An item that could not be disturbed at some strength is left out there, and of the last two
+    scores altogether, so that these follow the same items along the whole curve; counts tell.
+
+    Attributes:
+        measure: the name of the measure.
+        split: the name of the split.
+        kind: of the disturbance, as it stands in the names of the scores.
+        strengths: rising, the first is 0, K of them.
+        right: float64, shape (R, N, K): 1 right, 0 wrong, NaN not measured. Strength 0 is measured
+            for every item and alike in all draws.
+        chance: the share of items that guessing gets right.
+        strength_unit: what a strength of 1 is.
+        with_flips: whether ``flip_rate_under_<kind>`` is given.
+        shared: further fields that all rows have.
+    """
+
+    measure: str
+    split: str
+    kind: str
+    strengths: list[float]
+    right: NDArray[np.float64]
+    chance: float
+    strength_unit: str
+    with_flips: bool = True
+    shared: Mapping[str, Any] = field(default_factory=dict)
+
+    def rows(self) -> list[dict[str, Any]]:
+        """Return the fields of each item's row, N of them; what was not measured is left out."""
+        columns = self._columns
+        return [
+            {
+                **self.shared,
+                **{
+                    name: float(values[item])
+                    for name, values in columns.items()
+                    if not np.isnan(values[item])
+                },
+            }
+            for item in range(self.right.shape[1])
+        ]
+
+    def scores(self) -> list[Score]:
+        """Return the scores, strength by strength, then those of the whole curve."""
+        scores = [
+            self._mean(name, strength)
+            for name in self._names
+            for strength in self.strengths
+            if self._key(name, strength) in self._columns
+        ]
+        return [*scores, self._mean(self._area, None), self._half_strength()]
+
+    @cached_property
+    def _names(self) -> dict[str, NDArray[np.float64]]:
+        """Name of a score -> its value for each item and strength: (N, K), NaN: not measured."""
+        changed = np.where(np.isnan(self.right), np.nan, self.right != self.right[:, :, :1])
+        with warnings.catch_warnings():  # of items without any draw: they stay NaN
+            warnings.simplefilter("ignore", RuntimeWarning)
+            found = {f"accuracy_under_{self.kind}": np.nanmean(self.right, axis=0)}
+            if len(self.right) > 1:
+                found[f"worst_of_draws_under_{self.kind}"] = np.nanmin(self.right, axis=0)
+            if self.with_flips:
+                flips = np.nanmean(changed, axis=0)
+                flips[:, 0] = np.nan  # by definition none
+                found[f"flip_rate_under_{self.kind}"] = flips
+        return found
+
+    @property
+    def _area(self) -> str:
+        return f"area_{self.kind}"
+
+    @cached_property
+    def _columns(self) -> dict[str, NDArray[np.float64]]:
+        """Field of the rows -> its value for each item: (N,)."""
+        columns = {
+            self._key(name, strength): values[:, place]
+            for name, values in self._names.items()
+            for place, strength in enumerate(self.strengths)
+            if place or not name.startswith("flip_rate")
+        }
+        accuracy = self._names[f"accuracy_under_{self.kind}"]
+        # An item that lacks a strength has no area: NaN.
+        area = np.trapezoid(accuracy, self.strengths, axis=1) / self.strengths[-1]
+        columns[self._area] = np.asarray(area)
+        return columns
+
+    def _key(self, name: str, strength: float) -> str:
+        return f"{name}_{strength:.12g}"
+
+    def _mean(self, name: str, strength: float | None) -> Score:
+        key = name if strength is None else self._key(name, strength)
+        values = self._columns[key]
+        measured = values[~np.isnan(values)]
+        # The area is a mean of shares: its own unit, so that figures and tables keep them apart.
+        unit = "share of items" if strength is not None else "mean share of items"
+        if name.startswith("flip_rate"):
+            unit = "share of answers"
+        common: dict[str, Any] = {
+            "higher_is_better": None if name.startswith("flip_rate") else True,
+            "strength": strength,
+        }
+        if not len(measured) and self.right.shape[1]:
+            where = "every strength" if strength is None else f"strength {strength:g}"
+            reason = f"no item could be disturbed at {where}"
+            return Score(self.measure, self.split, name, None, unit, 0, reason=reason, **common)
+        return mean_score(
+            measured.tolist(),
+            measure=self.measure,
+            split=self.split,
+            score=name,
+            unit=unit,
+            rows_key=key,
+            **common,
+        )
+
+    def _half_strength(self) -> Score:
+        accuracy = self._names[f"accuracy_under_{self.kind}"]
+        complete = accuracy[~np.isnan(accuracy).any(axis=1)]
+        value = error = reason = None
+        if not len(complete):
+            reason = "no item could be disturbed at every strength"
+        else:
+            (found,) = half_strengths(self.strengths, complete.mean(axis=0)[None], self.chance)
+            if np.isnan(found):
+                reason = self._why_none(complete.mean(axis=0))
+            else:
+                value = float(found)
+                error = self._bootstrap(complete)
+        return Score(
+            self.measure,
+            self.split,
+            f"half_strength_{self.kind}",
+            value,
+            self.strength_unit,
+            len(complete),
+            higher_is_better=True,
+            standard_error=error,
+            reason=reason,
+        )
+
+    def _why_none(self, curve: NDArray[np.float64]) -> str:
+        if curve[0] <= self.chance:
+            return (
+                f"without a disturbance {curve[0]:.3g} of the items are right, no more than the "
+                f"{self.chance:.3g} of chance: there is no advantage to lose"
+            )
+        return (
+            f"more than half of the advantage over chance is left up to strength "
+            f"{self.strengths[-1]:g}; add larger strengths"
+        )
+
+    def _bootstrap(self, accuracy: NDArray[np.float64]) -> float | None:
+        """Return the standard error over items of (N, K), None if a resample has no value."""
+        draw = generator(0, "half strength")
+        count = len(accuracy)
+        curves = np.stack(
+            [accuracy[draw.integers(count, size=count)].mean(axis=0) for _ in range(_RESAMPLES)]
+        )
+        found = half_strengths(self.strengths, curves, self.chance)
+        return None if np.isnan(found).any() or count < 2 else float(found.std(ddof=1))
+
+
+def item_rows(curves: Sequence[RobustnessCurve]) -> list[dict[str, Any]]:
+    """Return one row an item, with the fields of all ``curves`` of one split."""
+    of_items = zip(*(curve.rows() for curve in curves), strict=True)
+    return [
+        {
+            "split": curves[0].split,
+            "item": item,
+            **{name: value for row in rows for name, value in row.items()},
+        }
+        for item, rows in enumerate(of_items)
+    ]
+
+
+def half_strengths(
+    strengths: list[float], curves: NDArray[np.float64], chance: float
+) -> NDArray[np.float64]:
+    """Return the strength at which half of the advantage over chance is gone, of each curve.
+
+    With A(s) the accuracy, linear between the strengths, it is the smallest s at which A(s) =
+    chance + (A(0) - chance) / 2. NaN where A(0) is not above chance, or A stays above that value
+    at all strengths: nothing is extrapolated.
+
+    Args:
+        strengths: rising, the first is 0, K of them.
+        curves: accuracies, float64, shape (curves, K).
+        chance: the accuracy of guessing.
+
+    Returns:
+        float64, shape (curves,), in units of strength.
+    """
+    x = np.asarray(strengths, np.float64)
+    target = chance + (curves[:, 0] - chance) / 2
+    height = curves - target[:, None]
+    below = height <= 0
+    found = np.full(len(curves), np.nan)
+    at = np.flatnonzero((curves[:, 0] > chance) & below.any(axis=1))
+    after = below[at].argmax(axis=1)  # at least 1: the clean accuracy is above the target
+    high, low = height[at, after - 1], height[at, after]
+    found[at] = x[after - 1] + high / (high - low) * (x[after] - x[after - 1])
+    return found
