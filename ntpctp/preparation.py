@@ -123,6 +123,8 @@ def _check_measures(experiment: Experiment, splits: Mapping[str, EncodedSplit]) 
         lookup(splits, experiment.evaluation.keep.split, "split of evaluation.keep")
     if experiment.comparison.loss_path is not None:
         lookup(splits, experiment.comparison.loss_path.split, "split of comparison.loss_path")
+    for measure in experiment.evaluation.measures:
+        measure.check(experiment.task)
     names = [measure.name for measure in experiment.evaluation.measures]
     for name in experiment.task.evaluation_splits:
         first = splits[name].examples[0]

@@ -105,7 +105,14 @@ def choices_of(split: EncodedSplit, tokenizer: PreTrainedTokenizerBase) -> list[
     if not any(example.choices for example in split.examples):
         return [None] * len(split.examples)
     first = {choice: example for example in split.examples for choice in example.choices}
-    rows = encode([_with_answer(example, choice) for choice, example in first.items()], tokenizer)
+    # Behind a text that has tokens if the choice has: what the prompts are made of is no matter.
+    rows = encode(
+        [
+            Example((Segment("prompt", choice), Segment("answer", choice)), source=example.source)
+            for choice, example in first.items()
+        ],
+        tokenizer,
+    )
     candidates = {
         choice: row.input_ids[row.has_role("answer")].astype(np.int64)
         for choice, row in zip(first, rows, strict=True)
@@ -119,11 +126,3 @@ def choices_of(split: EncodedSplit, tokenizer: PreTrainedTokenizerBase) -> list[
         else None
         for example, row in zip(split.examples, split.rows, strict=True)
     ]
-
-
-def _with_answer(example: Example, answer: str) -> Example:
-    return Example(
-        (*example.segments[:-1], Segment("answer", answer)),
-        answer_marker=example.answer_marker,
-        source=example.source,
-    )

@@ -140,6 +140,13 @@ class Measure(Options, ABC):
         """
         return "strength"
 
+    def check(self, task: Task) -> None:
+        """Find, before anything is trained, what of the options does not fit ``task``.
+
+        Raises:
+            InputError: says what the task has instead.
+        """
+
     @abstractmethod
     def measure(self, subject: Subject) -> tuple[list[dict[str, Any]], list[Score]]:
         """Return rows, one an item (and condition), and the scores made from them."""
