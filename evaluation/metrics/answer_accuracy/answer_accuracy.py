@@ -1,0 +1,30 @@
+"""Exact match of answers, for ``evaluate.load("evaluation/metrics/answer_accuracy")``."""
+
+import datasets
+import evaluate
+
+from ntpctp.measures.metrics import exact_match
+
+_DESCRIPTION = """\
+Share of answers that are the reference, outer white space removed. Rules (case, full_stop, number,
+space; see ntpctp.tasks.normalisation) are applied to both, in a fixed order.
+"""
+
+
+class AnswerAccuracy(evaluate.Metric):
+    """What ``ntpctp.measures.metrics.exact_match`` says, on average."""
+
+    def _info(self):
+        return evaluate.MetricInfo(
+            description=_DESCRIPTION,
+            citation="",
+            inputs_description="predictions, references: texts; rules: names of rules",
+            features=datasets.Features(
+                {"predictions": datasets.Value("string"), "references": datasets.Value("string")}
+            ),
+        )
+
+    def _compute(self, predictions, references, rules=()):
+        pairs = zip(predictions, references, strict=True)
+        right = [exact_match(prediction, reference, rules) for prediction, reference in pairs]
+        return {"answer_accuracy": sum(right) / len(right), "count": len(right)}
