@@ -172,18 +172,33 @@ def list_runs(
 
 @app.command()
 def evaluate(
-    runs: Annotated[
-        list[Path],
-        typer.Argument(help="experiment directories (all runs), runs, or single checkpoints"),
+    checkpoints: Annotated[
+        list[str],
+        typer.Argument(
+            help="experiment directories (all runs), runs, checkpoints in them, or any Hugging "
+            "Face checkpoints"
+        ),
     ],
     measures: Annotated[
-        str, typer.Option(help="comma-separated; by default those of the experiment")
+        str, typer.Option(help="comma-separated; by default those of the suite or the experiment")
     ] = "",
+    suite: Annotated[
+        Path | None, typer.Option(help="tasks and measures (evaluation/suites/quick.yaml)")
+    ] = None,
+    output: Annotated[
+        Path | None, typer.Option(help="directory of the results; by default beside checkpoints")
+    ] = None,
 ) -> None:
-    """Measure checkpoints that were trained before; what is stored and holds is kept."""
-    from ntpctp.launch import evaluate_paths
+    """Measure checkpoints, whoever trained them; what is stored and holds is kept."""
+    from ntpctp.measuring import evaluate_paths
+    from ntpctp.suites import load_suite
 
-    evaluate_paths(runs, [name for name in measures.split(",") if name])
+    evaluate_paths(
+        checkpoints,
+        [name for name in measures.split(",") if name],
+        suite=load_suite(suite) if suite else None,
+        output=output,
+    )
 
 
 @app.command()
