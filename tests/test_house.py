@@ -21,6 +21,8 @@ HOUSE = [
     "tokens",
     "arrow",
     "encoded",
+    "lm_eval_items",
+    "lm_eval_export",
     "objectives",
     "collator",
     "supervision",

@@ -1,0 +1,167 @@
+"""The real lm-evaluation-harness on exported tasks: the same numbers as the measure accuracy."""
+
+import json
+import logging
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from ntpctp.tasks import TASKS
+from tests.foreign_checkpoints import save_foreign
+
+pytest.importorskip("lm_eval", reason="the extra lm-eval is not installed")
+# Of lm-eval and what it imports; ours stay errors.
+pytestmark = [
+    pytest.mark.filterwarnings("ignore::DeprecationWarning"),
+    pytest.mark.filterwarnings("ignore::FutureWarning"),
+]
+
+LOGIC = {"name": "prontoqa", "hops": 2, "side_rules": 1, "train_size": 20, "test_size": 30}
+SUMS = {"name": "addition", "digits": 1, "train_size": 60, "test_size": 24}
+
+
+@pytest.fixture(scope="module")
+def logic(tmp_path_factory):
+    """Random weights: log-likelihoods of all sizes, about half of the choices right."""
+    return save_foreign(tmp_path_factory.mktemp("logic") / "model", LOGIC)
+
+
+@pytest.fixture(scope="module")
+def sums(tmp_path_factory):
+    """Knows half of the test items by heart."""
+    path = save_foreign(tmp_path_factory.mktemp("sums") / "model", SUMS, scale=0.0, n_embd=32)
+    model, tokenizer = (
+        AutoModelForCausalLM.from_pretrained(path),
+        AutoTokenizer.from_pretrained(path),
+    )
+    examples = TASKS["addition"].model_validate(SUMS).split("test")[::2]
+    texts = ["".join(s.text for s in e.segments) + tokenizer.eos_token for e in examples]
+    batch = tokenizer(texts, padding=True, return_tensors="pt")
+    labels = batch.input_ids.where(batch.attention_mask.bool(), -100)
+    optimizer = torch.optim.AdamW(model.parameters(), 3e-3)
+    for _ in range(150):
+        loss = model(**batch, labels=labels).loss
+        loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+    model.save_pretrained(path)
+    return path
+
+
+def options_of(task):
+    return [task["name"], *(f"{key}={value}" for key, value in task.items() if key != "name")]
+
+
+@pytest.fixture
+def harness(tmp_path, monkeypatch):
+    """Run lm-eval on a checkpoint and exported tasks."""
+    import lm_eval
+    from lm_eval.tasks import TaskManager
+
+    monkeypatch.setattr(logging.getLogger("lm_eval"), "disabled", True)
+    monkeypatch.setenv("HF_DATASETS_CACHE", str(tmp_path / "datasets"))
+
+    def run(model, directory, names, **metadata):
+        return lm_eval.simple_evaluate(
+            model="hf",
+            model_args={"pretrained": str(model), "dtype": "float32"},
+            tasks=names,
+            task_manager=TaskManager(include_path=str(directory), metadata=metadata),
+            device="cpu",
+            batch_size=8,
+            bootstrap_iters=0,
+        )
+
+    return run
+
+
+@pytest.fixture
+def ours(tmp_path, ntpctp):
+    """Scores and item rows of the measure accuracy on the test split."""
+
+    def measure(model, task):
+        suite = tmp_path / "suite.yaml"
+        measures = [{"name": "accuracy", "train_items": 0}]
+        content = {"name": "all", "tasks": {task["name"]: task}, "measures": measures}
+        suite.write_text(yaml.safe_dump(content))
+        outcome = ntpctp("evaluate", model, "--suite", suite, "--output", tmp_path / "results")
+        assert outcome.code == 0, outcome.err
+        place = tmp_path / f"results/model/all/{task['name']}"
+        rows = [json.loads(line) for line in (place / "accuracy.jsonl").read_text().splitlines()]
+        scores = json.loads((place / "accuracy.json").read_text())["scores"]
+        return (
+            {s["score"]: s["value"] for s in scores if s["split"] == "test" and not s["stratum"]},
+            [row for row in rows if row["split"] == "test"],
+        )
+
+    return measure
+
+
+def test_choices_and_their_log_likelihoods(logic, ntpctp, harness, ours, tmp_path):
+    place = tmp_path / "tasks"
+    arguments = ["--split", "test", "--export", place, "--tokenizer", logic]
+    outcome = ntpctp("tasks", *options_of(LOGIC), *arguments)
+    assert outcome.code == 0, outcome.err
+    assert "lm-eval encodes all of them as this program does" in outcome.out
+    found = harness(logic, place, ["ntpctp_prontoqa_test"])
+    scores, rows = ours(logic, LOGIC)
+    result = found["results"]["ntpctp_prontoqa_test"]
+    assert 0 < scores["choice"] < 1
+    assert result["acc,none"] == pytest.approx(scores["choice"], abs=1e-12)
+    samples = sorted(found["samples"]["ntpctp_prontoqa_test"], key=lambda s: s["doc_id"])
+    theirs = np.array([[float(r[0][0]) for r in s["resps"]] for s in samples])
+    mine = np.array([row["choice_log_likelihoods"] for row in rows])
+    assert theirs.shape == mine.shape == (30, 2)
+    np.testing.assert_allclose(theirs, mine, rtol=0, atol=1e-5)
+    print("largest difference of log-likelihoods:", np.abs(theirs - mine).max())
+    # By characters of the choice alone, without the text of the end of sequence.
+    by_length = mine / [[len(c) for c in s["doc"]["choices"]] for s in samples]
+    right = by_length.argmax(1) == [s["doc"]["right"] for s in samples]
+    assert result["acc_norm,none"] == pytest.approx(right.mean(), abs=1e-12)
+
+
+def test_without_a_tokenizer_the_end_is_not_counted_unless_it_is_told(
+    logic, ntpctp, harness, ours, tmp_path
+):
+    place = tmp_path / "tasks"
+    assert ntpctp("tasks", *options_of(LOGIC), "--split", "test", "--export", place).code == 0
+    _, rows = ours(logic, LOGIC)
+    mine = np.array([row["choice_log_likelihoods"] for row in rows])
+
+    def log_likelihoods(**metadata):
+        found = harness(logic, place, ["ntpctp_prontoqa_test"], **metadata)
+        samples = sorted(found["samples"]["ntpctp_prontoqa_test"], key=lambda s: s["doc_id"])
+        return np.array([[float(r[0][0]) for r in s["resps"]] for s in samples])
+
+    np.testing.assert_allclose(log_likelihoods(eos_token="<eos>"), mine, rtol=0, atol=1e-5)
+    # The last token's own log-likelihood is what is missing, read by the model itself.
+    tokenizer, model = (
+        AutoTokenizer.from_pretrained(logic),
+        AutoModelForCausalLM.from_pretrained(logic),
+    )
+    without = log_likelihoods()
+    for item, example in enumerate(TASKS["prontoqa"].model_validate(LOGIC).split("test")[:5]):
+        for number, choice in enumerate(example.choices):
+            ids = tokenizer(example.text("prompt") + choice, return_tensors="pt").input_ids
+            with torch.no_grad():
+                logits = model(ids).logits[0, -1]
+            end = float(logits.log_softmax(-1)[tokenizer.eos_token_id])
+            assert without[item, number] + end == pytest.approx(mine[item, number], abs=1e-5)
+
+
+@pytest.mark.parametrize("with_tokenizer", [True, False])
+def test_answers_that_are_written(sums, ntpctp, harness, ours, tmp_path, with_tokenizer):
+    place = tmp_path / "tasks"
+    arguments = ["--export", place, *(["--tokenizer", sums] if with_tokenizer else [])]
+    outcome = ntpctp("tasks", *options_of(SUMS), *arguments)
+    assert outcome.code == 0, outcome.err
+    found = harness(sums, place, ["ntpctp_addition"])
+    scores, rows = ours(sums, SUMS)
+    assert 0.3 < scores["exact_match"] < 1
+    result = found["results"]["ntpctp_addition_test"]
+    assert result["exact_match,none"] == pytest.approx(scores["exact_match"], abs=1e-12)
+    samples = sorted(found["samples"]["ntpctp_addition_test"], key=lambda s: s["doc_id"])
+    assert [s["exact_match"] for s in samples] == [row["exact_match"] for row in rows]
