@@ -292,9 +292,8 @@ def tasks(
 
     if name is None:
         if show or export:
-            raise InputError(
-                "--show and --export need the name of a task: ntpctp tasks addition --show 5"
-            )
+            option = "--export" if export else "--show"
+            raise InputError(f"{option} needs the name of a task: ntpctp tasks addition --show 5")
         console.print(catalogue.task_table())
         return
     if export is not None:
