@@ -10,6 +10,7 @@ from pathlib import Path
 from ntpctp.cli import clear_errors
 from ntpctp.libraries import quiet_libraries
 from ntpctp.measuring import evaluate_paths
+from ntpctp.outputs import outputs
 from ntpctp.suites import load_suite
 
 
@@ -26,6 +27,8 @@ def main() -> None:
     )
     parser.add_argument("--suite", type=Path, help="tasks and measures (YAML)")
     parser.add_argument("--output", type=Path, help="of the results; by default beside checkpoints")
+    parser.add_argument("--format", help="also write results as another tool does: lm-eval")
+    parser.add_argument("--model-card", action="store_true", help="also write each README.md")
     arguments = parser.parse_intermixed_args()
     quiet_libraries()
     with clear_errors():
@@ -34,6 +37,7 @@ def main() -> None:
             arguments.measures,
             suite=load_suite(arguments.suite) if arguments.suite else None,
             output=arguments.output,
+            then=outputs(arguments.format, arguments.model_card),
         )
 
 

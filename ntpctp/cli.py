@@ -188,9 +188,17 @@ def evaluate(
     output: Annotated[
         Path | None, typer.Option(help="directory of the results; by default beside checkpoints")
     ] = None,
+    format_name: Annotated[
+        str | None,
+        typer.Option("--format", help="also write results as another tool does: lm-eval"),
+    ] = None,
+    model_card: Annotated[
+        bool, typer.Option("--model-card", help="also write results into each README.md")
+    ] = False,
 ) -> None:
     """Measure checkpoints, whoever trained them; what is stored and holds is kept."""
     from ntpctp.measuring import evaluate_paths
+    from ntpctp.outputs import outputs
     from ntpctp.suites import load_suite
 
     evaluate_paths(
@@ -198,6 +206,7 @@ def evaluate(
         [name for name in measures.split(",") if name],
         suite=load_suite(suite) if suite else None,
         output=output,
+        then=outputs(format_name, model_card),
     )
 
 

@@ -1,5 +1,6 @@
 """Measures of many checkpoints on many tasks: found, prepared, shared out, and reported."""
 
+import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -40,12 +41,25 @@ class Measured:
 
 @dataclass(frozen=True)
 class Outcome:
-    """All that was measured on one checkpoint, and the place for what is made of it."""
+    """All that was measured on one checkpoint.
+
+    Attributes:
+        target: the checkpoint.
+        suite: its name; None: the measures of an experiment.
+        directory: of the results of all tasks.
+        measured: task by task.
+        device: where the model ran.
+        started: when, in seconds since 1970.
+        seconds: how long this call took; little where results were stored.
+    """
 
     target: Target
+    suite: str | None
     directory: Path
     measured: list[Measured]
     device: str
+    started: float
+    seconds: float
 
 
 def evaluate_paths(
@@ -76,13 +90,23 @@ def evaluate_paths(
     for target in targets:
         prepared.check(target)
     for target in targets[accelerator.process_index :: accelerator.num_processes]:
+        started, clock = time.time(), time.perf_counter()
         directory = target.results / suite.name if suite else target.results
-        outcome = Outcome(target, directory, [], str(accelerator.device))
+        measured = []
         digest = target.digest()
         for work in prepared.of(target):
             scores = _measure(work, target, digest, directory, accelerator.device, suite)
             sizes = {name: len(split.rows) for name, split in work.data.splits.items()}
-            outcome.measured.append(Measured(work.name, work.data.task, sizes, scores))
+            measured.append(Measured(work.name, work.data.task, sizes, scores))
+        outcome = Outcome(
+            target,
+            suite.name if suite else None,
+            directory,
+            measured,
+            str(accelerator.device),
+            started,
+            time.perf_counter() - clock,
+        )
         for act in then:
             act(outcome)
     accelerator.wait_for_everyone()

@@ -36,6 +36,11 @@ class Target:
     results: Path
     origin: OfRun | Foreign
 
+    @property
+    def given(self) -> str:
+        """What transformers could load it by."""
+        return self.origin.given if isinstance(self.origin, Foreign) else str(self.directory)
+
     def digest(self) -> str:
         """Return what changes with anything that decides what the model says.
 
