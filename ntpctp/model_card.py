@@ -10,7 +10,7 @@ from ntpctp.errors import InputError
 from ntpctp.lm_eval_export import task_name
 from ntpctp.measures import Score
 from ntpctp.measuring import Measured, Outcome
-from ntpctp.storage import atomic_file
+from ntpctp.storage import alone, atomic_file
 
 CARD = "README.md"
 
@@ -28,6 +28,11 @@ def write_model_card(outcome: Outcome) -> None:
     target = outcome.target
     beside = target.results.parent.resolve() == target.directory.resolve()
     path = (target.directory if beside else target.results) / CARD
+    with alone(path.with_name(".card.lock")):  # two suites at one time would lose one of the two
+        _write(path, outcome)
+
+
+def _write(path: Path, outcome: Outcome) -> None:
     suite = outcome.suite or "experiment"
     text = _read(path)
     try:
@@ -50,7 +55,7 @@ def write_model_card(outcome: Outcome) -> None:
     ]
     data.eval_results = [*others, *own]
     if not data.model_name:
-        data.model_name = target.directory.resolve().name
+        data.model_name = outcome.target.directory.resolve().name
     card.text = _with_section(card.text, suite, _section(outcome, suite))
     with (
         atomic_file(path) as temporary,
