@@ -156,11 +156,12 @@ class ProgressDisplay:
 def comparison_tables(comparison: dict[str, Any]) -> Iterator[RenderableType]:
     """Yield the tables of a comparison, as ``comparison.json`` has it: one a pair of arms.
 
-    Curves are in the report: here stand scores that one direction is better of, without strengths.
+    Curves and strata are in the report: here stand scores of whole splits that one direction is
+    better of, without strengths.
     """
     pairs: dict[tuple[str, str], list[tuple[dict[str, Any], dict[str, Any]]]] = {}
     for score in comparison["scores"]:
-        if score["higher_is_better"] is None or score["strength"] is not None:
+        if score["higher_is_better"] is None or not _is_of_the_whole(score):
             continue
         for pair in score["pairs"]:
             pairs.setdefault((pair["a"], pair["b"]), []).append((score, pair))
@@ -198,7 +199,7 @@ def _effects_tables(comparison: dict[str, Any]) -> Iterator[Table]:
     for name in ("difference", "p"):
         table.add_column(name, justify="right")
     for score in comparison["scores"]:
-        if score["higher_is_better"] is None or score["strength"] is not None:
+        if score["higher_is_better"] is None or not _is_of_the_whole(score):
             continue
         for found in score["effects"]:
             p = found["holm_p_value"]
@@ -214,6 +215,10 @@ def _effects_tables(comparison: dict[str, Any]) -> Iterator[Table]:
             )
     if table.rows:
         yield table
+
+
+def _is_of_the_whole(score: dict[str, Any]) -> bool:
+    return score["strength"] is None and score["stratum"] is None
 
 
 def score_name(score: dict[str, Any]) -> str:

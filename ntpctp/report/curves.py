@@ -36,7 +36,7 @@ class Curve:
 
 
 def curves(
-    scores: pd.DataFrame, arms: Iterable[str], x: Literal["step", "strength"], level: float
+    scores: pd.DataFrame, arms: Iterable[str], x: Literal["step", "strength", "place"], level: float
 ) -> list[Curve]:
     """Return the curve of each arm that has a value.
 

@@ -64,6 +64,61 @@ def curves_figure(
     return finished(figure, 300)
 
 
+def levels_figure(
+    found: Sequence[Curve], arms: Sequence[str], unit: str, x_title: str, levels: Sequence[str]
+) -> go.Figure:
+    """Return points side by side for each of ``levels``: small ones seeds, large ones their mean.
+
+    Args:
+        found: one a arm, from ``curves.curves``; the x of a point is the place of its level.
+        arms: all arms of the experiment, for their colours.
+        unit: of the score.
+        x_title: what the levels are of.
+        levels: from left to right.
+    """
+    figure = go.Figure()
+    width = min(0.22, 0.7 / len(arms))
+    shown = "%{y:.1%}" if is_share(unit) else f"%{{y:.4g}} {text(unit)}"
+    for curve in found:
+        index = arms.index(curve.arm)
+        shift = width * (index - (len(arms) - 1) / 2)
+        runs = [(p, seed, v) for p in curve.points for seed, v in sorted(p.values.items())]
+        figure.add_scatter(
+            x=[p.x + shift for p, _, _ in runs],
+            y=[v for _, _, v in runs],
+            mode="markers",
+            opacity=0.55,
+            marker={"color": colour(index), "symbol": symbol(index), "size": 5},
+            customdata=[[levels[int(p.x)], seed] for p, seed, _ in runs],
+            hovertemplate=f"{text(curve.arm)}, seed %{{customdata[1]}}<br>"
+            f"%{{customdata[0]}}: {shown}{HOVER}",
+        )
+        figure.add_scatter(
+            x=[p.x + shift for p in curve.points],
+            y=[p.mean for p in curve.points],
+            mode="markers",
+            marker={"color": colour(index), "symbol": "line-ew-open", "size": 18},
+            customdata=[
+                [
+                    levels[int(p.x)],
+                    f"mean of {len(p.values)}: {quantity(p.mean, unit)}"
+                    + ("" if p.low is None else f", {value(p.low, unit)} to {value(p.high, unit)}"),
+                ]
+                for p in curve.points
+            ],
+            hovertemplate=f"{text(curve.arm)}<br>%{{customdata[0]}}: %{{customdata[1]}}{HOVER}",
+        )
+    figure.update_xaxes(
+        title_text=x_title,
+        title_standoff=6,
+        tickvals=list(range(len(levels))),
+        ticktext=[text(name) for name in levels],
+        range=[-0.6, len(levels) - 0.4],
+    )
+    figure.update_yaxes(**number_axis(is_share(unit)))
+    return finished(figure, 300)
+
+
 def losses_figure(
     logs: Mapping[str, Mapping[int, Sequence[tuple[int, float]]]], arms: Sequence[str]
 ) -> go.Figure:

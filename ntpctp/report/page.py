@@ -27,6 +27,7 @@ from ntpctp.report.headline import (
 )
 from ntpctp.report.items import NUM_SHOWN, Flips, Texts, Token, flips, read_rows
 from ntpctp.report.landscape import landscape_panels
+from ntpctp.report.levels import edits_panels, strata_panels
 from ntpctp.report.overview import seeds_figure
 from ntpctp.report.paths import path_sections
 from ntpctp.report.sections import Panel, Section, measure_sections
@@ -121,12 +122,23 @@ def render(
 def _sections(experiment: Experiment, frame: pd.DataFrame, output: Path) -> list[Section]:
     """Return the section of each measure; the landscape's has figures of its rows, too."""
     of_measures = [
-        replace(section, panels=[*landscape_panels(experiment, output), *section.panels])
-        if section.name == "landscape"
-        else section
+        replace(section, panels=_more_panels(section, experiment, frame, output))
         for section in measure_sections(experiment, frame)
     ]
     return of_measures + path_sections(experiment, output)
+
+
+def _more_panels(
+    section: Section, experiment: Experiment, frame: pd.DataFrame, output: Path
+) -> list[Panel]:
+    """Return the panels of a section with those that are not of one score over steps."""
+    if section.name == "landscape":
+        return [*landscape_panels(experiment, output), *section.panels]
+    if section.name == "accuracy":
+        return [*section.panels, *strata_panels(experiment, frame)]
+    if section.name == "edits":
+        return [*edits_panels(experiment, frame), *section.panels]
+    return section.panels
 
 
 def _plotly_script() -> Markup:

@@ -16,6 +16,8 @@ from ntpctp.report.wording import direction, full_label, is_share, percent, plur
 from ntpctp.scores import is_crossing
 
 STEP = "optimizer step"
+_IN_TABLES = ("flip_rate_", "worst_of_draws_", "unknown_words_", "unchanged_")
+"""Beginnings of scores that would be one figure more for each curve, next to the accuracy's."""
 _EDGE = 1.0
 """In multiples of 2 / learning rate: where Adam stops being stable."""
 
@@ -59,7 +61,7 @@ def measure_sections(experiment: Experiment, frame: pd.DataFrame) -> list[Sectio
     """Return the section of each measure of the experiment."""
     sections = []
     for measure in experiment.evaluation.measures:
-        scores = frame[frame["measure"] == measure.name]
+        scores = frame[(frame["measure"] == measure.name) & frame["stratum"].isna()]
         panels, not_drawn = [], []
         for (split, score), group in _in_order(scores).groupby(["split", "score"], sort=False):
             if _worth_a_figure(experiment, _drawn(group)):
@@ -68,8 +70,22 @@ def measure_sections(experiment: Experiment, frame: pd.DataFrame) -> list[Sectio
             else:
                 not_drawn.append(full_label(str(split), str(score)))
         words = band_words(len(experiment.seeds), experiment.comparison.level)
+        if measure.name == "accuracy":
+            words = f"{_judged_by(scores)} {words}".strip()
         sections.append(Section(measure.name, words, panels, not_drawn))
     return sections
+
+
+def _judged_by(scores: pd.DataFrame) -> str:
+    """Say what counts as a right answer of this task: the first score is that of its own mode."""
+    words = {
+        "choice": "The task is judged by the likeliest of each item's candidates (mode choices).",
+        "exact_match": "The task is judged by the answer that the model writes (mode greedy, or "
+        "reasoning where examples have reasoning).",
+        "teacher_forced": "Answers are judged given the reference before each token (mode "
+        "teacher_forced).",
+    }
+    return next((words[str(score)] for score in scores["score"] if score in words), "")
 
 
 def _in_order(scores: pd.DataFrame) -> pd.DataFrame:
@@ -80,8 +96,10 @@ def _in_order(scores: pd.DataFrame) -> pd.DataFrame:
 
 def _worth_a_figure(experiment: Experiment, scores: pd.DataFrame) -> bool:
     """Leave to the tables what has no value, one step, or no direction and no difference."""
-    if scores["value"].notna().sum() == 0:
+    if scores["value"].notna().sum() == 0 or str(scores["score"].iloc[0]).startswith(_IN_TABLES):
         return False
+    if str(scores["measure"].iloc[0]) == "edits" and scores["strength"].isna().all():
+        return False  # a figure of its own shows all edits beside each other
     one_step = scores["step"].nunique() == 1 and scores["strength"].isna().all()
     if one_step:
         return False
