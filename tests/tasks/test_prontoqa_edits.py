@@ -1,6 +1,7 @@
 """Edits of PrOntoQA against forward chaining over the edited words."""
 
 import re
+from itertools import pairwise
 
 import pytest
 from edit_checks import check_contrast, check_kept, check_nested, stream
@@ -105,3 +106,26 @@ def test_without_words_left_nothing_is_added():
     edit = task.edits("ood_hops")["irrelevant_facts"]
     (example,) = task.split("ood_hops")
     assert edit.apply(example, 5, stream("a", 0)) is None
+
+
+def sentences(edited):
+    return re.split(r"(?<=\.) (?=[A-Z])", edited.example.text("prompt"))
+
+
+def test_more_added_or_reworded_contains_less():
+    task = PrOntoQA(train_size=40, test_size=1)
+    adds, rewords = (task.edits("train")[n] for n in ("irrelevant_facts", "paraphrase"))
+    for index, example in enumerate(task.split("train")):
+        added = [
+            sentences(adds.apply(example, strength, stream("a", index)))
+            for strength in (0, 2, 4, 8)
+        ]
+        for fewer, more in pairwise(added):
+            assert [s for s in more if s in fewer] == fewer and len(more) > len(fewer)
+        original, *reworded = [
+            sentences(rewords.apply(example, strength, stream("a", index)))
+            for strength in rewords.strengths
+        ]
+        for fewer, more in pairwise(reworded):
+            changed = [k for k, old in enumerate(original) if fewer[k] != old]
+            assert changed and all(more[k] == fewer[k] for k in changed) and more != fewer
