@@ -19,7 +19,7 @@ from ntpctp.models import Attention
 from ntpctp.objectives import Objective
 from ntpctp.options import Options
 from ntpctp.randomness import generator
-from ntpctp.reading import TokenBudget
+from ntpctp.reading import TokenBudget, fuse_activations
 from ntpctp.tasks.example import Example, Task
 from ntpctp.tokens import Row
 
@@ -107,7 +107,7 @@ class Subject:
     @cached_property
     def model(self) -> PreTrainedModel:
         """The model in evaluation mode, loaded once."""
-        return self.load(None)
+        return fuse_activations(self.load(None))
 
     def load(
         self, attention: Attention | None, dtype: torch.dtype | None = None

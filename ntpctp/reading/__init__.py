@@ -4,6 +4,7 @@ from ntpctp.reading.answering import answer_greedily
 from ntpctp.reading.batches import TokenBudget, batches_by_length, pad
 from ntpctp.reading.decoding import Decoded, decode_greedily
 from ntpctp.reading.disturbance import EMBEDDINGS, Change, Disturbance, module_of
+from ntpctp.reading.shortcuts import fuse_activations
 from ntpctp.reading.teacher_forcing import ReadRow, read_rows, text_of
 from ntpctp.reading.texts import ReadText, Seen, Text, log_likelihoods, read_texts
 
@@ -20,6 +21,7 @@ __all__ = [
     "answer_greedily",
     "batches_by_length",
     "decode_greedily",
+    "fuse_activations",
     "log_likelihoods",
     "module_of",
     "pad",

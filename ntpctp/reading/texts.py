@@ -10,19 +10,21 @@ Shape letters: B = texts of a batch, T = tokens of the longest sequence.
 
 import inspect
 from collections.abc import Sequence
-from contextlib import nullcontext
-from dataclasses import dataclass
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
 from itertools import pairwise
+from weakref import WeakKeyDictionary
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from ntpctp.reading.batches import TokenBudget, is_out_of_memory, pad
-from ntpctp.reading.disturbance import Disturbance
+from ntpctp.reading.disturbance import Disturbance, module_of
 from ntpctp.reading.head import predictions
+from ntpctp.reading.shortcuts import last_feed_forward, only_at
 
 _CONTEXT, _PADDING = -1, -2
 
@@ -87,10 +89,18 @@ def read_texts(
         budget: bounds a forward pass.
         disturbance: of what the model reads or computes; item k is ``texts[k]``.
     """
+    if not texts:
+        return []
+    trials = _TRIALS.setdefault(model, _Trials())
+    part = None if all(text.whole for text in texts) else trials.skippable(model, texts)
+    if part is not None and disturbance is not None:
+        # What is disturbed within it is disturbed at all positions.
+        disturbed = module_of(model, disturbance.module)
+        part = None if any(module is disturbed for module in part.modules()) else part
     branching = [text for text in texts if len(text.continuations) > 1]
-    if branching and not _can_branch(model, branching):
-        return _read_apart(model, texts, budget, disturbance)
-    return _read_in_batches(model, texts, range(len(texts)), budget, disturbance)
+    if branching and not trials.can_branch(model, branching, part):
+        return _read_apart(model, texts, budget, part, disturbance)
+    return _read_in_batches(model, texts, range(len(texts)), budget, part, disturbance)
 
 
 def log_likelihoods(
@@ -114,6 +124,7 @@ def _read_in_batches(
     texts: Sequence[Text],
     items: Sequence[int],
     budget: TokenBudget,
+    part: nn.Module | None,
     disturbance: Disturbance | None,
 ) -> list[ReadText]:
     """Read ``texts``, the k-th of which belongs to item ``items[k]``."""
@@ -121,7 +132,7 @@ def _read_in_batches(
 
     def work(indices: list[int]) -> None:
         of = [items[k] for k in indices]
-        found = _read(model, [texts[k] for k in indices], of, disturbance)
+        found = _read(model, [texts[k] for k in indices], of, part, disturbance)
         for index, read in zip(indices, found, strict=True):
             results[index] = read
 
@@ -133,6 +144,7 @@ def _read_apart(
     model: PreTrainedModel,
     texts: Sequence[Text],
     budget: TokenBudget,
+    part: nn.Module | None,
     disturbance: Disturbance | None,
 ) -> list[ReadText]:
     """Read each context anew for each continuation."""
@@ -142,7 +154,7 @@ def _read_apart(
         for number, ids in enumerate(text.continuations)
     ]
     items = [item for item, text in enumerate(texts) for _ in text.continuations]
-    read = iter(_read_in_batches(model, single, items, budget, disturbance))
+    read = iter(_read_in_batches(model, single, items, budget, part, disturbance))
     results = []
     for text in texts:
         of_text = [next(read) for _ in text.continuations]
@@ -156,24 +168,30 @@ def _read(
     model: PreTrainedModel,
     texts: Sequence[Text],
     items: Sequence[int],
+    part: nn.Module | None,
     disturbance: Disturbance | None,
 ) -> list[ReadText]:
-    """Read one batch."""
+    """Read one batch; ``part`` is run only where something is asked for."""
     ids, mask = pad([_sequence(text) for text in texts], model.device)
-    branches, positions = _branches(texts, ids.shape)
+    branches, positions = _places(texts, ids.shape)
     where = torch.from_numpy(positions).to(model.device)
     inputs = {"input_ids": ids, "attention_mask": mask}
     if any(len(text.continuations) > 1 for text in texts):
         inputs["attention_mask"] = _mask(branches, model.dtype).to(model.device)
         inputs["position_ids"] = where
-    with nullcontext() if disturbance is None else disturbance.at_work(model, items, where):
-        hidden = model.base_model(**inputs, use_cache=False).last_hidden_state
     places, tokens, sizes = _questions(texts, ids.shape[1])
     states, state_of = np.unique(places, return_inverse=True)
+    at = torch.from_numpy(states).to(model.device)
+    with ExitStack() as changes:
+        if disturbance is not None:
+            changes.enter_context(disturbance.at_work(model, items, where))
+        if part is not None:
+            changes.enter_context(only_at(part, at))
+        hidden = model.base_model(**inputs, use_cache=False).last_hidden_state
     order = np.argsort(state_of, kind="stable")
     found = predictions(
         model,
-        hidden.flatten(0, 1)[torch.from_numpy(states).to(model.device)],
+        hidden.flatten(0, 1)[at],
         torch.from_numpy(state_of[order]).to(model.device),
         torch.from_numpy(tokens[order]).to(model.device),
     )
@@ -198,7 +216,7 @@ def _sequence(text: Text) -> NDArray[np.int64]:
     return np.concatenate([text.context, *(ids[:-1] for ids in text.continuations)])
 
 
-def _branches(
+def _places(
     texts: Sequence[Text], shape: torch.Size
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Return which continuation each token is of, and its position in its own text: (B, T) each."""
@@ -265,21 +283,74 @@ def _behind_the_first(seen: Seen) -> Seen:
     )
 
 
-def _can_branch(model: PreTrainedModel, texts: Sequence[Text]) -> bool:
-    """Whether two of the texts, the longest and the first, get the same numbers either way."""
+class _Trials:
+    """What was found out about a model by trying it."""
+
+    def __init__(self) -> None:
+        self._part: list[nn.Module | None] = []  # empty: not tried yet
+        self._branches_up_to = 0  # tokens of a text
+        self._never_branches = False
+
+    def can_branch(
+        self, model: PreTrainedModel, texts: Sequence[Text], part: nn.Module | None
+    ) -> bool:
+        """Whether two of the texts, the longest and the first, get the same numbers either way.
+
+        Tried once, and again for longer texts: families whose attention has a window differ from
+        some length on.
+        """
+        if not self._never_branches:
+            longest = max(text.num_tokens for text in texts)
+            if longest > self._branches_up_to:
+                self._never_branches = not _branches(model, _few(texts), part)
+                self._branches_up_to = longest
+        return not self._never_branches
+
+    def skippable(self, model: PreTrainedModel, texts: Sequence[Text]) -> nn.Module | None:
+        """Return what can be left out where nothing is asked for, if that changes no number."""
+        if not self._part:
+            part = last_feed_forward(model)
+            if part is not None:
+                single = [replace(t, continuations=t.continuations[:1]) for t in _few(texts)]
+                full = _read(model, single, [0, 1], None, None)
+                short = _tried(model, single, part)
+                if short is None or not _alike(short, full, model):
+                    part = None
+            self._part.append(part)
+        return self._part[0]
+
+
+_TRIALS: "WeakKeyDictionary[PreTrainedModel, _Trials]" = WeakKeyDictionary()
+
+
+def _branches(model: PreTrainedModel, texts: Sequence[Text], part: nn.Module | None) -> bool:
     if "position_ids" not in inspect.signature(model.base_model.forward).parameters:
         return False
-    tried = [texts[0], max(texts, key=lambda text: text.num_tokens)]
+    together = _tried(model, texts, part)
+    apart = _read_apart(model, texts, TokenBudget(1), part, None)
+    return together is not None and _alike(together, apart, model)
+
+
+def _few(texts: Sequence[Text]) -> list[Text]:
+    return [texts[0], max(texts, key=lambda text: text.num_tokens)]
+
+
+def _tried(
+    model: PreTrainedModel, texts: Sequence[Text], part: nn.Module | None
+) -> list[ReadText] | None:
+    """Read two texts together; None if the family does not allow it."""
     try:
-        together = _read(model, tried, [0, 1], None)
+        return _read(model, texts, [0, 1], part, None)
     except (RuntimeError, ValueError, TypeError, IndexError) as error:
         if is_out_of_memory(error):
             raise
-        return False
-    apart = _read_apart(model, tried, TokenBudget(1), None)
+        return None
+
+
+def _alike(one: Sequence[ReadText], other: Sequence[ReadText], model: PreTrainedModel) -> bool:
     tolerance = 1e-4 if model.dtype.itemsize >= 4 else 5e-2
     return all(
-        np.allclose(one.losses, other.losses, rtol=tolerance, atol=tolerance)
-        for a, b in zip(together, apart, strict=True)
-        for one, other in zip(a.continuations, b.continuations, strict=True)
+        np.allclose(first.losses, second.losses, rtol=tolerance, atol=tolerance)
+        for a, b in zip(one, other, strict=True)
+        for first, second in zip(a.continuations, b.continuations, strict=True)
     )

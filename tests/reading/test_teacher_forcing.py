@@ -38,6 +38,7 @@ def test_equals_reading_each_row_alone(family, tokens):
 def test_answers_alone_cost_the_head_nothing_elsewhere():
     model = random_model("gpt2")
     states = []
+    read_rows(model, rows(), TokenBudget(), answers_only=True)  # what is tried once is tried
     model.lm_head.register_forward_hook(lambda m, inputs, output: states.append(len(inputs[0])))
     whole = read_rows(model, rows(), TokenBudget())
     alone = read_rows(model, rows(), TokenBudget(), answers_only=True)
@@ -48,8 +49,11 @@ def test_answers_alone_cost_the_head_nothing_elsewhere():
         assert np.isnan(answer.losses[~inside]).all() and not answer.matches[~inside].any()
 
 
-@pytest.mark.parametrize("module", [EMBEDDINGS, "transformer.h.0", "transformer.h.1.mlp"])
-def test_a_disturbance_reaches_what_it_names(module):
+@pytest.mark.parametrize("answers_only", [False, True])
+@pytest.mark.parametrize(
+    "module", [EMBEDDINGS, "transformer.h.0", "transformer.h.1.mlp", "transformer.h.1.mlp.c_proj"]
+)
+def test_a_disturbance_reaches_what_it_names(module, answers_only):
     """Reference: the same change hooked in by hand, one row at a time."""
     model = random_model("gpt2")
 
@@ -57,7 +61,10 @@ def test_a_disturbance_reaches_what_it_names(module):
         item = torch.tensor(items, dtype=states.dtype)[:, None, None]
         return states + torch.sin(item + positions[..., None] + torch.arange(16))
 
-    found = read_rows(model, rows(), TokenBudget(20), disturbance=Disturbance(module, change))
+    disturbance = Disturbance(module, change)
+    found = read_rows(
+        model, rows(), TokenBudget(20), answers_only=answers_only, disturbance=disturbance
+    )
     target = model.transformer.wte if module == EMBEDDINGS else model.get_submodule(module)
     for item, (row, seen) in enumerate(zip(rows(), found, strict=True)):
         noise = torch.sin(item + torch.arange(len(row))[:, None] + torch.arange(16)).double()
@@ -71,8 +78,9 @@ def test_a_disturbance_reaches_what_it_names(module):
         logs = log_probabilities(model, row.input_ids)
         handle.remove()
         expected = -logs[np.arange(len(row) - 1), row.input_ids[1:]]
+        asked = row.has_role("answer")[1:] | (not answers_only)
         # The noise itself is float32 where it is made.
-        np.testing.assert_allclose(seen.losses[1:], expected, rtol=1e-5)
+        np.testing.assert_allclose(seen.losses[1:][asked], expected[asked], rtol=1e-5)
 
 
 def test_a_disturbance_ends_with_the_pass():

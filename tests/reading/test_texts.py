@@ -50,25 +50,25 @@ def test_equals_reading_each_candidate_alone(family, tokens):
 
 @pytest.mark.parametrize("family", SHARING + READ_ANEW)
 def test_contexts_are_shared_where_that_changes_nothing(family):
-    assert texts._can_branch(random_model(family), items()) == (family in SHARING)
+    assert texts._branches(random_model(family), items(), None) == (family in SHARING)
 
 
 def test_a_family_that_reads_otherwise_is_found_out():
     """With a window of 4 tokens the mask of shared contexts would let a token see further."""
     model = random_model("mistral", sliding_window=4)
-    assert not texts._can_branch(model, items())
+    assert not texts._branches(model, items(), None)
     for of_item, expected in zip(
         log_likelihoods(model, items(), TokenBudget(50)), one_by_one(model, items()), strict=True
     ):
         np.testing.assert_allclose(of_item, expected, rtol=2e-6)
 
 
-def test_the_context_is_read_once(monkeypatch):
+def test_the_context_is_read_once():
     model = random_model("gpt2")
+    item = Text(random_ids(10, 0), (random_ids(1, 1), random_ids(1, 2), random_ids(2, 3)))
+    log_likelihoods(model, [item], TokenBudget())  # what is tried once is tried
     read = []
     model.transformer.h[0].register_forward_hook(lambda m, i, output: read.append(output[0].shape))
-    item = Text(random_ids(10, 0), (random_ids(1, 1), random_ids(1, 2), random_ids(2, 3)))
-    monkeypatch.setattr(texts, "_can_branch", lambda model, items: True)
     log_likelihoods(model, [item], TokenBudget())
     assert len(read) == 1 and item.num_tokens == 11
 
@@ -95,7 +95,7 @@ def test_a_disturbance_is_the_same_either_way(monkeypatch):
 
     disturbance = Disturbance("transformer.h.0", change)
     shared = log_likelihoods(model, items(), TokenBudget(60), disturbance)
-    monkeypatch.setattr(texts, "_can_branch", lambda model, items: False)
+    monkeypatch.setattr(texts._Trials, "can_branch", lambda *_: False)
     anew = log_likelihoods(model, items(), TokenBudget(60), disturbance)
     clean = log_likelihoods(model, items(), TokenBudget(60))
     for a, b, c in zip(shared, anew, clean, strict=True):
