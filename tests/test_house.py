@@ -50,6 +50,7 @@ HOUSE = [
     "stages",
     "learning",
     "scores",
+    "responses",
     "comparison",
     "workers",
     "pipeline",
