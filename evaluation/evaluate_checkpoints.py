@@ -1,29 +1,44 @@
-"""Measure checkpoints of experiments; several processes share them out.
+"""Measure checkpoints, whoever trained them; several processes share them out.
 
 accelerate launch evaluation/evaluate_checkpoints.py runs/quickstart --measures flatness
+accelerate launch evaluation/evaluate_checkpoints.py MODEL --suite evaluation/suites/quick.yaml
 """
 
 import argparse
 from pathlib import Path
 
 from ntpctp.cli import clear_errors
-from ntpctp.launch import evaluate_paths
 from ntpctp.libraries import quiet_libraries
+from ntpctp.measuring import evaluate_paths
+from ntpctp.outputs import outputs
+from ntpctp.suites import load_suite
 
 
 def main() -> None:
     """Parse the command line and measure."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument(
-        "paths", nargs="+", type=Path, help="experiment directories, runs, or single checkpoints"
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument(
-        "--measures", nargs="*", default=[], help="names; by default those of the experiment"
+        "paths", nargs="+", help="experiments, runs, checkpoints in them, or any other checkpoints"
     )
+    parser.add_argument(
+        "--measures", nargs="*", default=[], help="names; by default those of the suite or run"
+    )
+    parser.add_argument("--suite", type=Path, help="tasks and measures (YAML)")
+    parser.add_argument("--output", type=Path, help="of the results; by default beside checkpoints")
+    parser.add_argument("--format", help="also write results as another tool does: lm-eval")
+    parser.add_argument("--model-card", action="store_true", help="also write each README.md")
     arguments = parser.parse_intermixed_args()
     quiet_libraries()
     with clear_errors():
-        evaluate_paths(arguments.paths, arguments.measures)
+        evaluate_paths(
+            arguments.paths,
+            arguments.measures,
+            suite=load_suite(arguments.suite) if arguments.suite else None,
+            output=arguments.output,
+            then=outputs(arguments.format, arguments.model_card),
+        )
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from itertools import islice
+from pathlib import Path
 from typing import Any
 
 from rich.console import RenderableType
@@ -10,6 +11,7 @@ from rich.text import Text
 
 from ntpctp.errors import lookup
 from ntpctp.experiment import block_of
+from ntpctp.lm_eval_export import Exported
 from ntpctp.tasks import TASKS, Example, Task
 
 _STYLES = {
@@ -70,6 +72,31 @@ def examples_of(task: Task, split: str, number: int) -> Iterator[RenderableType]
     for index, example in enumerate(islice(chosen, number)):
         yield Text(f"\n{split} example {index}{f' ({example.source})' if example.source else ''}")
         yield _roles(example)
+
+
+def exported_lines(exported: Sequence[Exported], directory: Path) -> Iterator[str]:
+    """Yield what was written for lm-eval, what differs there, and how to use it."""
+    for split in exported:
+        yield f"{split.name}: {split.items} items, judged by {split.judged_by}"
+        if split.differing is None:
+            continue
+        other, elsewhere = split.differing.other_tokens, split.differing.split_elsewhere
+        if other:
+            yield f"  {other} items have other tokens in lm-eval: their numbers differ"
+        if elsewhere:
+            yield (
+                f"  {elsewhere} items end their prompt in white space, which lm-eval counts as part"
+                " of every choice: log-likelihoods differ by its own, accuracy does not"
+            )
+        if split.cut:
+            yield (
+                f"  {split.cut} prompts do not fit into the model's context with the longest answer"
+                " behind them: lm-eval would cut them on the left, without a word"
+            )
+        if not other and not elsewhere:
+            yield "  lm-eval encodes all of them as this program does"
+    names = ",".join(split.name for split in exported)
+    yield f"lm_eval --include_path {directory} --tasks {names} --model_args pretrained=CHECKPOINT"
 
 
 def _roles(example: Example) -> Table:

@@ -172,18 +172,42 @@ def list_runs(
 
 @app.command()
 def evaluate(
-    runs: Annotated[
-        list[Path],
-        typer.Argument(help="experiment directories (all runs), runs, or single checkpoints"),
+    checkpoints: Annotated[
+        list[str],
+        typer.Argument(
+            help="experiment directories (all runs), runs, checkpoints in them, or any Hugging "
+            "Face checkpoints"
+        ),
     ],
     measures: Annotated[
-        str, typer.Option(help="comma-separated; by default those of the experiment")
+        str, typer.Option(help="comma-separated; by default those of the suite or the experiment")
     ] = "",
+    suite: Annotated[
+        Path | None, typer.Option(help="tasks and measures (evaluation/suites/quick.yaml)")
+    ] = None,
+    output: Annotated[
+        Path | None, typer.Option(help="directory of the results; by default beside checkpoints")
+    ] = None,
+    format_name: Annotated[
+        str | None,
+        typer.Option("--format", help="also write results as another tool does: lm-eval"),
+    ] = None,
+    model_card: Annotated[
+        bool, typer.Option("--model-card", help="also write results into each README.md")
+    ] = False,
 ) -> None:
-    """Measure checkpoints that were trained before; what is stored and holds is kept."""
-    from ntpctp.launch import evaluate_paths
+    """Measure checkpoints, whoever trained them; what is stored and holds is kept."""
+    from ntpctp.measuring import evaluate_paths
+    from ntpctp.outputs import outputs
+    from ntpctp.suites import load_suite
 
-    evaluate_paths(runs, [name for name in measures.split(",") if name])
+    evaluate_paths(
+        checkpoints,
+        [name for name in measures.split(",") if name],
+        suite=load_suite(suite) if suite else None,
+        output=output,
+        then=outputs(format_name, model_card),
+    )
 
 
 @app.command()
@@ -248,17 +272,58 @@ def tasks(
         list[str] | None, typer.Argument(help="of the task, as key=value (digits=3)")
     ] = None,
     show: Annotated[int, typer.Option(min=0, help="how many examples to print")] = 0,
-    split: Annotated[str, typer.Option(help="the split they are from")] = "train",
+    split: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="the split they are from, by default train; with --export several, by default all "
+            "held-out ones"
+        ),
+    ] = None,
+    export: Annotated[
+        Path | None, typer.Option(help="write splits into this directory, for lm-eval")
+    ] = None,
+    export_name: Annotated[
+        str | None, typer.Option("--as", help="with --export: a name for the task")
+    ] = None,
+    max_items: Annotated[
+        int | None, typer.Option(min=1, help="with --export: the first items of a split")
+    ] = None,
+    tokenizer: Annotated[
+        str | None,
+        typer.Option(
+            help="with --export: of the checkpoint to measure; log-likelihoods then count its end "
+            "of sequence, and items that lm-eval encodes in another way are counted"
+        ),
+    ] = None,
 ) -> None:
-    """List the tasks and their options; with --show, print examples with the roles of the text."""
+    """List the tasks and their options; print examples with --show, write them with --export."""
     from ntpctp import catalogue
 
     if name is None:
-        if show:
-            raise InputError("--show needs the name of a task: ntpctp tasks addition --show 5")
+        if show or export:
+            option = "--export" if export else "--show"
+            raise InputError(f"{option} needs the name of a task: ntpctp tasks addition --show 5")
         console.print(catalogue.task_table())
-    elif show or options:
-        for part in catalogue.examples_of(catalogue.task_of(name, options or []), split, show or 5):
+        return
+    if export is not None:
+        from ntpctp.lm_eval_export import export as write
+        from ntpctp.models import context_of
+        from ntpctp.tokens import load_tokenizer
+
+        exported = write(
+            catalogue.task_of(name, options or []),
+            export,
+            split or [],
+            name=export_name,
+            max_items=max_items,
+            tokenizer=load_tokenizer(tokenizer) if tokenizer else None,
+            context=context_of(tokenizer) if tokenizer else None,
+        )
+        for line in catalogue.exported_lines(exported, export):
+            console.print(line, markup=False, highlight=False, soft_wrap=True)
+    elif show or options or split:
+        first = split[0] if split else "train"
+        for part in catalogue.examples_of(catalogue.task_of(name, options or []), first, show or 5):
             console.print(part)
     else:
         console.print(catalogue.task_table([name]))

@@ -2,9 +2,14 @@
 
 step-000500/evaluation/accuracy.jsonl     one row an item
 step-000500/evaluation/accuracy.json      scores, and the key under which they hold
+
+Those of a suite are in a directory of their own, so that they never replace an experiment's:
+
+step-000500/evaluation/quick/prontoqa/accuracy.jsonl
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +20,9 @@ from ntpctp.errors import InputError
 from ntpctp.measures import Measure, Score, Subject
 from ntpctp.objectives import Objective
 from ntpctp.preparation import Data
-from ntpctp.storage import fingerprint, read_json, sha256_of, write_json, write_jsonl
+from ntpctp.storage import alone, fingerprint, read_json, sha256_of, write_json, write_jsonl
+
+RESULTS = "evaluation"
 
 
 def stored(checkpoint: Path, measure: Measure, key: str | None = None) -> list[Score] | None:
@@ -26,7 +33,11 @@ def stored(checkpoint: Path, measure: Measure, key: str | None = None) -> list[S
         measure: whose options and version count.
         key: what the scores must have been computed under; None: any weights and data.
     """
-    rows, scores = _paths(checkpoint, measure)
+    return _stored(checkpoint / RESULTS, measure, key)
+
+
+def _stored(directory: Path, measure: Measure, key: str | None) -> list[Score] | None:
+    rows, scores = _paths(directory, measure)
     if not (rows.is_file() and scores.is_file()):
         return None
     record = read_json(scores)
@@ -41,7 +52,7 @@ def stored(checkpoint: Path, measure: Measure, key: str | None = None) -> list[S
 
 def rows_path(checkpoint: Path, measure: str) -> Path:
     """Return where the rows of a measure are stored."""
-    return checkpoint / "evaluation" / f"{measure}.jsonl"
+    return checkpoint / RESULTS / f"{measure}.jsonl"
 
 
 def evaluate(
@@ -83,33 +94,97 @@ def evaluate(
         dtype,
         data.task,
     )
-    scores: list[Score] = []
-    for measure in measures:
-        key = _key(digest, data, objective, measure)
-        found = stored(checkpoint, measure, key)
-        if found is None and checkpoints.is_thin(checkpoint):
-            raise InputError(
-                f"{checkpoint}: {measure.name} is not measured yet, and the weights were not kept "
-                "(evaluation.keep); measure what was kept, or train again with keep: all in "
-                "another --output"
-            )
-        if found is None:
-            rows, found = measure.measure(subject)
-            _check_finite(found)
-            rows_file, scores_file = _paths(checkpoint, measure)
-            write_jsonl(rows_file, rows)
-            write_json(
-                scores_file,
-                {
-                    "key": key,
-                    "measure": _settings(measure),
-                    "version": measure.version,
-                    "data_fingerprint": data.fingerprint,
-                    "rows_sha256": sha256_of(rows_file),
-                    "scores": [score.as_dict() for score in found],
-                },
-            )
-        scores += found
+    return measure_into(Results(checkpoint / RESULTS, digest, data.fingerprint), subject, measures)
+
+
+@dataclass(frozen=True)
+class Results:
+    """Where the results on one task are kept, and what they hold for.
+
+    Attributes:
+        directory: of rows and scores.
+        checkpoint: digest of all that decides what the model says.
+        data: fingerprint of the encoded splits.
+    """
+
+    directory: Path
+    checkpoint: str
+    data: str
+
+    def key(self, objective: Objective | None, measure: Measure) -> str:
+        """Return what changes with anything that moves a number of ``measure``."""
+        return fingerprint(
+            [
+                self.checkpoint,
+                self.data,
+                None if objective is None else objective.model_dump(mode="json"),
+                _settings(measure),
+                measure.version,
+            ]
+        )
+
+
+def measure_into(
+    results: Results,
+    subject: Subject,
+    measures: Sequence[Measure],
+    *,
+    before: Callable[[Subject], None] = lambda subject: None,
+) -> list[Score]:
+    """Measure ``subject``; what is stored in ``results`` and holds is not computed again.
+
+    Processes that come to one directory at the same time take turns, so that the later finds what
+    the earlier has stored.
+
+    Args:
+        results: where to look and to store.
+        subject: the checkpoint and its data.
+        measures: each with its options.
+        before: called before the first measure that has to be computed.
+
+    Returns:
+        The scores of all measures, in order.
+
+    Raises:
+        InputError: if a number is not finite, or the weights that are needed were not kept.
+    """
+    keys = {measure.name: results.key(subject.objective, measure) for measure in measures}
+    found = {m.name: _stored(results.directory, m, keys[m.name]) for m in measures}
+    if any(scores is None for scores in found.values()):
+        with alone(results.directory / ".measuring"):
+            for measure in measures:
+                key = keys[measure.name]
+                scores = _stored(results.directory, measure, key)
+                if scores is None:
+                    before(subject)
+                    scores = _measured(results, key, subject, measure)
+                found[measure.name] = scores
+    return [score for scores in found.values() for score in scores or ()]
+
+
+def _measured(results: Results, key: str, subject: Subject, measure: Measure) -> list[Score]:
+    """Compute and store."""
+    if checkpoints.is_thin(Path(subject.source)):
+        raise InputError(
+            f"{subject.source}: {measure.name} is not measured yet, and the weights were not kept "
+            "(evaluation.keep); measure what was kept, or train again with keep: all in another "
+            "--output"
+        )
+    rows, scores = measure.measure(subject)
+    _check_finite(scores)
+    rows_file, scores_file = _paths(results.directory, measure)
+    write_jsonl(rows_file, rows)
+    write_json(
+        scores_file,
+        {
+            "key": key,
+            "measure": _settings(measure),
+            "version": measure.version,
+            "data_fingerprint": results.data,
+            "rows_sha256": sha256_of(rows_file),
+            "scores": [score.as_dict() for score in scores],
+        },
+    )
     return scores
 
 
@@ -121,8 +196,9 @@ def is_evaluated(
         digest = checkpoints.verify(checkpoint)
     except InputError:
         return False
+    results = Results(checkpoint / RESULTS, digest, data.fingerprint)
     return all(
-        stored(checkpoint, measure, _key(digest, data, objective, measure)) is not None
+        stored(checkpoint, measure, results.key(objective, measure)) is not None
         for measure in measures
     )
 
@@ -136,21 +212,9 @@ def _check_finite(scores: Sequence[Score]) -> None:
             )
 
 
-def _paths(checkpoint: Path, measure: Measure) -> tuple[Path, Path]:
-    rows = rows_path(checkpoint, measure.name)
+def _paths(directory: Path, measure: Measure) -> tuple[Path, Path]:
+    rows = directory / f"{measure.name}.jsonl"
     return rows, rows.with_suffix(".json")
-
-
-def _key(digest: str, data: Data, objective: Objective, measure: Measure) -> str:
-    return fingerprint(
-        [
-            digest,
-            data.fingerprint,
-            objective.model_dump(mode="json"),
-            _settings(measure),
-            measure.version,
-        ]
-    )
 
 
 def _settings(measure: Measure) -> dict[str, Any]:

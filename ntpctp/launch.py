@@ -1,4 +1,4 @@
-"""What ``accelerate launch`` starts: one run's training, or the measures of checkpoints."""
+"""What ``accelerate launch`` starts to train one run."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -6,15 +6,12 @@ from pathlib import Path
 from accelerate import Accelerator
 from rich.console import Console
 
-from ntpctp import checkpoints
 from ntpctp.budgets import with_steps
 from ntpctp.errors import InputError, lookup
-from ntpctp.evaluation import evaluate
 from ntpctp.experiment import Experiment, load_experiment
-from ntpctp.measures import MEASURES, Measure
-from ntpctp.pipeline import EXPERIMENT, checked_stages, load_output, runs_of
-from ntpctp.preparation import Data, encoded_beside, prepare
-from ntpctp.runs import Event, RunId, accelerator_of, run_directory, stage_directory, train_run
+from ntpctp.pipeline import checked_stages, runs_of
+from ntpctp.preparation import encoded_beside, prepare
+from ntpctp.runs import Event, RunId, accelerator_of, run_directory, train_run
 from ntpctp.stages import load_stages
 from ntpctp.storage import clear_temporaries, locked
 from ntpctp.trackers import check_trackers
@@ -85,7 +82,7 @@ def train_one(
             train_run(experiment, data, run, directory, accelerator, show)
     else:
         train_run(experiment, data, run, directory, accelerator)
-    _end(accelerator)
+    end(accelerator)
 
 
 def _experiment_of(
@@ -105,73 +102,6 @@ def _experiment_of(
     return checked_stages(stages, whole).experiments(whole)[stage], whole / stage
 
 
-def evaluate_paths(paths: Sequence[Path], measures: Sequence[str]) -> None:
-    """Measure what ``paths`` name; with several processes, each takes its share of checkpoints.
-
-    Args:
-        paths: experiment directories, run directories (``.../<arm>/seed-<k>``) or checkpoints in
-            them.
-        measures: names; empty: those of the experiment.
-
-    Raises:
-        InputError: if a path is none of these.
-    """
-    for name in measures:
-        lookup(MEASURES, name, "measure")
-    accelerator = Accelerator()
-    prepared: dict[Path, tuple[Experiment, Data]] = {}
-    work = [item for path in paths for item in _checkpoints_of(path.resolve())]
-    for root, run, checkpoint in work[accelerator.process_index :: accelerator.num_processes]:
-        if root not in prepared:
-            experiment = load_output(root)
-            prepared[root] = experiment, prepare(experiment, encoded_beside(root))
-        experiment, data = prepared[root]
-        scores = evaluate(
-            checkpoint,
-            data,
-            experiment.arms[run.arm].objective,
-            _chosen(experiment, measures),
-            batch_tokens=experiment.evaluation.batch_tokens,
-            device=accelerator.device,
-        )
-        for score in scores:
-            value = "null: " + str(score.reason) if score.value is None else f"{score.value:.4f}"
-            strength = "" if score.strength is None else f" at {score.strength:g}"
-            _console.print(
-                f"{run}, {checkpoint.name}: {score.split} {score.score}{strength} = {value}",
-                markup=False,
-                highlight=False,
-            )
-    accelerator.wait_for_everyone()
-    _end(accelerator)
-
-
-def _end(accelerator: Accelerator) -> None:
+def end(accelerator: Accelerator) -> None:
     """Leave the process group: threads of one that is still open may abort the interpreter."""
     accelerator.state.destroy_process_group()
-
-
-def _chosen(experiment: Experiment, names: Sequence[str]) -> list[Measure]:
-    """Return the experiment's measures, or the named ones with its options where it has them."""
-    if not names:
-        return experiment.evaluation.measures
-    own = {measure.name: measure for measure in experiment.evaluation.measures}
-    return [own.get(name) or MEASURES[name].model_validate({"name": name}) for name in names]
-
-
-def _checkpoints_of(path: Path) -> list[tuple[Path, RunId, Path]]:
-    """Return (experiment directory, run, checkpoint) for all checkpoints at or below ``path``."""
-    root = next((p for p in (path, *path.parents) if (p / EXPERIMENT).is_file()), None)
-    if root is None:
-        raise InputError(
-            f"{path}: neither an experiment's directory nor inside one (no {EXPERIMENT} there or "
-            "above)"
-        )
-    found = []
-    for run in runs_of(load_output(root)):
-        for checkpoint in checkpoints.list_checkpoints(stage_directory(root, run)):
-            if path in (checkpoint, *checkpoint.parents):
-                found.append((root, run, checkpoint))
-    if not found:
-        raise InputError(f"{path}: no checkpoint of the experiment {root} is there")
-    return found

@@ -85,6 +85,14 @@ def context_length(config: PretrainedConfig) -> int | None:
     return int(length) if length else None
 
 
+def context_of(source: str) -> int | None:
+    """Return the context of a checkpoint; None if it is not limited, or it has no config."""
+    try:
+        return context_length(AutoConfig.from_pretrained(source))
+    except (OSError, ValueError, KeyError):
+        return None
+
+
 def source_of(options: ModelOptions, seed: int) -> str | None:
     """Return the checkpoint that a run with ``seed`` starts from; None: it starts fresh.
 

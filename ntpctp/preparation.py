@@ -16,7 +16,7 @@ from ntpctp.encoded import encode_task
 from ntpctp.errors import InputError, lookup
 from ntpctp.experiment import Arm, Experiment, Keep
 from ntpctp.loss import check_model
-from ntpctp.measures import EncodedSplit
+from ntpctp.measures import EncodedSplit, Measure
 from ntpctp.objectives import RowObjective, Selective
 from ntpctp.randomness import torch_seed
 from ntpctp.rows import Row, Selection, lengths, role_patterns, trim_prompt
@@ -100,7 +100,9 @@ def prepare(experiment: Experiment, cache: Path | None = None) -> Data:
         task.evaluation_splits,
         max(
             *(int(lengths(split.rows).max()) for split in splits.values()),
-            *_candidate_lengths(experiment, splits, encoded.tokenizer, context),
+            *_candidate_lengths(
+                experiment.evaluation.measures, task, splits, encoded.tokenizer, context
+            ),
         ),
         fingerprint([fingerprints, _tokens_of(encoded.tokenizer)]),
         exclusions,
@@ -114,6 +116,54 @@ def prepare(experiment: Experiment, cache: Path | None = None) -> Data:
     return data
 
 
+def prepare_task(
+    task: Task,
+    tokenizer: PreTrainedTokenizerBase,
+    measures: Sequence[Measure],
+    *,
+    context: int | None,
+    too_long: str = "error",
+    cache: Path | None = None,
+) -> Data:
+    """Read, check and encode a task for measures alone: nothing is trained on it.
+
+    Args:
+        task: where the examples come from.
+        tokenizer: of the checkpoint that is to be measured.
+        measures: what is to be measured.
+        context: positions of the model; None: not limited.
+        too_long: the policy for examples that do not fit, see ``fit``.
+        cache: directory of encoded tasks, see ``encoded.encode_task``.
+
+    Raises:
+        InputError: for any bad example, one that does not fit, or one that a measure cannot judge.
+    """
+    encoded = encode_task(task, tokenizer, cache)
+    splits, exclusions, fingerprints = {}, {}, {}
+    for name, of_split in encoded.splits.items():
+        split = EncodedSplit(of_split.examples, of_split.rows)
+        split, counts = fit(split, context, too_long, name)
+        if not split.rows:
+            raise InputError(f"task {task.name!r}: no example is left in the split {name!r}")
+        splits[name], exclusions[name] = split, counts
+        fingerprints[name] = of_split.fingerprint
+        if counts:
+            fingerprints[name] = fingerprint([of_split.fingerprint, _ids(split.rows)])
+    _check_answers(task, measures, splits)
+    return Data(
+        task,
+        encoded.tokenizer,
+        splits,
+        task.evaluation_splits,
+        max(
+            *(int(lengths(split.rows).max()) for split in splits.values()),
+            *_candidate_lengths(measures, task, splits, encoded.tokenizer, context),
+        ),
+        fingerprint([fingerprints, _tokens_of(encoded.tokenizer)]),
+        exclusions,
+    )
+
+
 def _check_measures(experiment: Experiment, splits: Mapping[str, EncodedSplit]) -> None:
     """Refuse splits that are not there, and measures of answers where a split has none."""
     for name, arm in experiment.arms.items():
@@ -123,8 +173,17 @@ def _check_measures(experiment: Experiment, splits: Mapping[str, EncodedSplit]) 
         lookup(splits, experiment.evaluation.keep.split, "split of evaluation.keep")
     if experiment.comparison.loss_path is not None:
         lookup(splits, experiment.comparison.loss_path.split, "split of comparison.loss_path")
-    names = [measure.name for measure in experiment.evaluation.measures]
-    for name in experiment.task.evaluation_splits:
+    _check_answers(experiment.task, experiment.evaluation.measures, splits)
+
+
+def _check_answers(
+    task: Task, measures: Sequence[Measure], splits: Mapping[str, EncodedSplit]
+) -> None:
+    """Refuse measures that do not fit the task, and those of answers where a split has none."""
+    for measure in measures:
+        measure.check(task)
+    names = [measure.name for measure in measures]
+    for name in task.evaluation_splits:
         first = splits[name].examples[0]
         if first.is_plain_text and names != ["accuracy"]:
             raise InputError(
@@ -183,15 +242,16 @@ def _without(split: EncodedSplit, indices: Iterable[int]) -> EncodedSplit:
 
 
 def _candidate_lengths(
-    experiment: Experiment,
+    measures: Sequence[Measure],
+    task: Task,
     splits: Mapping[str, EncodedSplit],
     tokenizer: PreTrainedTokenizerBase,
     context: int | None,
 ) -> Iterator[int]:
     """Yield how long measured examples are with their longest choice for an answer."""
-    fitted = max((getattr(m, "train_items", 0) for m in experiment.evaluation.measures), default=0)
+    fitted = max((getattr(m, "train_items", 0) for m in measures), default=0)
     known: dict[str, int] = {}
-    for name in ("train", *experiment.task.evaluation_splits):
+    for name in ("train", *task.evaluation_splits):
         split = splits[name].head(fitted if name == "train" else None)
         for index, example in enumerate(split.examples):
             if not example.choices:

@@ -36,6 +36,7 @@ __all__ = [
     "fingerprint_of",
     "load_tokenizer",
     "trim_prompt",
+    "unknown_token_id",
 ]
 
 
@@ -119,6 +120,15 @@ def load_tokenizer(source: str) -> PreTrainedTokenizerBase:
     return tokenizer
 
 
+def unknown_token_id(tokenizer: PreTrainedTokenizerBase) -> int | None:
+    """Return the id that stands for text without a token; None where there is no such text.
+
+    GPT-2's vocabulary names its end of sequence as the unknown token, but covers all text.
+    """
+    unknown = tokenizer.unk_token_id
+    return None if unknown is None or unknown == tokenizer.eos_token_id else int(unknown)
+
+
 def adds_bos(tokenizer: PreTrainedTokenizerBase) -> bool:
     """Whether the tokenizer starts every text with its beginning-of-sequence token."""
     return tokenizer.bos_token_id is not None and tokenizer("a").input_ids[:1] == [
@@ -127,10 +137,14 @@ def adds_bos(tokenizer: PreTrainedTokenizerBase) -> bool:
 
 
 def encode(
-    examples: Sequence[Example], tokenizer: PreTrainedTokenizerBase, split: str = ""
+    examples: Sequence[Example],
+    tokenizer: PreTrainedTokenizerBase,
+    split: str = "",
+    *,
+    allow_unknown: bool = False,
 ) -> list[Row]:
     """Encode ``examples``, in order; as ``encode_rows``, row by row."""
-    return list(encode_rows(examples, tokenizer, split))
+    return list(encode_rows(examples, tokenizer, split, allow_unknown=allow_unknown))
 
 
 def encode_rows(
@@ -138,6 +152,8 @@ def encode_rows(
     tokenizer: PreTrainedTokenizerBase,
     split: str = "",
     first: int = 0,
+    *,
+    allow_unknown: bool = False,
 ) -> Rows:
     """Encode ``examples``, in order, into flat arrays.
 
@@ -146,10 +162,11 @@ def encode_rows(
         tokenizer: has an end-of-sequence token.
         split: named in error messages.
         first: number of the first example, for messages.
+        allow_unknown: text that the tokenizer has no token for becomes its unknown token.
 
     Raises:
-        InputError: if a piece of text has no token, an answer has no token, or nothing precedes
-            the answer; names the example.
+        InputError: if a piece of text has no token (unless that is allowed), an answer has no
+            token, or nothing precedes the answer; names the example.
     """
     where = [example.source or f"{split} example {first + k}" for k, example in enumerate(examples)]
     if not any(example.messages for example in examples):
@@ -163,7 +180,7 @@ def encode_rows(
                 for example, place in zip(examples, where, strict=True)
             ]
         )
-    _check(rows, examples, tokenizer, where)
+    _check(rows, examples, tokenizer, where, allow_unknown)
     return rows
 
 
@@ -277,9 +294,10 @@ def _check(
     examples: Sequence[Example],
     tokenizer: PreTrainedTokenizerBase,
     where: Sequence[str],
+    allow_unknown: bool,
 ) -> None:
-    unknown = tokenizer.unk_token_id
-    if unknown is not None and unknown != tokenizer.eos_token_id:
+    unknown = unknown_token_id(tokenizer)
+    if unknown is not None and not allow_unknown:
         found = np.flatnonzero(rows.input_ids == unknown)
         if len(found):
             index = int(np.searchsorted(rows.bounds, found[0], side="right")) - 1

@@ -29,6 +29,7 @@ def messages_of(
     content: Mapping[str, Any],
     lines: Mapping[FieldPath, int],
     grid: Collection[str] = (),
+    file: type[Options] = Experiment,
 ) -> list[str]:
     """Put pydantic's errors into the user's words, in the order of the file.
 
@@ -37,6 +38,7 @@ def messages_of(
         content: what was validated, before arms inherited.
         lines: of the fields, by path.
         grid: dotted fields of arms that a grid made: an error there is one of the grid.
+        file: what the file describes.
     """
     found: dict[str, int] = {}
     for error in errors:
@@ -47,7 +49,7 @@ def messages_of(
         line = next((lines[path[:n]] for n in range(len(path), 0, -1) if path[:n] in lines), 0)
         where = f"line {line}: " if line else ""
         name = _name(path, grid)
-        found.setdefault(f"{where}{name + ': ' if name else ''}{words_of(error)}", line)
+        found.setdefault(f"{where}{name + ': ' if name else ''}{words_of(error, file)}", line)
     return sorted(found, key=lambda message: found[message])
 
 
@@ -111,12 +113,12 @@ _TYPES = {
 }
 
 
-def words_of(error: ErrorDetails) -> str:
+def words_of(error: ErrorDetails, file: type[Options] = Experiment) -> str:
     """Say what is wrong, without where."""
     kind, given = error["type"], error["input"]
     context = error.get("ctx", {})
     if kind == "extra_forbidden":
-        fields = _fields_beside(error["loc"])
+        fields = _fields_beside(error["loc"], file)
         return f"unknown field{nearest(str(error['loc'][-1]), fields)}"
     if kind == "missing":
         return "missing; it has no default"
@@ -136,14 +138,14 @@ def words_of(error: ErrorDetails) -> str:
     return message if kind == "value_error" else f"expected {message}, found {given!r}"
 
 
-def _fields_beside(loc: tuple[str | int, ...]) -> list[str]:
+def _fields_beside(loc: tuple[str | int, ...], block: type[Options]) -> list[str]:
     """Return the valid fields of the block in which an unknown field was found."""
     tables: dict[str, Mapping[str, type[Options]]] = {
         "task": TASKS,
+        "tasks": TASKS,
         "objective": OBJECTIVES,
         "measures": MEASURES,
     }
-    block: type[Options] = Experiment
     blocks: dict[str, type[Options]] = {
         "model": ModelOptions,
         "training": TrainingOptions,

@@ -2,7 +2,9 @@
 
 from ntpctp.measures.accuracy import Accuracy
 from ntpctp.measures.adversarial import Adversarial
+from ntpctp.measures.contrast import Contrast
 from ntpctp.measures.flatness import Flatness
+from ntpctp.measures.input_edits import InputEdits
 from ntpctp.measures.landscape import Landscape
 from ntpctp.measures.measure import EncodedSplit, Measure, Score, Subject
 from ntpctp.measures.preconditioned import Preconditioned
@@ -15,6 +17,8 @@ MEASURES: dict[str, type[Measure]] = {
     "robustness": Robustness,
     "weight_noise": WeightNoise,
     "adversarial": Adversarial,
+    "edits": InputEdits,
+    "contrast": Contrast,
     "flatness": Flatness,
     "sharpness": Sharpness,
     "landscape": Landscape,
@@ -25,8 +29,10 @@ __all__ = [
     "MEASURES",
     "Accuracy",
     "Adversarial",
+    "Contrast",
     "EncodedSplit",
     "Flatness",
+    "InputEdits",
     "Landscape",
     "Measure",
     "Preconditioned",

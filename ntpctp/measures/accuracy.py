@@ -69,6 +69,10 @@ class Accuracy(Measure):
         description="how answers are judged: choices, greedy, reasoning, teacher_forced; null: in "
         "all ways that the items allow",
     )
+    prompt_loss: bool = Field(
+        True,
+        description="also the loss on what is not the answer, which costs the head at every token",
+    )
     max_items: int | None = Field(None, ge=1, description="the first items of a split; null: all")
     train_items: int = Field(
         500, ge=0, description="the first items of the training split, to see how well it is fitted"
@@ -84,7 +88,7 @@ class Accuracy(Measure):
             sizes["train"] = self.train_items
         for name, size in sizes.items():
             split = subject.splits[name].head(size)
-            of_split = answer_rows(subject, name, split, self.modes or _MODES)
+            of_split = answer_rows(subject, name, split, self.modes or _MODES, self.prompt_loss)
             rows += of_split
             scores += _scores(name, split, of_split)
         return rows, scores
@@ -114,7 +118,7 @@ def _scores(name: str, split: EncodedSplit, rows: Sequence[dict[str, Any]]) -> l
         *_solutions(name, rows),
         *_calibration(name, rows, "choice_confidence", "choice", "choice_"),
         *_calibration(name, rows, "confidence", "exact_match", ""),
-        *(_loss(name, rows, key) for key in _LOSSES if any(row[_tokens(key)] for row in rows)),
+        *(_loss(name, rows, key) for key in _LOSSES if any(row.get(_tokens(key)) for row in rows)),
         *_by_stratum(name, rows),
     ]
 
@@ -227,6 +231,7 @@ def _tokens(key: str) -> str:
 
 
 def _loss(split: str, rows: Sequence[dict[str, Any]], key: str) -> Score:
+    rows = [row for row in rows if _tokens(key) in row]  # without prompt_loss plain text alone
     losses = np.array([row[f"{key}_sum"] for row in rows])
     tokens = np.array([row[_tokens(key)] for row in rows])
     value = token_loss(losses, tokens).nats

@@ -1,6 +1,7 @@
 """What a model answers to each item, beside what was asked for: the rows of ``accuracy``."""
 
 from collections.abc import Collection, Sequence
+from dataclasses import replace
 from functools import cache
 from typing import Any
 
@@ -17,7 +18,7 @@ from ntpctp.measures.metrics import (
     exact_match,
     normalised_choice_correct,
 )
-from ntpctp.reading import Decoded, ReadRow, answer_greedily, log_likelihoods, read_rows
+from ntpctp.reading import Decoded, ReadRow, answer_greedily, read_texts, text_of
 from ntpctp.rows import Row
 from ntpctp.tasks import score_answer
 from ntpctp.tasks.example import Example
@@ -27,45 +28,81 @@ OTHER = "other"
 
 
 def answer_rows(
-    subject: Subject, name: str, split: EncodedSplit, modes: Collection[Mode]
+    subject: Subject, name: str, split: EncodedSplit, modes: Collection[Mode], prompt_loss: bool
 ) -> list[dict[str, Any]]:
-    """Return a row an item, see ``Accuracy``; what an item does not have is null."""
-    read = read_rows(subject.model, split.rows, subject.budget)
-    rows = [
+    """Return a row an item, see ``Accuracy``; what an item does not have is not in its row.
+
+    Args:
+        subject: the checkpoint.
+        name: of the split.
+        split: what to answer.
+        modes: in which ways.
+        prompt_loss: whether the loss on all that is not the answer is asked for.
+    """
+    read, likelihoods = _read(subject, split, modes, prompt_loss)
+    rows: list[dict[str, Any]] = [
         {
             "split": name,
             "item": item,
             "strata": [f"{stratum} = {level}" for stratum, level in example.strata],
-            **_losses(row, seen),
+            **_losses(row, seen, prompt_loss or example.is_plain_text),
         }
         for item, (example, row, seen) in enumerate(
             zip(split.examples, split.rows, read, strict=True)
         )
     ]
-    asked = [k for k, example in enumerate(split.examples) if not example.is_plain_text]
-    chosen = EncodedSplit([split.examples[k] for k in asked], [split.rows[k] for k in asked])
-    answered = [rows[k] for k in asked]
-    if "teacher_forced" in modes:
-        for k in asked:
+    for k, example in enumerate(split.examples):
+        if "teacher_forced" in modes and not example.is_plain_text:
             in_answer = split.rows[k].has_role("answer")
             rows[k]["teacher_forced"] = int(read[k].matches[in_answer].all())
-    if "greedy" in modes or "reasoning" in modes:
-        _decode(subject, chosen, [read[k] for k in asked], modes, answered)
-    if "choices" in modes:
-        _choose(subject, chosen, answered)
+        of_item = likelihoods[k]
+        if of_item is not None:
+            rows[k] |= _chosen(example, of_item)
+    _decode(subject, split, read, modes, rows)
     return rows
 
 
-def _losses(row: Row, seen: ReadRow) -> dict[str, Any]:
+def _read(
+    subject: Subject, split: EncodedSplit, modes: Collection[Mode], prompt_loss: bool
+) -> tuple[list[ReadRow], list[NDArray[np.float64] | None]]:
+    """Read each item once: its reference, and the log-likelihoods of its candidates, if any."""
+    by_choice = "choices" in modes
+    choices = choices_of(split, subject.tokenizer) if by_choice else [None] * len(split.rows)
+    texts = []
+    for example, row, candidates in zip(split.examples, split.rows, choices, strict=True):
+        # What the model writes for a reasoning is compared with the reference token by token.
+        whole = prompt_loss or bool(example.text("reasoning"))
+        texts.append(
+            text_of(row, whole=whole) if candidates is None else replace(candidates, whole=whole)
+        )
+    rows: list[ReadRow] = []
+    likelihoods: list[NDArray[np.float64] | None] = []
+    for example, row, candidates, read in zip(
+        split.examples,
+        split.rows,
+        choices,
+        read_texts(subject.model, texts, subject.budget),
+        strict=True,
+    ):
+        right = 0 if candidates is None else example.choices.index(example.answer)
+        rows.append(ReadRow.of(row, read.context, read.continuations[right]))
+        likelihoods.append(
+            None
+            if candidates is None
+            else np.array([-seen.losses.sum() for seen in read.continuations])
+        )
+    return rows, likelihoods
+
+
+def _losses(row: Row, seen: ReadRow, whole: bool) -> dict[str, Any]:
     """Sums over the tokens that have a predecessor, in nats, and their numbers."""
     predicted = np.arange(len(row)) > 0
     answer = row.has_role("answer") & predicted
+    parts = {"answer": answer}
+    if whole:
+        parts |= {"uncritical": predicted & ~answer, "all": predicted}
     found: dict[str, Any] = {}
-    for key, where in (
-        ("answer", answer),
-        ("uncritical", predicted & ~answer),
-        ("all", predicted),
-    ):
+    for key, where in parts.items():
         found[f"{key}_loss_sum"] = float(seen.losses[where].sum())
         found[f"{key}_tokens"] = int(where.sum())
     return found
@@ -83,6 +120,7 @@ def _decode(
         k
         for k, example in enumerate(split.examples)
         if ("reasoning" if example.text("reasoning") else "greedy") in modes
+        and not example.is_plain_text
     ]
     written = answer_greedily(
         subject.model,
@@ -151,15 +189,6 @@ class _Texts:
     def _round_trip(self, text: str) -> str:
         """``text`` as this tokenizer writes it: a closed vocabulary does not keep white space."""
         return self._decode(tuple(self._tokenizer(text, add_special_tokens=False).input_ids))
-
-
-def _choose(subject: Subject, split: EncodedSplit, rows: Sequence[dict[str, Any]]) -> None:
-    """Put the candidates' log-likelihoods, and which is the likeliest, into ``rows``."""
-    choices = choices_of(split, subject.tokenizer)
-    asked = [(k, of_item) for k, of_item in enumerate(choices) if of_item is not None]
-    found = log_likelihoods(subject.model, [of_item for _, of_item in asked], subject.budget)
-    for (k, _), of_item in zip(asked, found, strict=True):
-        rows[k] |= _chosen(split.examples[k], of_item)
 
 
 def _chosen(example: Example, log_likelihoods: NDArray[np.float64]) -> dict[str, Any]:

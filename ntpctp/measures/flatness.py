@@ -17,6 +17,7 @@ from ntpctp.measures.measure import Measure, Score, Splits, Subject, names_of
 from ntpctp.measures.subset import CURVATURE_UNIT, Subset, SubsetLoss, differentiable_model
 from ntpctp.objectives import CTP, Objective, Selective
 
+UNKNOWN = "it is not known under which objective the checkpoint was trained"
 SELECTIVE = "which tokens a selective loss sees depends on the weights: it has no single Hessian"
 
 
@@ -94,11 +95,12 @@ class Flatness(Measure):
         objective = subject.objective
         if objective == CTP():
             own = answer
-        elif isinstance(objective, Selective):
+        elif objective is None or isinstance(objective, Selective):
+            reason = UNKNOWN if objective is None else SELECTIVE
             own = _Found(
                 {"split": subset.split, "loss": "own"},
                 [
-                    replace(score, value=None, error_bound=None, reason=SELECTIVE)
+                    replace(score, value=None, error_bound=None, reason=reason)
                     for score in answer.scores
                 ],
             )

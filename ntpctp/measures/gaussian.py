@@ -81,8 +81,9 @@ def deviation(
     """Return the standard deviation of what a module gives on: the unit of noise there.
 
     For ``embeddings`` it is that over all entries of the embedding matrix. For any other module
-    that over all entries of its states, (tokens, D), at all tokens of ``rows``, the reference
-    answers included; one pass over them. Divisor: number of entries - 1.
+    that over all entries of its states, (tokens, D), at all tokens of ``rows`` but the last (the
+    end of sequence is never read), the reference answers included; one pass over them. Divisor:
+    number of entries - 1.
 
     Raises:
         InputError: if there is no such module, or it gives no state for each token.
@@ -98,7 +99,7 @@ def deviation(
         if states.shape[:2] != positions.shape:
             raise InputError(_no_states(module))
         for item, of_row in zip(items, states, strict=True):
-            entries = of_row[: len(rows[item])].double()
+            entries = of_row[: len(rows[item]) - 1].double()  # the last token is not read
             sums[item] = entries.numel(), float(entries.sum()), float(entries.square().sum())
         return states
 

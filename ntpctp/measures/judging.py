@@ -10,7 +10,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from ntpctp.errors import InputError
 from ntpctp.measures.measure import EncodedSplit
 from ntpctp.measures.metrics import choice_correct
-from ntpctp.reading import Choices, Disturbance, TokenBudget, log_likelihoods, read_rows
+from ntpctp.reading import Disturbance, Text, TokenBudget, log_likelihoods, read_rows
 from ntpctp.tasks.example import Example, Segment
 from ntpctp.tokens import encode
 
@@ -89,11 +89,11 @@ class JudgedItems:
         )
 
     @cached_property
-    def _choices(self) -> list[Choices]:
-        return [choices for choices in choices_of(self._split, self._tokenizer) if choices]
+    def _choices(self) -> list[Text]:
+        return [text for text in choices_of(self._split, self._tokenizer) if text]
 
 
-def choices_of(split: EncodedSplit, tokenizer: PreTrainedTokenizerBase) -> list[Choices | None]:
+def choices_of(split: EncodedSplit, tokenizer: PreTrainedTokenizerBase) -> list[Text | None]:
     """Return each item's candidates behind what is given; None for an item without any.
 
     What is given is the row's own prompt (which may have been trimmed) and, if any, the reference
@@ -105,13 +105,20 @@ def choices_of(split: EncodedSplit, tokenizer: PreTrainedTokenizerBase) -> list[
     if not any(example.choices for example in split.examples):
         return [None] * len(split.examples)
     first = {choice: example for example in split.examples for choice in example.choices}
-    rows = encode([_with_answer(example, choice) for choice, example in first.items()], tokenizer)
+    # Behind a text that has tokens if the choice has: what the prompts are made of is no matter.
+    rows = encode(
+        [
+            Example((Segment("prompt", choice), Segment("answer", choice)), source=example.source)
+            for choice, example in first.items()
+        ],
+        tokenizer,
+    )
     candidates = {
         choice: row.input_ids[row.has_role("answer")].astype(np.int64)
         for choice, row in zip(first, rows, strict=True)
     }
     return [
-        Choices(
+        Text(
             row.input_ids[~row.has_role("answer")].astype(np.int64),
             tuple(candidates[choice] for choice in example.choices),
         )
@@ -119,11 +126,3 @@ def choices_of(split: EncodedSplit, tokenizer: PreTrainedTokenizerBase) -> list[
         else None
         for example, row in zip(split.examples, split.rows, strict=True)
     ]
-
-
-def _with_answer(example: Example, answer: str) -> Example:
-    return Example(
-        (*example.segments[:-1], Segment("answer", answer)),
-        answer_marker=example.answer_marker,
-        source=example.source,
-    )

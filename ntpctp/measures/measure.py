@@ -80,7 +80,8 @@ class Subject:
         tokenizer: its own.
         splits: encoded, by name; ``train`` among them.
         evaluation_splits: names of the held-out splits.
-        objective: the one that the checkpoint was trained under.
+        objective: the one that the checkpoint was trained under; None: it is not known, as of a
+            checkpoint that another program trained. What depends on it is then null.
         batch_tokens: tokens of one forward pass, padding included; None: as many as fit, see
             ``reading.TokenBudget``.
         device: where the model runs.
@@ -92,7 +93,7 @@ class Subject:
     tokenizer: PreTrainedTokenizerBase
     splits: Mapping[str, EncodedSplit]
     evaluation_splits: tuple[str, ...]
-    objective: Objective
+    objective: Objective | None
     batch_tokens: int | None = None
     device: str | torch.device = "cpu"
     dtype: torch.dtype = torch.float32
@@ -139,6 +140,13 @@ class Measure(Options, ABC):
             score: the name of one of this measure's scores that has strengths.
         """
         return "strength"
+
+    def check(self, task: Task) -> None:
+        """Find, before anything is trained, what of the options does not fit ``task``.
+
+        Raises:
+            InputError: says what the task has instead.
+        """
 
     @abstractmethod
     def measure(self, subject: Subject) -> tuple[list[dict[str, Any]], list[Score]]:

@@ -18,7 +18,7 @@ from ntpctp.curvature import (
     top_eigenvalues,
 )
 from ntpctp.errors import InputError
-from ntpctp.measures.flatness import SELECTIVE, eigenvalue_score
+from ntpctp.measures.flatness import SELECTIVE, UNKNOWN, eigenvalue_score
 from ntpctp.measures.measure import Measure, Score, Splits, Subject, names_of
 from ntpctp.measures.subset import CURVATURE_UNIT, Subset, SubsetLoss, differentiable_model
 from ntpctp.objectives import Selective
@@ -168,6 +168,8 @@ def _stored_state(subject: Subject, model: PreTrainedModel) -> AdamState:
     Raises:
         InputError: with the reason why there is none for this loss.
     """
+    if subject.objective is None:
+        raise InputError(UNKNOWN)
     if isinstance(subject.objective, Selective):
         raise InputError(SELECTIVE)
     path = Path(subject.source)

@@ -2,18 +2,20 @@
 
 from ntpctp.reading.answering import answer_greedily
 from ntpctp.reading.batches import TokenBudget, batches_by_length, pad
-from ntpctp.reading.candidates import Choices, log_likelihoods
 from ntpctp.reading.decoding import Decoded, decode_greedily
 from ntpctp.reading.disturbance import EMBEDDINGS, Change, Disturbance, module_of
-from ntpctp.reading.teacher_forcing import ReadRow, read_rows
+from ntpctp.reading.teacher_forcing import ReadRow, read_rows, text_of
+from ntpctp.reading.texts import ReadText, Seen, Text, log_likelihoods, read_texts
 
 __all__ = [
     "EMBEDDINGS",
     "Change",
-    "Choices",
     "Decoded",
     "Disturbance",
     "ReadRow",
+    "ReadText",
+    "Seen",
+    "Text",
     "TokenBudget",
     "answer_greedily",
     "batches_by_length",
@@ -22,4 +24,6 @@ __all__ = [
     "module_of",
     "pad",
     "read_rows",
+    "read_texts",
+    "text_of",
 ]

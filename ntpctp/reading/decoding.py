@@ -116,8 +116,8 @@ class _Writer(ABC):
     def next_tokens(self) -> tuple[list[int], list[float]]:
         """Return the most probable next token of each row, and -log of its probability."""
         states = self.last_states()
-        # Any target will do: what is asked for is the most probable token.
-        found = predictions(self.model, states, states.new_zeros(len(states), dtype=torch.int64))
+        nothing = torch.empty(0, dtype=torch.int64, device=states.device)
+        found = predictions(self.model, states, nothing, nothing)
         return found.greedy_ids.tolist(), found.greedy_losses.double().tolist()
 
 

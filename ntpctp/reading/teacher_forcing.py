@@ -4,25 +4,23 @@ Greedy decoding answers with exactly the reference if and only if, at every posi
 reference, the greedy choice given the reference so far is the reference's next token. One pass
 therefore judges an answer that would take as many passes as it has tokens to decode.
 
-Shape letters: B = rows of a batch, T = its longest row.
+Shape letter: T = tokens of a row.
 """
 
 from collections.abc import Sequence
-from contextlib import nullcontext
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from transformers import PreTrainedModel
 
-from ntpctp.reading.batches import TokenBudget, pad
+from ntpctp.reading.batches import TokenBudget
 from ntpctp.reading.disturbance import Disturbance
-from ntpctp.reading.head import predictions
-from ntpctp.tokens import Row
+from ntpctp.reading.texts import ReadText, Seen, Text, read_texts
+from ntpctp.rows import Row
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class ReadRow:
     """How a model reads one row; all arrays have shape (T,), entry t belongs to token t.
 
@@ -34,6 +32,17 @@ class ReadRow:
     greedy_ids: NDArray[np.int64]  # the most probable token in place of x_t
     greedy_losses: NDArray[np.float64]  # -log of its probability, nats
     matches: NDArray[np.bool_]  # whether x_t is the greedy choice
+
+    @classmethod
+    def of(cls, row: Row, context: Seen, continuation: Seen) -> "ReadRow":
+        """Return a row whose tokens are those of a context and one of its continuations."""
+        greedy_ids = np.concatenate([context.greedy_ids, continuation.greedy_ids])
+        return cls(
+            np.concatenate([context.losses, continuation.losses]),
+            greedy_ids,
+            np.concatenate([context.greedy_losses, continuation.greedy_losses]),
+            greedy_ids == row.input_ids,
+        )
 
 
 def read_rows(
@@ -50,56 +59,22 @@ def read_rows(
         model: in evaluation mode.
         rows: in any order and of any lengths; the result has their order.
         budget: bounds a forward pass.
-        answers_only: ask for the tokens of answers alone; the head, which is dear where the
-            vocabulary is large, is not applied elsewhere.
+        answers_only: ask only for what comes from the first token of the answer on; the head, which
+            is dear where the vocabulary is large, is not applied elsewhere.
         disturbance: of what the model reads or computes; item k is ``rows[k]``.
     """
-    results: list[ReadRow | None] = [None] * len(rows)
-
-    def read(indices: list[int]) -> None:
-        for index, seen in zip(
-            indices,
-            _read(model, [rows[k] for k in indices], indices, answers_only, disturbance),
-            strict=True,
-        ):
-            results[index] = seen
-
-    budget.run([len(row) for row in rows], read, model)
-    return [result for result in results if result is not None]
-
-
-@torch.no_grad()
-def _read(
-    model: PreTrainedModel,
-    rows: Sequence[Row],
-    items: Sequence[int],
-    answers_only: bool,
-    disturbance: Disturbance | None,
-) -> list[ReadRow]:
-    ids, mask = pad([row.input_ids for row in rows], model.device)
-    positions = torch.arange(ids.shape[1], device=ids.device).expand(ids.shape)
-    with nullcontext() if disturbance is None else disturbance.at_work(model, items, positions):
-        hidden = model.base_model(
-            input_ids=ids, attention_mask=mask, use_cache=False
-        ).last_hidden_state
-    asked = np.zeros(ids.shape, bool)
-    for place, row in enumerate(rows):
-        asked[place, : len(row)] = row.has_role("answer") if answers_only else True
-    asked[:, 0] = False
-    where = torch.from_numpy(asked[:, 1:]).to(ids.device)
-    found = predictions(model, hidden[:, :-1][where], ids[:, 1:][where])
-    losses, greedy_losses = np.full(ids.shape, np.nan), np.full(ids.shape, np.nan)
-    greedy_ids = np.full(ids.shape, -1)
-    losses[asked] = found.losses.double().cpu().numpy()
-    greedy_losses[asked] = found.greedy_losses.double().cpu().numpy()
-    greedy_ids[asked] = found.greedy_ids.cpu().numpy()
-    matches = greedy_ids == ids.cpu().numpy()
+    texts = [text_of(row, whole=not answers_only) for row in rows]
+    found: list[ReadText] = read_texts(model, texts, budget, disturbance)
     return [
-        ReadRow(
-            losses[place, : len(row)],
-            greedy_ids[place, : len(row)],
-            greedy_losses[place, : len(row)],
-            matches[place, : len(row)],
-        )
-        for place, row in enumerate(rows)
+        ReadRow.of(row, read.context, read.continuations[0])
+        for row, read in zip(rows, found, strict=True)
     ]
+
+
+def text_of(row: Row, *, whole: bool) -> Text:
+    """Return a row as what is given and, from the first token of the answer on, what follows."""
+    answer = np.flatnonzero(row.has_role("answer"))
+    # Plain text has no answer: all behind its first token follows.
+    first = int(answer[0]) if len(answer) else 1
+    ids = row.input_ids.astype(np.int64)
+    return Text(ids[:first], (ids[first:],), whole)

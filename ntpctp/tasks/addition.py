@@ -7,7 +7,7 @@ The operands are unpredictable (noise to next-token prediction); only the sum fo
 comes before.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from typing import ClassVar, Literal
 
@@ -17,7 +17,9 @@ from pydantic import Field, model_validator
 
 from ntpctp.errors import lookup
 from ntpctp.randomness import generator
+from ntpctp.tasks.addition_edits import addition_edits, strata_of
 from ntpctp.tasks.drawing import Computed
+from ntpctp.tasks.edits import Edit
 from ntpctp.tasks.example import Example, Segment, Task
 
 
@@ -26,7 +28,8 @@ class Addition(Task):
 
     Train and test are drawn together without replacement from the 10^(2 digits) ordered pairs, so
     they cannot share one. Operands and sum are padded with zeros, so that all sequences have one
-    length. With ``square`` the pairs whose operands are both in that range are left out of train
+    length; the numbers of carries and of digits without these zeros are strata of the held-out
+    splits. With ``square`` the pairs whose operands are both in that range are left out of train
     and test and are what the split ``ood_square`` draws from (arXiv 2405.05409: 400 to 600).
     """
 
@@ -120,13 +123,26 @@ class Addition(Task):
         }
         names = ("train", *self.evaluation_splits)
         pairs = lookup({n: table[n] for n in names}, name, "split of addition")()
-        return Computed(len(pairs), lambda k: self._example(*divmod(int(pairs[k]), self._operands)))
+        held_out = name != "train"  # a million training examples are to be made quickly
+        return Computed(
+            len(pairs),
+            lambda k: self._example(*divmod(int(pairs[k]), self._operands), held_out),
+        )
 
-    def _example(self, a: int, b: int) -> Example:
+    def _edits(self, split: str) -> Mapping[str, Edit]:
+        return addition_edits(
+            self.reverse, lambda a, b: self._in_square(a, b) == (split == "ood_square")
+        )
+
+    def _in_square(self, a: int, b: int) -> bool:
+        return bool(self.square) and all(self.square[0] <= n <= self.square[1] for n in (a, b))
+
+    def _example(self, a: int, b: int, with_strata: bool) -> Example:
         total = f"{a + b:0{self.digits + 1}d}"
         return Example(
             (
                 Segment("prompt", f"{a:0{self.digits}d}+{b:0{self.digits}d}="),
                 Segment("answer", total[::-1] if self.reverse else total),
-            )
+            ),
+            strata=strata_of(a, b) if with_strata else (),
         )

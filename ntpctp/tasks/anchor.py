@@ -13,10 +13,10 @@ Three published settings:
                                      first_key: 21, last_key: 120, held_out: [[11, 13], [13, 11]]
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from itertools import product
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,7 +24,9 @@ from pydantic import Field, model_validator
 
 from ntpctp.errors import InputError, lookup
 from ntpctp.randomness import generator
+from ntpctp.tasks.anchor_edits import World, anchor_edits
 from ntpctp.tasks.drawing import Computed, is_for_test
+from ntpctp.tasks.edits import Edit
 from ntpctp.tasks.example import Example, Segment, Task
 
 _Anchors = tuple[int, ...]
@@ -171,17 +173,45 @@ class Anchor(Task):
         return dict(zip(self._memory, table, strict=True))
 
     def split(self, name: str) -> Sequence[Example]:  # noqa: D102
-        held_out = [anchors for anchors in self._reasoning if anchors not in self._seen]
-        table = {
-            "train": (self._seen + self._memory, self.train_size),
-            "test": (self._seen, self.test_size),
-            "held_out": (held_out, self.test_size),
-            "memory": (self._memory, self.test_size),
-        }
         names = ("train", *self.evaluation_splits)
-        combinations, size = lookup({n: table[n] for n in names}, name, "split of anchor")
-        tokens, positions = self._draw(name, np.array(combinations), size)
-        return Computed(size, lambda k: self._example(tokens[k].tolist(), int(positions[k])))
+        name = lookup({n: n for n in names}, name, "split of anchor")
+        size, held_out = self.train_size if name == "train" else self.test_size, name != "train"
+        tokens, positions = self._draw(name, np.array(self._combinations(name)), size)
+        return Computed(
+            size, lambda k: self._example(tokens[k].tolist(), int(positions[k]), held_out)
+        )
+
+    def _combinations(self, split: str) -> list[_Anchors]:
+        """The combinations of anchors that a split has."""
+        if split == "held_out":
+            return [anchors for anchors in self._reasoning if anchors not in self._seen]
+        return {"train": self._seen + self._memory, "test": self._seen, "memory": self._memory}[
+            split
+        ]
+
+    def _edits(self, split: str) -> Mapping[str, Edit]:
+        return anchor_edits(
+            World(
+                self.first_key,
+                self.last_key,
+                self.num_anchors,
+                self._combinations(split),
+                lambda key, place: (
+                    not self._by_place(split)
+                    or (self._is_for_test(key, place) == (split != "train"))
+                ),
+                lambda tokens, position: self._example(tokens, position, split != "train"),
+            )
+        )
+
+    def _by_place(self, split: str) -> bool:
+        """Whether key and position decide what is trained on and what is tested."""
+        return self.hold_out != "prompts" and split != "held_out"
+
+    def _is_for_test(self, key: Any, place: Any) -> Any:
+        """Whether keys at positions (numbers, or arrays of one shape) are for testing."""
+        modulus = self.length - self.num_anchors if self.hold_out == "paper" else self.length
+        return key % modulus == place
 
     def _draw(
         self, split: str, combinations: NDArray[np.int64], size: int
@@ -195,10 +225,9 @@ class Anchor(Task):
                 np.arange(self.first_key, self.last_key + 1), np.arange(num_positions)
             )
         )
-        by_place = self.hold_out != "prompts" and split != "held_out"
+        by_place = self._by_place(split)
         if by_place:
-            for_test = keys % (num_positions if self.hold_out == "paper" else self.length) == places
-            allowed = for_test == (split != "train")
+            allowed = self._is_for_test(keys, places) == (split != "train")
             keys, places = keys[allowed], places[allowed]
         anchors = combinations[rng.permutation(np.resize(np.arange(len(combinations)), size))]
         tokens = np.empty((size, self.length), np.int16)
@@ -225,7 +254,7 @@ class Anchor(Task):
             f"{split!r}; raise length or last_key"
         )
 
-    def _example(self, tokens: Sequence[int], position: int) -> Example:
+    def _example(self, tokens: Sequence[int], position: int, with_strata: bool) -> Example:
         key, anchors = tokens[position], tuple(tokens[position + 1 :][: self.num_anchors])
         references: tuple[tuple[str, int], ...] = ()
         if anchors[0] <= self.memory_anchors:
@@ -236,6 +265,7 @@ class Anchor(Task):
         return Example(
             (Segment("prompt", _text(tokens)), Segment("answer", str(answer))),
             references=tuple([(name, str(key + shift)) for name, shift in references]),
+            strata=(("anchors", _text(anchors).strip()),) if with_strata else (),
         )
 
 

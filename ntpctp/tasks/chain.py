@@ -7,7 +7,7 @@ Operation" (Wang et al. 2024, arXiv 2405.15302).
     answer  "34"
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import ClassVar, Literal
 
 import numpy as np
@@ -16,7 +16,9 @@ from pydantic import Field, model_validator
 
 from ntpctp.errors import lookup
 from ntpctp.randomness import generator
+from ntpctp.tasks.chain_edits import chain_edits
 from ntpctp.tasks.drawing import Computed
+from ntpctp.tasks.edits import Edit
 from ntpctp.tasks.example import Example, Segment, Task
 
 # (second - first) modulo 5 of the pairs in a split, so that no pair of train occurs in test.
@@ -79,6 +81,10 @@ class Chain(Task):
             size,
             lambda k: self._example(chains[k].tolist(), orders[k].tolist(), int(starts[k])),
         )
+
+    def _edits(self, split: str) -> Mapping[str, Edit]:
+        first = self.tokens + 1 if split == "ood_tokens" else 1
+        return chain_edits(self.tokens, first, _DIFFERENCES[split])
 
     def _chains(
         self, rng: np.random.Generator, size: int, differences: Sequence[int]

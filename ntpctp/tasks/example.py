@@ -15,8 +15,10 @@ from typing import ClassVar, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from ntpctp.errors import InputError
+from ntpctp.errors import InputError, lookup
 from ntpctp.options import Options
+from ntpctp.tasks.edits import Edit
+from ntpctp.tasks.generic_edits import generic_edits
 from ntpctp.tasks.normalisation import Rule
 
 Role = Literal["prompt", "reasoning", "answer", "assistant", "text"]
@@ -188,6 +190,21 @@ class Task(Options, ABC):
     def further_examples(self) -> Iterator[Example]:
         """Yield what is in no split although a closed vocabulary has to cover it."""
         return iter(())
+
+    def edits(self, split: str) -> Mapping[str, Edit]:
+        """Return the ways in which examples of ``split`` may be edited, by name.
+
+        ``contrast``, where there is one, changes the right answer; the others keep it.
+
+        Raises:
+            InputError: for an unknown split.
+        """
+        names = ("train", *self.evaluation_splits)
+        return self._edits(lookup({n: n for n in names}, split, f"split of {self.name}"))
+
+    def _edits(self, split: str) -> Mapping[str, Edit]:
+        """The edits of a split that there is; by default those of any text."""
+        return generic_edits()
 
     def all_splits(self) -> dict[str, Sequence[Example]]:
         """Return the examples of all splits by name, ``train`` first."""

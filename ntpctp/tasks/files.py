@@ -43,6 +43,7 @@ class RowReader:
         pattern: regular expression; what it matches in prompt, reasoning and answer in one (or in
             plain text) is marked as critical, beside the row's own spans.
         normalise: rules by which answers are compared.
+        strata: fields of the file that are strata of its examples.
     """
 
     answer_marker: str
@@ -50,6 +51,7 @@ class RowReader:
     names: Mapping[FieldName, str] = field(default_factory=dict)
     pattern: str | None = None
     normalise: tuple[Rule, ...] = ()
+    strata: tuple[str, ...] = ()
 
     def example(self, row: Mapping[str, Any], where: str) -> Example:
         """Return ``row`` as an example. Fields that are not ours are ignored.
@@ -64,7 +66,8 @@ class RowReader:
         if self._is_plain_text(row):
             text = self._text(row, "text", where)
             spans = self._spans(row, text, where)
-            return Example((Segment("text", text),), source=where, spans=spans)
+            strata = self._levels(row, where)
+            return Example((Segment("text", text),), source=where, spans=spans, strata=strata)
         if self._given(row, "tools"):
             raise InputError(
                 f"{where}: has {self._name('tools')!r} without {self._name('messages')!r}; only a "
@@ -84,6 +87,7 @@ class RowReader:
             source=where,
             spans=self._spans(row, "".join(segment.text for segment in segments), where),
             normalise=self.normalise,
+            strata=self._levels(row, where),
         )
 
     def _name(self, ours: FieldName) -> str:
@@ -142,6 +146,23 @@ class RowReader:
         if reasoning.endswith(marker):
             return reasoning
         return f"{reasoning}{'' if reasoning[-1].isspace() else chr(10)}{marker}"
+
+    def _levels(self, row: Mapping[str, Any], where: str) -> tuple[tuple[str, str], ...]:
+        """The strata of a row, each a name and a level."""
+        levels = []
+        for name in self.strata:
+            if row.get(name) in (None, ""):
+                raise InputError(
+                    f"{where}: field {name!r} is missing{nearest(name, row)} (it is listed in "
+                    f"strata; found: {', '.join(map(str, row)) or 'nothing'})"
+                )
+            if not isinstance(row[name], str | int | float):
+                raise InputError(
+                    f"{where}: field {name!r}: expected a string, a number or true or false, since "
+                    f"it is listed in strata, found {json.dumps(row[name], default=str)[:80]}"
+                )
+            levels.append((name, str(row[name])))
+        return tuple(levels)
 
     def _choices(self, row: Mapping[str, Any], where: str) -> tuple[str, ...]:
         if not self._given(row, "choices"):
@@ -210,6 +231,7 @@ class RowReader:
             source=where,
             normalise=self.normalise,
             tools=read_tools(row[tools], f"{where}: field {tools!r}") if has_tools else "",
+            strata=self._levels(row, where),
         )
 
 

@@ -30,7 +30,8 @@ class Item(NamedTuple):
     """One item of a published file.
 
     ``group`` is what items must share to be kept on one side of a split: the question, or the
-    rule base that several questions are about.
+    rule base that several questions are about. ``strata`` holds what the file says about how hard
+    an item is, or of which type.
     """
 
     where: str
@@ -39,6 +40,7 @@ class Item(NamedTuple):
     reasoning: str = ""
     choices: tuple[str, ...] = ()
     group: str = ""
+    strata: tuple[tuple[str, str], ...] = ()
 
 
 def _field(row: Mapping[str, Any], name: str, kind: type, where: str) -> Any:
@@ -80,6 +82,16 @@ def _lines(path: Path) -> Iterator[tuple[str, str]]:
     for number, line in enumerate(_text(path).split("\n"), start=1):
         if line.strip():
             yield f"{path}, line {number}", line.rstrip("\r")
+
+
+def _strata(**levels: object) -> tuple[tuple[str, str], ...]:
+    """Levels by name, but for those that the file does not tell."""
+    return tuple((name, str(level)) for name, level in levels.items() if level not in (None, ""))
+
+
+def _meta(question: Mapping[str, Any]) -> Mapping[str, Any]:
+    meta = question.get("meta")
+    return meta if isinstance(meta, dict) else {}
 
 
 def csv_rows(path: Path, delimiter: str = ",") -> Iterator[tuple[str, dict[str, Any]]]:
@@ -130,7 +142,10 @@ def logicasker(path: Path) -> Iterator[Item]:
 
 
 def ruletaker(path: Path) -> Iterator[Item]:
-    """RuleTaker: ``train.jsonl`` and so on of rule-reasoning-dataset-V2020.2.5."""
+    """RuleTaker: ``train.jsonl`` and so on of rule-reasoning-dataset-V2020.2.5.
+
+    Stratum: the depth of proof (``QDep``), where the file has it.
+    """
     for number, row in read_numbered_jsonl(path):
         line = f"{path}, line {number}"
         context = _field(row, "context", str, line)
@@ -146,6 +161,7 @@ def ruletaker(path: Path) -> Iterator[Item]:
                 label,
                 choices=("True", "False"),
                 group=context,
+                strata=_strata(depth=_meta(question).get("QDep")),
             )
 
 
@@ -153,7 +169,8 @@ def clutrr(path: Path) -> Iterator[Item]:
     """CLUTRR: the CSV of facebookresearch/clutrr, or that of the data set CLUTRR/v1 on the hub.
 
     The relation is in ``target`` in the former and in ``target_text`` in the latter, where
-    ``target`` is a number.
+    ``target`` is a number. Stratum: the number of relations on the chain, which ends the name of
+    the task ("task_1.2").
     """
     for where, row in csv_rows(path):
         query = _field(row, "query", str, where)
@@ -171,11 +188,16 @@ def clutrr(path: Path) -> Iterator[Item]:
                 "there is no field 'target_text'"
             )
         story = _field(row, "story", str, where)
-        yield Item(where, f"{story} How is {second} related to {first}?", target)
+        length = re.fullmatch(r"task_\d+\.(\d+)", str(row.get("task_name")))
+        strata = _strata(hops=length and length[1])
+        yield Item(where, f"{story} How is {second} related to {first}?", target, strata=strata)
 
 
 def cogs(path: Path) -> Iterator[Item]:
-    """COGS and ReCOGS: tab-separated sentence, logical form and type, without a header."""
+    """COGS and ReCOGS: tab-separated sentence, logical form and type, without a header.
+
+    Stratum: the type.
+    """
     for where, line in _lines(path):
         columns = line.split("\t")
         if len(columns) != 3:
@@ -183,7 +205,7 @@ def cogs(path: Path) -> Iterator[Item]:
                 f"{where}: expected sentence, logical form and type between tabs, found "
                 f"{len(columns)} columns"
             )
-        yield Item(where, columns[0], columns[1])
+        yield Item(where, columns[0], columns[1], strata=_strata(type=columns[2].strip()))
 
 
 def scan(path: Path) -> Iterator[Item]:

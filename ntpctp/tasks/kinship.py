@@ -10,7 +10,7 @@ As in CLUTRR, the world is ideal: siblings have the same two parents, parents ar
 marries twice, different names are different people.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import ClassVar, Literal
 
@@ -19,50 +19,18 @@ from pydantic import Field, model_validator
 
 from ntpctp.errors import lookup
 from ntpctp.tasks.drawing import draw_split
+from ntpctp.tasks.edits import Edit
 from ntpctp.tasks.example import Example, Segment, Task
-
-# fmt: off
-MEN = (
-    "Adam", "Ben", "Carl", "Dan", "Ed", "Fred", "Gus", "Hal", "Ian", "Jim", "Karl", "Leo", "Max",
-    "Ned", "Otto", "Paul", "Ray", "Sean", "Ted", "Walt",
-)
-WOMEN = (
-    "Amy", "Beth", "Cora", "Dora", "Ella", "Fay", "Gina", "Hope", "Ida", "June", "Kate", "Lily",
-    "Mary", "Nora", "Olga", "Pia", "Rose", "Sue", "Tina", "Vera",
-)
-# relation -> (word for a man, word for a woman)
-WORDS = {
-    "child": ("son", "daughter"), "parent": ("father", "mother"),
-    "spouse": ("husband", "wife"), "sibling": ("brother", "sister"),
-    "grandchild": ("grandson", "granddaughter"), "grandparent": ("grandfather", "grandmother"),
-    "parent's sibling": ("uncle", "aunt"), "sibling's child": ("nephew", "niece"),
-    "child's spouse": ("son-in-law", "daughter-in-law"),
-    "spouse's parent": ("father-in-law", "mother-in-law"),
-}
-# (what M is of A, what B is of M) -> what B is of A, where that is certain and has a word.
-COMPOSED = {
-    ("child", "child"): "grandchild", ("child", "spouse"): "child's spouse",
-    ("child", "sibling"): "child", ("parent", "parent"): "grandparent",
-    ("parent", "sibling"): "parent's sibling", ("parent", "child"): "sibling",
-    ("parent", "spouse"): "parent", ("parent", "spouse's parent"): "grandparent",
-    ("spouse", "child"): "child", ("spouse", "parent"): "spouse's parent",
-    ("spouse", "grandchild"): "grandchild", ("spouse", "child's spouse"): "child's spouse",
-    ("sibling", "sibling"): "sibling", ("sibling", "parent"): "parent",
-    ("sibling", "child"): "sibling's child", ("sibling", "grandparent"): "grandparent",
-    ("sibling", "parent's sibling"): "parent's sibling", ("grandchild", "sibling"): "grandchild",
-    ("grandparent", "spouse"): "grandparent", ("parent's sibling", "parent"): "grandparent",
-    ("sibling's child", "sibling"): "sibling's child", ("child's spouse", "child"): "grandchild",
-    ("spouse's parent", "spouse"): "spouse's parent",
-}
-# fmt: on
-_MANIFOLD = ("child", "sibling", "grandchild", "sibling's child")  # one may have several of these
+from ntpctp.tasks.kinship_edits import kinship_edits
+from ntpctp.tasks.kinship_words import COMPOSED, MANIFOLD, MEN, WOMEN, WORDS, wordings
 
 
 class Kinship(Task):
     """A chain of ``hops`` relations in shuffled sentences; the answer is what they compose to.
 
     All relations that so many hops can compose to are equally frequent. Side facts are about
-    relatives of people on the chain. ``ood_hops`` has ``longer_by`` more hops.
+    relatives of people on the chain. ``ood_hops`` has ``longer_by`` more hops. The
+    answer's relation and the number of hops are strata.
     """
 
     name: Literal["kinship"] = "kinship"
@@ -114,6 +82,9 @@ class Kinship(Task):
             )
         return self._splits[name]
 
+    def _edits(self, split: str) -> Mapping[str, Edit]:
+        return kinship_edits()
+
     def _draw(self, rng: np.random.Generator, hops: int) -> Example:
         chain, answer = _chain(rng, hops)
         men, women = iter(rng.permutation(MEN).tolist()), iter(rng.permutation(WOMEN).tolist())
@@ -127,15 +98,17 @@ class Kinship(Task):
         for _ in range(self.side_facts):
             woman = bool(rng.random() < 0.5)
             of = names[rng.integers(len(names))]
-            relation = _MANIFOLD[rng.integers(len(_MANIFOLD))]
+            relation = MANIFOLD[rng.integers(len(MANIFOLD))]
             facts.append((of, relation, next(women) if woman else next(men), woman))
-        sentences = [_sentence(rng, *facts[k]) for k in rng.permutation(len(facts))]
+        # The first wording where the draw is below one half.
+        sentences = [wordings(*facts[k])[rng.random() >= 0.5] for k in rng.permutation(len(facts))]
         question = f"How is {names[-1]} related to {names[0]}?\n"
         return Example(
             (
                 Segment("prompt", " ".join([*sentences, question])),
                 Segment("answer", WORDS[answer][is_woman[-1]]),
-            )
+            ),
+            strata=(("relation", answer), ("hops", str(hops))),
         )
 
 
@@ -172,12 +145,3 @@ def _steps(reached: set[tuple[str, bool]]) -> list[tuple[str, bool, str, str]]:
         for (first, edge), composed in COMPOSED.items()
         if first == relation and not (by_marriage and edge == "spouse")
     ]
-
-
-def _sentence(
-    rng: np.random.Generator, of: str, relation: str, relative: str, is_woman: bool
-) -> str:
-    word = WORDS[relation][is_woman]
-    if rng.random() < 0.5:
-        return f"{relative} is the {word} of {of}."
-    return f"{of} has {'an' if word[0] in 'au' else 'a'} {word} called {relative}."

@@ -19,6 +19,7 @@ from pydantic import Field, SerializeAsAny, model_validator
 
 from ntpctp.errors import InputError, lookup
 from ntpctp.options import Name, Options
+from ntpctp.tasks.edits import Edit
 from ntpctp.tasks.example import Example, Task
 
 if TYPE_CHECKING:
@@ -86,6 +87,14 @@ class Mixture(Task):
         table = {f"{part}.{split}": (part, split) for part, split in self._evaluated}
         part, split = lookup(table, name, "split of mixture")
         return self.parts[part].task.split(split)
+
+    def _edits(self, split: str) -> Mapping[str, Edit]:
+        """Those of the part; of several parts that are trained on in turn, none."""
+        if split != "train":
+            part, of_part = next(pair for pair in self._evaluated if ".".join(pair) == split)
+            return self.parts[part].task.edits(of_part)
+        trained = [part.task for part in self.parts.values() if part.weight]
+        return trained[0].edits("train") if len(trained) == 1 else {}
 
     @cached_property
     def _train(self) -> "Interleaved":

@@ -6,7 +6,7 @@ Source: "Grokking" (Power et al. 2022, arXiv 2201.02177), whose operations these
     answer  "10"            (modulo 97)
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from typing import ClassVar, Literal, get_args
 
@@ -17,7 +17,9 @@ from pydantic import Field, model_validator
 from ntpctp.errors import lookup
 from ntpctp.randomness import generator
 from ntpctp.tasks.drawing import Computed
+from ntpctp.tasks.edits import Edit
 from ntpctp.tasks.example import Example, Segment, Task
+from ntpctp.tasks.modular_edits import modular_edits
 
 Operation = Literal[
     "+", "-", "*", "/", "x^2+y^2", "x^2+xy+y^2", "x^2+xy+y^2+x", "x^3+xy", "x^3+xy^2+y"
@@ -33,6 +35,7 @@ _POLYNOMIALS: dict[str, Callable[[int, int], int]] = {
     "x^3+xy": lambda x, y: x**3 + x * y,
     "x^3+xy^2+y": lambda x, y: x**3 + x * y * y + y,
 }
+_COMMUTATIVE = ("+", "*", "x^2+y^2", "x^2+xy+y^2")
 
 
 class Modular(Task):
@@ -95,12 +98,20 @@ class Modular(Task):
             len(pairs), lambda index: self._example(*divmod(int(pairs[index]), self.modulus))
         )
 
-    def _example(self, x: int, y: int) -> Example:
+    def _edits(self, split: str) -> Mapping[str, Edit]:
+        return modular_edits(
+            self.operation in _COMMUTATIVE,
+            self.modulus,
+            lambda x, y: None if self.operation == "/" and y == 0 else self._value(x, y),
+        )
+
+    def _value(self, x: int, y: int) -> int:
         if self.operation == "/":
-            value = x * pow(y, -1, self.modulus)
-        else:
-            value = _POLYNOMIALS[self.operation](x, y)
+            return x * pow(y, -1, self.modulus) % self.modulus
+        return _POLYNOMIALS[self.operation](x, y) % self.modulus
+
+    def _example(self, x: int, y: int) -> Example:
         sign = self.operation if len(self.operation) == 1 else "o"
         return Example(
-            (Segment("prompt", f"{x} {sign} {y} = "), Segment("answer", str(value % self.modulus)))
+            (Segment("prompt", f"{x} {sign} {y} = "), Segment("answer", str(self._value(x, y))))
         )

@@ -54,6 +54,11 @@ class OwnData(Task):
         description="regular expression (Python's re): what it matches is marked as critical, for "
         "the objective {name: critical, spans: true}",
     )
+    strata: list[str] = Field(
+        default_factory=list,
+        description="further fields of every row by whose values accuracy is split, for instance "
+        "[difficulty]",
+    )
     fields: dict[FieldName, str] = Field(
         default_factory=dict,
         description="what the data call the fields, for instance {prompt: question}",
@@ -103,7 +108,12 @@ class OwnData(Task):
 
     def _reader(self) -> RowReader:
         return RowReader(
-            self.answer_marker, self.separator, self.fields, self.pattern, tuple(self.normalise)
+            self.answer_marker,
+            self.separator,
+            self.fields,
+            self.pattern,
+            tuple(self.normalise),
+            tuple(self.strata),
         )
 
     def _read(self, split: str, first: Example | None = None) -> list[Example]:

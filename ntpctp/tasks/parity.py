@@ -7,7 +7,7 @@ training neural network" (Zhou et al. 2024, arXiv 2405.17479), on all 1024 input
     answer  "0"
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import ClassVar, Literal
 
@@ -18,7 +18,9 @@ from pydantic import Field, model_validator
 from ntpctp.errors import lookup
 from ntpctp.randomness import generator
 from ntpctp.tasks.drawing import Computed
+from ntpctp.tasks.edits import Edit
 from ntpctp.tasks.example import Example, Segment, Task
+from ntpctp.tasks.parity_edits import parity_edits
 
 
 class Parity(Task):
@@ -74,6 +76,9 @@ class Parity(Task):
             "split of parity",
         )
         return Computed(len(inputs), lambda index: self._example(int(inputs[index])))
+
+    def _edits(self, split: str) -> Mapping[str, Edit]:
+        return parity_edits(self.bits, self.relevant_bits)
 
     def _example(self, number: int) -> Example:
         text = f"{number:0{self.bits}b}"

@@ -12,8 +12,7 @@ In the form ``cloze`` the prompt ends "Fill in the blank: Rex is ___.\n" and the
 our own construction, since the one of arXiv 2502.02007 is not published.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from itertools import pairwise
 from typing import ClassVar, Literal, TypedDict
@@ -23,46 +22,22 @@ from pydantic import Field, model_validator
 
 from ntpctp.errors import lookup
 from ntpctp.tasks.drawing import draw_split
+from ntpctp.tasks.edits import Edit
 from ntpctp.tasks.example import Example, Segment, Task
 from ntpctp.tasks.names import KINDS, PEOPLE
+from ntpctp.tasks.prontoqa_edits import prontoqa_edits
+from ntpctp.tasks.prontoqa_words import (
+    OTHER_KINDS,
+    OTHER_REAL_KINDS,
+    PROPERTIES,
+    REAL_KINDS,
+    Rule,
+    predicate,
+    with_article,
+    wordings,
+)
 
-# fmt: off
-PROPERTIES = (
-    "aged", "angry", "bitter", "blue", "bright", "calm", "cold", "dry", "dull", "fast", "floral",
-    "furry", "green", "happy", "heavy", "hot", "kind", "large", "light", "liquid", "loud", "mean",
-    "metallic", "muffled", "opaque", "red", "rough", "round", "shy", "slow", "small", "smooth",
-    "sour", "spicy", "sweet", "tall", "warm", "wet", "wooden", "young",
-)
-# None of these is in KINDS; the split ood_words is made of them.
-OTHER_KINDS = tuple(f"{stem}pus" for stem in (
-    "bal", "bil", "bul", "clim", "crom", "dal", "dil", "dral", "drim", "fal", "flim", "flom",
-    "gal", "glum", "gral", "hom", "jal", "jum", "kam", "kil", "lal", "lum", "mal", "mor", "nal",
-    "nem", "nil", "plom", "pral", "rum", "sal", "skim", "slor", "sum", "tal", "trom", "val", "zal",
-))
-REAL_KINDS = (
-    "actor", "animal", "apple", "baker", "bird", "book", "bridge", "brother", "camera", "car",
-    "cat", "chair", "cloud", "cook", "doctor", "dog", "driver", "flower", "garden", "hammer",
-    "horse", "island", "king", "lake", "lamp", "lawyer", "mountain", "number", "orange", "painter",
-    "piano", "pilot", "planet", "river", "sailor", "singer", "table", "tree",
-)
-OTHER_REAL_KINDS = (
-    "anchor", "arrow", "bell", "boat", "bottle", "bowl", "button", "candle", "castle", "clock",
-    "coat", "crown", "drum", "eagle", "farmer", "fiddle", "forest", "guitar", "hotel", "insect",
-    "kettle", "ladder", "lion", "mirror", "monkey", "needle", "parrot", "pencil", "pillow",
-    "pirate", "rabbit", "ribbon", "school", "shovel", "spoon", "ticket", "tiger", "violin",
-)
-# fmt: on
 _MARKER = "Answer: "
-
-
-@dataclass(frozen=True, slots=True)
-class _Rule:
-    """Whoever is ``subject`` is (``negated``: is not) ``kind`` or ``adjective``."""
-
-    subject: str
-    kind: str = ""
-    adjective: str = ""
-    negated: bool = False
 
 
 class _End(TypedDict, total=False):
@@ -134,18 +109,17 @@ class PrOntoQA(Task):
         return {}
 
     def split(self, name: str) -> Sequence[Example]:  # noqa: D102
-        fictional = self.ontology == "fictional"
-        usual, other = (KINDS, OTHER_KINDS) if fictional else (REAL_KINDS, OTHER_REAL_KINDS)
-        size, hops, kinds = lookup(
+        size, hops = lookup(
             {
-                "train": (self.train_size, self.hops, usual),
-                "test": (self.test_size, self.hops, usual),
-                "ood_hops": (self.test_size, self.hops + self.longer_by, usual),
-                "ood_words": (self.test_size, self.hops, other),
+                "train": (self.train_size, self.hops),
+                "test": (self.test_size, self.hops),
+                "ood_hops": (self.test_size, self.hops + self.longer_by),
+                "ood_words": (self.test_size, self.hops),
             },
             name,
             "split of prontoqa",
         )
+        kinds = self._kinds(name)
         if name not in self._splits:
             self._splits[name] = draw_split(
                 lambda rng: self._draw(rng, hops, kinds),
@@ -157,6 +131,18 @@ class PrOntoQA(Task):
             )
         return self._splits[name]
 
+    def _kinds(self, split: str) -> tuple[str, ...]:
+        """The words for kinds of a split."""
+        fictional = self.ontology == "fictional"
+        usual, other = (KINDS, OTHER_KINDS) if fictional else (REAL_KINDS, OTHER_REAL_KINDS)
+        return other if split == "ood_words" else usual
+
+    def _edits(self, split: str) -> Mapping[str, Edit]:
+        # Without side rules nothing is denied in the form cloze: "not" would be a new word.
+        side_rules = self.side_rules if self.distractors != "none" else 0
+        negation = self.negation and bool(self.form == "original" or side_rules)
+        return prontoqa_edits(self._kinds(split), negation)
+
     def _draw(self, rng: np.random.Generator, hops: int, kinds: Sequence[str]) -> Example:
         num_chains = 1 if self.distractors == "none" else 2
         names: list[str] = rng.permutation(kinds).tolist()
@@ -165,7 +151,7 @@ class PrOntoQA(Task):
         chains = [names[k * hops : (k + 1) * hops] for k in range(num_chains)]
         ends = self._ends(rng, properties)
         proofs = [
-            [*(_Rule(a, kind=b) for a, b in pairwise(chain)), _Rule(chain[-1], **end)]
+            [*(Rule(a, kind=b) for a, b in pairwise(chain)), Rule(chain[-1], **end)]
             for chain, end in zip(chains, ends, strict=False)
         ]
         # Places in the order of the proof: the chain, then the step within it.
@@ -176,7 +162,8 @@ class PrOntoQA(Task):
             placed += self._side_rules(rng, chains, names[2 * hops :], properties[2:])
         sentences = {rule: _sentence(rng, rule) for _, _, rule in placed}
         facts = [
-            f"{person} is {_a(chain[0])}." for person, chain in zip(people, chains, strict=True)
+            f"{person} is {with_article(chain[0])}."
+            for person, chain in zip(people, chains, strict=True)
         ]
         prompt = " ".join(
             [
@@ -186,7 +173,7 @@ class PrOntoQA(Task):
         )
         proof_steps = [facts[0]]
         for rule in proofs[0]:
-            proof_steps += [sentences[rule], f"{people[0]} {_predicate(rule)}."]
+            proof_steps += [sentences[rule], f"{people[0]} {predicate(rule)}."]
         question, answer, choices = self._question(rng, people[0], ends)
         steps = Segment("reasoning", f"{' '.join(proof_steps)}\n{_MARKER}")
         return Example(
@@ -197,6 +184,7 @@ class PrOntoQA(Task):
             ),
             choices=choices,
             answer_marker=_MARKER if self.reasoning else "",
+            strata=(("hops", str(hops)),),
         )
 
     def _ends(self, rng: np.random.Generator, properties: Sequence[str]) -> list[_End]:
@@ -215,7 +203,7 @@ class PrOntoQA(Task):
         chains: Sequence[Sequence[str]],
         names: Sequence[str],
         properties: Sequence[str],
-    ) -> list[tuple[int, int, _Rule]]:
+    ) -> list[tuple[int, int, Rule]]:
         """Rules beside the proofs, each with its place (chain, step) among them.
 
         Their kinds and properties occur nowhere else. In the form ``cloze`` nobody gets a second
@@ -229,16 +217,16 @@ class PrOntoQA(Task):
             to_kind = bool(rng.random() < 0.5 or (self.form == "cloze" and not negated))
             subject = chains[chain][step] if self.distractors == "relevant" else next(fresh)
             rule = (
-                _Rule(subject, kind=next(fresh), negated=negated)
+                Rule(subject, kind=next(fresh), negated=negated)
                 if to_kind
-                else _Rule(subject, adjective=next(adjectives), negated=negated)
+                else Rule(subject, adjective=next(adjectives), negated=negated)
             )
             rules.append((chain, step, rule))
         return rules
 
     def _ordered(
-        self, rng: np.random.Generator, placed: Sequence[tuple[int, int, _Rule]]
-    ) -> list[_Rule]:
+        self, rng: np.random.Generator, placed: Sequence[tuple[int, int, Rule]]
+    ) -> list[Rule]:
         shuffled = [placed[k] for k in rng.permutation(len(placed))]
         if self.ordering != "random":
             first = int(rng.integers(2))  # the chain of the person asked about is not always first
@@ -256,27 +244,11 @@ class PrOntoQA(Task):
             return f"Fill in the blank: {person} is ___.", true, choices
         # Without negation the false statement is what holds of the other person.
         asked, is_negated = ends[int(rng.integers(2))], bool(ends[0].get("negated", False))
-        rule = _Rule(person, **asked)
+        rule = Rule(person, **asked)
         holds = rule.adjective == true and rule.negated == is_negated
-        return f"True or false: {person} {_predicate(rule)}.", str(holds), ("True", "False")
+        return f"True or false: {person} {predicate(rule)}.", str(holds), ("True", "False")
 
 
-def _a(noun: str) -> str:
-    return f"an {noun}" if noun[0] in "aeiou" else f"a {noun}"
-
-
-def _plural(noun: str) -> str:
-    return f"{noun}es" if noun.endswith("s") else f"{noun}s"
-
-
-def _predicate(rule: _Rule) -> str:
-    return f"is {'not ' if rule.negated else ''}{rule.adjective or _a(rule.kind)}"
-
-
-def _sentence(rng: np.random.Generator, rule: _Rule) -> str:
+def _sentence(rng: np.random.Generator, rule: Rule) -> str:
     """The rule in one of the three wordings of the original."""
-    wording = rng.integers(3)
-    if wording < 2:
-        return f"{('Every', 'Each')[wording]} {rule.subject} {_predicate(rule)}."
-    predicate = rule.adjective or _plural(rule.kind)
-    return f"{_plural(rule.subject).capitalize()} are {'not ' if rule.negated else ''}{predicate}."
+    return wordings(rule)[int(rng.integers(3))]

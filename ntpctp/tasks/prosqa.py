@@ -12,7 +12,7 @@ The right kind can be reached from the person asked about, the wrong one only fr
 Both the generator (``prosqa_graph``) and the published JSON give a ``prosqa_item.Item``.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import ClassVar, Literal
@@ -21,8 +21,10 @@ from pydantic import Field, model_validator
 
 from ntpctp.errors import lookup
 from ntpctp.randomness import generator
+from ntpctp.tasks.edits import Edit
 from ntpctp.tasks.example import Example, Task
 from ntpctp.tasks.files import fingerprint_of
+from ntpctp.tasks.prosqa_edits import prosqa_edits
 from ntpctp.tasks.prosqa_graph import draw
 from ntpctp.tasks.prosqa_item import read
 
@@ -90,3 +92,6 @@ class ProsQA(Task):
                 ]
             )
         return self._splits[name]
+
+    def _edits(self, split: str) -> Mapping[str, Edit]:
+        return prosqa_edits()

@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from ntpctp.errors import InputError, nearest
 from ntpctp.storage import read_json
 from ntpctp.tasks.example import Example, Segment
+from ntpctp.tasks.prosqa_path import shortest_path
 
 _MARKER = "Answer: "
 
@@ -64,11 +65,16 @@ class Item(BaseModel):
         return self
 
     def example(self, reasoning: bool, source: str = "") -> Example:
-        """Return the item as an example; its choices stand in the order of the question."""
+        """Return the item as an example; its choices stand in the order of the question.
+
+        Its stratum ``hops`` is the length of the shortest way from the person to the right kind;
+        an item of a file in which there is none has no stratum.
+        """
         root, right, wrong = (
             self.idx_to_symbol[node] for node in (self.root, self.target, self.neg_target)
         )
         pair = (right, wrong) if self.question.endswith(ask(root, right, wrong)) else (wrong, right)
+        path = shortest_path(self.edges, self.root, self.target)
         steps = Segment("reasoning", "\n".join([*self.steps, _MARKER]))
         return Example(
             (
@@ -79,6 +85,7 @@ class Item(BaseModel):
             choices=(fact(root, pair[0]), fact(root, pair[1])),
             answer_marker=_MARKER if reasoning else "",
             source=source,
+            strata=() if path is None else (("hops", str(len(path))),),
         )
 
 

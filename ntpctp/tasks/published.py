@@ -7,7 +7,7 @@ r"""Published data sets from the files in which they are published.
 ProsQA has a task of its own, which generates items too.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import ClassVar, Literal
@@ -15,9 +15,12 @@ from typing import ClassVar, Literal
 from pydantic import Field, model_validator
 
 from ntpctp.errors import InputError, lookup
+from ntpctp.tasks.edits import Edit
 from ntpctp.tasks.example import Example, Segment, Task
 from ntpctp.tasks.files import fingerprint_of, hold_out
 from ntpctp.tasks.formats import FORMATS, Item
+from ntpctp.tasks.generic_edits import LOGICAL, generic_edits
+from ntpctp.tasks.kinship_words import WORDS
 from ntpctp.tasks.normalisation import Rule
 
 _MARKER = "Answer: "
@@ -29,6 +32,17 @@ _NORMALISE: dict[str, tuple[Rule, ...]] = {
     "prontoqa": ("case", "full_stop"),
     "ruletaker": ("case", "full_stop"),
 }
+
+# What is not about names and properties in the sentences of prontoqa and ruletaker.
+# fmt: off
+_FRAME = frozenset({
+    "are", "each", "every", "everything", "people", "someone", "something", "that", "the", "then",
+    "they", "thing", "things",
+})
+# fmt: on
+_KIN = frozenset(
+    part for pair in WORDS.values() for word in pair for part in [word, *word.split("-")]
+)
 
 
 class Published(Task):
@@ -99,6 +113,12 @@ class Published(Task):
     def split(self, name: str) -> Sequence[Example]:  # noqa: D102
         return lookup(self._splits, name, "split of published")
 
+    def _edits(self, split: str) -> Mapping[str, Edit]:
+        """Those of any text, and no word touched that the logic of a question hangs on."""
+        if self.format in ("prontoqa", "ruletaker"):
+            return generic_edits(names=False, operators=LOGICAL, only=_FRAME)
+        return generic_edits(protected=_KIN if self.format == "clutrr" else ())
+
     def _read(self, path: str) -> list[Item]:
         if not Path(path).is_file():
             found = "a directory" if Path(path).is_dir() else "no such file"
@@ -121,4 +141,5 @@ class Published(Task):
             answer_marker=_MARKER if with_reasoning else "",
             source=item.where,
             normalise=_NORMALISE.get(self.format, ()),
+            strata=item.strata,
         )

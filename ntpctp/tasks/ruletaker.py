@@ -8,27 +8,23 @@ our own sampler and sentences. The published JSONL files are read by the task ``
     answer  "False"
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cached_property
-from typing import ClassVar, Literal, NamedTuple
+from typing import ClassVar, Literal
 
 import numpy as np
 from pydantic import Field, model_validator
 
 from ntpctp.errors import lookup
 from ntpctp.tasks.drawing import draw_split
+from ntpctp.tasks.edits import Edit
 from ntpctp.tasks.example import Example, Segment, Task
 from ntpctp.tasks.names import PEOPLE
-from ntpctp.tasks.prontoqa import PROPERTIES
+from ntpctp.tasks.prontoqa_words import PROPERTIES
+from ntpctp.tasks.ruletaker_edits import ruletaker_edits
+from ntpctp.tasks.ruletaker_theory import Rule, adjectives_first, condition_first, judge
 
 _REACH = 4  # a rule's body has attributes at most so much lower than its head
-
-
-class Rule(NamedTuple):
-    """Whoever has every attribute of ``body`` (or, where negated, has not) has ``head``."""
-
-    body: tuple[tuple[int, bool], ...]  # (attribute, negated)
-    head: int
 
 
 class RuleTaker(Task):
@@ -38,7 +34,7 @@ class RuleTaker(Task):
     attributes of lower number than their head, so every theory has one meaning. The depth of what
     holds is the smallest number of rules on top of each other that prove it, the depth of what
     does not hold the number of rules on top of each other that must be seen to fail; depths 0 to
-    ``max_depth`` are equally frequent, and ``ood_depth`` has greater ones.
+    ``max_depth`` are equally frequent, and ``ood_depth`` has greater ones. It is a stratum.
 
     A theory is used only if it has both something that holds at the depth wanted and something
     that does not, of the nearest depth that there is (0 only beside 0). Two coins decide which of
@@ -112,6 +108,9 @@ class RuleTaker(Task):
             )
         return self._splits[name]
 
+    def _edits(self, split: str) -> Mapping[str, Edit]:
+        return ruletaker_edits()
+
     def _draw(self, rng: np.random.Generator, smallest: int, largest: int) -> Example:
         depth = int(rng.integers(smallest, largest + 1))
         while True:
@@ -133,7 +132,8 @@ class RuleTaker(Task):
             false = [place for place in false if place[0] == min(false)[0]]
             askable = true if rng.random() < 0.5 else false
             _, person, attribute = askable[rng.integers(len(askable))]
-            return self._worded(rng, rules, facts, person, attribute, askable is true)
+            depth = judged[person][attribute][1]
+            return self._worded(rng, rules, facts, person, attribute, askable is true, depth)
 
     def _rules(self, rng: np.random.Generator) -> list[Rule]:
         """Different rules, each from one or two of the attributes close below its head."""
@@ -159,6 +159,7 @@ class RuleTaker(Task):
         person: int,
         attribute: int,
         holds: bool,
+        depth: int,
     ) -> Example:
         people: list[str] = rng.permutation(PEOPLE)[: self.num_people].tolist()
         names: list[str] = rng.permutation(PROPERTIES)[: self.num_attributes].tolist()
@@ -176,36 +177,12 @@ class RuleTaker(Task):
                 Segment("answer", str(holds != denied)),
             ),
             choices=("True", "False"),
+            strata=(("depth", str(depth)),),
         )
-
-
-def judge(rules: Sequence[Rule], facts: set[int], num_attributes: int) -> list[tuple[bool, int]]:
-    """Return for every attribute whether a person with these facts has it, and at which depth.
-
-    In the order of the attributes, since bodies have lower ones than heads.
-    """
-    judged: list[tuple[bool, int]] = []
-    for attribute in range(num_attributes):
-        if attribute in facts:
-            judged.append((True, 0))
-            continue
-        proofs, failures = [], [0]
-        for body, head in rules:
-            if head != attribute:
-                continue
-            failing = [judged[a][1] for a, denied in body if judged[a][0] == denied]
-            if failing:
-                failures.append(1 + min(failing))
-            else:
-                proofs.append(1 + max(judged[a][1] for a, _ in body))
-        judged.append((True, min(proofs)) if proofs else (False, max(failures)))
-    return judged
 
 
 def _rule_sentence(rng: np.random.Generator, rule: Rule, names: Sequence[str]) -> str:
     parts = [(names[a], denied) for a, denied in rule.body]
     parts = [parts[k] for k in rng.permutation(len(parts))]
-    if rng.random() < 0.5 and not any(denied for _, denied in parts):
-        return f"{', '.join(name for name, _ in parts).capitalize()} people are {names[rule.head]}."
-    condition = " and ".join(f"not {name}" if denied else name for name, denied in parts)
-    return f"If someone is {condition} then they are {names[rule.head]}."
+    adjectives = rng.random() < 0.5 and not any(denied for _, denied in parts)
+    return (adjectives_first if adjectives else condition_first)(parts, names[rule.head])

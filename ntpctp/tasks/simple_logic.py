@@ -9,25 +9,20 @@ the samplers of github.com/joshuacnf/paradox-learning2reason.
 A rule ``a b > c`` says that c holds if a and b do. What does not follow is false.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
-from typing import ClassVar, Literal, NamedTuple
+from typing import ClassVar, Literal
 
 import numpy as np
 from pydantic import Field, model_validator
 
 from ntpctp.errors import lookup
 from ntpctp.tasks.drawing import draw_split
+from ntpctp.tasks.edits import Edit
 from ntpctp.tasks.example import Example, Segment, Task
-from ntpctp.tasks.prontoqa import PROPERTIES
-
-
-class Theory(NamedTuple):
-    """Predicates are numbered; a rule is (body, head)."""
-
-    num_predicates: int
-    facts: list[int]
-    rules: list[tuple[tuple[int, ...], int]]
+from ntpctp.tasks.prontoqa_words import PROPERTIES
+from ntpctp.tasks.simple_logic_edits import simple_logic_edits
+from ntpctp.tasks.simple_logic_theory import Theory, failure_depths, proof_depths
 
 
 class SimpleLogic(Task):
@@ -39,7 +34,7 @@ class SimpleLogic(Task):
 
     The depth of what holds is the number of rounds of forward chaining that prove it, the depth of
     what does not hold the number of rounds of backward chaining after which that is certain (both
-    counted up to ``max_depth``). All depths are equally frequent.
+    counted up to ``max_depth``). All depths are equally frequent; the depth is a stratum.
 
     With ``balanced``, a theory is used only if it has both a predicate that holds at the depth
     wanted and one that does not, and a coin decides which is asked for: nothing about the theory,
@@ -105,6 +100,9 @@ class SimpleLogic(Task):
             )
         return self._splits[name]
 
+    def _edits(self, split: str) -> Mapping[str, Edit]:
+        return simple_logic_edits(self.max_depth)
+
     def _draw(
         self, rng: np.random.Generator, sample: Callable[[np.random.Generator, int], Theory]
     ) -> Example:
@@ -127,7 +125,8 @@ class SimpleLogic(Task):
             if not false and (not holds or self.balanced):
                 continue
             askable = true if holds else false
-            return _worded(rng, theory, askable[rng.integers(len(askable))], holds)
+            query = askable[rng.integers(len(askable))]
+            return _worded(rng, theory, query, holds, (proofs if holds else failures)[query])
 
 
 def _sample_rules_first(rng: np.random.Generator, num_predicates: int) -> Theory:
@@ -188,40 +187,9 @@ def _sample_labels_first(rng: np.random.Generator, num_predicates: int) -> Theor
 _SAMPLERS = {"RP": _sample_rules_first, "LP": _sample_labels_first}
 
 
-def proof_depths(theory: Theory) -> dict[int, int]:
-    """Return every predicate that holds, with the round of forward chaining that proves it."""
-    depths = dict.fromkeys(theory.facts, 0)
-    waiting = [(set(body) - depths.keys(), head) for body, head in theory.rules]
-    rounds, new = 0, set(depths)
-    while new:
-        rounds += 1
-        waiting = [(body - new, head) for body, head in waiting if head not in depths]
-        new = {head for body, head in waiting if not body}
-        depths |= dict.fromkeys(new, rounds)
-    return depths
-
-
-def failure_depths(theory: Theory, proved: dict[int, int], max_depth: int) -> dict[int, int]:
-    """Return every other predicate, with the rounds of backward chaining until it has failed.
-
-    A predicate without a rule fails at once; a rule fails one round after the first of its body's
-    predicates; a predicate fails with the last of its rules. Not counted beyond ``max_depth``.
-    """
-    failures = {p: 0 for p in range(theory.num_predicates) if p not in proved}
-    rules = [
-        ([p for p in body if p in failures], head)
-        for body, head in theory.rules
-        if head in failures
-    ]
-    for _ in range(max_depth):
-        later = dict.fromkeys(failures, 0)
-        for body, head in rules:
-            later[head] = max(later[head], 1 + min(failures[p] for p in body))
-        failures = later
-    return failures
-
-
-def _worded(rng: np.random.Generator, theory: Theory, query: int, holds: bool) -> Example:
+def _worded(
+    rng: np.random.Generator, theory: Theory, query: int, holds: bool, depth: int
+) -> Example:
     names = rng.permutation(PROPERTIES)[: theory.num_predicates].tolist()
     rules = [
         f"{' '.join(names[p] for p in rng.permutation(body))} > {names[head]}"
@@ -236,4 +204,5 @@ def _worded(rng: np.random.Generator, theory: Theory, query: int, holds: bool) -
             Segment("answer", str(holds)),
         ),
         choices=("True", "False"),
+        strata=(("depth", str(depth)),),
     )

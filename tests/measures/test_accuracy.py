@@ -283,3 +283,31 @@ def test_the_right_answer_among_alike_ones_is_wrong(tmp_path):
     items = [Example(e.segments, choices=(e.answer, "9" * len(e.answer))) for e in examples(4)]
     rows, _ = Accuracy(train_items=0).measure(subject_of(model.eval(), tmp_path, items))
     assert [row["choice"] for row in rows] == [0] * 4
+
+
+@pytest.mark.parametrize("items", [examples(), chosen(), reasoned()], ids=["sums", "ch", "re"])
+def test_without_the_prompts_loss_all_else_is_the_same(tmp_path, items):
+    model = trained()
+    full, scores = Accuracy(train_items=0).measure(subject_of(model, tmp_path, items))
+    short, fewer = Accuracy(train_items=0, prompt_loss=False).measure(
+        subject_of(model, tmp_path, items)
+    )
+    left_out = {"all_loss", "uncritical_loss"}
+    assert {s.score for s in scores} - {s.score for s in fewer} == left_out
+    for one, other in zip(full, short, strict=True):
+        assert set(one) - set(other) == {
+            f"{key}_{what}" for key in ("all", "uncritical") for what in ("loss_sum", "tokens")
+        }
+        for key, value in other.items():
+            same = pytest.approx(value, abs=1e-6) if isinstance(value, float) else value
+            assert one[key] == same, key
+
+
+def test_items_with_candidates_are_read_once(tmp_path):
+    subject = subject_of(trained(), tmp_path, chosen(), batch_tokens=10_000)
+    passes = []
+    subject.model.transformer.register_forward_hook(lambda m, i, output: passes.append(1))
+    Accuracy(train_items=0, modes=["choices", "teacher_forced"]).measure(subject)
+    # One pass over all items, and the trial whether contexts can be shared (two items: together,
+    # and each with each candidate).
+    assert len(passes) <= 1 + 1 + 2 * 3

@@ -8,7 +8,8 @@ from pydantic import ValidationError
 
 from ntpctp.errors import InputError
 from ntpctp.tasks.example import check_disjoint
-from ntpctp.tasks.kinship import COMPOSED, MEN, WOMEN, WORDS, Kinship
+from ntpctp.tasks.kinship import Kinship
+from ntpctp.tasks.kinship_words import COMPOSED, MEN, WOMEN, WORDS
 
 RELATION = {word: relation for relation, words in WORDS.items() for word in words}
 
@@ -126,6 +127,10 @@ def test_the_answer_and_nothing_else_holds(hops, side_facts):
             facts, (name, of) = parse(example)
             assert len(facts) == hops + more + side_facts
             assert solve(example) == {RELATION[example.answer]}
+            assert example.strata == (
+                ("relation", RELATION[example.answer]),
+                ("hops", str(hops + more)),
+            )
             assert (name in WOMEN) == (WORDS[RELATION[example.answer]][1] == example.answer)
             assert name != of
 

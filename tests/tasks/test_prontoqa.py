@@ -9,14 +9,13 @@ from shortcuts import bag_of_words_accuracy
 
 from ntpctp.errors import InputError
 from ntpctp.tasks.example import check_disjoint
-from ntpctp.tasks.names import KINDS
-from ntpctp.tasks.prontoqa import (
+from ntpctp.tasks.names import KINDS, PEOPLE
+from ntpctp.tasks.prontoqa import PrOntoQA
+from ntpctp.tasks.prontoqa_words import (
     OTHER_KINDS,
     OTHER_REAL_KINDS,
-    PEOPLE,
     PROPERTIES,
     REAL_KINDS,
-    PrOntoQA,
 )
 
 NOUNS = {*KINDS, *OTHER_KINDS, *REAL_KINDS, *OTHER_REAL_KINDS}
@@ -96,6 +95,7 @@ def test_every_answer_follows_in_as_many_hops_as_asked(options):
     for split, more in {"train": 0, "test": 0, "ood_hops": 2, "ood_words": 0}.items():
         for example in task.split(split):
             assert solve(example, negation) == (example.answer, task.hops + more)
+            assert example.strata == (("hops", str(task.hops + more)),)
             assert example.answer in example.choices and len(set(example.choices)) == 2
 
 

@@ -10,7 +10,8 @@ from shortcuts import bag_of_words_accuracy
 
 from ntpctp.errors import InputError
 from ntpctp.tasks.example import check_disjoint
-from ntpctp.tasks.ruletaker import Rule, RuleTaker, judge
+from ntpctp.tasks.ruletaker import RuleTaker
+from ntpctp.tasks.ruletaker_theory import Rule, judge
 
 
 def parse(example):

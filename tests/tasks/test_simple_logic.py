@@ -11,14 +11,8 @@ from shortcuts import bag_of_words_accuracy
 from ntpctp.errors import InputError
 from ntpctp.randomness import generator
 from ntpctp.tasks.example import check_disjoint
-from ntpctp.tasks.simple_logic import (
-    SimpleLogic,
-    Theory,
-    _sample_labels_first,
-    _sample_rules_first,
-    failure_depths,
-    proof_depths,
-)
+from ntpctp.tasks.simple_logic import SimpleLogic, _sample_labels_first, _sample_rules_first
+from ntpctp.tasks.simple_logic_theory import Theory, failure_depths, proof_depths
 
 
 def parse(example):

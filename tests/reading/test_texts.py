@@ -5,7 +5,7 @@ import pytest
 import torch
 from small_models import log_probabilities, random_ids, random_model
 
-from ntpctp.reading import Choices, Disturbance, TokenBudget, candidates, log_likelihoods
+from ntpctp.reading import Disturbance, Text, TokenBudget, log_likelihoods, texts
 
 SHARING = ["gpt2", "llama", "qwen2", "gpt_neox", "opt"]
 READ_ANEW = ["openai-gpt", "bloom"]
@@ -15,7 +15,7 @@ def items():
     """Contexts of 1 to 12 tokens, two to four candidates of 1 to 5 tokens each."""
     rng = np.random.default_rng(3)
     return [
-        Choices(
+        Text(
             random_ids(int(rng.integers(1, 13)), 10 * k),
             tuple(
                 random_ids(int(rng.integers(1, 6)), 10 * k + 1 + c)
@@ -30,7 +30,7 @@ def one_by_one(model, of):
     found = []
     for item in of:
         sums = []
-        for candidate in item.candidates:
+        for candidate in item.continuations:
             logs = log_probabilities(model, np.concatenate([item.context, candidate]))
             first = len(item.context) - 1
             sums.append(sum(logs[first + k, token] for k, token in enumerate(candidate)))
@@ -50,13 +50,13 @@ def test_equals_reading_each_candidate_alone(family, tokens):
 
 @pytest.mark.parametrize("family", SHARING + READ_ANEW)
 def test_contexts_are_shared_where_that_changes_nothing(family):
-    assert candidates._can_share(random_model(family), items()) == (family in SHARING)
+    assert texts._can_branch(random_model(family), items()) == (family in SHARING)
 
 
 def test_a_family_that_reads_otherwise_is_found_out():
     """With a window of 4 tokens the mask of shared contexts would let a token see further."""
     model = random_model("mistral", sliding_window=4)
-    assert not candidates._can_share(model, items())
+    assert not texts._can_branch(model, items())
     for of_item, expected in zip(
         log_likelihoods(model, items(), TokenBudget(50)), one_by_one(model, items()), strict=True
     ):
@@ -67,15 +67,15 @@ def test_the_context_is_read_once(monkeypatch):
     model = random_model("gpt2")
     read = []
     model.transformer.h[0].register_forward_hook(lambda m, i, output: read.append(output[0].shape))
-    item = Choices(random_ids(10, 0), (random_ids(1, 1), random_ids(1, 2), random_ids(2, 3)))
-    monkeypatch.setattr(candidates, "_can_share", lambda model, items: True)
+    item = Text(random_ids(10, 0), (random_ids(1, 1), random_ids(1, 2), random_ids(2, 3)))
+    monkeypatch.setattr(texts, "_can_branch", lambda model, items: True)
     log_likelihoods(model, [item], TokenBudget())
     assert len(read) == 1 and item.num_tokens == 11
 
 
 def test_only_one_token_candidates():
     model = random_model("llama")
-    item = Choices(random_ids(6, 0), tuple(random_ids(1, k) for k in range(3)))
+    item = Text(random_ids(6, 0), tuple(random_ids(1, k) for k in range(3)))
     found = log_likelihoods(model, [item], TokenBudget())
     np.testing.assert_allclose(found[0], one_by_one(model, [item])[0], rtol=2e-6)
 
@@ -95,7 +95,7 @@ def test_a_disturbance_is_the_same_either_way(monkeypatch):
 
     disturbance = Disturbance("transformer.h.0", change)
     shared = log_likelihoods(model, items(), TokenBudget(60), disturbance)
-    monkeypatch.setattr(candidates, "_can_share", lambda model, items: False)
+    monkeypatch.setattr(texts, "_can_branch", lambda model, items: False)
     anew = log_likelihoods(model, items(), TokenBudget(60), disturbance)
     clean = log_likelihoods(model, items(), TokenBudget(60))
     for a, b, c in zip(shared, anew, clean, strict=True):

@@ -1,0 +1,293 @@
+"""Tasks as lm-evaluation-harness reads them: a YAML and a JSON Lines file for every split.
+
+    <directory>/ntpctp_items.py                  loads the items, judges what a model makes of them
+    <directory>/ntpctp_prontoqa_test.yaml        "lm_eval --tasks ntpctp_prontoqa_test"
+    <directory>/ntpctp_prontoqa_test.jsonl       one item a line
+
+All splits of a task have its name as a tag ("--tasks ntpctp_prontoqa"). The harness encodes context
+and continuation in one, and moves white space between them into the continuation; here segments are
+encoded one by one. ``check_encoding`` counts the items for which that makes a difference.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+from transformers import PreTrainedTokenizerBase
+
+from ntpctp import lm_eval_items
+from ntpctp.errors import InputError, lookup
+from ntpctp.storage import atomic_file, write_jsonl
+from ntpctp.tasks import Example, Segment, Task
+from ntpctp.tokens import encode
+
+VERSION = 1
+"""Of the exported tasks: goes up with every change that moves a number."""
+
+_ITEMS = "ntpctp_items"
+
+
+class _Function(str):
+    """The name of a Python function, with the tag that the harness knows."""
+
+
+class _Dumper(yaml.SafeDumper):
+    pass
+
+
+_Dumper.add_representer(
+    _Function, lambda dumper, name: dumper.represent_scalar("!function", str(name))
+)
+
+
+@dataclass(frozen=True)
+class Exported:
+    """A split that was exported, and what is to be known about it.
+
+    Attributes:
+        name: of the task in lm-eval.
+        items: how many.
+        judged_by: ``choice`` or ``answer``.
+        differing: of ``check_encoding``; None without a tokenizer.
+        cut: items whose prompt lm-eval would cut on the left to make room for an answer.
+    """
+
+    name: str
+    items: int
+    judged_by: str
+    differing: "Differing | None" = None
+    cut: int = 0
+
+
+@dataclass(frozen=True)
+class Differing:
+    """Items that lm-eval encodes unlike this program.
+
+    Attributes:
+        other_tokens: those whose tokens differ.
+        split_elsewhere: those of the same tokens, where the continuation begins at another one
+            (white space at the end of the prompt counts as part of the answer).
+    """
+
+    other_tokens: int
+    split_elsewhere: int
+
+
+def task_name(name: str, split: str = "") -> str:
+    """Return what a task, or its split, is called in lm-eval."""
+    return "_".join(["ntpctp", *filter(None, [name, split.replace(".", "_")])])
+
+
+def export(
+    task: Task,
+    directory: Path,
+    splits: Sequence[str] = (),
+    *,
+    name: str | None = None,
+    max_items: int | None = None,
+    tokenizer: PreTrainedTokenizerBase | None = None,
+    context: int | None = None,
+) -> list[Exported]:
+    """Write splits of a task; what is there under their names is replaced.
+
+    Args:
+        task: where the examples come from.
+        directory: of the files.
+        splits: names; none: all held-out ones.
+        name: of the task; by default its own.
+        max_items: the first items of each split; None: all.
+        tokenizer: of the checkpoint that is to be measured: its end-of-sequence token is put behind
+            every choice, and answers are written as it decodes them. None: the files suit any, and
+            log-likelihoods do not count the end of sequence unless lm-eval is told its text.
+        context: positions of the model that is to be measured, if they are known and limited.
+
+    Raises:
+        InputError: for an unknown split, or examples that cannot be asked in this form.
+    """
+    known = {split: split for split in ("train", *task.evaluation_splits)}
+    for split in splits:
+        lookup(known, split, f"split of {task.name}")
+    exported = []
+    for split in splits or task.evaluation_splits:
+        examples = list(islice(task.split(split), max_items))
+        _check(examples, split)
+        items = [_item(example, tokenizer) for example in examples]
+        full_name = task_name(name or task.name, split)
+        by_choice = "choices" in items[0]
+        config = {
+            "task": full_name,
+            "tag": task_name(name or task.name),
+            "custom_dataset": _Function(f"{_ITEMS}.load"),
+            "dataset_kwargs": {"items": f"{full_name}.jsonl", "split": split},
+            "test_split": split,
+            **(_CHOICE if by_choice else _answer_config(examples, tokenizer)),
+            "num_fewshot": 0,
+            "metadata": {"version": VERSION, **_ending(tokenizer)},
+        }
+        write_jsonl(directory / f"{full_name}.jsonl", items)
+        _write(
+            directory / f"{full_name}.yaml",
+            yaml.dump(config, Dumper=_Dumper, sort_keys=False, width=100),
+        )
+        differing, cut = None, 0
+        if tokenizer is not None:
+            differing = check_encoding(examples, tokenizer)
+        if tokenizer is not None and context is not None and not by_choice:
+            room = context - _limit(examples, tokenizer)
+            cut = sum(len(tokenizer.encode(item["prompt"])) > room for item in items)
+        judged_by = "choice" if by_choice else "answer"
+        exported.append(Exported(full_name, len(items), judged_by, differing, cut))
+    _write(directory / f"{_ITEMS}.py", Path(lm_eval_items.__file__).read_text("utf-8"))
+    return exported
+
+
+_CHOICE: dict[str, Any] = {
+    "output_type": "multiple_choice",
+    "doc_to_text": "prompt",
+    "doc_to_choice": "continuations",
+    "doc_to_target": "right",
+    # A prompt here ends in whatever separates it from the answer.
+    "target_delimiter": "",
+    "process_results": _Function(f"{_ITEMS}.judge_choice"),
+    "metric_list": [
+        {"metric": metric, "aggregation": "mean", "higher_is_better": True}
+        for metric in ("acc", "acc_norm")
+    ],
+}
+
+
+def _answer_config(
+    examples: Sequence[Example], tokenizer: PreTrainedTokenizerBase | None
+) -> dict[str, Any]:
+    return {
+        "output_type": "generate_until",
+        "doc_to_text": "prompt",
+        "doc_to_target": "answer",
+        "target_delimiter": "",
+        # Nothing but the end of sequence, which lm-eval adds, ends an answer.
+        "generation_kwargs": {
+            "until": [],
+            "do_sample": False,
+            "max_gen_toks": _limit(examples, tokenizer),
+        },
+        "process_results": _Function(f"{_ITEMS}.judge_answer"),
+        "metric_list": [{"metric": "exact_match", "aggregation": "mean", "higher_is_better": True}],
+    }
+
+
+def _limit(examples: Sequence[Example], tokenizer: PreTrainedTokenizerBase | None) -> int:
+    """Return the most tokens that are needed to write any of the answers and to stop.
+
+    A right answer is no longer than its reference; of reasoning that the model writes itself, twice
+    the reference's length is allowed. It is not generous, for lm-eval cuts prompts on the left to
+    make room for it. No tokenizer makes more tokens than bytes.
+    """
+    longest = 0
+    for example in examples:
+        text = example.text("reasoning") + example.answer
+        if tokenizer is None:
+            length = len(text.encode())
+        else:
+            length = len(tokenizer(text, add_special_tokens=False).input_ids)
+        longest = max(longest, (length + 1) * (2 if example.text("reasoning") else 1))
+    return longest
+
+
+def _ending(tokenizer: PreTrainedTokenizerBase | None) -> dict[str, str]:
+    return {} if tokenizer is None else {"eos_token": str(tokenizer.eos_token)}
+
+
+def _check(examples: Sequence[Example], split: str) -> None:
+    if not examples:
+        raise InputError(f"the split {split!r} has no example")
+    first = bool(examples[0].choices)
+    for number, example in enumerate(examples):
+        where = example.source or f"{split} example {number}"
+        if example.messages:
+            raise InputError(
+                f"{where}: has chat messages; an exported prompt is plain text, and each model has "
+                "its own template: give prompt and answer, and let lm-eval apply the template "
+                "(--apply_chat_template)"
+            )
+        if example.is_plain_text:
+            raise InputError(f"{where}: is plain text, of which nothing is asked")
+        if bool(example.choices) != first:
+            raise InputError(
+                f"{where}: some examples of the split {split!r} have choices and some have none; "
+                "lm-eval judges all of a task alike: put them into splits of their own"
+            )
+
+
+def _item(example: Example, tokenizer: PreTrainedTokenizerBase | None) -> dict[str, Any]:
+    """Return an example as a line of the file."""
+    if example.choices:
+        return {
+            "prompt": _given(example),
+            "choices": list(example.choices),
+            "right": example.choices.index(example.answer),
+        }
+
+    def decoded(text: str) -> str:
+        if tokenizer is None:
+            return text
+        ids = tokenizer(text, add_special_tokens=False).input_ids
+        return str(tokenizer.decode(ids, skip_special_tokens=True))
+
+    return {
+        "prompt": _given(example),
+        "answer": decoded(example.answer),
+        "marker": decoded(example.answer_marker).strip() if example.text("reasoning") else "",
+        "rules": list(example.normalise),
+    }
+
+
+def _given(example: Example) -> str:
+    """What the model is given: up to the answer for a choice, else up to what it writes itself."""
+    segments = example.segments[:-1]
+    if not example.choices:
+        last = max((k for k, s in enumerate(segments) if s.role == "prompt"), default=-1)
+        segments = segments[: last + 1]
+    return "".join(segment.text for segment in segments)
+
+
+def check_encoding(examples: Sequence[Example], tokenizer: PreTrainedTokenizerBase) -> Differing:
+    """Count the items that lm-eval would give to a model as other tokens than this program does.
+
+    Args:
+        examples: with segments.
+        tokenizer: as the model ``hf`` of lm-eval uses it by default.
+    """
+    other, elsewhere = 0, 0
+    for example in examples:
+        kinds = {_difference(example, answer, tokenizer) for answer in example.choices or ("",)}
+        other += "tokens" in kinds
+        elsewhere += kinds - {""} == {"place"}
+    return Differing(other, elsewhere)
+
+
+def _difference(example: Example, answer: str, tokenizer: PreTrainedTokenizerBase) -> str:
+    """Return ``tokens``, ``place`` or an empty string for one candidate, or for a prompt alone."""
+    if not answer:
+        (row,) = encode([example], tokenizer)
+        same = tokenizer.encode(_given(example)) == row.input_ids[: row.answer_start].tolist()
+        return "" if same else "tokens"
+    segments = (*example.segments[:-1], Segment("answer", answer))
+    (row,) = encode(
+        [Example(segments, answer_marker=example.answer_marker, source=example.source)], tokenizer
+    )
+    # What lm_eval.api.model.TemplateLM._encode_pair does.
+    context = _given(example)
+    whole = tokenizer.encode(context + answer + str(tokenizer.eos_token))
+    if whole != row.input_ids.tolist():
+        return "tokens"
+    begins = int(np.argmax(row.has_role("answer")))
+    return "" if len(tokenizer.encode(context.rstrip())) == begins else "place"
+
+
+def _write(path: Path, text: str) -> None:
+    with atomic_file(path) as temporary:
+        temporary.write_text(text, "utf-8")

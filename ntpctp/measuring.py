@@ -1,0 +1,285 @@
+"""Measures of many checkpoints on many tasks: found, prepared, shared out, and reported."""
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+from accelerate import Accelerator
+from rich.console import Console
+from transformers import AutoConfig, PretrainedConfig
+
+from ntpctp import models
+from ntpctp.errors import InputError, lookup
+from ntpctp.evaluation import Results, measure_into
+from ntpctp.experiment import Experiment
+from ntpctp.foreign import Foreign
+from ntpctp.launch import end
+from ntpctp.loss import check_model
+from ntpctp.measures import MEASURES, Measure, Score, Subject
+from ntpctp.objectives import Objective
+from ntpctp.pipeline import load_output
+from ntpctp.preparation import Data, encoded_beside, prepare, prepare_task
+from ntpctp.suites import Suite
+from ntpctp.targets import OfRun, Target, targets_of
+from ntpctp.tasks import Task
+from ntpctp.tokens import fingerprint_of, load_tokenizer
+
+_console = Console()
+
+
+@dataclass(frozen=True)
+class Measured:
+    """The scores of one checkpoint on one task."""
+
+    name: str  # of the task: in a suite, the name that it has there
+    task: Task
+    sizes: dict[str, int]  # items of every split
+    scores: list[Score]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """All that was measured on one checkpoint.
+
+    Attributes:
+        target: the checkpoint.
+        suite: its name; None: the measures of an experiment.
+        directory: of the results of all tasks.
+        measured: task by task.
+        device: where the model ran.
+        started: when, in seconds since 1970.
+        seconds: how long this call took; little where results were stored.
+    """
+
+    target: Target
+    suite: str | None
+    directory: Path
+    measured: list[Measured]
+    device: str
+    started: float
+    seconds: float
+
+
+def evaluate_paths(
+    paths: Sequence[str],
+    measures: Sequence[str] = (),
+    *,
+    suite: Suite | None = None,
+    output: Path | None = None,
+    then: Sequence[Callable[[Outcome], None]] = (),
+) -> None:
+    """Measure what ``paths`` name; with several processes, each takes its share of checkpoints.
+
+    Args:
+        paths: see ``targets_of``.
+        measures: names; empty: those of the suite, or of the experiment.
+        suite: tasks and measures; None: those of the experiment.
+        output: where results go; by default beside each checkpoint.
+        then: called with what was measured on each checkpoint.
+
+    Raises:
+        InputError: if a path is none of these, or there is nothing to measure on.
+    """
+    for name in measures:
+        lookup(MEASURES, name, "measure")
+    accelerator = Accelerator()
+    prepared = _Prepared(suite, measures)
+    targets = targets_of(paths, output)
+    for target in targets:
+        prepared.check(target)
+    for target in targets[accelerator.process_index :: accelerator.num_processes]:
+        started, clock = time.time(), time.perf_counter()
+        directory = target.results / suite.name if suite else target.results
+        measured = []
+        digest = target.digest()
+        for work in prepared.of(target):
+            scores = _measure(work, target, digest, directory, accelerator.device, suite)
+            sizes = {name: len(split.rows) for name, split in work.data.splits.items()}
+            measured.append(Measured(work.name, work.data.task, sizes, scores))
+        outcome = Outcome(
+            target,
+            suite.name if suite else None,
+            directory,
+            measured,
+            str(accelerator.device),
+            started,
+            time.perf_counter() - clock,
+        )
+        for act in then:
+            act(outcome)
+    accelerator.wait_for_everyone()
+    end(accelerator)
+
+
+@dataclass(frozen=True)
+class _Work:
+    """A task, prepared for one checkpoint, and what is to be measured."""
+
+    name: str
+    data: Data
+    objective: Objective | None
+    measures: list[Measure]
+    batch_tokens: int | None
+
+
+@dataclass
+class _Prepared:
+    """Experiments and tasks, each read and encoded once."""
+
+    suite: Suite | None
+    names: Sequence[str]
+    _experiments: dict[Path, tuple[Experiment, Data]] = field(default_factory=dict)
+    _tasks: dict[tuple[str, str, int | None], Data] = field(default_factory=dict)
+
+    def check(self, target: Target) -> None:
+        """Refuse a checkpoint for which there is no task."""
+        if isinstance(target.origin, OfRun):
+            return
+        given = target.origin.given
+        if self.suite is None:
+            raise InputError(
+                f"{given}: neither an experiment's directory nor inside one, so it has no task of "
+                "its own; say what to measure: --suite evaluation/suites/quick.yaml"
+            )
+        if not self.suite.tasks:
+            raise InputError(
+                f"{given}: is no checkpoint of an experiment, and the suite {self.suite.name} has "
+                "no tasks: add some to its file"
+            )
+
+    def of(self, target: Target) -> Iterator[_Work]:
+        """Yield the tasks of a checkpoint."""
+        suite, origin = self.suite, target.origin
+        if isinstance(origin, OfRun) and (suite is None or suite.own_task):
+            experiment, data = self._experiment(origin.root)
+            models.check_fits(_config(target), data.longest)
+            objective = experiment.arms[origin.run.arm].objective
+            settings = suite or experiment.evaluation
+            yield _Work(
+                data.task.name,
+                data,
+                objective,
+                experiment.evaluation.measures,
+                settings.batch_tokens,
+            )
+            return
+        assert suite is not None  # see check
+        for name, task in suite.tasks.items():
+            yield _Work(
+                name,
+                self._task(suite, name, task, target),
+                None if isinstance(origin, Foreign) else self._objective(origin),
+                _chosen(suite.measures, self.names),
+                suite.batch_tokens,
+            )
+
+    def _experiment(self, root: Path) -> tuple[Experiment, Data]:
+        """Return an experiment with the measures that are wanted, and its data."""
+        if root not in self._experiments:
+            experiment = load_output(root)
+            own = self.suite.measures if self.suite else experiment.evaluation.measures
+            evaluation = experiment.evaluation.model_copy(
+                update={"measures": _chosen(own, self.names)}
+            )
+            experiment = experiment.model_copy(update={"evaluation": evaluation})
+            self._experiments[root] = experiment, prepare(experiment, encoded_beside(root))
+        return self._experiments[root]
+
+    def _objective(self, origin: OfRun) -> Objective:
+        return load_output(origin.root).arms[origin.run.arm].objective
+
+    def _task(self, suite: Suite, name: str, task: Task, target: Target) -> Data:
+        tokenizer = load_tokenizer(suite.tokenizer or str(target.directory))
+        context = models.context_length(_config(target))
+        known = fingerprint_of(tokenizer) or str(target.directory)
+        key = name, known, context
+        if key not in self._tasks:
+            try:
+                data = prepare_task(
+                    task,
+                    tokenizer,
+                    _chosen(suite.measures, self.names),
+                    context=context,
+                    too_long=suite.too_long,
+                )
+            except InputError as error:
+                raise InputError(f"{target.label}, task {name}: {error}") from error
+            self._tasks[key] = data
+        return self._tasks[key]
+
+
+def _config(target: Target) -> PretrainedConfig:
+    try:
+        config: PretrainedConfig = AutoConfig.from_pretrained(target.directory)
+    except (OSError, ValueError, KeyError) as error:
+        raise InputError(f"{target.directory}: cannot read its config: {error}") from error
+    return config
+
+
+def _chosen(measures: Sequence[Measure], names: Sequence[str]) -> list[Measure]:
+    """Return all of ``measures``, or the named ones, with default options where it has none."""
+    if not names:
+        return list(measures)
+    own = {measure.name: measure for measure in measures}
+    return [own.get(name) or MEASURES[name].model_validate({"name": name}) for name in names]
+
+
+def _measure(
+    work: _Work,
+    target: Target,
+    digest: str,
+    directory: Path,
+    device: torch.device,
+    suite: Suite | None,
+) -> list[Score]:
+    """Measure a checkpoint on one task, and print what was found."""
+    data = work.data
+    if suite is not None:
+        directory = directory / work.name
+    subject = Subject(
+        target.directory,
+        data.tokenizer,
+        data.splits,
+        data.evaluation_splits,
+        work.objective,
+        work.batch_tokens,
+        device,
+        task=data.task,
+    )
+    results = Results(directory, digest, data.fingerprint)
+    check = _check if isinstance(target.origin, Foreign) else _nothing
+    scores = measure_into(results, subject, work.measures, before=check)
+    label = f"{target.label}, {work.name}" if suite else target.label
+    for split, counts in data.exclusions.items():
+        for what, count in counts.items():
+            _say(f"{label}: {split}: {count} examples {what.replace('_', ' ')}")
+    for score in scores:
+        value = f"null: {score.reason}" if score.value is None else f"{score.value:.4f}"
+        stratum = "" if score.stratum is None else f", {score.stratum}"
+        strength = "" if score.strength is None else f" at {score.strength:g}"
+        _say(f"{label}: {score.split}{stratum} {score.score}{strength} = {value}")
+    return scores
+
+
+def _nothing(subject: Subject) -> None:
+    pass
+
+
+def _check(subject: Subject) -> None:
+    """Refuse a model whose loss is not what the measures compute."""
+    rows = [row for split in subject.splits.values() for row in split.rows[:2]]
+    vocabulary = models.embedding_of(subject.model).num_embeddings
+    highest = max(int(row.input_ids.max()) for row in rows)
+    if highest >= vocabulary:
+        raise InputError(
+            f"{subject.source}: the tokenizer gives the token {highest}, but the model has "
+            f"{vocabulary}; use the tokenizer that belongs to it"
+        )
+    ids = torch.from_numpy(rows[0].input_ids)[None].to(subject.device)
+    check_model(subject.model, ids)
+
+
+def _say(text: str) -> None:
+    _console.print(text, markup=False, highlight=False, soft_wrap=True)

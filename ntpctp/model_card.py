@@ -1,0 +1,119 @@
+"""Results in a model card: a section of the README and the hub's ``model-index``."""
+
+import re
+from pathlib import Path
+from typing import cast
+
+from huggingface_hub import EvalResult, ModelCard, ModelCardData
+
+from ntpctp.errors import InputError
+from ntpctp.lm_eval_export import task_name
+from ntpctp.measures import Score
+from ntpctp.measuring import Measured, Outcome
+from ntpctp.storage import alone, atomic_file
+
+CARD = "README.md"
+
+
+def write_model_card(outcome: Outcome) -> None:
+    """Write the results of one checkpoint into its README, which is made if there is none.
+
+    The section stands between two markers that name the suite; all other text stays as it is, and
+    so do the results of others in the metadata, which is written anew as YAML (its comments go).
+    Where results go into a directory of their own, so does the README.
+
+    Raises:
+        InputError: if the metadata of a README that is there cannot be read.
+    """
+    target = outcome.target
+    beside = target.results.parent.resolve() == target.directory.resolve()
+    path = (target.directory if beside else target.results) / CARD
+    with alone(path.with_name(".card.lock")):  # two suites at one time would lose one of the two
+        _write(path, outcome)
+
+
+def _write(path: Path, outcome: Outcome) -> None:
+    suite = outcome.suite or "experiment"
+    text = _read(path)
+    try:
+        card = ModelCard(text)
+    except Exception as error:  # of the YAML, or of what the hub expects in it
+        raise InputError(f"{path}: its metadata cannot be read: {error}; mend or remove it") from (
+            error
+        )
+    data = cast(ModelCardData, card.data)
+    others = [
+        result
+        for result in data.eval_results or []
+        if not (result.dataset_type.startswith(task_name("")) and result.dataset_config == suite)
+    ]
+    own = [
+        _eval_result(measured, score, suite)
+        for measured in outcome.measured
+        for score in measured.scores
+        if score.value is not None and score.stratum is None and score.strength is None
+    ]
+    data.eval_results = [*others, *own]
+    if not data.model_name:
+        data.model_name = outcome.target.directory.resolve().name
+    card.text = _with_section(card.text, suite, _section(outcome, suite))
+    with (
+        atomic_file(path) as temporary,
+        temporary.open("w", encoding="utf-8", newline="") as file,
+    ):
+        file.write(str(card))
+
+
+def _read(path: Path) -> str:
+    """Return the README with a block of metadata, empty where it had none."""
+    if not path.is_file():
+        return "---\n{}\n---\n"
+    with path.open(encoding="utf-8-sig", newline="") as file:
+        text = file.read()
+    return text if re.match(r"\s*---\r?\n", text) else f"---\n{{}}\n---\n{text}"
+
+
+def _eval_result(measured: Measured, score: Score, suite: str) -> EvalResult:
+    return EvalResult(
+        task_type="text-generation",
+        dataset_type=task_name(measured.name),
+        dataset_name=measured.name,
+        dataset_config=suite,
+        dataset_split=score.split,
+        metric_type=score.score,
+        metric_value=score.value,
+        metric_name=f"{score.score} ({score.unit})",
+    )
+
+
+def _with_section(text: str, suite: str, section: str) -> str:
+    """Replace the section of ``suite``, or add it at the end."""
+    begin, end = f"<!-- ntpctp results: {suite} -->", f"<!-- end of ntpctp results: {suite} -->"
+    whole = f"{begin}\n{section}{end}"
+    before, found, rest = text.partition(begin)
+    _, closed, after = rest.partition(end)
+    if found and closed:
+        return f"{before}{whole}{after}"
+    gap = "\n" if not text or text.endswith("\n") else "\n\n"
+    return f"{text}{gap}{whole}\n"
+
+
+def _section(outcome: Outcome, suite: str) -> str:
+    lines = [
+        f"## Results ({suite})",
+        "",
+        "| task | split | score | value | standard error | unit | items |",
+        "|---|---|---|---:|---:|---|---:|",
+    ]
+    for measured in outcome.measured:
+        for score in measured.scores:
+            name = score.score
+            if score.strength is not None:
+                name += f" at {score.strength:g}"
+            if score.stratum is not None:
+                name += f", {score.stratum}"
+            value = f"null: {score.reason}" if score.value is None else f"{score.value:.4g}"
+            error = "" if score.standard_error is None else f"{score.standard_error:.2g}"
+            cells = measured.name, score.split, name, value, error, score.unit, f"{score.count}"
+            lines.append(f"| {' | '.join(cell.replace('|', '/') for cell in cells)} |")
+    return "\n".join([*lines, "", "Measured by ntpctp; the standard error is over items.", ""])
