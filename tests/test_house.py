@@ -54,6 +54,7 @@ HOUSE = [
     "stages",
     "learning",
     "scores",
+    "responses",
     "comparison",
     "workers",
     "pipeline",

@@ -58,7 +58,7 @@ class Adversarial(Measure):
     name: Literal["adversarial"] = "adversarial"
     at: Literal["all", "last"] = Field("last", description="which checkpoints are measured")
     strengths: Strengths = Field(
-        [0.0, 0.05, 0.1, 0.2, 0.4],
+        [0.0, 0.01, 0.02, 0.05, 0.1],
         description="in standard deviations of the embeddings, see the radius; rising from 0",
     )
     ball: Ball = Field("token", description="what is bounded: each token's perturbation, or all")

@@ -30,6 +30,7 @@ from ntpctp.report.landscape import landscape_panels
 from ntpctp.report.levels import edits_panels, strata_panels
 from ntpctp.report.overview import seeds_figure
 from ntpctp.report.paths import path_sections
+from ntpctp.report.responses import response_sections
 from ntpctp.report.sections import Panel, Section, measure_sections
 from ntpctp.report.sources import missing_scores, read_audit, read_log, read_provenance
 from ntpctp.report.tables import Cell, Table, arm_cells
@@ -125,7 +126,8 @@ def _sections(experiment: Experiment, frame: pd.DataFrame, output: Path) -> list
         replace(section, panels=_more_panels(section, experiment, frame, output))
         for section in measure_sections(experiment, frame)
     ]
-    return of_measures + path_sections(experiment, output)
+    by_factor = response_sections(experiment, frame, output)
+    return by_factor + of_measures + path_sections(experiment, output)
 
 
 def _more_panels(

@@ -1,7 +1,7 @@
 """One section a measure: its figures, the table behind each, and the verdicts on its scores."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import pandas as pd
@@ -44,12 +44,23 @@ class Panel:
 
 @dataclass(frozen=True)
 class Section:
-    """All that the page says about one measure."""
+    """All that the page says about one measure.
+
+    Attributes:
+        name: its heading.
+        words: what the figures show.
+        panels: the figures.
+        not_drawn: scores without one.
+        lines: what the colours stand for; empty: the arms.
+        tables: what stands below the figures.
+    """
 
     name: str
     words: str
     panels: list[Panel]
     not_drawn: list[str]
+    lines: tuple[str, ...] = ()
+    tables: list[Table] = field(default_factory=list)
 
     @property
     def anchor(self) -> str:
@@ -146,25 +157,52 @@ def _panel(
     return Panel(
         title,
         note,
-        _alternative(title, axis, found, unit),
+        described(title, axis, found, unit),
         plain_figure(curves_figure(found, arms, unit, axis, log=log, threshold=threshold)),
-        _curve_table(experiment, found, unit, title, "strength" if by_strength else "step"),
+        curve_table(
+            arms,
+            experiment.seeds,
+            level,
+            found,
+            unit,
+            title,
+            "strength" if by_strength else "step",
+        ),
         _warnings(scores),
     )
 
 
-def _curve_table(
-    experiment: Experiment, found: Sequence[Curve], unit: str, title: str, x: str
+def curve_table(
+    names: Sequence[str],
+    seeds: Sequence[int],
+    level: float,
+    found: Sequence[Curve],
+    unit: str,
+    title: str,
+    x: str,
+    noun: str = "arm",
 ) -> Table:
-    cells = arm_cells(experiment.arms)
+    """Return the numbers behind a figure of curves.
+
+    Args:
+        names: of all curves, for their colours.
+        seeds: all, a column each.
+        level: of the intervals.
+        found: the curves.
+        unit: of the values.
+        title: of the figure.
+        x: what the axis is.
+        noun: what a curve is.
+    """
+    cells = arm_cells(dict.fromkeys(names))
     table = Table(
         f"{title}: {wording.shown_unit(unit)}",
         (
             x,
-            "arm",
+            noun,
             "mean",
-            f"{percent(experiment.comparison.level)} interval",
-            *[f"seed {s}" for s in experiment.seeds],
+            f"{percent(level)} interval",
+            *[f"seed {s}" for s in seeds],
         ),
         text_columns=frozenset({1}),
     )
@@ -174,10 +212,10 @@ def _curve_table(
         for point in curve.points
     ]
     for place, _, curve, point in sorted(rows, key=lambda row: row[:2]):
-        seeds = []
-        for seed in experiment.seeds:
+        each = []
+        for seed in seeds:
             bound = point.bounds.get(seed)
-            seeds.append(
+            each.append(
                 Cell(
                     wording.value(point.values.get(seed), unit),
                     "" if bound is None else f"± {wording.number(bound)}",
@@ -187,12 +225,13 @@ def _curve_table(
         if point.low is not None:
             ends = f"{wording.value(point.low, unit)} to {wording.value(point.high, unit)}"
         table.add(
-            wording.number(place), cells[curve.arm], wording.value(point.mean, unit), ends, *seeds
+            wording.number(place), cells[curve.arm], wording.value(point.mean, unit), ends, *each
         )
     return table
 
 
-def _alternative(title: str, axis: str, found: Sequence[Curve], unit: str) -> str:
+def described(title: str, axis: str, found: Sequence[Curve], unit: str) -> str:
+    """Return what a figure of curves shows, for those who cannot see it."""
     ends = "; ".join(
         f"{curve.arm} from {wording.value(curve.points[0].mean, unit)} to "
         f"{wording.quantity(curve.points[-1].mean, unit)}"

@@ -1,0 +1,165 @@
+"""Accuracy against a number that the grid varies: a figure, and how much of it is lost."""
+
+from collections.abc import Sequence
+from itertools import groupby
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from ntpctp.experiment import Experiment
+from ntpctp.report import wording
+from ntpctp.report.curves import band_words, curves, mean_interval
+from ntpctp.report.figures import curves_figure, plain_figure
+from ntpctp.report.headline import PRIMARY
+from ntpctp.report.sections import Panel, Section, curve_table, described
+from ntpctp.report.sources import read_items
+from ntpctp.report.tables import Cell, Table, arm_cells
+from ntpctp.report.wording import direction, percent, plural, score_label
+from ntpctp.responses import Response, responses
+from ntpctp.runs import RunId
+
+_NOISE_WORDS = (
+    "The rate is the share of answer tokens that are wrong in the training labels; held-out items "
+    "are judged by their true answers. Area: the mean over rates from 0 to the largest "
+    "(trapezoidal rule). Half: the smallest rate at which half of the accuracy above chance is "
+    "gone, by linear interpolation between the rates."
+)
+
+
+def response_sections(experiment: Experiment, frame: pd.DataFrame, output: Path) -> list[Section]:
+    """Return a section for each numeric factor of the grid."""
+
+    def chance(split: str, score: str) -> float:
+        return _chance(experiment, output, split) if score == "choice" else 0.0
+
+    found = responses(experiment, frame, PRIMARY, chance)
+    return [
+        _section(experiment, factor, list(of_factor))
+        for factor, of_factor in groupby(found, lambda response: response.factor)
+    ]
+
+
+def _chance(experiment: Experiment, output: Path, split: str) -> float:
+    """Return the share of items that guessing gets right, from the candidates in the rows."""
+    for name, arm in experiment.arms.items():
+        for seed in experiment.seeds:
+            rows = read_items(output, RunId(name, seed), arm.training.steps, "accuracy", split)
+            counts = [len(r["choice_log_likelihoods"]) for r in rows if "choice" in r]
+            if counts:
+                return float(np.mean([1 / count for count in counts]))
+    return 0.0
+
+
+def _section(experiment: Experiment, factor: str, found: Sequence[Response]) -> Section:
+    words = band_words(len(experiment.seeds), experiment.comparison.level)
+    panels = [_panel(experiment, response) for response in found]
+    tables: list[Table] = []
+    for response in (r for r in found if r.is_noise):
+        tables.append(_losses(experiment, response))
+        if len(response.lines) > 1:
+            tables.append(_differences(experiment, response))
+    noisy = any(response.is_noise for response in found)
+    return Section(
+        "label noise" if noisy else f"by {factor}",
+        f"{words} {_NOISE_WORDS}" if noisy else words,
+        panels,
+        [],
+        tuple(line.name for line in found[0].lines),
+        tables,
+    )
+
+
+def _panel(experiment: Experiment, response: Response) -> Panel:
+    names, level = [line.name for line in response.lines], experiment.comparison.level
+    rows = [
+        {"arm": line.name, "strength": x, "seed": seed, "value": value, "error_bound": np.nan}
+        for line in response.lines
+        for seed, values in line.values.items()
+        for x, value in zip(response.levels, values, strict=True)
+    ]
+    frame = pd.DataFrame(rows).astype({"value": "float64"}).assign(unit=response.unit)
+    drawn = curves(frame, names, "strength", level)
+    axis = "rate of wrong answer tokens in training" if response.is_noise else response.factor
+    label = score_label(response.score)
+    title = f"{label[0].upper()}{label[1:]} by {response.factor}, {response.split}"
+    seeds = plural(len(experiment.seeds), "seed")
+    others = ", ".join(f for f in next(iter(experiment.factors.values())) if f != response.factor)
+    note = f"{direction(response.unit, response.higher_is_better)}; at the last step; {seeds} a run"
+    figure = curves_figure(drawn, names, response.unit, axis, log=False)
+    return Panel(
+        title,
+        f"{note}; lines: {others}" if others else note,
+        described(title, axis, drawn, response.unit),
+        plain_figure(figure),
+        curve_table(
+            names, experiment.seeds, level, drawn, response.unit, title, response.factor, "line"
+        ),
+    )
+
+
+def _losses(experiment: Experiment, response: Response) -> Table:
+    """Return area and half strength of each line, with every seed."""
+    level = experiment.comparison.level
+    table = Table(
+        f"{score_label(response.score)} under wrong answers, {response.split}: area over rates, "
+        f"with the {percent(level)} t interval of its mean over seeds, and the rate that takes "
+        "half of it",
+        ("line", "area", "half", *(f"seed {seed}" for seed in experiment.seeds)),
+    )
+    cells = arm_cells({line.name: line for line in response.lines})
+    for line in response.lines:
+        areas, halves = response.areas(line), response.halves(line)
+        each = [
+            Cell(
+                wording.value(areas.get(seed), response.unit),
+                "" if seed not in halves else f"half {_half(halves[seed])}",
+            )
+            for seed in experiment.seeds
+        ]
+        table.add(cells[line.name], _area(areas, response.unit, level), _mean_half(halves), *each)
+    return table
+
+
+def _area(areas: dict[int, float], unit: str, level: float) -> Cell:
+    if not areas:
+        return Cell(wording.NO_VALUE, "no seed has a value at every rate")
+    low, high = mean_interval(areas.values(), unit, level)
+    ends = "" if low is None else f"{wording.value(low, unit)} to {wording.value(high, unit)}"
+    return Cell(wording.value(float(np.mean(list(areas.values()))), unit), ends)
+
+
+def _mean_half(halves: dict[int, float | None]) -> Cell:
+    """Return the mean over seeds, unless some seed has none: the others are the fragile ones."""
+    known = [half for half in halves.values() if half is not None]
+    if known and len(known) == len(halves):
+        return Cell(wording.number(float(np.mean(known)), 3), plural(len(known), "seed"))
+    return Cell(wording.NO_VALUE, f"{len(known)} of {plural(len(halves), 'seed')} have one")
+
+
+def _half(half: float | None) -> str:
+    return "none up to the largest" if half is None else wording.number(half, 3)
+
+
+def _differences(experiment: Experiment, response: Response) -> Table:
+    level, unit = experiment.comparison.level, response.unit
+    found = response.differences(level)
+    corrected = f"; p values of {len(found)} pairs corrected (Holm)" if len(found) > 1 else ""
+    table = Table(
+        f"Areas of {score_label(response.score)} under wrong answers, {response.split}: differences"
+        f" with their {percent(level)} intervals over seeds{corrected}",
+        ("lines", "difference", "verdict"),
+        text_columns=frozenset({0, 2}),
+    )
+    for pair in found:
+        names = f"{pair.a} {wording.MINUS} {pair.b}"
+        if pair.difference is None:
+            table.add(names, wording.NO_VALUE, "no seed has a value at every rate in both")
+            continue
+        d = pair.difference
+        table.add(
+            names,
+            Cell(wording.difference(d.estimate, unit), wording.interval(d.low, d.high, unit)),
+            pair.verdict.words if pair.verdict else "no direction is better",
+        )
+    return table

@@ -1,0 +1,248 @@
+"""Scores of trained arms against a number that a grid varies, such as the rate of wrong answers.
+
+Shape letters: S = seeds, K = levels of the factor.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import combinations
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from ntpctp.experiment import Arm, Experiment
+from ntpctp.measures.curve import half_strengths
+from ntpctp.objectives import Noisy
+from ntpctp.randomness import generator
+from ntpctp.statistics import PairedDifference, Verdict, holm, paired_difference, verdict
+
+LABEL_NOISE = "objective.rate"
+_FEWEST_LEVELS = 3
+"""Two levels are a difference, which the verdicts give; from three on there is a curve."""
+
+
+@dataclass(frozen=True)
+class Line:
+    """The arms that are alike in all other factors, from the lowest level to the highest.
+
+    Attributes:
+        name: the levels of the other factors; "all arms" if there is no other.
+        arms: K of them.
+        values: seed -> K values; None where a run has none.
+    """
+
+    name: str
+    arms: list[str]
+    values: dict[int, list[float | None]]
+
+    @property
+    def complete(self) -> dict[int, list[float]]:
+        """The seeds that have a value at every level."""
+        found = {}
+        for seed, values in self.values.items():
+            known = [value for value in values if value is not None]
+            if len(known) == len(self.arms):
+                found[seed] = known
+        return found
+
+
+@dataclass(frozen=True)
+class LineDifference:
+    """The area of line A minus that of line B, over the seeds that both have at all levels."""
+
+    a: str
+    b: str
+    difference: PairedDifference | None  # None: no seed has both
+    verdict: Verdict | None
+    holm_p_value: float | None  # adjusted for all pairs of lines
+
+
+@dataclass(frozen=True)
+class Response:
+    """A score at the last step against one numeric factor, one line for each other setting.
+
+    Attributes:
+        factor: the dotted field.
+        levels: rising, K of them.
+        split: where the score was measured.
+        score: its name.
+        unit: its unit.
+        higher_is_better: as of the score.
+        lines: in the order of the arms.
+        chance: the score of guessing.
+        is_noise: whether the factor is the rate of wrong labels, from 0: only then does an area
+            have a meaning as robustness, and a half strength any.
+    """
+
+    factor: str
+    levels: list[float]
+    split: str
+    score: str
+    unit: str
+    higher_is_better: bool | None
+    lines: list[Line]
+    chance: float
+    is_noise: bool
+
+    def areas(self, line: Line) -> dict[int, float]:
+        """Return, seed by seed, the area under the line, divided by the largest level.
+
+        By the trapezoidal rule over the levels: the mean score over levels from 0 to the largest.
+        """
+        return {
+            seed: float(np.trapezoid(values, self.levels) / self.levels[-1])
+            for seed, values in line.complete.items()
+        }
+
+    def halves(self, line: Line) -> dict[int, float | None]:
+        """Return, seed by seed, the level at which half of the advantage over chance is gone.
+
+        See ``measures.curve.half_strengths``; None where there is no advantage at level 0, or more
+        than half of it is left at the largest level.
+        """
+        values = np.array(list(line.complete.values()), np.float64).reshape(-1, len(self.levels))
+        found = half_strengths(self.levels, values, self.chance)
+        return {
+            seed: None if np.isnan(half) else float(half)
+            for seed, half in zip(line.complete, found, strict=True)
+        }
+
+    @cached_property
+    def _stream(self) -> tuple[str, ...]:
+        return "responses", self.factor, self.split, self.score
+
+    def differences(self, level: float) -> list[LineDifference]:
+        """Return the differences between the areas of all pairs of lines, paired by seed.
+
+        Args:
+            level: of the intervals.
+        """
+        pairs = list(combinations(self.lines, 2))
+        differences = [self._difference(a, b, level) for a, b in pairs]
+        known = [d.p_value for d in differences if d is not None and d.p_value is not None]
+        adjusted = iter(holm(known).tolist() if len(pairs) > 1 and known else [])
+        found = []
+        for (a, b), difference in zip(pairs, differences, strict=True):
+            has_p = difference is not None and difference.p_value is not None
+            p = next(adjusted, None) if has_p else None
+            decided = None
+            if difference is not None and self.higher_is_better is not None:
+                decided = verdict(
+                    difference,
+                    names=(a.name, b.name),
+                    higher_is_better=self.higher_is_better,
+                    margin=None,
+                    adjusted_p_value=p,
+                )
+            found.append(LineDifference(a.name, b.name, difference, decided, p))
+        return found
+
+    def _difference(self, a: Line, b: Line, level: float) -> PairedDifference | None:
+        areas = self.areas(a), self.areas(b)
+        seeds = [seed for seed in areas[0] if seed in areas[1]]
+        if not seeds:
+            return None
+        values = [np.array([of_line[seed] for seed in seeds]) for of_line in areas]
+        rng = generator(0, *self._stream, a.name, b.name)
+        return paired_difference(values[0], values[1], rng, level=level)
+
+
+def responses(
+    experiment: Experiment,
+    frame: pd.DataFrame,
+    scores: Sequence[str],
+    chance: Callable[[str, str], float],
+) -> list[Response]:
+    """Return the responses to every numeric factor of the experiment's grid, at the last steps.
+
+    A factor counts if all arms have a number for it, at least three different ones.
+
+    Args:
+        experiment: with ``factors``, as a grid fills them in; without: no response.
+        frame: as ``scores.collect`` gives it.
+        scores: names of scores without strengths, of which each split gives the first it has.
+        chance: (split, score) -> the score of guessing.
+    """
+    last = {name: arm.training.steps for name, arm in experiment.arms.items()}
+    final = frame[
+        (frame["step"] == frame["arm"].map(last))
+        & frame["strength"].isna()
+        & frame["stratum"].isna()
+        & frame["split"].isin(experiment.task.evaluation_splits)
+    ]
+    found = []
+    for factor in next(iter(experiment.factors.values()), {}):
+        levels = _levels(experiment, factor)
+        if len(set(levels.values())) < _FEWEST_LEVELS:
+            continue
+        for split, of_split in final.groupby("split", sort=False):
+            measured = [score for score in scores if (of_split["score"] == score).any()]
+            if measured:
+                group = of_split[of_split["score"] == measured[0]]
+                guess = chance(str(split), measured[0])
+                found.append(_response(experiment, factor, levels, group, guess))
+    return found
+
+
+def _response(
+    experiment: Experiment,
+    factor: str,
+    levels: dict[str, float],
+    scores: pd.DataFrame,
+    chance: float,
+) -> Response:
+    first = scores.iloc[0]
+    values = {
+        (str(arm), int(seed)): None if pd.isna(value) else float(value)
+        for arm, seed, value in zip(scores["arm"], scores["seed"], scores["value"], strict=True)
+    }
+    by_line: dict[str, list[str]] = {}
+    for arm, of_arm in experiment.factors.items():
+        others = [level for name, level in of_arm.items() if name != factor]
+        by_line.setdefault(", ".join(others) or "all arms", []).append(arm)
+    lines = []
+    for name, arms in by_line.items():
+        rising = sorted(arms, key=levels.__getitem__)
+        lines.append(
+            Line(
+                name,
+                rising,
+                {seed: [values.get((arm, seed)) for arm in rising] for seed in experiment.seeds},
+            )
+        )
+    axis = sorted(set(levels.values()))
+    return Response(
+        factor,
+        axis,
+        str(first["split"]),
+        str(first["score"]),
+        str(first["unit"]),
+        None if pd.isna(first["higher_is_better"]) else bool(first["higher_is_better"]),
+        lines,
+        chance,
+        factor == LABEL_NOISE and axis[0] == 0 and _all_noisy(experiment),
+    )
+
+
+def _all_noisy(experiment: Experiment) -> bool:
+    return all(isinstance(arm.objective, Noisy) for arm in experiment.arms.values())
+
+
+def _levels(experiment: Experiment, factor: str) -> dict[str, float]:
+    """Return the number that each arm has in the field ``factor``; nothing if it is no number."""
+    found = {name: _field(arm, factor) for name, arm in experiment.arms.items()}
+    numbers = {
+        name: float(value)
+        for name, value in found.items()
+        if isinstance(value, int | float) and not isinstance(value, bool)
+    }
+    return numbers if len(numbers) == len(found) else {}
+
+
+def _field(arm: Arm, field: str) -> Any:
+    value: Any = arm.model_dump()
+    for part in field.split("."):
+        value = value.get(part) if isinstance(value, dict) else None
+    return value
