@@ -31,7 +31,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from evaluation_problem import KINDS, make, subject_of
+from answered_problem import KINDS, make, subject_of
 from measuring import Record, in_own_process, matmul_peak, write_records
 
 from ntpctp.flops import training_flops
