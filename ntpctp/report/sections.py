@@ -16,8 +16,6 @@ from ntpctp.report.wording import direction, full_label, is_share, percent, plur
 from ntpctp.scores import is_crossing
 
 STEP = "optimizer step"
-_IN_TABLES = ("flip_rate_", "worst_of_draws_", "unknown_words_", "unchanged_")
-"""Beginnings of scores that would be one figure more for each curve, next to the accuracy's."""
 _EDGE = 1.0
 """In multiples of 2 / learning rate: where Adam stops being stable."""
 
@@ -107,10 +105,11 @@ def _in_order(scores: pd.DataFrame) -> pd.DataFrame:
 
 def _worth_a_figure(experiment: Experiment, scores: pd.DataFrame) -> bool:
     """Leave to the tables what has no value, one step, or no direction and no difference."""
-    if scores["value"].notna().sum() == 0 or str(scores["score"].iloc[0]).startswith(_IN_TABLES):
+    if scores["value"].notna().sum() == 0:
         return False
-    if str(scores["measure"].iloc[0]) == "edits" and scores["strength"].isna().all():
-        return False  # a figure of its own shows all edits beside each other
+    of_edits = str(scores["measure"].iloc[0]) == "edits"
+    if of_edits and not str(scores["score"].iloc[0]).startswith("accuracy_under_"):
+        return False  # five figures an edit would be too many; one has all areas side by side
     one_step = scores["step"].nunique() == 1 and scores["strength"].isna().all()
     if one_step:
         return False

@@ -63,12 +63,17 @@ def test_everything_is_there(finished):
 def test_rows_and_scores_agree(finished):
     directory, _ = finished
     frame = read_scores(directory / "out")
-    row = frame[(frame["score"] == "exact_match") & (frame["split"] == "test")].iloc[-1]
+    chosen = (frame["score"] == "exact_match") & (frame["split"] == "test")
+    row = frame[chosen & frame["stratum"].isna()].iloc[-1]
     path = directory / f"out/{row['arm']}/seed-{row['seed']}/train/step-{row['step']:06d}"
     items = pd.read_json(path / "evaluation/accuracy.jsonl", lines=True)
     items = items[items["split"] == "test"]
     assert len(items) == row["count"] == 20
     assert items["exact_match"].mean() == row["value"]
+    # Of a stratum: the items whose row says so.
+    part = frame[chosen & (frame["stratum"] == "carries = 1")].iloc[-1]
+    of_part = items[items["strata"].map(lambda strata: "carries = 1" in strata)]
+    assert len(of_part) == part["count"] > 0
 
 
 def test_checkpoints_are_ordinary(finished):
