@@ -1,6 +1,6 @@
 """What a model answers to each item, beside what was asked for: the rows of ``accuracy``."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection
 from dataclasses import replace
 from functools import cache
 from typing import Any
@@ -18,7 +18,7 @@ from ntpctp.measures.metrics import (
     exact_match,
     normalised_choice_correct,
 )
-from ntpctp.reading import Decoded, ReadRow, answer_greedily, read_texts, text_of
+from ntpctp.reading import Asked, Decoded, ReadRow, read_and_answer, text_of
 from ntpctp.rows import Row
 from ntpctp.tasks import score_answer
 from ntpctp.tasks.example import Example
@@ -39,59 +39,59 @@ def answer_rows(
         modes: in which ways.
         prompt_loss: whether the loss on all that is not the answer is asked for.
     """
-    read, likelihoods = _read(subject, split, modes, prompt_loss)
-    rows: list[dict[str, Any]] = [
-        {
+    read, likelihoods, written = _read(subject, split, modes, prompt_loss)
+    texts = _Texts(subject.tokenizer)
+    rows: list[dict[str, Any]] = []
+    for item, (example, row, seen) in enumerate(zip(split.examples, split.rows, read, strict=True)):
+        found: dict[str, Any] = {
             "split": name,
             "item": item,
             "strata": [f"{stratum} = {level}" for stratum, level in example.strata],
             **_losses(row, seen, prompt_loss or example.is_plain_text),
         }
-        for item, (example, row, seen) in enumerate(
-            zip(split.examples, split.rows, read, strict=True)
-        )
-    ]
-    for k, example in enumerate(split.examples):
         if "teacher_forced" in modes and not example.is_plain_text:
-            in_answer = split.rows[k].has_role("answer")
-            rows[k]["teacher_forced"] = int(read[k].matches[in_answer].all())
-        of_item = likelihoods[k]
+            found["teacher_forced"] = int(seen.matches[row.has_role("answer")].all())
+        of_item, decoded = likelihoods[item], written[item]
         if of_item is not None:
-            rows[k] |= _chosen(example, of_item)
-    _decode(subject, split, read, modes, rows)
+            found |= _chosen(example, of_item)
+        if decoded is not None:
+            found |= _answered(example, row, seen, decoded, texts)
+        rows.append(found)
     return rows
 
 
 def _read(
     subject: Subject, split: EncodedSplit, modes: Collection[Mode], prompt_loss: bool
-) -> tuple[list[ReadRow], list[NDArray[np.float64] | None]]:
-    """Read each item once: its reference, and the log-likelihoods of its candidates, if any."""
+) -> tuple[list[ReadRow], list[NDArray[np.float64] | None], list[Decoded | None]]:
+    """Read each item once: its reference, its candidates' log-likelihoods, what follows it."""
     by_choice = "choices" in modes
     choices = choices_of(split, subject.tokenizer) if by_choice else [None] * len(split.rows)
-    texts = []
+    asked = []
     for example, row, candidates in zip(split.examples, split.rows, choices, strict=True):
         # What the model writes for a reasoning is compared with the reference token by token.
         whole = prompt_loss or bool(example.text("reasoning"))
-        texts.append(
-            text_of(row, whole=whole) if candidates is None else replace(candidates, whole=whole)
+        written = ("reasoning" if example.text("reasoning") else "greedy") in modes
+        # Behind twice the reference's length no answer is right; the rest would be waste.
+        limit = 2 * (len(row) - row.answer_start)
+        asked.append(
+            Asked(
+                text_of(row, whole=whole)
+                if candidates is None
+                else replace(candidates, whole=whole),
+                row,
+                0 if candidates is None else example.choices.index(example.answer),
+                limit if written and not example.is_plain_text else None,
+            )
         )
-    rows: list[ReadRow] = []
-    likelihoods: list[NDArray[np.float64] | None] = []
-    for example, row, candidates, read in zip(
-        split.examples,
-        split.rows,
-        choices,
-        read_texts(subject.model, texts, subject.budget),
-        strict=True,
-    ):
-        right = 0 if candidates is None else example.choices.index(example.answer)
-        rows.append(ReadRow.of(row, read.context, read.continuations[right]))
-        likelihoods.append(
-            None
-            if candidates is None
-            else np.array([-seen.losses.sum() for seen in read.continuations])
-        )
-    return rows, likelihoods
+    eos = int(subject.tokenizer.eos_token_id)
+    found, answers = read_and_answer(subject.model, asked, eos, subject.budget)
+    likelihoods = [
+        None
+        if candidates is None
+        else np.array([-seen.losses.sum() for seen in read.continuations])
+        for candidates, read in zip(choices, found, strict=True)
+    ]
+    return [one.read(read) for one, read in zip(asked, found, strict=True)], likelihoods, answers
 
 
 def _losses(row: Row, seen: ReadRow, whole: bool) -> dict[str, Any]:
@@ -108,51 +108,28 @@ def _losses(row: Row, seen: ReadRow, whole: bool) -> dict[str, Any]:
     return found
 
 
-def _decode(
-    subject: Subject,
-    split: EncodedSplit,
-    read: Sequence[ReadRow],
-    modes: Collection[Mode],
-    rows: Sequence[dict[str, Any]],
-) -> None:
-    """Put what the model writes, and whether it is right, into ``rows``."""
-    wanted = [
-        k
-        for k, example in enumerate(split.examples)
-        if ("reasoning" if example.text("reasoning") else "greedy") in modes
-        and not example.is_plain_text
-    ]
-    written = answer_greedily(
-        subject.model,
-        [split.rows[k] for k in wanted],
-        [read[k] for k in wanted],
-        # Behind twice the reference's length no answer is right; the rest would be waste.
-        [2 * (len(split.rows[k]) - split.rows[k].answer_start) for k in wanted],
-        int(subject.tokenizer.eos_token_id),
-        subject.budget,
-    )
-    texts = _Texts(subject.tokenizer)
-    for k, decoded in zip(wanted, written, strict=True):
-        example = split.examples[k]
-        reference = texts.reference(split.rows[k])
-        answer = texts.answer(decoded, example)
-        if read[k].matches[split.rows[k].answer_start :].all():
-            answer = reference
-        right = decoded.stopped and exact_match(answer, reference, example.normalise)
-        rows[k] |= {
-            "prediction": answer,
-            "reference": reference,
-            "exact_match": int(right),
-            "stopped": int(decoded.stopped),
-        }
-        if not example.text("reasoning"):
-            confidence = min(1.0, float(np.exp(decoded.log_probability)))
-            rows[k] |= {"confidence": confidence, "brier": (confidence - right) ** 2}
-        if example.judge:
-            scored = score_answer(example.judge, answer) if decoded.stopped else 0.0
-            rows[k]["judged"] = scored
-        if example.references:
-            rows[k]["solutions"] = texts.solutions(answer, example) if decoded.stopped else [OTHER]
+def _answered(
+    example: Example, row: Row, seen: ReadRow, decoded: Decoded, texts: "_Texts"
+) -> dict[str, Any]:
+    """Return what the model writes, and whether it is right."""
+    reference = texts.reference(row)
+    is_reference = seen.matches[row.answer_start :].all()
+    answer = reference if is_reference else texts.answer(decoded, example)
+    right = decoded.stopped and exact_match(answer, reference, example.normalise)
+    found: dict[str, Any] = {
+        "prediction": answer,
+        "reference": reference,
+        "exact_match": int(right),
+        "stopped": int(decoded.stopped),
+    }
+    if not example.text("reasoning"):
+        confidence = min(1.0, float(np.exp(decoded.log_probability)))
+        found |= {"confidence": confidence, "brier": (confidence - right) ** 2}
+    if example.judge:
+        found["judged"] = score_answer(example.judge, answer) if decoded.stopped else 0.0
+    if example.references:
+        found["solutions"] = texts.solutions(answer, example) if decoded.stopped else [OTHER]
+    return found
 
 
 class _Texts:

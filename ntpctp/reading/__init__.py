@@ -1,6 +1,6 @@
 """Forward passes over many rows, batched by length within a token budget: no scores."""
 
-from ntpctp.reading.answering import answer_greedily
+from ntpctp.reading.answering import Asked, read_and_answer
 from ntpctp.reading.batches import TokenBudget, batches_by_length, pad
 from ntpctp.reading.decoding import Decoded, decode_greedily
 from ntpctp.reading.disturbance import EMBEDDINGS, Change, Disturbance, module_of
@@ -10,6 +10,7 @@ from ntpctp.reading.texts import ReadText, Seen, Text, log_likelihoods, read_tex
 
 __all__ = [
     "EMBEDDINGS",
+    "Asked",
     "Change",
     "Decoded",
     "Disturbance",
@@ -18,13 +19,13 @@ __all__ = [
     "Seen",
     "Text",
     "TokenBudget",
-    "answer_greedily",
     "batches_by_length",
     "decode_greedily",
     "fuse_activations",
     "log_likelihoods",
     "module_of",
     "pad",
+    "read_and_answer",
     "read_rows",
     "read_texts",
     "text_of",

@@ -56,39 +56,52 @@ def decode_greedily(
         return []
     context = context_length(model.config) or 2**62
     room = [max(0, min(limit, context - len(p))) for p, limit in zip(prompts, limits, strict=True)]
-    results: list[Decoded | None] = [None] * len(prompts)
-    kind: type[_Writer] = _WithCache if _can_cache(model, prompts) else _Anew
+    results: dict[int, Decoded] = {
+        k: Decoded(np.array([], np.int64), False, 0.0) for k, most in enumerate(room) if not most
+    }
+    asked = [k for k, most in enumerate(room) if most]
+    if not asked:
+        return list(results.values())
+    kind: type[_Writer] = _WithCache if can_cache(model, prompts) else _Anew
 
     def work(indices: list[int]) -> None:
-        written: dict[int, list[int]] = {index: [] for index in indices}
-        logs = dict.fromkeys(indices, 0.0)
-        for index in [k for k in indices if room[k] == 0]:
-            results[index] = Decoded(np.array([], np.int64), False, 0.0)
-            del written[index]
-        if not written:
-            return
-        writer = kind(model, [prompts[index] for index in written])
-        while True:
-            tokens, losses = writer.next_tokens()
-            keep = []
-            for place, (index, token, loss) in enumerate(
-                zip(list(written), tokens, losses, strict=True)
-            ):
-                logs[index] -= loss
-                stopped = token == eos_token_id
-                if not stopped:
-                    written[index].append(token)
-                if stopped or len(written[index]) >= room[index]:
-                    ids = np.array(written.pop(index), np.int64)
-                    results[index] = Decoded(ids, stopped, logs[index])
-                else:
-                    keep.append(place)
-            if not written:
-                return
-            writer.append(keep, [of_row[-1] for of_row in written.values()])
+        batch = [asked[k] for k in indices]
+        writer = kind(model, [prompts[k] for k in batch])
+        results.update(write_on(writer, {k: room[k] for k in batch}, eos_token_id))
 
-    budget.run([len(p) + r for p, r in zip(prompts, room, strict=True)], work, model)
-    return [result for result in results if result is not None]
+    budget.run([len(prompts[k]) + room[k] for k in asked], work, model)
+    return [results[k] for k in range(len(prompts))]
+
+
+def write_on(writer: "_Writer", rooms: dict[int, int], eos_token_id: int) -> dict[int, Decoded]:
+    """Write rows to their ends.
+
+    Args:
+        writer: of the rows.
+        rooms: what a row is called -> the most tokens to write, at least 1; in the writer's order.
+        eos_token_id: ends a row.
+    """
+    results: dict[int, Decoded] = {}
+    written: dict[int, list[int]] = {name: [] for name in rooms}
+    logs = dict.fromkeys(rooms, 0.0)
+    while written:
+        tokens, losses = writer.next_tokens()
+        keep = []
+        for place, (name, token, loss) in enumerate(
+            zip(list(written), tokens, losses, strict=True)
+        ):
+            logs[name] -= loss
+            stopped = token == eos_token_id
+            if not stopped:
+                written[name].append(token)
+            if stopped or len(written[name]) >= rooms[name]:
+                ids = np.array(written.pop(name), np.int64)
+                results[name] = Decoded(ids, stopped, logs[name])
+            else:
+                keep.append(place)
+        if written:
+            writer.append(keep, [of_row[-1] for of_row in written.values()])
+    return results
 
 
 class _Writer(ABC):
@@ -172,9 +185,36 @@ class _WithCache(_Writer):
         self._last = torch.zeros_like(self._lengths)
 
 
+def resumed(
+    model: PreTrainedModel,
+    cache: DynamicCache,
+    mask: Tensor,
+    positions: Sequence[int],
+    tokens: Sequence[int],
+) -> _Writer:
+    """Return rows that go on from a cache.
+
+    Args:
+        model: the one that has filled the cache.
+        cache: of B rows and T tokens; changed.
+        mask: int64 (B, T), 1 where a token of the cache belongs to the row.
+        positions: of the next token to be read, one a row.
+        tokens: these tokens, written but not read.
+    """
+    writer = _WithCache.__new__(_WithCache)
+    writer.model, writer._cache, writer._mask = model, cache, mask
+    writer._lengths = torch.tensor(positions, device=mask.device)
+    writer.append(range(len(mask)), tokens)
+    return writer
+
+
 @torch.no_grad()
-def _can_cache(model: PreTrainedModel, prompts: Sequence[NDArray[np.int64]]) -> bool:
-    """Whether two of the prompts, of different lengths, are continued alike with a cache."""
+def can_cache(model: PreTrainedModel, prompts: Sequence[NDArray[np.int64]]) -> bool:
+    """Whether two of the prompts, of different lengths, are continued alike with a cache.
+
+    Prompts are padded in it, and rows leave it: whatever a family does not do right with a cache
+    that has holes shows here.
+    """
     parameters = inspect.signature(model.base_model.forward).parameters
     if not {"past_key_values", "position_ids"} <= parameters.keys():
         return False

@@ -9,17 +9,18 @@ Shape letters: B = texts of a batch, T = tokens of the longest sequence.
 """
 
 import inspect
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from itertools import pairwise
+from typing import Any
 from weakref import WeakKeyDictionary
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
-from transformers import PreTrainedModel
+from transformers import DynamicCache, PreTrainedModel
 
 from ntpctp.reading.batches import TokenBudget, is_out_of_memory, pad
 from ntpctp.reading.disturbance import Disturbance, module_of
@@ -75,11 +76,31 @@ class ReadText:
     continuations: tuple[Seen, ...]
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class ReadBatch:
+    """Some texts that were read together.
+
+    Attributes:
+        items: their numbers.
+        found: how they were read, in that order.
+        mask: int64 (B, T), 0 for padding.
+        cache: keys and values of each token that was read; None where they were not kept.
+    """
+
+    items: Sequence[int]
+    found: Sequence[ReadText]
+    mask: Tensor
+    cache: DynamicCache | None
+
+
 def read_texts(
     model: PreTrainedModel,
     texts: Sequence[Text],
     budget: TokenBudget,
     disturbance: Disturbance | None = None,
+    *,
+    after: Callable[[ReadBatch], None] | None = None,
+    keep_cache: bool = False,
 ) -> list[ReadText]:
     """Read ``texts``, each context once.
 
@@ -88,6 +109,9 @@ def read_texts(
         texts: in any order and of any lengths; the result has their order.
         budget: bounds a forward pass.
         disturbance: of what the model reads or computes; item k is ``texts[k]``.
+        after: called with each batch once it is read; with all texts at once, and without a cache,
+            where continuations have to be read apart.
+        keep_cache: whether ``after`` is given the keys and values of its batch.
     """
     if not texts:
         return []
@@ -99,8 +123,13 @@ def read_texts(
         part = None if any(module is disturbed for module in part.modules()) else part
     branching = [text for text in texts if len(text.continuations) > 1]
     if branching and not trials.can_branch(model, branching, part):
-        return _read_apart(model, texts, budget, part, disturbance)
-    return _read_in_batches(model, texts, range(len(texts)), budget, part, disturbance)
+        found = _read_apart(model, texts, budget, part, disturbance)
+        if after is not None:
+            after(ReadBatch(range(len(texts)), found, torch.empty(len(texts), 0), None))
+        return found
+    return _read_in_batches(
+        model, texts, range(len(texts)), budget, part, disturbance, after, keep_cache
+    )
 
 
 def log_likelihoods(
@@ -126,15 +155,20 @@ def _read_in_batches(
     budget: TokenBudget,
     part: nn.Module | None,
     disturbance: Disturbance | None,
+    after: Callable[[ReadBatch], None] | None = None,
+    keep_cache: bool = False,
 ) -> list[ReadText]:
     """Read ``texts``, the k-th of which belongs to item ``items[k]``."""
     results: list[ReadText | None] = [None] * len(texts)
 
     def work(indices: list[int]) -> None:
         of = [items[k] for k in indices]
-        found = _read(model, [texts[k] for k in indices], of, part, disturbance)
-        for index, read in zip(indices, found, strict=True):
+        cache = DynamicCache(config=model.config) if keep_cache else None
+        batch = _read(model, [texts[k] for k in indices], of, part, disturbance, cache)
+        for index, read in zip(indices, batch.found, strict=True):
             results[index] = read
+        if after is not None:
+            after(batch)
 
     budget.run([text.num_tokens for text in texts], work, model)
     return [read for read in results if read is not None]
@@ -170,12 +204,13 @@ def _read(
     items: Sequence[int],
     part: nn.Module | None,
     disturbance: Disturbance | None,
-) -> list[ReadText]:
-    """Read one batch; ``part`` is run only where something is asked for."""
+    cache: DynamicCache | None = None,
+) -> ReadBatch:
+    """Read one batch; ``part`` is run only where something is asked for, ``cache`` is filled."""
     ids, mask = pad([_sequence(text) for text in texts], model.device)
     branches, positions = _places(texts, ids.shape)
     where = torch.from_numpy(positions).to(model.device)
-    inputs = {"input_ids": ids, "attention_mask": mask}
+    inputs: dict[str, Any] = {"input_ids": ids, "attention_mask": mask}
     if any(len(text.continuations) > 1 for text in texts):
         inputs["attention_mask"] = _mask(branches, model.dtype).to(model.device)
         inputs["position_ids"] = where
@@ -187,7 +222,9 @@ def _read(
             changes.enter_context(disturbance.at_work(model, items, where))
         if part is not None:
             changes.enter_context(only_at(part, at))
-        hidden = model.base_model(**inputs, use_cache=False).last_hidden_state
+        if cache is not None:
+            inputs |= {"past_key_values": cache}
+        hidden = model.base_model(**inputs, use_cache=cache is not None).last_hidden_state
     order = np.argsort(state_of, kind="stable")
     found = predictions(
         model,
@@ -203,13 +240,14 @@ def _read(
     pieces = iter(
         Seen(losses[a:b], greedy_ids[a:b], greedy_losses[a:b]) for a, b in pairwise(bounds)
     )
-    return [
+    read = [
         ReadText(
             _behind_the_first(next(pieces)) if text.whole else Seen.nothing(len(text.context)),
             tuple(next(pieces) for _ in text.continuations),
         )
         for text in texts
     ]
+    return ReadBatch(items, read, mask, cache)
 
 
 def _sequence(text: Text) -> NDArray[np.int64]:
@@ -312,7 +350,7 @@ class _Trials:
             part = last_feed_forward(model)
             if part is not None:
                 single = [replace(t, continuations=t.continuations[:1]) for t in _few(texts)]
-                full = _read(model, single, [0, 1], None, None)
+                full = _read(model, single, [0, 1], None, None).found
                 short = _tried(model, single, part)
                 if short is None or not _alike(short, full, model):
                     part = None
@@ -337,10 +375,10 @@ def _few(texts: Sequence[Text]) -> list[Text]:
 
 def _tried(
     model: PreTrainedModel, texts: Sequence[Text], part: nn.Module | None
-) -> list[ReadText] | None:
+) -> Sequence[ReadText] | None:
     """Read two texts together; None if the family does not allow it."""
     try:
-        return _read(model, texts, [0, 1], part, None)
+        return _read(model, texts, [0, 1], part, None).found
     except (RuntimeError, ValueError, TypeError, IndexError) as error:
         if is_out_of_memory(error):
             raise

@@ -175,7 +175,10 @@ def _level_cell(comparison: ScoreComparison, name: str, arm: int | None) -> Cell
         return Cell(wording.NO_VALUE, some, arm)
     sd = spread.standard_deviation
     note = "one seed" if sd is None else f"sd {wording.width(sd, comparison.unit)}"
-    return Cell(wording.value(spread.mean, comparison.unit), note)
+    in_bits = wording.bits(spread.mean, comparison.unit)
+    return Cell(
+        wording.value(spread.mean, comparison.unit), "; ".join(filter(None, [in_bits, note]))
+    )
 
 
 def _detectable(pair: Pair, unit: str) -> str:

@@ -4,6 +4,7 @@ Shares are written in percent and their differences in percentage points (pp); a
 keep the unit of their score.
 """
 
+import math
 from collections.abc import Iterable, Mapping
 
 from ntpctp.statistics import Effect
@@ -126,10 +127,20 @@ def value(x: float | None, unit: str) -> str:
 
 
 def quantity(x: float | None, unit: str) -> str:
-    """Return a value with its unit."""
+    """Return a value with its unit; losses per token in bits, too.
+
+    >>> quantity(0.6931472, "nats per token")
+    '0.6931 nats per token (1 bits)'
+    """
     if x is None or is_share(unit):
         return value(x, unit)
-    return f"{number(x)} {unit}"
+    in_bits = bits(x, unit)
+    return f"{number(x)} {unit}" + (f" ({in_bits})" if in_bits else "")
+
+
+def bits(x: float, unit: str) -> str:
+    """Return a loss per token in bits; an empty string for any other unit."""
+    return f"{number(x / math.log(2))} bits" if unit == "nats per token" else ""
 
 
 def width(x: float | None, unit: str) -> str:

@@ -10,8 +10,10 @@ from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerFast
 from ntpctp.loss import token_loss
 from ntpctp.measures import EncodedSplit, Subject
 from ntpctp.objectives import CTP
+from ntpctp.storage import read_numbered_jsonl, write_jsonl
 from ntpctp.supervision import SupervisedRows
 from ntpctp.tasks import Example, Segment
+from ntpctp.tasks.files import RowReader
 from ntpctp.tokens import closed_tokenizer, encode, load_tokenizer
 
 WORDS = [f"w{k}" for k in range(2000)]
@@ -70,16 +72,23 @@ def make(directory: Path, number: int, steps: int) -> None:
         _write_task(directory, kind, number, tokenizer.eos_token)
 
 
-def subject_of(directory: Path, kind: str, number: int) -> Subject:
+def subject_of(directory: Path, kind: str) -> Subject:
     """Read and encode the items for our own measures."""
     tokenizer = load_tokenizer(str(directory / "model"))
-    items = examples(kind, number)
+    reader = RowReader(answer_marker="#### ")
+    rows = read_numbered_jsonl(directory / f"own_{kind}.jsonl")
+    items = [reader.example(row, f"line {line}") for line, row in rows]
     split = EncodedSplit(items, encode(items, tokenizer))
     return Subject(directory / "model", tokenizer, {"test": split}, ("test",), CTP())
 
 
 def _write_task(directory: Path, kind: str, number: int, eos: str) -> None:
     """Write the items as lm-eval reads them; a candidate ends, as ours does."""
+    own = [
+        {"prompt": e.text("prompt"), "answer": e.answer, "choices": list(e.choices)}
+        for e in examples(kind, number)
+    ]
+    write_jsonl(directory / f"own_{kind}.jsonl", own)
     with (directory / f"{kind}.jsonl").open("w") as file:
         for example in examples(kind, number):
             row = {

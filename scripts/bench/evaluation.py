@@ -49,7 +49,7 @@ def ours(directory: Path, kind: str, number: int) -> dict[str, Any]:
     """Encode, load, measure."""
     quiet_libraries()
     begin = time.process_time()
-    subject = subject_of(directory, kind, number)
+    subject = subject_of(directory, kind)
     rows, scores = Accuracy(modes=[kind], train_items=0, prompt_loss=False).measure(subject)
     seconds = time.process_time() - begin
     found = {score.score: score.value for score in scores}
@@ -128,7 +128,7 @@ def costs(directory: Path, number: int) -> list[Record]:
     found = []
     peak = matmul_peak()
     for kind in KINDS:
-        subject = subject_of(directory, kind, number)
+        subject = subject_of(directory, kind)
         split, model = subject.splits["test"], subject.model
         judged = JudgedItems(split, subject.tokenizer)
         read = [len(row) for row in split.rows]
@@ -139,9 +139,7 @@ def costs(directory: Path, number: int) -> list[Record]:
         robustness = Robustness(strengths=STRENGTHS, draws=DRAWS, max_items=None)
         ways: dict[str, tuple[Callable[[], Any], str, int]] = {
             f"accuracy, {kind}": (
-                lambda subject=subject, kind=kind: Accuracy(modes=[kind], train_items=0).measure(
-                    subject
-                ),
+                lambda subject=subject: Accuracy(train_items=0).measure(subject),
                 "accuracy",
                 1,
             ),

@@ -8,11 +8,14 @@ import torch
 from small_models import VOCABULARY, log_probabilities, random_ids, random_model
 
 from ntpctp.reading import (
+    Asked,
+    Text,
     TokenBudget,
-    answer_greedily,
+    answering,
     decode_greedily,
     decoding,
-    read_rows,
+    read_and_answer,
+    read_texts,
 )
 from ntpctp.rows import ROLE_CODES, Row
 
@@ -82,14 +85,14 @@ def test_equals_generate(family):
 
 @pytest.mark.parametrize("family", CACHED + READ_ANEW)
 def test_the_cache_is_used_where_it_can_be_trusted(family):
-    assert decoding._can_cache(random_model(family), prompts()) == (family in CACHED)
+    assert decoding.can_cache(random_model(family), prompts()) == (family in CACHED)
 
 
 def test_with_a_cache_each_token_is_read_once(monkeypatch):
     model = random_model("gpt2")
     read = []
     model.transformer.wte.register_forward_hook(lambda m, i, output: read.append(output.numel()))
-    monkeypatch.setattr(decoding, "_can_cache", lambda model, prompts: True)
+    monkeypatch.setattr(decoding, "can_cache", lambda model, prompts: True)
     decode_greedily(model, [random_ids(9, 0)], [5], NONE, TokenBudget())
     assert [numel // 16 for numel in read] == [9, 1, 1, 1, 1]
 
@@ -122,20 +125,89 @@ def answered_rows(model, eos):
     return rows
 
 
-@pytest.mark.parametrize("family", ["gpt2", "openai-gpt"])
+def others(row, k):
+    """Up to two further continuations, and which of all the row's own one is."""
+    own = row.input_ids[row.answer_start :]
+    more = [random_ids(1 + (k + c) % 4, 90 + 3 * k + c) for c in range(k % 3)]
+    return (*more[:1], own, *more[1:]), len(more[:1])
+
+
+@pytest.mark.parametrize("family", ["gpt2", "llama", "gpt_neox", "openai-gpt", "bloom", "mistral"])
 @pytest.mark.parametrize("longer_by", [-2, 0, 4])
-def test_answers_are_what_decoding_the_prompt_gives(family, longer_by):
-    model = random_model(family)
+@pytest.mark.parametrize("branching", [False, True])
+def test_answers_are_what_decoding_the_prompt_gives(family, longer_by, branching):
+    """From the keys and values of reading the reference, or anew where a family has none."""
+    fields = {"sliding_window": 5} if family == "mistral" else {}
+    model = random_model(family, **fields)
     eos = ending(model)
     rows = answered_rows(model, eos)
-    limits = [max(1, len(row) - row.answer_start + longer_by) for row in rows]
-    read = read_rows(model, rows, TokenBudget())
-    found = answer_greedily(model, rows, read, limits, eos, TokenBudget(50))
-    decoded = decode_greedily(
-        model, [row.input_ids[: row.answer_start] for row in rows], limits, eos, TokenBudget()
-    )
-    for answer, expected in zip(found, decoded, strict=True):
-        assert answer.ids.tolist() == expected.ids.tolist()
-        assert answer.stopped == expected.stopped
-        assert answer.log_probability == pytest.approx(expected.log_probability, rel=2e-6)
-    assert {answer.stopped for answer in found} == {True, False}
+    asked = []
+    for k, row in enumerate(rows):
+        continuations, own = (
+            others(row, k) if branching else ((row.input_ids[row.answer_start :],), 0)
+        )
+        text = Text(row.input_ids[: row.answer_start], continuations, whole=bool(k % 2))
+        limit = max(1, len(row) - row.answer_start + longer_by)
+        asked.append(Asked(text, row, own, limit if k % 5 else None))
+    read, found = read_and_answer(model, asked, eos, TokenBudget(50))
+    texts = [one.text for one in asked]
+    for one, other in zip(read, read_texts(model, texts, TokenBudget(1)), strict=True):
+        for a, b in zip(one.continuations, other.continuations, strict=True):
+            np.testing.assert_allclose(a.losses, b.losses, rtol=2e-6)
+    stopped = set()
+    for one, answer in zip(asked, found, strict=True):
+        if one.limit is None:
+            assert answer is None
+            continue
+        prompt = one.row.input_ids[: one.row.answer_start]
+        ids, ended, log_probability = greedy(model, prompt, one.limit, eos)
+        assert (answer.ids.tolist(), answer.stopped) == (ids, ended)
+        assert answer.log_probability == pytest.approx(log_probability, rel=2e-6)
+        stopped.add(ended)
+    assert stopped == {True, False}
+
+
+def test_reasoning_is_part_of_what_is_written():
+    """The answer is a continuation; decoding takes over before it, at the reasoning."""
+    model = random_model("gpt2")
+    eos = ending(model)
+    for row in answered_rows(model, eos):
+        for shift in range(min(3, row.answer_start)):
+            start = row.answer_start - shift
+            again = Row(row.input_ids, row.roles, start)
+            text = Text(
+                row.input_ids[: row.answer_start], (row.input_ids[row.answer_start :],), True
+            )
+            _, (found,) = read_and_answer(model, [Asked(text, again, 0, 6)], eos, TokenBudget())
+            expected = greedy(model, row.input_ids[:start], 6, eos)
+            assert (found.ids.tolist(), found.stopped) == expected[:2]
+
+
+def test_what_was_read_is_not_read_again(monkeypatch):
+    model = random_model("gpt2")
+    row = Row(random_ids(20, 0), np.array([0] * 15 + [2] * 5, np.uint8), 15)
+    asked = [Asked(Text(row.input_ids[:15], (row.input_ids[15:],)), row, 0, 4)]
+    read_and_answer(model, asked, NONE, TokenBudget())  # what is tried once is tried
+    monkeypatch.setattr(answering, "can_cache", lambda model, prompts: True)
+    sizes = []
+    model.transformer.wte.register_forward_hook(lambda m, i, output: sizes.append(output.numel()))
+    read_and_answer(model, asked, NONE, TokenBudget())
+    assert [size // 16 for size in sizes] == [19, 1, 1, 1]
+
+
+def test_rows_of_many_batches_are_written_on_together(monkeypatch):
+    model = random_model("llama")
+    eos = ending(model)
+    asked = [
+        Asked(
+            Text(row.input_ids[: row.answer_start], (row.input_ids[row.answer_start :],)), row, 0, 9
+        )
+        for row in answered_rows(model, eos)
+    ]
+    many = read_and_answer(model, asked, eos, TokenBudget(20))[1]
+    for kept in (1, 40):  # tokens of rows that wait
+        monkeypatch.setattr(answering, "_KEPT_TOKENS", kept)
+        few = read_and_answer(model, asked, eos, TokenBudget(20))[1]
+        for one, other in zip(many, few, strict=True):
+            assert one.ids.tolist() == other.ids.tolist() and one.stopped == other.stopped
+            assert one.log_probability == pytest.approx(other.log_probability, rel=2e-6)

@@ -79,7 +79,7 @@ def test_the_measure_takes_the_task_s_own_judgement(tiny, tmp_path, monkeypatch)
     from ntpctp.measures import Accuracy, Subject
     from ntpctp.measures import answers as judging
     from ntpctp.preparation import initial_model, prepare
-    from ntpctp.reading import Decoded
+    from ntpctp.reading import Decoded, read_and_answer
 
     task = {"name": "gym", "dataset": "countdown", "train_size": 40, "test_size": 3}
     experiment = tiny(task=task, tokenizer="characters")
@@ -87,12 +87,13 @@ def test_the_measure_takes_the_task_s_own_judgement(tiny, tmp_path, monkeypatch)
     examples = data.splits["test"].examples
     answers = [f"({examples[0].answer})", "1", f"({examples[2].answer})"]
 
-    def write(model, rows, *rest):
+    def write(model, asked, *rest):
+        found, _ = read_and_answer(model, asked, *rest)
         ids = [data.tokenizer(text, add_special_tokens=False).input_ids for text in answers]
         ends = (True, True, False)
-        return [Decoded(np.array(i), end, 0.0) for i, end in zip(ids, ends, strict=True)]
+        return found, [Decoded(np.array(i), end, 0.0) for i, end in zip(ids, ends, strict=True)]
 
-    monkeypatch.setattr(judging, "answer_greedily", write)
+    monkeypatch.setattr(judging, "read_and_answer", write)
     initial_model(experiment.arms["ctp"], data, 0).save_pretrained(tmp_path / "m")
     objective = experiment.arms["ctp"].objective
     subject = Subject(tmp_path / "m", data.tokenizer, data.splits, ("test",), objective)

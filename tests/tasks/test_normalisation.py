@@ -53,7 +53,7 @@ def test_a_written_answer_is_judged_by_the_rules_of_its_example():
 def test_the_measure_applies_them(tiny, tmp_path, monkeypatch):
     from ntpctp.measures import Subject, answers
     from ntpctp.preparation import initial_model
-    from ntpctp.reading import Decoded
+    from ntpctp.reading import Decoded, read_and_answer
 
     path = tmp_path / "own.jsonl"
     rows = [{"prompt": f"{k}?", "answer": "Yes"} for k in range(4)] + [
@@ -68,10 +68,11 @@ def test_the_measure_applies_them(tiny, tmp_path, monkeypatch):
         written = data.tokenizer("yes.", add_special_tokens=False).input_ids
         monkeypatch.setattr(
             answers,
-            "answer_greedily",
-            lambda model, rows, *rest, ids=written: [
-                Decoded(np.array(ids), True, 0.0) for _ in rows
-            ],
+            "read_and_answer",
+            lambda model, asked, *rest, ids=written: (
+                read_and_answer(model, asked, *rest)[0],
+                [Decoded(np.array(ids), True, 0.0) for _ in asked],
+            ),
         )
         model = initial_model(experiment.arms["ctp"], data, 0)
         model.save_pretrained(tmp_path / "m")
