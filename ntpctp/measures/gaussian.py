@@ -103,7 +103,7 @@ def deviation(
             sums[item] = entries.numel(), float(entries.sum()), float(entries.square().sum())
         return states
 
-    read_rows(model, rows, budget, answers_only=True, disturbance=Disturbance(module, look))
+    read_rows(model, rows, budget, disturbance=Disturbance(module, look))
     if not sums:
         raise InputError(_no_states(module))
     count, total, squares = (sum(column) for column in zip(*sums.values(), strict=True))

