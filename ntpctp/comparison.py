@@ -1,6 +1,6 @@
 """Arms against each other at the end of training, from files alone: ``comparison.json``."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
 from itertools import combinations
 from pathlib import Path
@@ -14,7 +14,7 @@ from ntpctp.errors import InputError
 from ntpctp.experiment import Experiment
 from ntpctp.randomness import generator
 from ntpctp.runs import RunId
-from ntpctp.scores import IDENTITY, ItemRows, is_crossing
+from ntpctp.scores import IDENTITY, ItemRows
 from ntpctp.statistics import (
     Effect,
     PairedDifference,
@@ -147,21 +147,23 @@ def _compare_score(
     values: dict[str, dict[int, float | None]] = {name: {} for name in names}
     bounds: dict[str, dict[int, float]] = {name: {} for name in names}
     missing = []
+    censored: set[str] = set()  # arms some seed of which does not come to the value
     for row in group.to_dict("records"):
         known = pd.notna(row["value"])
         values[row["arm"]][row["seed"]] = float(row["value"]) if known else None
         bound = row.get("error_bound")
         bounds[row["arm"]][row["seed"]] = 0.0 if pd.isna(bound) else float(bound)
-        if not known and not is_crossing(row["score"]):
+        if row["censored"]:
+            censored.add(row["arm"])
+        elif not known:
             missing.append(f"{RunId(row['arm'], row['seed'])}: {row['reason']}")
-    censored = {name for name in names if _is_censored(first, values[name])}
     known_values = {
         name: [value for value in of_arm.values() if value is not None and name not in censored]
         for name, of_arm in values.items()
     }
     higher = None if pd.isna(first["higher_is_better"]) else bool(first["higher_is_better"])
     margin = experiment.comparison.margin.get(first["score"])
-    measured = _Measured(values, bounds, first, last, items)
+    measured = _Measured(values, bounds, first, last, items, frozenset(censored))
     pairs = [
         _compare_pair(experiment, a, b, measured, higher, margin) for a, b in combinations(names, 2)
     ]
@@ -195,6 +197,7 @@ class _Measured:
     score: Any  # the columns that all rows share
     last: dict[str, int]  # arm -> step
     items: ItemRows
+    censored: frozenset[str]  # arms with a value that is larger than was measured, and null
 
     def seeds(self, experiment: Experiment, arms: Iterable[str]) -> list[int]:
         """Return the seeds that have a value in all of ``arms``."""
@@ -245,8 +248,7 @@ def _compare_pair(
 ) -> Pair:
     seeds = measured.seeds(experiment, (a, b))
     times = measured.times(a, b) if measured.score["unit"] == "steps" else None
-    censored = [arm for arm in (a, b) if _is_censored(measured.score, measured.values[arm])]
-    if censored:
+    if measured.censored & {a, b}:
         # A difference between the seeds that arrive would leave out the slow ones.
         arrived = ", ".join(measured.arrived(arm) for arm in (a, b))
         if times is not None and times.p_value is not None:
@@ -270,11 +272,6 @@ def _compare_pair(
         decided = verdict(difference, names=(a, b), higher_is_better=higher, margin=margin)
     spreads = spread(means[0], means[1], rng, names=(a, b))
     return Pair(a, b, seeds, difference, None, decided, spreads, times, reason)
-
-
-def _is_censored(score: Any, values: Mapping[int, float | None]) -> bool:
-    """Whether some seed of an arm has no crossing: its value is larger, not missing."""
-    return is_crossing(score["score"]) and None in values.values()
 
 
 def _corrected(pairs: list[Pair], higher: bool | None, margin: float | None) -> list[Pair]:
@@ -313,7 +310,7 @@ def _effects(experiment: Experiment, measured: _Measured) -> list[FactorEffect]:
     if len(factors) < 2:
         return []
     seeds = measured.seeds(experiment, experiment.arms)
-    if not seeds or any(_is_censored(measured.score, v) for v in measured.values.values()):
+    if not seeds or measured.censored:
         return []
     cells = {
         tuple(levels.values()): measured.of(arm, seeds)

@@ -92,6 +92,7 @@ def _of_curve(curve: pd.DataFrame, split: str, name: str, target: float) -> Iter
         False,
         error_bound=float(max(time - before, after - time)) if reached else None,
         reason=None if reached else f"{target:g} is not reached within {steps[-1]:g} steps",
+        censored=not reached,
     )
     if len(steps) > 2:
         coarse = sorted({*range(0, len(steps), 2), len(steps) - 1})

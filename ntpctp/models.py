@@ -10,10 +10,12 @@ from transformers import (
     CONFIG_MAPPING,
     AutoConfig,
     AutoModelForCausalLM,
+    DynamicCache,
     PretrainedConfig,
     PreTrainedModel,
     PreTrainedTokenizerBase,
 )
+from transformers.cache_utils import DynamicSlidingWindowLayer
 
 from ntpctp.errors import InputError, nearest
 from ntpctp.initialisation import initialise
@@ -91,6 +93,17 @@ def context_of(source: str) -> int | None:
         return context_length(AutoConfig.from_pretrained(source))
     except (OSError, ValueError, KeyError):
         return None
+
+
+def attention_window(config: PretrainedConfig) -> int | None:
+    """Return how many tokens back some layer of a model looks at most; None: all of them can."""
+    layers = DynamicCache(config=config).layers
+    windows = [
+        int(layer.sliding_window)
+        for layer in layers
+        if isinstance(layer, DynamicSlidingWindowLayer)
+    ]
+    return min(windows, default=None)
 
 
 def source_of(options: ModelOptions, seed: int) -> str | None:

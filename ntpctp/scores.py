@@ -67,20 +67,9 @@ _TYPES = {
     "higher_is_better": "boolean",
     "rows_key": "str",
     "reason": "str",
+    "censored": "bool",
     "schema_version": "int64",
 }
-
-
-def is_crossing(score: str) -> bool:
-    """Whether a score is the place where a curve crosses a value, so that it need not have one.
-
-    A null then says that the curve does not get so far: the number is larger, not missing. The
-    seeds that have one are not like those that have none; their mean alone would mislead.
-
-    >>> is_crossing("steps_to_choice"), is_crossing("half_strength_noise"), is_crossing("choice")
-    (True, True, False)
-    """
-    return score.startswith(("steps_to_", "half_strength_"))
 
 
 def collect(experiment: Experiment, output: Path) -> pd.DataFrame:

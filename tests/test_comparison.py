@@ -36,6 +36,7 @@ def frame_of(asked, values):
             "higher_is_better": False,
             "rows_key": None,
             "reason": None,
+            "censored": False,
         }
         for arm, of_arm in values.items()
         for seed, value in enumerate(of_arm)

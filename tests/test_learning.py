@@ -42,6 +42,7 @@ def frame_of(curves, arm="ntp", seed=0, split="test", score="exact_match"):
                 "higher_is_better": True,
                 "rows_key": None,
                 "reason": None,
+                "censored": False,
                 "schema_version": 2,
             }
             for step, value in curves.items()

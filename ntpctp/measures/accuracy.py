@@ -90,7 +90,7 @@ class Accuracy(Measure):
             split = subject.splits[name].head(size)
             of_split = answer_rows(subject, name, split, self.modes or _MODES, self.prompt_loss)
             rows += of_split
-            scores += _scores(name, split, of_split)
+            scores += _scores(name, split, of_split, self.modes)
         return rows, scores
 
 
@@ -107,19 +107,24 @@ _BY_STRATUM = ("choice", "exact_match", "teacher_forced")
 _LOSSES = ("answer_loss", "uncritical_loss", "all_loss")
 
 
-def _scores(name: str, split: EncodedSplit, rows: Sequence[dict[str, Any]]) -> list[Score]:
+def _scores(
+    name: str,
+    split: EncodedSplit,
+    rows: Sequence[dict[str, Any]],
+    modes: Sequence[Mode] | None,
+) -> list[Score]:
     if all(example.is_plain_text for example in split.examples):
         return _scores_of_text(name, rows)
-    shares = dict(_SHARES)
-    if default_mode(split.examples[0]) != "choices":  # the task's own first
-        shares = {"exact_match": True, **shares}
+    own = default_mode(split.examples[0])
+    first = "choice" if own == "choices" else "exact_match"  # what the task is judged by
     return [
-        *_means(name, rows, shares),
-        *_solutions(name, rows),
+        *_means(name, rows, {first: True, **_SHARES}),
+        *_absent(name, rows, modes),
+        *_solutions(name, split, rows),
         *_calibration(name, rows, "choice_confidence", "choice", "choice_"),
         *_calibration(name, rows, "confidence", "exact_match", ""),
         *(_loss(name, rows, key) for key in _LOSSES if any(row.get(_tokens(key)) for row in rows)),
-        *_by_stratum(name, rows),
+        *_by_stratum(name, rows, [first, *_BY_STRATUM]),
     ]
 
 
@@ -144,7 +149,29 @@ def _means(
             )
 
 
-def _by_stratum(split: str, rows: Sequence[dict[str, Any]]) -> Iterator[Score]:
+def _absent(
+    split: str, rows: Sequence[dict[str, Any]], modes: Sequence[Mode] | None
+) -> Iterator[Score]:
+    """Yield a null for each mode that was asked for by name and that no item allows."""
+    for mode, (key, lack) in {
+        "choices": ("choice", "choices"),
+        "greedy": ("exact_match", "an answer without reasoning"),
+        "reasoning": ("exact_match", "reasoning"),
+    }.items():
+        if mode in (modes or ()) and not any(key in row for row in rows):
+            yield Score(
+                "accuracy",
+                split,
+                key,
+                None,
+                "share of items",
+                0,
+                higher_is_better=True,
+                reason=f"mode {mode} was asked for, but no item has {lack}",
+            )
+
+
+def _by_stratum(split: str, rows: Sequence[dict[str, Any]], keys: Sequence[str]) -> Iterator[Score]:
     """Yield the accuracy of each level of a property in which the items differ."""
     levels: dict[str, dict[str, None]] = {}
     for row in rows:
@@ -155,7 +182,7 @@ def _by_stratum(split: str, rows: Sequence[dict[str, Any]]) -> Iterator[Score]:
             continue
         for stratum in sorted(of_property, key=_in_order):
             members = [row for row in rows if stratum in row["strata"]]
-            yield from _means(split, members, dict.fromkeys(_BY_STRATUM, True), stratum)
+            yield from _means(split, members, dict.fromkeys(keys, True), stratum)
 
 
 def _in_order(stratum: str) -> tuple[float, str]:
@@ -167,10 +194,11 @@ def _in_order(stratum: str) -> tuple[float, str]:
         return float("inf"), level
 
 
-def _solutions(split: str, rows: Sequence[dict[str, Any]]) -> Iterator[Score]:
-    answered = [row for row in rows if row.get("solutions")]
-    names = dict.fromkeys(name for row in answered for name in row["solutions"])
-    for name in sorted(names, key=lambda n: (n == OTHER, n)):
+def _solutions(split: str, items: EncodedSplit, rows: Sequence[dict[str, Any]]) -> Iterator[Score]:
+    """Yield the share of each solution that the task names, found or not, and of all others."""
+    answered = [row for row in rows if "solutions" in row]
+    names = sorted({name for example in items.examples for name, _ in example.references})
+    for name in [*names, OTHER] if answered else []:
         for row in answered:
             row[f"solution_{name}"] = int(name in row["solutions"])
         yield from _means(split, answered, {f"solution_{name}": None})

@@ -58,7 +58,7 @@ class RobustnessCurve:
         strengths: rising, the first is 0, K of them.
         right: float64, shape (R, N, K): 1 right, 0 wrong, NaN not measured. Strength 0 is measured
             for every item and alike in all draws.
-        chance: the share of items that guessing gets right.
+        chance: how probable it is that guessing gets an item right: of all, or of each, (N,).
         strength_unit: what a strength of 1 is.
         with_flips: whether ``flip_rate_under_<kind>`` is given.
         shared: further fields that all rows have.
@@ -69,7 +69,7 @@ class RobustnessCurve:
     kind: str
     strengths: list[float]
     right: NDArray[np.float64]
-    chance: float
+    chance: float | NDArray[np.float64]
     strength_unit: str
     with_flips: bool = True
     shared: Mapping[str, Any] = field(default_factory=dict)
@@ -164,17 +164,22 @@ class RobustnessCurve:
 
     def _half_strength(self) -> Score:
         accuracy = self._names[f"accuracy_under_{self.kind}"]
-        complete = accuracy[~np.isnan(accuracy).any(axis=1)]
+        whole = ~np.isnan(accuracy).any(axis=1)
+        complete = accuracy[whole]
+        chance = np.broadcast_to(self.chance, len(accuracy))[whole]
         value = error = reason = None
+        censored = False
         if not len(complete):
             reason = "no item could be disturbed at every strength"
         else:
-            (found,) = half_strengths(self.strengths, complete.mean(axis=0)[None], self.chance)
+            curve = complete.mean(axis=0)
+            (found,) = half_strengths(self.strengths, curve[None], float(chance.mean()))
             if np.isnan(found):
-                reason = self._why_none(complete.mean(axis=0))
+                censored = bool(curve[0] > chance.mean())
+                reason = self._why_none(float(curve[0]), float(chance.mean()))
             else:
                 value = float(found)
-                error = self._bootstrap(complete)
+                error = self._bootstrap(complete, chance)
         return Score(
             self.measure,
             self.split,
@@ -185,27 +190,28 @@ class RobustnessCurve:
             higher_is_better=True,
             standard_error=error,
             reason=reason,
+            censored=censored,
         )
 
-    def _why_none(self, curve: NDArray[np.float64]) -> str:
-        if curve[0] <= self.chance:
+    def _why_none(self, clean: float, chance: float) -> str:
+        if clean <= chance:
             return (
-                f"without a disturbance {curve[0]:.3g} of the items are right, no more than the "
-                f"{self.chance:.3g} of chance: there is no advantage to lose"
+                f"without a disturbance {clean:.3g} of the items are right, no more than the "
+                f"{chance:.3g} of chance: there is no advantage to lose"
             )
         return (
             f"more than half of the advantage over chance is left up to strength "
             f"{self.strengths[-1]:g}; add larger strengths"
         )
 
-    def _bootstrap(self, accuracy: NDArray[np.float64]) -> float | None:
+    def _bootstrap(
+        self, accuracy: NDArray[np.float64], chance: NDArray[np.float64]
+    ) -> float | None:
         """Return the standard error over items of (N, K), None if a resample has no value."""
-        draw = generator(0, "half strength")
         count = len(accuracy)
-        curves = np.stack(
-            [accuracy[draw.integers(count, size=count)].mean(axis=0) for _ in range(_RESAMPLES)]
-        )
-        found = half_strengths(self.strengths, curves, self.chance)
+        draws = generator(0, "half strength").integers(count, size=(_RESAMPLES, count))
+        curves = np.stack([accuracy[draw].mean(axis=0) for draw in draws])
+        found = half_strengths(self.strengths, curves, chance[draws].mean(axis=1))
         return None if np.isnan(found).any() or count < 2 else float(found.std(ddof=1))
 
 
@@ -223,7 +229,7 @@ def item_rows(curves: Sequence[RobustnessCurve]) -> list[dict[str, Any]]:
 
 
 def half_strengths(
-    strengths: list[float], curves: NDArray[np.float64], chance: float
+    strengths: list[float], curves: NDArray[np.float64], chance: float | NDArray[np.float64]
 ) -> NDArray[np.float64]:
     """Return the strength at which half of the advantage over chance is gone, of each curve.
 
@@ -234,7 +240,7 @@ def half_strengths(
     Args:
         strengths: rising, the first is 0, K of them.
         curves: accuracies, float64, shape (curves, K).
-        chance: the accuracy of guessing.
+        chance: the accuracy of guessing, of all or of each curve.
 
     Returns:
         float64, shape (curves,), in units of strength.

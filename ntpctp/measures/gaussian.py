@@ -75,12 +75,14 @@ class GaussianNoise:
         return Disturbance(module, add)
 
 
+@torch.no_grad()
 def deviation(
     model: PreTrainedModel, module: str, rows: Sequence[Row], budget: TokenBudget
 ) -> float:
     """Return the standard deviation of what a module gives on: the unit of noise there.
 
-    For ``embeddings`` it is that over all entries of the embedding matrix. For any other module
+    For ``embeddings`` it is that over all entries of what the module gives on for each token of the
+    vocabulary once: the embedding matrix, as the family scales it. For any other module
     that over all entries of its states, (tokens, D), at all tokens of ``rows`` but the last (the
     end of sequence is never read), the reference answers included; one pass over them. Divisor:
     number of entries - 1.
@@ -89,7 +91,9 @@ def deviation(
         InputError: if there is no such module, or it gives no state for each token.
     """
     if module == EMBEDDINGS:
-        return float(embedding_of(model).weight.detach().std())
+        embedding = embedding_of(model)
+        ids = torch.arange(embedding.num_embeddings, device=model.device)
+        return float(embedding(ids).std())
     module_of(model, module)
     sums: dict[int, tuple[int, float, float]] = {}  # item -> entries, sum, sum of squares
 

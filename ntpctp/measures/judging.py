@@ -34,9 +34,9 @@ def default_mode(example: Example) -> Mode:
 class JudgedItems:
     """Items of a split, ready to be answered again and again by a model that is disturbed.
 
-    ``mode`` is the task's own, but where an answer would have to be decoded it is judged by teacher
-    forcing: without a disturbance that finds the same greedy answers right, at the cost of one
-    pass (and, where there is reasoning, it is the reference's).
+    ``mode`` is ``choices`` where all items have candidates. Otherwise an answer would have to be
+    decoded, and is judged by teacher forcing: without a disturbance that finds the same greedy
+    answers right, at the cost of one pass. Where there is reasoning, it is the reference's.
 
     Args:
         split: at least one item that has an answer.
@@ -50,19 +50,18 @@ class JudgedItems:
         if not len(split.rows):
             raise InputError("a split has no item; there is nothing to judge")
         self._split, self._tokenizer = split, tokenizer
-        by_choice = default_mode(split.examples[0]) == "choices"
-        all_have = by_choice and all(example.choices for example in split.examples)
+        all_have = all(example.choices for example in split.examples)
         self.mode: Mode = "choices" if all_have else "teacher_forced"
 
     def __len__(self) -> int:
         return len(self._split.rows)
 
     @property
-    def chance(self) -> float:
-        """The share of items that guessing among the candidates finds right; else 0."""
+    def chance(self) -> NDArray[np.float64]:
+        """How probable it is that guessing among the candidates is right, else 0: (items,)."""
         if self.mode != "choices":
-            return 0.0
-        return float(np.mean([1 / len(example.choices) for example in self._split.examples]))
+            return np.zeros(len(self))
+        return np.array([1 / len(example.choices) for example in self._split.examples])
 
     def right(
         self,
@@ -73,14 +72,23 @@ class JudgedItems:
         """Return which items ``model`` answers rightly: bool, shape (items,). One pass over them.
 
         A tie between candidates counts as wrong.
+
+        Raises:
+            InputError: if what the model computes is not finite: no answer is right or wrong then.
         """
         if self.mode != "choices":
             read = read_rows(
                 model, self._split.rows, budget, answers_only=True, disturbance=disturbance
             )
-            pairs = zip(self._split.rows, read, strict=True)
-            return np.array([seen.matches[row.has_role("answer")].all() for row, seen in pairs])
+            right = []
+            for row, seen in zip(self._split.rows, read, strict=True):
+                inside = row.has_role("answer")
+                _check_finite(seen.losses[inside])
+                right.append(seen.matches[inside].all())
+            return np.array(right)
         found = log_likelihoods(model, self._choices, budget, disturbance)
+        for of_item in found:
+            _check_finite(of_item)
         return np.array(
             [
                 choice_correct(of_item, example.choices.index(example.answer))
@@ -91,6 +99,14 @@ class JudgedItems:
     @cached_property
     def _choices(self) -> list[Text]:
         return [text for text in choices_of(self._split, self._tokenizer) if text]
+
+
+def _check_finite(values: NDArray[np.float64]) -> None:
+    if not np.isfinite(values).all():
+        raise InputError(
+            "the model's probabilities are not finite: its weights are broken, or it is disturbed "
+            "so strongly that numbers overflow; leave out the largest strengths"
+        )
 
 
 def choices_of(split: EncodedSplit, tokenizer: PreTrainedTokenizerBase) -> list[Text | None]:

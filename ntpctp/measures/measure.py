@@ -43,6 +43,7 @@ class Score:
     strength: float | None = None  # of a perturbation, for curves
     rows_key: str | None = None  # the field of the measure's rows that this score is the mean of
     reason: str | None = None
+    censored: bool = False  # a null that stands for more than was measured: larger, not missing
     stratum: str | None = None  # "hops = 3": of the items whose row has that; None: of all
 
     def as_dict(self) -> dict[str, Any]:

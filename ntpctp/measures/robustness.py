@@ -18,16 +18,17 @@ class Robustness(Measure):
 
     In place of a state ``h_t`` of token t, ``h_t + strength * s * z_t`` is passed on; ``z_t`` is
     standard normal. For ``embeddings`` s is the standard deviation of all entries of the embedding
-    matrix; for another module that of all entries of its undisturbed states at all tokens of the
-    measured items, reference answers included, measured at each checkpoint (field
-    ``deviation_<kind>`` of the rows). The draw z depends on (seed, draw, item, position) alone: all
-    arms, seeds, steps, strengths and modules of one width meet the same noise, so that their
-    differences are not made by luck. Positions are those of the item's own text: candidates of one
-    item meet the same noise behind the context.
+    matrix (as the family scales it); for another module that of all entries of its undisturbed
+    states at all tokens of the measured items, reference answers included, measured at each
+    checkpoint (field ``deviation_<kind>`` of the rows). The draw z depends on (seed, draw, item,
+    position) alone: all arms, seeds, steps, strengths and modules of one width meet the same noise,
+    so that their differences are not made by luck. Positions are those of the item's own text:
+    candidates of one item meet the same noise behind the context.
 
-    An item is right if its right candidate is the likeliest where the task has candidates, else if
-    the greedy choice is right at every position of the answer, given the reference before it
-    (without noise and reasoning this is the exact match of greedy decoding).
+    An item is right if its right candidate is the likeliest where all items have candidates (behind
+    the reference reasoning, where there is some), else if the greedy choice is right at every
+    position of the answer, given the reference before it (without noise and reasoning this is the
+    exact match of greedy decoding).
 
     Scores of each held-out split; noise on a module other than ``embeddings`` is called
     ``noise_at_<module>`` in place of ``noise``:

@@ -214,8 +214,9 @@ def _joined(model: PreTrainedModel, batch: Sequence[_Pending]) -> tuple[DynamicC
 
 def _can_resume(model: PreTrainedModel, asked: Sequence[Asked]) -> bool:
     """Whether a cache can be gone on with although some of it is hidden."""
-    layers = DynamicCache(config=model.config).layers
-    if any(type(layer) is not DynamicLayer for layer in layers):
-        return False  # a window would count what is hidden
     prompts = [one.row.input_ids[: one.row.answer_start] for one in asked]
-    return can_cache(model, prompts)
+    longest = max(one.text.num_tokens for one in asked) + max(one.limit or 0 for one in asked)
+    kept = DynamicCache(config=model.config).layers
+    # Its layers may keep something else than keys and values.
+    plain = all(isinstance(layer, DynamicLayer) for layer in kept)
+    return plain and can_cache(model, prompts, longest)

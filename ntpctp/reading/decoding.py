@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from transformers import DynamicCache, PreTrainedModel
 
-from ntpctp.models import context_length
+from ntpctp.models import attention_window, context_length
 from ntpctp.reading.batches import TokenBudget, is_out_of_memory, pad
 from ntpctp.reading.head import predictions
 
@@ -62,7 +62,9 @@ def decode_greedily(
     asked = [k for k, most in enumerate(room) if most]
     if not asked:
         return list(results.values())
-    kind: type[_Writer] = _WithCache if can_cache(model, prompts) else _Anew
+    # A short prompt is padded to the longest of its batch, and may have more room than that one.
+    longest = max(len(prompts[k]) for k in asked) + max(room)
+    kind: type[_Writer] = _WithCache if can_cache(model, prompts, longest) else _Anew
 
     def work(indices: list[int]) -> None:
         batch = [asked[k] for k in indices]
@@ -209,12 +211,21 @@ def resumed(
 
 
 @torch.no_grad()
-def can_cache(model: PreTrainedModel, prompts: Sequence[NDArray[np.int64]]) -> bool:
+def can_cache(model: PreTrainedModel, prompts: Sequence[NDArray[np.int64]], longest: int) -> bool:
     """Whether two of the prompts, of different lengths, are continued alike with a cache.
 
     Prompts are padded in it, and rows leave it: whatever a family does not do right with a cache
-    that has holes shows here.
+    that has holes shows here. Windows of attention count what the mask hides, and show only once
+    they are full: such families are read anew where a row may grow so long.
+
+    Args:
+        model: any.
+        prompts: the shortest and the longest are tried.
+        longest: tokens that a row may have in the end, padding included.
     """
+    window = attention_window(model.config)
+    if window is not None and longest > window:
+        return False
     parameters = inspect.signature(model.base_model.forward).parameters
     if not {"past_key_values", "position_ids"} <= parameters.keys():
         return False

@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from transformers import DynamicCache, PreTrainedModel
 
+from ntpctp.models import attention_window
 from ntpctp.reading.batches import TokenBudget, is_out_of_memory, pad
 from ntpctp.reading.disturbance import Disturbance, module_of
 from ntpctp.reading.head import predictions
@@ -49,6 +50,11 @@ class Text:
     def num_tokens(self) -> int:
         """Tokens that are read."""
         return len(self.context) + sum(len(ids) - 1 for ids in self.continuations)
+
+    @property
+    def longest_path(self) -> int:
+        """Tokens that are read of the context and one continuation."""
+        return len(self.context) + max(len(ids) for ids in self.continuations) - 1
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -326,22 +332,24 @@ class _Trials:
 
     def __init__(self) -> None:
         self._part: list[nn.Module | None] = []  # empty: not tried yet
-        self._branches_up_to = 0  # tokens of a text
+        self._branches_up_to = 0  # tokens of a path
         self._never_branches = False
 
     def can_branch(
         self, model: PreTrainedModel, texts: Sequence[Text], part: nn.Module | None
     ) -> bool:
-        """Whether two of the texts, the longest and the first, get the same numbers either way.
+        """Whether some of the texts, the longest ones, get the same numbers either way.
 
-        Tried once, and again for longer texts: families whose attention has a window differ from
-        some length on.
+        Tried once, and again for longer texts. Not where attention has a window that the mask of
+        shared contexts would open.
         """
-        if not self._never_branches:
-            longest = max(text.num_tokens for text in texts)
-            if longest > self._branches_up_to:
-                self._never_branches = not _branches(model, _few(texts), part)
-                self._branches_up_to = longest
+        longest = max(text.longest_path for text in texts)
+        window = attention_window(model.config)
+        if self._never_branches or (window is not None and longest > window):
+            return False
+        if longest > self._branches_up_to:
+            self._never_branches = not _branches(model, _few(texts), part)
+            self._branches_up_to = longest
         return not self._never_branches
 
     def skippable(self, model: PreTrainedModel, texts: Sequence[Text]) -> nn.Module | None:
@@ -370,7 +378,11 @@ def _branches(model: PreTrainedModel, texts: Sequence[Text], part: nn.Module | N
 
 
 def _few(texts: Sequence[Text]) -> list[Text]:
-    return [texts[0], max(texts, key=lambda text: text.num_tokens)]
+    """The one with the longest path, and the one with most tokens."""
+    return [
+        max(texts, key=lambda text: text.longest_path),
+        max(texts, key=lambda text: text.num_tokens),
+    ]
 
 
 def _tried(

@@ -11,7 +11,7 @@ from ntpctp.report.wording import listed, percent, plural, quantity
 from ntpctp.statistics import SpreadComparison
 
 PRIMARY = ("choice", "exact_match")
-"""The scores that an experiment is about, the first that a task has."""
+"""The scores that an experiment may be about: the first that ``Accuracy`` gives for its task."""
 
 
 @dataclass(frozen=True)
@@ -53,15 +53,13 @@ def primary_score(
 ) -> ScoreComparison | None:
     """Return the score that the verdict at the top is about, or None if nothing is measured.
 
-    It follows from the task alone, never from the results: ``choice`` on the main held-out split
-    where the task has choices, otherwise ``exact_match``.
+    It follows from the task alone, never from the results: of the main held-out split the score of
+    the task's own mode, which ``Accuracy`` gives first.
     """
     main = experiment.task.evaluation_splits[0]
-    for score in PRIMARY:
-        for comparison in comparisons:
-            found = comparison.split, comparison.score, comparison.stratum
-            if found == (main, score, None):
-                return comparison
+    for comparison in comparisons:
+        if (comparison.split, comparison.stratum) == (main, None) and comparison.score in PRIMARY:
+            return comparison
     judged = [c for c in comparisons if c.higher_is_better is not None]
     return next(iter([*judged, *comparisons]), None)
 

@@ -16,7 +16,7 @@ from ntpctp.report.sections import Panel, Section, curve_table, described
 from ntpctp.report.sources import read_items
 from ntpctp.report.tables import Cell, Table, arm_cells
 from ntpctp.report.wording import direction, percent, plural, score_label
-from ntpctp.responses import Response, responses
+from ntpctp.responses import Line, Response, responses
 from ntpctp.runs import RunId
 
 _NOISE_WORDS = (
@@ -113,7 +113,7 @@ def _losses(experiment: Experiment, response: Response) -> Table:
         each = [
             Cell(
                 wording.value(areas.get(seed), response.unit),
-                "" if seed not in halves else f"half {_half(halves[seed])}",
+                "" if seed not in halves else f"half {_half(halves[seed], response, line, seed)}",
             )
             for seed in experiment.seeds
         ]
@@ -137,8 +137,12 @@ def _mean_half(halves: dict[int, float | None]) -> Cell:
     return Cell(wording.NO_VALUE, f"{len(known)} of {plural(len(halves), 'seed')} have one")
 
 
-def _half(half: float | None) -> str:
-    return "none up to the largest" if half is None else wording.number(half, 3)
+def _half(half: float | None, response: Response, line: Line, seed: int) -> str:
+    if half is not None:
+        return wording.number(half, 3)
+    if line.complete[seed][0] <= response.chance:
+        return "none: no better than guessing at rate 0"
+    return "none up to the largest"
 
 
 def _differences(experiment: Experiment, response: Response) -> Table:

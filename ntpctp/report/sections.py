@@ -13,7 +13,6 @@ from ntpctp.report.curves import Curve, band_words, curves
 from ntpctp.report.figures import curves_figure, plain_figure
 from ntpctp.report.tables import Cell, Table, arm_cells
 from ntpctp.report.wording import direction, full_label, is_share, percent, plural, score_label
-from ntpctp.scores import is_crossing
 
 STEP = "optimizer step"
 _EDGE = 1.0
@@ -121,8 +120,8 @@ def _worth_a_figure(experiment: Experiment, scores: pd.DataFrame) -> bool:
 
 
 def _drawn(scores: pd.DataFrame) -> pd.DataFrame:
-    """Leave out crossings that some seed of an arm lacks: a mean of the others would mislead."""
-    if not is_crossing(str(scores["score"].iloc[0])):
+    """Leave out what some seed of an arm does not come to: a mean of the others would mislead."""
+    if not scores["censored"].any():
         return scores
     complete = scores["value"].notna().groupby([scores["arm"], scores["step"]]).transform("all")
     return scores[complete]

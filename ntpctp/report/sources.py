@@ -14,7 +14,6 @@ from ntpctp.experiment import Experiment
 from ntpctp.provenance import PROVENANCE
 from ntpctp.report.wording import part_label
 from ntpctp.runs import RunId, stage_directory
-from ntpctp.scores import is_crossing
 from ntpctp.storage import read_json, read_jsonl
 from ntpctp.training import LOG
 
@@ -94,7 +93,7 @@ def missing_scores(experiment: Experiment, frame: pd.DataFrame) -> list[Missing]
 
 
 def _null_scores(frame: pd.DataFrame) -> Iterable[Missing]:
-    known = frame["value"].notna() | frame["score"].map(is_crossing).astype(bool)
+    known = frame["value"].notna() | frame["censored"]
     for row in frame[~known].to_dict("records"):
         strength = "" if pd.isna(row["strength"]) else f" at strength {row['strength']:g}"
         stratum = None if pd.isna(row["stratum"]) else str(row["stratum"])

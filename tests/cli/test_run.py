@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from ntpctp.scores import is_crossing, read_scores
+from ntpctp.scores import read_scores
 
 
 @pytest.fixture(scope="module")
@@ -53,9 +53,14 @@ def test_everything_is_there(finished):
         (arm, seed, step) for arm in ("ntp", "ctp") for seed in (0, 1) for step in (0, 4, 8)
     }
     assert set(frame["measure"]) == {"accuracy", "robustness", "flatness", "learning"}
-    assert frame[~frame["score"].map(is_crossing)]["value"].notna().all()
+    # Models of eight steps are no better than guessing: no half strength, and not a larger one.
+    expected = frame["censored"] | frame["score"].str.startswith("half_strength")
+    assert frame[~expected]["value"].notna().all()
     pairs = [
-        p for s in json.loads((out / "comparison.json").read_text())["scores"] for p in s["pairs"]
+        pair
+        for score in json.loads((out / "comparison.json").read_text())["scores"]
+        if not score["score"].startswith("half_strength")
+        for pair in score["pairs"]
     ]
     assert pairs and all(pair["seeds"] == [0, 1] for pair in pairs)
 

@@ -6,6 +6,7 @@ import torch
 from pydantic import ValidationError
 from test_measures import TOKENIZER, examples, scores_by_name, subject_of, trained
 
+from ntpctp.errors import InputError
 from ntpctp.loss import token_loss
 from ntpctp.measures import Accuracy
 from ntpctp.measures.judging import JudgedItems, default_mode
@@ -273,7 +274,7 @@ def test_judging_many_times_decides_as_the_measure_does(tmp_path):
         assert found.astype(int).tolist() == [row[key] for row in rows]
         assert 0 < found.mean() < 1
         sizes = [len(item.choices) for item in items]
-        assert judged.chance == (0 if key == "exact_match" else np.mean(1 / np.array(sizes)))
+        assert judged.chance.tolist() == [0 if key == "exact_match" else 1 / n for n in sizes]
 
 
 def test_the_right_answer_among_alike_ones_is_wrong(tmp_path):
@@ -311,3 +312,48 @@ def test_items_with_candidates_are_read_once(tmp_path):
     # One pass over all items, and the trial whether contexts can be shared (two items: together,
     # and each with each candidate).
     assert len(passes) <= 1 + 1 + 2 * 3
+
+
+def test_a_solution_that_nobody_found_has_a_share_of_0(tmp_path):
+    items = [
+        Example(e.segments, references=(("never", "98"), ("seldom", "97"))) for e in examples()
+    ]
+    _, scores = Accuracy(train_items=0).measure(subject_of(trained(), tmp_path, items))
+    found = {
+        s.score: s.value for s in scores if s.score.startswith("solution") and s.split == "test"
+    }
+    assert found == {"solution_never": 0, "solution_seldom": 0, "solution_other": 1}
+
+
+def test_a_mode_that_no_item_allows_is_null_with_its_reason(tmp_path):
+    subject = subject_of(trained(), tmp_path)
+    _, scores = Accuracy(modes=["choices", "reasoning"], train_items=0).measure(subject)
+    found = scores_by_name(scores)
+    assert found["choice"].value is None
+    assert found["choice"].reason == "mode choices was asked for, but no item has choices"
+    assert "no item has reasoning" in found["exact_match"].reason
+
+
+def test_the_own_mode_is_the_first_by_stratum_too(tmp_path):
+    items = [Example(e.segments, choices=e.choices, answer_marker=e.answer_marker,
+                     strata=(("hops", str(k % 2)),)) for k, e in enumerate(reasoned())]  # fmt: skip
+    _, scores = Accuracy(train_items=0).measure(subject_of(trained(), tmp_path, items))
+    assert next(s.score for s in scores if s.stratum) == "exact_match"
+
+
+@pytest.mark.parametrize("items", [examples(), chosen(), reasoned()], ids=["sums", "ch", "re"])
+def test_what_is_not_finite_is_neither_right_nor_wrong(tmp_path, items):
+    model = trained()
+    torch.nn.init.constant_(model.transformer.ln_f.weight, float("nan"))
+    judged = JudgedItems(subject_of(model, tmp_path, items).splits["test"], TOKENIZER)
+    with pytest.raises(InputError, match="not finite: its weights are broken, or it is disturbed"):
+        judged.right(model, TokenBudget())
+
+
+def test_candidates_behind_the_reference_reasoning_judge_robustness(tmp_path):
+    subject = subject_of(trained(), tmp_path, reasoned())
+    judged = JudgedItems(subject.splits["test"], TOKENIZER)
+    assert judged.mode == "choices" and judged.chance.tolist() == [0.5] * 4
+    rows, _ = Accuracy(train_items=0).measure(subject)
+    found = judged.right(subject.model, TokenBudget()).astype(int).tolist()
+    assert found == [row["choice"] for row in rows]

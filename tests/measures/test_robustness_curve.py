@@ -163,3 +163,27 @@ def test_strengths_must_rise_from_zero():
     for strengths in ([0.5, 1.0], [0.0, 1.0, 1.0], [0.0, float("nan")]):
         with pytest.raises(ValidationError, match="rising strengths that start with 0"):
             TypeAdapter(Strengths).validate_python(strengths)
+
+
+def test_chance_is_that_of_the_items_along_the_whole_curve():
+    """Half of the items, with two candidates, cannot be disturbed; the others have ten."""
+    right = np.ones((1, 40, 3))
+    right[:, :20, 1:] = np.nan
+    right[:, 20:, 2] = 0
+    chance = np.repeat([0.5, 0.1], 20)
+    half = by_name(curve(right, chance).scores(), "half_strength_noise")[None]
+    # From 1 at strength STRENGTHS[1] to 0 at STRENGTHS[2]: down to 0.1 + 0.9 / 2.
+    low, high = STRENGTHS[1:3]
+    assert half.value == pytest.approx(low + (1 - 0.55) * (high - low))
+    assert half.count == 20
+
+
+def test_only_a_curve_that_starts_above_chance_has_a_larger_half_strength():
+    robust = np.ones((1, 10, len(STRENGTHS)))
+    useless = np.zeros((1, 10, len(STRENGTHS)))
+    found = [
+        by_name(curve(right).scores(), "half_strength_noise")[None] for right in (robust, useless)
+    ]
+    assert [half.value for half in found] == [None, None]
+    assert [half.censored for half in found] == [True, False]
+    assert "no advantage to lose" in found[1].reason

@@ -86,14 +86,14 @@ def test_equals_generate(family):
 
 @pytest.mark.parametrize("family", CACHED + READ_ANEW)
 def test_the_cache_is_used_where_it_can_be_trusted(family):
-    assert decoding.can_cache(random_model(family), prompts()) == (family in CACHED)
+    assert decoding.can_cache(random_model(family), prompts(), 30) == (family in CACHED)
 
 
 def test_with_a_cache_each_token_is_read_once(monkeypatch):
     model = random_model("gpt2")
     read = []
     model.transformer.wte.register_forward_hook(lambda m, i, output: read.append(output.numel()))
-    monkeypatch.setattr(decoding, "can_cache", lambda model, prompts: True)
+    monkeypatch.setattr(decoding, "can_cache", lambda model, prompts, longest: True)
     decode_greedily(model, [random_ids(9, 0)], [5], NONE, TokenBudget())
     assert [numel // 16 for numel in read] == [9, 1, 1, 1, 1]
 
@@ -191,7 +191,7 @@ def test_what_was_read_is_not_read_again(monkeypatch):
     row = Row(random_ids(20, 0), np.array([0] * 15 + [2] * 5, np.uint8), 15)
     asked = [Asked(Text(row.input_ids[:15], (row.input_ids[15:],)), row, 0, 4)]
     read_and_answer(model, asked, NONE, TokenBudget())  # what is tried once is tried
-    monkeypatch.setattr(answering, "can_cache", lambda model, prompts: True)
+    monkeypatch.setattr(answering, "can_cache", lambda model, prompts, longest: True)
     sizes = []
     model.transformer.wte.register_forward_hook(lambda m, i, output: sizes.append(output.numel()))
     read_and_answer(model, asked, NONE, TokenBudget())
@@ -209,3 +209,15 @@ def test_rows_of_many_batches_are_written_on_together(monkeypatch):
         for one, other in zip(many, few, strict=True):
             assert one.ids.tolist() == other.ids.tolist() and one.stopped == other.stopped
             assert one.log_probability == pytest.approx(other.log_probability, rel=2e-6)
+
+
+@pytest.mark.parametrize("family", ["mistral", "gemma3_text"])
+@pytest.mark.parametrize("window", [8, 64])
+def test_rows_that_outgrow_a_window_of_attention(family, window):
+    """A cache with a window drops tokens by place, padding included: then rows are read anew."""
+    model = random_model(family, sliding_window=window)
+    tried = [random_ids(3, 0), random_ids(5, 1), random_ids(2, 2)]
+    found = decode_greedily(model, tried, [14, 3, 14], NONE, TokenBudget())
+    for prompt, written in zip(tried, found, strict=True):
+        assert written.ids.tolist() == greedy(model, prompt, len(written.ids), NONE)[0]
+    assert decoding.can_cache(model, tried, 19) == (window == 64)

@@ -101,3 +101,23 @@ def test_a_disturbance_is_the_same_either_way(monkeypatch):
     for a, b, c in zip(shared, anew, clean, strict=True):
         np.testing.assert_allclose(a, b, rtol=2e-6)
         assert abs(a - c).max() > 1e-3
+
+
+def test_a_window_counts_the_longest_path_not_all_candidates():
+    """Many candidates behind a short context fit into the window; a long context does not."""
+    model = random_model("mistral", sliding_window=12)
+    many = Text(random_ids(5, 0), tuple(random_ids(4, k) for k in range(1, 9)))
+    long = Text(random_ids(20, 20), (random_ids(2, 21), random_ids(3, 22)))
+    for order in ([many, long], [long, many]):
+        found = log_likelihoods(model, order, TokenBudget(100))
+        for of_item, expected in zip(found, one_by_one(model, order), strict=True):
+            np.testing.assert_allclose(of_item, expected, rtol=2e-6)
+
+
+def test_contexts_are_shared_within_a_window():
+    model = random_model("mistral", sliding_window=30)
+    trials = texts._Trials()
+    assert trials.can_branch(model, items(), None)
+    assert not trials.can_branch(
+        model, [Text(random_ids(30, 0), (random_ids(2, 1), random_ids(1, 2)))], None
+    )

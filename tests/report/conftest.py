@@ -154,6 +154,7 @@ def _scores(
             "value": value,
             "unit": "share of items", "count": len(items), "standard_error": 0.02,
             "error_bound": None, "higher_is_better": True, "rows_key": None, "reason": None,
+            "censored": False,
         } | fields  # fmt: skip
 
     if "accuracy" in measures:

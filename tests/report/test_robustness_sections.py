@@ -28,7 +28,7 @@ def frame_of(made, measure, kind, half=lambda arm, seed: 0.5 + seed / 10):
                     "experiment": "made-up", "arm": arm, "seed": seed, "stage": "train",
                     "step": step, "tokens": 1, "supervised_tokens": 1, "measure": measure,
                     "split": "test", "stratum": None, "count": 12, "standard_error": None,
-                    "error_bound": None, "rows_key": None, "reason": None,
+                    "error_bound": None, "rows_key": None, "reason": None, "censored": False,
                     "higher_is_better": True, "unit": "share of items", "strength": None,
                     "schema_version": SCHEMA_VERSION,
                 }  # fmt: skip
@@ -43,7 +43,12 @@ def frame_of(made, measure, kind, half=lambda arm, seed: 0.5 + seed / 10):
                 rows.append({**common, "score": f"area_{kind}", "value": 0.4 + step / 1000})
                 value = half(arm, seed)
                 reason = None if value else "more than half is left"
-                crossing = {"value": value, "reason": reason, "unit": "standard deviations"}
+                crossing = {
+                    "value": value,
+                    "reason": reason,
+                    "censored": reason is not None,
+                    "unit": "standard deviations",
+                }
                 rows.append({**common, **crossing, "score": f"half_strength_{kind}"})
     return pd.DataFrame(rows).astype(
         {"higher_is_better": "boolean", "value": "float64", "strength": "float64"}
