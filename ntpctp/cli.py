@@ -201,13 +201,15 @@ def evaluate(
     from ntpctp.outputs import outputs
     from ntpctp.suites import load_suite
 
-    evaluate_paths(
-        checkpoints,
-        [name for name in measures.split(",") if name],
-        suite=load_suite(suite) if suite else None,
-        output=output,
-        then=outputs(format_name, model_card),
-    )
+    # clear_errors: typer would turn an interruption into a bare exit code before main sees it.
+    with clear_errors():
+        evaluate_paths(
+            checkpoints,
+            [name for name in measures.split(",") if name],
+            suite=load_suite(suite) if suite else None,
+            output=output,
+            then=outputs(format_name, model_card),
+        )
 
 
 @app.command()

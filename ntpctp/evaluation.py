@@ -129,7 +129,7 @@ def measure_into(
     subject: Subject,
     measures: Sequence[Measure],
     *,
-    before: Callable[[Subject], None] = lambda subject: None,
+    before: Callable[[Subject, Measure], None] = lambda subject, measure: None,
 ) -> list[Score]:
     """Measure ``subject``; what is stored in ``results`` and holds is not computed again.
 
@@ -140,7 +140,7 @@ def measure_into(
         results: where to look and to store.
         subject: the checkpoint and its data.
         measures: each with its options.
-        before: called before the first measure that has to be computed.
+        before: called before each measure that has to be computed.
 
     Returns:
         The scores of all measures, in order.
@@ -156,7 +156,7 @@ def measure_into(
                 key = keys[measure.name]
                 scores = _stored(results.directory, measure, key)
                 if scores is None:
-                    before(subject)
+                    before(subject, measure)
                     scores = _measured(results, key, subject, measure)
                 found[measure.name] = scores
     return [score for scores in found.values() for score in scores or ()]

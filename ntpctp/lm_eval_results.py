@@ -5,6 +5,7 @@ what is null, of one stratum, or at one strength of a perturbation has no place 
 """
 
 import re
+from pathlib import Path
 from typing import Any
 
 from ntpctp.lm_eval_export import task_name
@@ -18,9 +19,11 @@ _METRICS = {"choice": "acc", "choice_normalised": "acc_norm"}
 """Scores that have another name there; the others keep their own."""
 
 
-def write_lm_eval_results(outcome: Outcome) -> None:
-    """Write the results of one checkpoint."""
-    write_json(outcome.directory / FILE, lm_eval_results(outcome))
+def write_lm_eval_results(outcome: Outcome) -> Path:
+    """Write the results of one checkpoint; return the file."""
+    path = outcome.directory / FILE
+    write_json(path, lm_eval_results(outcome))
+    return path
 
 
 def lm_eval_results(outcome: Outcome) -> dict[str, Any]:

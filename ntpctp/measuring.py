@@ -68,7 +68,7 @@ def evaluate_paths(
     *,
     suite: Suite | None = None,
     output: Path | None = None,
-    then: Sequence[Callable[[Outcome], None]] = (),
+    then: Sequence[Callable[[Outcome], Path]] = (),
 ) -> None:
     """Measure what ``paths`` name; with several processes, each takes its share of checkpoints.
 
@@ -77,7 +77,7 @@ def evaluate_paths(
         measures: names; empty: those of the suite, or of the experiment.
         suite: tasks and measures; None: those of the experiment.
         output: where results go; by default beside each checkpoint.
-        then: called with what was measured on each checkpoint.
+        then: called with what was measured on each checkpoint; return the file they write.
 
     Raises:
         InputError: if a path is none of these, or there is nothing to measure on.
@@ -108,7 +108,7 @@ def evaluate_paths(
             time.perf_counter() - clock,
         )
         for act in then:
-            act(outcome)
+            _say(f"{target.label}: wrote {act(outcome)}")
     accelerator.wait_for_everyone()
     end(accelerator)
 
@@ -249,22 +249,28 @@ def _measure(
         task=data.task,
     )
     results = Results(directory, digest, data.fingerprint)
-    check = _check if isinstance(target.origin, Foreign) else _nothing
-    scores = measure_into(results, subject, work.measures, before=check)
     label = f"{target.label}, {work.name}" if suite else target.label
+
+    unchecked = [subject] if isinstance(target.origin, Foreign) else []
+
+    def before(subject: Subject, measure: Measure) -> None:
+        while unchecked:
+            _check(unchecked.pop())
+        _say(f"{label}: measuring {measure.name} ...")
+
+    scores = measure_into(results, subject, work.measures, before=before)
     for split, counts in data.exclusions.items():
         for what, count in counts.items():
             _say(f"{label}: {split}: {count} examples {what.replace('_', ' ')}")
-    for score in scores:
-        value = f"null: {score.reason}" if score.value is None else f"{score.value:.4f}"
-        stratum = "" if score.stratum is None else f", {score.stratum}"
-        strength = "" if score.strength is None else f" at {score.strength:g}"
-        _say(f"{label}: {score.split}{stratum} {score.score}{strength} = {value}")
+    shown = [score for score in scores if score.strength is None and score.stratum is None]
+    for score in shown:
+        value = f"null: {score.reason}"
+        if score.value is not None:
+            error = "" if score.standard_error is None else f" +- {score.standard_error:.4f}"
+            value = f"{score.value:.4f}{error} {score.unit}, {score.count} items"
+        _say(f"{label}: {score.split} {score.score} = {value}")
+    _say(f"{label}: {len(scores) - len(shown)} more (curves, strata) and all items: {directory}")
     return scores
-
-
-def _nothing(subject: Subject) -> None:
-    pass
 
 
 def _check(subject: Subject) -> None:

@@ -15,8 +15,8 @@ from ntpctp.storage import alone, atomic_file
 CARD = "README.md"
 
 
-def write_model_card(outcome: Outcome) -> None:
-    """Write the results of one checkpoint into its README, which is made if there is none.
+def write_model_card(outcome: Outcome) -> Path:
+    """Write the results of one checkpoint into its README, made if there is none; return it.
 
     The section stands between two markers that name the suite; all other text stays as it is, and
     so do the results of others in the metadata, which is written anew as YAML (its comments go).
@@ -30,6 +30,7 @@ def write_model_card(outcome: Outcome) -> None:
     path = (target.directory if beside else target.results) / CARD
     with alone(path.with_name(".card.lock")):  # two suites at one time would lose one of the two
         _write(path, outcome)
+    return path
 
 
 def _write(path: Path, outcome: Outcome) -> None:

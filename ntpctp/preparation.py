@@ -111,7 +111,9 @@ def prepare(experiment: Experiment, cache: Path | None = None) -> Data:
     for arm in arms.values():
         start = arm.model, arm.training.lora
         if start not in checked:
-            initial_model(arm, data, experiment.seeds[0])
+            model = initial_model(arm, data, experiment.seeds[0])
+            for measure in experiment.evaluation.measures:
+                measure.check_model(model)
             checked.append(start)
     return data
 

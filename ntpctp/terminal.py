@@ -153,15 +153,36 @@ class ProgressDisplay:
             )
 
 
+_REFINEMENTS = (
+    "brier",
+    "calibration_error",
+    "choice_brier",
+    "choice_calibration_error",
+    "choice_normalised",
+    "contrast_edited",
+    "contrast_followed",
+    "contrast_original",
+    "half_strength_",
+    "teacher_forced",
+    "uncritical_loss",
+)
+"""Beginnings of scores that say more about another one in the table."""
+_MOST_MISSING = 10
+
+
 def comparison_tables(comparison: dict[str, Any]) -> Iterator[RenderableType]:
     """Yield the tables of a comparison, as ``comparison.json`` has it: one a pair of arms.
 
-    Curves and strata are in the report: here stand scores of whole splits that one direction is
-    better of, without strengths.
+    The report has all scores. Here stand those of whole splits that one direction is better of,
+    without strengths and without what refines another score (``_REFINEMENTS``).
     """
+    left_out = 0
     pairs: dict[tuple[str, str], list[tuple[dict[str, Any], dict[str, Any]]]] = {}
     for score in comparison["scores"]:
         if score["higher_is_better"] is None or not _is_of_the_whole(score):
+            continue
+        if score["measure"] == "edits" or score["score"].startswith(_REFINEMENTS):
+            left_out += 1
             continue
         for pair in score["pairs"]:
             pairs.setdefault((pair["a"], pair["b"]), []).append((score, pair))
@@ -183,10 +204,15 @@ def comparison_tables(comparison: dict[str, Any]) -> Iterator[RenderableType]:
                 Text(pair["verdict"]["words"] if pair["verdict"] else pair["reason"] or "-"),
             )
         yield table
+    if left_out and pairs:
+        yield Text(f"{left_out} further scores, curves and strata: see the report", style="dim")
     yield from _effects_tables(comparison)
-    for score in comparison["scores"]:
-        for missing in score["missing"]:
-            yield Text(f"missing: {score_name(score)}, {missing}", style="yellow")
+    missing = [(score, what) for score in comparison["scores"] for what in score["missing"]]
+    for score, what in missing[:_MOST_MISSING]:
+        yield Text(f"missing: {score_name(score)}, {what}", style="yellow")
+    if len(missing) > _MOST_MISSING:
+        more = len(missing) - _MOST_MISSING
+        yield Text(f"missing: {more} more, see the report", style="yellow")
 
 
 def _effects_tables(comparison: dict[str, Any]) -> Iterator[Table]:

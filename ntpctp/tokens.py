@@ -23,6 +23,7 @@ from ntpctp.rows import ROLE_CODES, Row, Rows, trim_prompt
 from ntpctp.storage import fingerprint
 from ntpctp.tasks.example import Example
 
+_TOKENIZER_FILES = ("*token*", "vocab*", "*.model", "*.tiktoken", "spiece*")
 PAD, EOS, UNKNOWN = "<pad>", "<eos>", "<unk>"
 
 __all__ = [
@@ -108,6 +109,11 @@ def load_tokenizer(source: str) -> PreTrainedTokenizerBase:
     """
     if not Path(source).exists() and source.count("/") > 1:
         raise InputError(f"tokenizer: no directory {source}; give a directory or a hub id")
+    if Path(source).is_dir() and not any(Path(source).glob(name) for name in _TOKENIZER_FILES):
+        raise InputError(
+            f"tokenizer: no tokenizer files in {source} (tokenizer.json, vocab.json, ...); save "
+            "one there, or name another tokenizer"
+        )
     try:
         tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(source)
     except (OSError, ValueError, KeyError) as error:

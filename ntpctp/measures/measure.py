@@ -149,6 +149,13 @@ class Measure(Options, ABC):
             InputError: says what the task has instead.
         """
 
+    def check_model(self, model: PreTrainedModel) -> None:
+        """Find, before anything is trained, what of the options does not fit ``model``.
+
+        Raises:
+            InputError: says what the model has instead.
+        """
+
     @abstractmethod
     def measure(self, subject: Subject) -> tuple[list[dict[str, Any]], list[Score]]:
         """Return rows, one an item (and condition), and the scores made from them."""

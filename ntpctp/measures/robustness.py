@@ -5,6 +5,7 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field, field_validator
+from transformers import PreTrainedModel
 
 from ntpctp.measures.curve import RobustnessCurve, Strengths, item_rows
 from ntpctp.measures.gaussian import GaussianNoise, deviation
@@ -78,9 +79,12 @@ class Robustness(Measure):
         place = f"the states of {module}" if module else "the embeddings"
         return f"strength of the noise, in standard deviations of {place}"
 
-    def measure(self, subject: Subject) -> tuple[list[dict[str, Any]], list[Score]]:  # noqa: D102
+    def check_model(self, model: PreTrainedModel) -> None:  # noqa: D102
         for module in self.modules:
-            module_of(subject.model, module)
+            module_of(model, module)
+
+    def measure(self, subject: Subject) -> tuple[list[dict[str, Any]], list[Score]]:  # noqa: D102
+        self.check_model(subject.model)
         rows: list[dict[str, Any]] = []
         scores: list[Score] = []
         for name in subject.evaluation_splits:

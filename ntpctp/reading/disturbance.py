@@ -11,7 +11,7 @@ from typing import Any
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from ntpctp.errors import lookup
+from ntpctp.errors import InputError, nearest
 from ntpctp.models import embedding_of
 
 EMBEDDINGS = "embeddings"
@@ -67,4 +67,10 @@ def module_of(model: PreTrainedModel, name: str) -> nn.Module:
     if name == EMBEDDINGS:
         return embedding_of(model)
     modules: dict[str, nn.Module] = {n: module for n, module in model.named_modules() if n}
-    return lookup(modules, name, "module of the model")
+    if name not in modules:
+        blocks = [n for n, m in modules.items() if n and n.rpartition(".")[2].isdecimal()]
+        raise InputError(
+            f"unknown module of the model {name!r}{nearest(name, modules)} (expected "
+            f"{EMBEDDINGS}, a block: {', '.join(blocks)}, or a part of one)"
+        )
+    return modules[name]

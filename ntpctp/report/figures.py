@@ -240,8 +240,8 @@ def finished(figure: go.Figure, height: int, margin: Mapping[str, int] | None = 
 
 
 def number_axis(share: bool) -> dict[str, Any]:
-    """Return the format of an axis of values."""
-    return {"tickformat": ".0%"} if share else {}
+    """Return the format of an axis of values: shares stay within 0 and 1 (and a point's radius)."""
+    return {"tickformat": ".1~%", "minallowed": -0.03, "maxallowed": 1.03} if share else {}
 
 
 def colour(index: int) -> str:

@@ -74,14 +74,23 @@ def measure_sections(experiment: Experiment, frame: pd.DataFrame) -> list[Sectio
         for (split, score), group in _in_order(scores).groupby(["split", "score"], sort=False):
             if _worth_a_figure(experiment, _drawn(group)):
                 axis = measure.axis(str(score)) if group["strength"].notna().any() else None
+                if axis is not None and measure.name == "edits":
+                    axis = _unit_of_edit(scores, str(score))
                 panels.append(_panel(experiment, group, str(split), str(score), axis))
-            else:
+            elif measure.name != "edits":  # of which one figure has all areas, the tables the rest
                 not_drawn.append(full_label(str(split), str(score)))
         words = band_words(len(experiment.seeds), experiment.comparison.level)
         if measure.name == "accuracy":
             words = f"{_judged_by(scores)} {words}".strip()
         sections.append(Section(measure.name, words, panels, not_drawn))
     return sections
+
+
+def _unit_of_edit(scores: pd.DataFrame, score: str) -> str:
+    """Return what a strength of an edit is: the unit of its half strength."""
+    half = score.replace("accuracy_under_", "half_strength_")
+    units = scores.loc[scores["score"] == half, "unit"]
+    return str(units.iloc[0]) if len(units) else "strength of the edit"
 
 
 def _judged_by(scores: pd.DataFrame) -> str:
@@ -143,7 +152,10 @@ def _panel(
     counts = wording.span(scores["count"].unique().tolist())
     seeds = plural(len(experiment.seeds), "seed")
     note = f"{direction(unit, higher)}; {counts} items, {seeds} an arm"
-    log = not is_share(unit) and _spans_a_decade(found)
+    if by_strength and scores["count"].nunique() > 1:
+        note += " (fewer where some could not be changed so: the points rest on different items)"
+    bounded = is_share(unit) or unit == "squared probability"
+    log = not bounded and _spans_a_decade(found)
     if str(first["measure"]) in ("flatness", "preconditioned"):
         log = _all_positive(found)
     if log:

@@ -87,15 +87,19 @@ def t_interval(d: FloatArray, level: float) -> TInterval:
     num_seeds, num_items = d.shape
     estimate = float(d.mean())
     by_seed, by_item = d.mean(axis=1), d.mean(axis=0)
-    seeds, items = float(by_seed.var(ddof=1)) / num_seeds, 0.0
+    seeds, items, interaction = float(by_seed.var(ddof=1)) / num_seeds, 0.0, 0.0
     if num_items > 1:
         residual = d - by_seed[:, None] - by_item + estimate
-        interaction = (residual**2).sum() / ((num_seeds - 1) * (num_items - 1)) / d.size
+        interaction = float((residual**2).sum() / ((num_seeds - 1) * (num_items - 1)) / d.size)
         items = max(float(by_item.var(ddof=1) / num_items - interaction), 0.0)
     total = seeds + items
     # Without items or any spread the second degrees of freedom have no weight.
     df = num_seeds - 1.0
-    if total > 0:
+    if total == 0 and interaction > 0:
+        # The means of all seeds are equal although their items are not: what is left is luck.
+        seeds = total = interaction
+        df *= num_items - 1.0
+    elif total > 0:
         df = float(satterthwaite(seeds, items, df, max(num_items - 1.0, 1.0)))
     error = math.sqrt(total)
     half_width = float(special.stdtrit(df, (1 + level) / 2)) * error
@@ -129,8 +133,10 @@ def paired_difference(
     unbiased but for the cut at 0 (Searle, Casella and McCulloch 1992), and the interval is d_..
     -+ t(df) SE with Satterthwaite's df of the two terms (df S-1 and N-1). It goes over into the
     ordinary paired t interval over seeds where seeds dominate, and over items where items do. For
-    one score a seed it *is* the paired t interval, df = S - 1. Where all scores lie between 0 and 1
-    and no item differs in any seed, the interval is -+ ``no_discordance_bound`` instead.
+    one score a seed it *is* the paired t interval, df = S - 1. Where the means of all seeds happen
+    to be equal although different items differ, MS_e / (S N) with df (S-1)(N-1) stands in for a
+    variance that would be 0. Where all scores lie between 0 and 1 and no item differs in any seed,
+    the interval is -+ ``no_discordance_bound`` instead.
 
     Why not resample: the variance of the seeds-and-items bootstrap (Owen 2007, "The pigeonhole
     bootstrap") has a closed form, (MS_s + MS_i + MS_e) / (S N) after the corrections S/(S-1) and

@@ -77,7 +77,8 @@ def test_a_second_call_loads_no_model(foreign, suite, ntpctp, monkeypatch):
     monkeypatch.setattr(models, "load", None)
     second = ntpctp("evaluate", foreign, "--suite", suite())
     assert second.code == 0, second.err
-    assert second.out == first.out
+    announced = "model, sums: measuring accuracy ...\n"
+    assert announced in first.out and second.out == first.out.replace(announced, "")
 
 
 @pytest.mark.parametrize("what", ["weights", "config", "tokenizer", "measure", "data"])
@@ -253,4 +254,11 @@ def test_a_checkpoint_outside_its_experiment_gives_the_same_numbers(
     measures = [{"name": "accuracy", "train_items": 500}]
     assert ntpctp("evaluate", moved, "--suite", suite(measures=measures)).code == 0
     there = finished / "ntp/seed-0/train/step-000008/evaluation/accuracy.jsonl"
-    assert rows_of(moved / "evaluation/small/sums/accuracy.jsonl") == rows_of(there)
+    found = rows_of(moved / "evaluation/small/sums/accuracy.jsonl")
+    assert len(found) == len(rows_of(there)) > 60
+    for one, other in zip(found, rows_of(there), strict=True):
+        assert one.keys() == other.keys()
+        for key, value in one.items():
+            # Two processes: the last digits of a product may depend on where its memory lies.
+            same = pytest.approx(value, rel=1e-6) if isinstance(value, float) else value
+            assert other[key] == same, key

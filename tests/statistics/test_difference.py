@@ -241,3 +241,19 @@ def test_equal_arms_are_as_uncertain_as_their_items_are_few():
     # Scores that are no shares have no such bound.
     losses = np.full((3, 4), 5.0)
     assert paired_difference(losses, losses, np.random.default_rng(0)).high == 0
+
+
+def test_seeds_whose_means_agree_by_luck_leave_a_width():
+    """One item more in each arm, another one in each seed: the means differ in neither."""
+    d = np.zeros((2, 100))
+    d[0, 73], d[0, 12] = 1, -1
+    d[1, 86], d[1, 3] = 1, -1
+    a, b = np.clip(d, 0, 1), np.clip(-d, 0, 1)
+    found = paired_difference(a, b, np.random.default_rng(0))
+    # MS_e of the two-way table, by hand, with (S - 1)(N - 1) degrees of freedom.
+    residual = d - d.mean(1, keepdims=True) - d.mean(0) + d.mean()
+    error = np.sqrt((residual**2).sum() / 99 / 200)
+    assert found.standard_error == pytest.approx(error) and found.degrees_of_freedom == 99
+    half = stats.t.ppf(0.975, 99) * error
+    assert (found.low, found.high) == pytest.approx((-half, half))
+    assert "no width" not in found.method
