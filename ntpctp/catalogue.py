@@ -1,4 +1,4 @@
-"""The tasks as a terminal shows them: options, splits, examples with the roles of their text."""
+"""Tasks and measures as a terminal shows them: options, splits, examples with their roles."""
 
 from collections.abc import Iterator, Sequence
 from itertools import islice
@@ -12,6 +12,7 @@ from rich.text import Text
 from ntpctp.errors import lookup
 from ntpctp.experiment import block_of
 from ntpctp.lm_eval_export import Exported
+from ntpctp.measures import MEASURES
 from ntpctp.tasks import TASKS, Example, Task
 
 _STYLES = {
@@ -46,6 +47,26 @@ def task_table(names: Sequence[str] = ()) -> Table:
             )
             table.add_row(Text(name), option, Text(default), Text(field.description or ""))
             name = ""
+        table.add_section()
+    return table
+
+
+def measure_table(names: Sequence[str] = ()) -> Table:
+    """Return measures with their options, defaults and meaning; all of them if none is named.
+
+    Raises:
+        InputError: for an unknown name.
+    """
+    table = Table("measure", "option", "default", "meaning")
+    for name in names or MEASURES:
+        kind = lookup(MEASURES, name, "measure")
+        first = name if kind.by_default else f"{name}\n  (on request)"
+        for option, field in kind.model_fields.items():
+            if option == "name":
+                continue
+            default = repr(field.get_default(call_default_factory=True))
+            table.add_row(Text(first), option, Text(default), Text(field.description or ""))
+            first = ""
         table.add_section()
     return table
 

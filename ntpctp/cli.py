@@ -331,6 +331,21 @@ def tasks(
         console.print(catalogue.task_table([name]))
 
 
+@app.command()
+def measures(
+    name: Annotated[str | None, typer.Argument(help="one measure; by default all")] = None,
+) -> None:
+    """List the measures and their options; with a name, what it measures, too."""
+    import inspect
+
+    from ntpctp import catalogue
+    from ntpctp.measures import MEASURES
+
+    console.print(catalogue.measure_table([name] if name else []))
+    if name:
+        console.print(inspect.getdoc(MEASURES[name]), markup=False, highlight=False)
+
+
 def _conclude(directory: Path, tables: bool = True) -> None:
     """Write scores, comparison and report from what is measured, and show where they are."""
     from ntpctp import pipeline, terminal

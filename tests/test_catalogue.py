@@ -93,3 +93,16 @@ def test_mistakes_are_named(ntpctp):
     ):
         outcome = ntpctp("tasks", *arguments)
         assert outcome.code == 2 and message in outcome.err, outcome.err
+
+
+def test_measures_and_their_options(ntpctp):
+    from ntpctp.measures import MEASURES
+
+    everything = ntpctp("measures")
+    assert everything.code == 0 and all(name in everything.out for name in MEASURES)
+    one = ntpctp("measures", "robustness")
+    assert (
+        "modules" in one.out and "transformer.h.0" in one.out and "half_strength_noise" in one.out
+    )
+    unknown = ntpctp("measures", "robustnes")
+    assert unknown.code == 2 and "did you mean 'robustness'?" in unknown.err
