@@ -46,6 +46,40 @@ SCORES = "scores.parquet"
 IDENTITY = ["measure", "split", "stratum", "score", "strength"]
 """The columns that say which number a row is, whatever the run and the step."""
 
+_REFINEMENTS = (
+    "brier",
+    "calibration_error",
+    "choice_brier",
+    "choice_calibration_error",
+    "choice_normalised",
+    "contrast_edited",
+    "contrast_followed",
+    "contrast_original",
+    "half_strength_",
+    "teacher_forced",
+    "uncritical_loss",
+)
+"""Beginnings of scores that say more about another one."""
+
+
+def stands_alone(
+    measure: str, split: str, stratum: str | None, score: str, strength: float | None
+) -> bool:
+    """Whether a score belongs among the few that are shown first, rather than refining another.
+
+    Not one of a part of the items, of a point of a curve, nor of one edit of the input among many.
+
+    Args:
+        measure: as the others the columns of ``IDENTITY``.
+        split: of no matter.
+        stratum: None for all items.
+        score: its name.
+        strength: None where there is none.
+    """
+    whole = strength is None and stratum is None
+    return whole and measure != "edits" and not score.startswith(_REFINEMENTS)
+
+
 _TYPES = {
     "experiment": "str",
     "arm": "str",

@@ -25,6 +25,7 @@ from ntpctp.audit import count_tables
 from ntpctp.experiment import Experiment
 from ntpctp.plan import SHARE_OF_PEAK, ArmPlan
 from ntpctp.runs import Event, RunId
+from ntpctp.scores import IDENTITY, stands_alone
 
 
 def plan(experiment: Experiment, output: Path, num_workers: int) -> str:
@@ -153,35 +154,21 @@ class ProgressDisplay:
             )
 
 
-_REFINEMENTS = (
-    "brier",
-    "calibration_error",
-    "choice_brier",
-    "choice_calibration_error",
-    "choice_normalised",
-    "contrast_edited",
-    "contrast_followed",
-    "contrast_original",
-    "half_strength_",
-    "teacher_forced",
-    "uncritical_loss",
-)
-"""Beginnings of scores that say more about another one in the table."""
 _MOST_MISSING = 10
 
 
 def comparison_tables(comparison: dict[str, Any]) -> Iterator[RenderableType]:
     """Yield the tables of a comparison, as ``comparison.json`` has it: one a pair of arms.
 
-    The report has all scores. Here stand those of whole splits that one direction is better of,
-    without strengths and without what refines another score (``_REFINEMENTS``).
+    The report has all scores. Here stand those that one direction is better of and that do not
+    merely refine another one.
     """
     left_out = 0
     pairs: dict[tuple[str, str], list[tuple[dict[str, Any], dict[str, Any]]]] = {}
     for score in comparison["scores"]:
-        if score["higher_is_better"] is None or not _is_of_the_whole(score):
+        if score["higher_is_better"] is None:
             continue
-        if score["measure"] == "edits" or score["score"].startswith(_REFINEMENTS):
+        if not _stands_alone(score):
             left_out += 1
             continue
         for pair in score["pairs"]:
@@ -205,7 +192,8 @@ def comparison_tables(comparison: dict[str, Any]) -> Iterator[RenderableType]:
             )
         yield table
     if left_out and pairs:
-        yield Text(f"{left_out} further scores, curves and strata: see the report", style="dim")
+        words = f"{left_out} further scores, by strength and stratum: see the report"
+        yield Text(words, style="dim")
     yield from _effects_tables(comparison)
     missing = [(score, what) for score in comparison["scores"] for what in score["missing"]]
     for score, what in missing[:_MOST_MISSING]:
@@ -225,7 +213,7 @@ def _effects_tables(comparison: dict[str, Any]) -> Iterator[Table]:
     for name in ("difference", "p"):
         table.add_column(name, justify="right")
     for score in comparison["scores"]:
-        if score["higher_is_better"] is None or not _is_of_the_whole(score):
+        if score["higher_is_better"] is None or not _stands_alone(score):
             continue
         for found in score["effects"]:
             p = found["holm_p_value"]
@@ -243,8 +231,8 @@ def _effects_tables(comparison: dict[str, Any]) -> Iterator[Table]:
         yield table
 
 
-def _is_of_the_whole(score: dict[str, Any]) -> bool:
-    return score["strength"] is None and score["stratum"] is None
+def _stands_alone(score: dict[str, Any]) -> bool:
+    return stands_alone(*(score[key] for key in IDENTITY))
 
 
 def score_name(score: dict[str, Any]) -> str:

@@ -36,6 +36,7 @@ from ntpctp.report.sources import missing_scores, read_audit, read_log, read_pro
 from ntpctp.report.tables import Cell, Table, arm_cells
 from ntpctp.report.verdicts import (
     effects_table,
+    is_first,
     is_tabled,
     spread_table,
     spread_tests,
@@ -71,6 +72,8 @@ def render(
         for name in experiment.arms
     }
     found_flips, example = _items(experiment, primary, output)
+    first = [c for c in comparisons if is_first(c) or c is primary]
+    further = [c for c in comparisons if c not in first and is_tabled(c)]
     differing, shared = appendix.settings_tables(experiment)
     missing = missing_scores(experiment, frame)
     environment = Environment(
@@ -116,7 +119,9 @@ def render(
         shared=shared,
         spread=spread_table(experiment, comparisons),
         spread_tests=spread_tests(comparisons),
-        verdicts=verdict_tables(experiment, comparisons),
+        verdicts=verdict_tables(experiment, first),
+        further_verdicts=verdict_tables(experiment, further),
+        num_further=len(further),
     )
 
 

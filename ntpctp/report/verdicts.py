@@ -8,6 +8,7 @@ from ntpctp.report import wording
 from ntpctp.report.headline import label_of, verdict_words, worst_seed
 from ntpctp.report.tables import Cell, Table, arm_cells
 from ntpctp.report.wording import direction, percent, plural
+from ntpctp.scores import stands_alone
 
 _DETAILS = ("worst_of_draws_under_", "flip_rate_under_")
 
@@ -19,6 +20,17 @@ def is_tabled(comparison: ScoreComparison) -> bool:
     and stands in ``comparison.json``.
     """
     return not comparison.score.startswith(_DETAILS)
+
+
+def is_first(comparison: ScoreComparison) -> bool:
+    """Whether a score stands in the table that is open when the page is."""
+    return stands_alone(
+        comparison.measure,
+        comparison.split,
+        comparison.stratum,
+        comparison.score,
+        comparison.strength,
+    )
 
 
 def verdict_tables(
@@ -48,8 +60,7 @@ def verdict_tables(
             result = pair.difference
             shown = [_level_cell(comparison, name, cells[name].arm) for name in key]
             if result is None:
-                # Where there is a test of times, the verdict's column says all.
-                change = Cell(wording.NO_VALUE, "" if pair.times else pair.reason or "")
+                change = Cell(wording.NO_VALUE)  # the verdict's column says why
             else:
                 change = Cell(
                     wording.difference(result.estimate, unit),

@@ -246,7 +246,8 @@ def paired_difference(
         sign_flip_p_value=sign_flip_test(d.mean(axis=1), rng, num_resamples).p_value,
         num_seeds=num_seeds,
         num_items=num_items,
-        seed_standard_deviation=float(d.mean(axis=1).std(ddof=1)),
+        # Of their luck where the seeds' means are equal by luck.
+        seed_standard_deviation=math.sqrt(interval.seed_variance * num_seeds),
         item_variance=item_variance,
         item_low=item_low,
         item_high=item_high,

@@ -257,3 +257,5 @@ def test_seeds_whose_means_agree_by_luck_leave_a_width():
     half = stats.t.ppf(0.975, 99) * error
     assert (found.low, found.high) == pytest.approx((-half, half))
     assert "no width" not in found.method
+    # ... and a verdict, which needs the seeds' spread to say how many would do.
+    assert verdict(found, names=("a", "b"), higher_is_better=True).decision == "undecided"
