@@ -76,8 +76,7 @@ class Robustness(Measure):
 
     def axis(self, score: str) -> str:  # noqa: D102
         _, _, module = score.partition("_at_")
-        place = f"the states of {module}" if module else "the embeddings"
-        return f"strength of the noise, in standard deviations of {place}"
+        return f"noise, in standard deviations of {module or 'the embeddings'}"
 
     def check_model(self, model: PreTrainedModel) -> None:  # noqa: D102
         for module in self.modules:

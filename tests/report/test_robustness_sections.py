@@ -63,11 +63,11 @@ def with_measure(made, measure):
 @pytest.mark.parametrize(
     ("measure", "kind", "axis"),
     [
-        (Robustness(), "noise", "strength of the noise, in standard deviations of the embeddings"),
+        (Robustness(), "noise", "noise, in standard deviations of the embeddings"),
         (
             Robustness(modules=["transformer.h.0"]),
             "noise_at_transformer.h.0",
-            "strength of the noise, in standard deviations of the states of transformer.h.0",
+            "noise, in standard deviations of transformer.h.0",
         ),
         (WeightNoise(), "weight_noise", "strength of the noise, relative to each tensor's norm"),
         (
