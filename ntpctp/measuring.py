@@ -247,8 +247,9 @@ def _measure(
         work.batch_tokens,
         device,
         task=data.task,
+        context=data.context,
     )
-    results = Results(directory, digest, data.fingerprint)
+    results = Results(directory, digest, data.fingerprint, data.context)
     check = _check if isinstance(target.origin, Foreign) else _nothing
     scores = measure_into(results, subject, work.measures, before=check)
     label = f"{target.label}, {work.name}" if suite else target.label
