@@ -208,9 +208,27 @@ class _Measured:
         """Return the scores of an arm: (S,), or (S, N) where there are rows behind the value."""
         if pd.isna(self.score["rows_key"]):
             return np.array([self.values[arm][seed] for seed in seeds], np.float64)
+        return np.stack([self._rows(RunId(arm, seed))[1] for seed in seeds])
+
+    def other_items(self, arms: Iterable[str], seeds: Sequence[int]) -> str | None:
+        """Say which two runs have values of different items, so that they cannot be paired."""
+        if pd.isna(self.score["rows_key"]):
+            return None
+        runs = [RunId(arm, seed) for arm in arms for seed in seeds]
+        first, *others = [(run, self._rows(run)[0]) for run in runs]
+        for run, numbers in others:
+            if not np.array_equal(first[1], numbers):
+                alone = len(np.setxor1d(first[1], numbers))
+                return (
+                    f"not of the same items: {len(first[1])} in {first[0]}, {len(numbers)} in "
+                    f"{run}, of which {alone} in one alone; measure all arms on the same items"
+                )
+        return None
+
+    def _rows(self, run: RunId) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
         stratum = None if pd.isna(self.score["stratum"]) else str(self.score["stratum"])
         key = self.score["measure"], self.score["split"], self.score["rows_key"], stratum
-        return np.stack([self.items.values(RunId(arm, s), self.last[arm], *key) for s in seeds])
+        return self.items.values(run, self.last[run.arm], *key)
 
     def times(self, a: str, b: str) -> TimeComparison:
         """Return the times to a target of two arms; a null stands for more than the last step."""
@@ -257,6 +275,8 @@ def _compare_pair(
         return Pair(a, b, both, None, None, None, None, times, arrived)
     if not seeds:
         return Pair(a, b, [], None, None, None, None, None, "no seed has a value in both arms")
+    if other_items := measured.other_items((a, b), seeds):
+        return Pair(a, b, seeds, None, None, None, None, times, other_items)
     rng = measured.stream("comparison", a, b)
     scores_a, scores_b = measured.of(a, seeds), measured.of(b, seeds)
     difference = paired_difference(scores_a, scores_b, rng, level=experiment.comparison.level)
@@ -312,6 +332,8 @@ def _effects(experiment: Experiment, measured: _Measured) -> list[FactorEffect]:
     seeds = measured.seeds(experiment, experiment.arms)
     if not seeds or measured.censored:
         return []
+    if measured.other_items(experiment.arms, seeds):
+        return []  # the pairs say why
     cells = {
         tuple(levels.values()): measured.of(arm, seeds)
         for arm, levels in experiment.factors.items()

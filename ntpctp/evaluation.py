@@ -93,8 +93,10 @@ def evaluate(
         device,
         dtype,
         data.task,
+        data.context,
     )
-    return measure_into(Results(checkpoint / RESULTS, digest, data.fingerprint), subject, measures)
+    results = Results(checkpoint / RESULTS, digest, data.fingerprint, data.context)
+    return measure_into(results, subject, measures)
 
 
 @dataclass(frozen=True)
@@ -105,11 +107,13 @@ class Results:
         directory: of rows and scores.
         checkpoint: digest of all that decides what the model says.
         data: fingerprint of the encoded splits.
+        context: see ``Subject.context``.
     """
 
     directory: Path
     checkpoint: str
     data: str
+    context: int | None
 
     def key(self, objective: Objective | None, measure: Measure) -> str:
         """Return what changes with anything that moves a number of ``measure``."""
@@ -120,6 +124,7 @@ class Results:
                 None if objective is None else objective.model_dump(mode="json"),
                 _settings(measure),
                 measure.version,
+                *([self.context] if measure.by_context else []),
             ]
         )
 
@@ -196,7 +201,7 @@ def is_evaluated(
         digest = checkpoints.verify(checkpoint)
     except InputError:
         return False
-    results = Results(checkpoint / RESULTS, digest, data.fingerprint)
+    results = Results(checkpoint / RESULTS, digest, data.fingerprint, data.context)
     return all(
         stored(checkpoint, measure, results.key(objective, measure)) is not None
         for measure in measures

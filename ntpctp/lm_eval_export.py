@@ -124,7 +124,7 @@ def export(
             "custom_dataset": _Function(f"{_ITEMS}.load"),
             "dataset_kwargs": {"items": f"{full_name}.jsonl", "split": split},
             "test_split": split,
-            **(_CHOICE if by_choice else _answer_config(examples, tokenizer)),
+            **(_CHOICE if by_choice else _answer_config(examples, tokenizer, context)),
             "num_fewshot": 0,
             "metadata": {"version": VERSION, **_ending(tokenizer)},
         }
@@ -137,7 +137,7 @@ def export(
         if tokenizer is not None:
             differing = check_encoding(examples, tokenizer)
         if tokenizer is not None and context is not None and not by_choice:
-            room = context - _limit(examples, tokenizer)
+            room = context - _limit(examples, tokenizer, context)
             cut = sum(len(tokenizer.encode(item["prompt"])) > room for item in items)
         judged_by = "choice" if by_choice else "answer"
         exported.append(Exported(full_name, len(items), judged_by, differing, cut))
@@ -161,7 +161,7 @@ _CHOICE: dict[str, Any] = {
 
 
 def _answer_config(
-    examples: Sequence[Example], tokenizer: PreTrainedTokenizerBase | None
+    examples: Sequence[Example], tokenizer: PreTrainedTokenizerBase | None, context: int | None
 ) -> dict[str, Any]:
     return {
         "output_type": "generate_until",
@@ -172,29 +172,37 @@ def _answer_config(
         "generation_kwargs": {
             "until": [],
             "do_sample": False,
-            "max_gen_toks": _limit(examples, tokenizer),
+            "max_gen_toks": _limit(examples, tokenizer, context),
         },
         "process_results": _Function(f"{_ITEMS}.judge_answer"),
         "metric_list": [{"metric": "exact_match", "aggregation": "mean", "higher_is_better": True}],
     }
 
 
-def _limit(examples: Sequence[Example], tokenizer: PreTrainedTokenizerBase | None) -> int:
-    """Return the most tokens that are needed to write any of the answers and to stop.
+def _limit(
+    examples: Sequence[Example], tokenizer: PreTrainedTokenizerBase | None, context: int | None
+) -> int:
+    """Return the most tokens that a model may write for an answer, its end included.
 
-    A right answer is no longer than its reference; of reasoning that the model writes itself, twice
-    the reference's length is allowed. It is not generous, for lm-eval cuts prompts on the left to
-    make room for it. No tokenizer makes more tokens than bytes.
+    Where rules make other texts right too ("1,234." for "1234"), or the model writes its own
+    reasoning, that is twice the longest reference, as in the measure ``accuracy``, but no more than
+    the context leaves beside the longest prompt: lm-eval cuts prompts on the left to make room.
+    Elsewhere only the reference's text is right, and its length is enough. No tokenizer makes more
+    tokens than bytes.
     """
-    longest = 0
+    needed = wanted = longest_prompt = 0
     for example in examples:
         text = example.text("reasoning") + example.answer
         if tokenizer is None:
-            length = len(text.encode())
+            length = len(text.encode()) + 1
         else:
-            length = len(tokenizer(text, add_special_tokens=False).input_ids)
-        longest = max(longest, (length + 1) * (2 if example.text("reasoning") else 1))
-    return longest
+            length = len(tokenizer(text, add_special_tokens=False).input_ids) + 1
+            longest_prompt = max(longest_prompt, len(tokenizer.encode(_given(example))))
+        is_free = bool(example.text("reasoning") or example.normalise)
+        needed, wanted = max(needed, length), max(wanted, (1 + is_free) * length)
+    if tokenizer is None or context is None:
+        return wanted
+    return max(needed, min(wanted, context - longest_prompt))
 
 
 def _ending(tokenizer: PreTrainedTokenizerBase | None) -> dict[str, str]:

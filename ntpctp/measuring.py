@@ -247,8 +247,9 @@ def _measure(
         work.batch_tokens,
         device,
         task=data.task,
+        context=data.context,
     )
-    results = Results(directory, digest, data.fingerprint)
+    results = Results(directory, digest, data.fingerprint, data.context)
     label = f"{target.label}, {work.name}" if suite else target.label
 
     unchecked = [subject] if isinstance(target.origin, Foreign) else []

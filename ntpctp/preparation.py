@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -38,6 +38,7 @@ class Data:
         longest: tokens of the longest row of any split.
         fingerprint: changes with any text, split, role or token id.
         exclusions: split -> what was done to it -> number of examples, where it is not 0.
+        context: the smallest of all models that are to be measured; None: not limited.
     """
 
     task: Task
@@ -47,6 +48,7 @@ class Data:
     longest: int
     fingerprint: str
     exclusions: Mapping[str, Mapping[str, int]]
+    context: int | None
 
 
 def encoded_beside(output: Path) -> Path:
@@ -106,6 +108,7 @@ def prepare(experiment: Experiment, cache: Path | None = None) -> Data:
         ),
         fingerprint([fingerprints, _tokens_of(encoded.tokenizer)]),
         exclusions,
+        context,
     )
     checked: list[tuple[models.ModelOptions, LoraOptions | None]] = []
     for arm in arms.values():
@@ -114,8 +117,9 @@ def prepare(experiment: Experiment, cache: Path | None = None) -> Data:
             model = initial_model(arm, data, experiment.seeds[0])
             for measure in experiment.evaluation.measures:
                 measure.check_model(model)
+            contexts.append(models.context_length(model.config))  # of one that is made to fit too
             checked.append(start)
-    return data
+    return replace(data, context=min((c for c in contexts if c is not None), default=None))
 
 
 def prepare_task(
@@ -163,6 +167,7 @@ def prepare_task(
         ),
         fingerprint([fingerprints, _tokens_of(encoded.tokenizer)]),
         exclusions,
+        context,
     )
 
 

@@ -219,8 +219,8 @@ class ItemRows:
         split: str,
         key: str,
         stratum: str | None = None,
-    ) -> NDArray[np.float64]:
-        """Return one value an item that has one, in their order: float64, shape (items,).
+    ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+        """Return the numbers of the items that have a value, rising, and the values: (items,) each.
 
         With ``stratum``, only of the items whose row says that they belong to it.
         """
@@ -231,6 +231,9 @@ class ItemRows:
         rows = [
             row
             for row in self._read[path]
-            if row["split"] == split and (stratum is None or stratum in row.get("strata", ()))
+            if row["split"] == split
+            and (stratum is None or stratum in row.get("strata", ()))
+            and row.get(key) is not None
         ]
-        return np.array([row[key] for row in rows if row.get(key) is not None], np.float64)
+        numbers = np.array([row.get("item", 0) for row in rows], np.int64)
+        return numbers, np.array([row[key] for row in rows], np.float64)

@@ -6,9 +6,13 @@ import pytest
 from scipy import stats
 from statsmodels.stats.multitest import multipletests
 
+from ntpctp.checkpoints import directory_of
 from ntpctp.comparison import compare
 from ntpctp.errors import InputError
+from ntpctp.evaluation import rows_path
 from ntpctp.experiment import experiment_of
+from ntpctp.runs import RunId, stage_directory
+from ntpctp.storage import write_jsonl
 from tests.conftest import tiny_content
 
 SEEDS = 6
@@ -130,6 +134,58 @@ def test_effects_rest_on_the_seeds_that_all_arms_have(grid, tmp_path):
     without = frame[frame["arm"] != "ctp-0.8"]
     (found,) = compare(asked, without, tmp_path)
     assert found.effects == [] and len(found.pairs) == 3
+
+
+def with_items(asked, values, items, output):
+    """Scores with rows: arm -> seed -> one value an item, whose numbers are in ``items``."""
+    means = {arm: [float(np.mean(v)) for v in of_arm] for arm, of_arm in values.items()}
+    for arm, of_arm in values.items():
+        for seed, of_run in enumerate(of_arm):
+            stage = stage_directory(output, RunId(arm, seed))
+            checkpoint = directory_of(stage, asked.arms[arm].training.steps)
+            rows = [
+                {"split": "test", "item": item, "answer_loss": value}
+                for item, value in zip(items[arm], of_run, strict=True)
+            ]
+            write_jsonl(rows_path(checkpoint, "flatness"), rows)
+    return frame_of(asked, means).assign(rows_key="answer_loss")
+
+
+@pytest.mark.parametrize("other", [range(5), [0, 1, 2, 3, 4, 6]], ids=["fewer", "as many"])
+def test_values_of_other_items_are_not_paired(tmp_path, other):
+    asked = experiment()
+    generator = np.random.default_rng(0)
+    items = {"ntp": range(6), "ctp": other}
+    values = {arm: generator.random((SEEDS, len(of_arm))) for arm, of_arm in items.items()}
+    (found,) = compare(asked, with_items(asked, values, items, tmp_path), tmp_path)
+    (pair,) = found.pairs
+    assert (pair.difference, pair.verdict, pair.spread) == (None, None, None)
+    alone = 1 if len(other) == 5 else 2
+    assert pair.reason == (
+        f"not of the same items: 6 in ntp, seed 0, {len(other)} in ctp, seed 0, of which {alone} "
+        "in one alone; measure all arms on the same items"
+    )
+    # The means of the arms stand.
+    assert found.arms["ctp"].mean == pytest.approx(values["ctp"].mean())
+
+
+def test_values_of_the_same_items_are_paired(tmp_path):
+    asked = experiment()
+    items = {"ntp": [0, 2, 7], "ctp": [0, 2, 7]}
+    values = {arm: np.random.default_rng(k).random((SEEDS, 3)) for k, arm in enumerate(items)}
+    (found,) = compare(asked, with_items(asked, values, items, tmp_path), tmp_path)
+    expected = values["ntp"].mean() - values["ctp"].mean()
+    assert found.pairs[0].difference.estimate == pytest.approx(expected)
+    assert found.pairs[0].reason is None
+
+
+def test_no_effects_of_other_items(grid, tmp_path):
+    asked, values = grid
+    items = {arm: [0, 1] for arm in values} | {"ctp-0.8": [0, 3]}
+    of_items = {arm: np.stack([of_arm, of_arm], axis=1) for arm, of_arm in values.items()}
+    (found,) = compare(asked, with_items(asked, of_items, items, tmp_path), tmp_path)
+    assert found.effects == []
+    assert sum(pair.difference is None for pair in found.pairs) == 3
 
 
 @pytest.mark.parametrize(

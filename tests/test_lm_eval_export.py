@@ -107,6 +107,26 @@ def test_with_a_tokenizer_answers_are_as_it_decodes_them(tmp_path):
     assert config["metadata"]["eos_token"] == "<eos>"
 
 
+def test_an_answer_by_rules_may_be_twice_as_long_as_its_reference(tmp_path):
+    """But no prompt is cut for it; "1,234." is right, and longer than "1234"."""
+    tokenizer = closed_tokenizer(["0123456789,.=?"], "characters")
+    examples = [
+        asked("=", "1234", normalise=("number", "full_stop")),
+        asked("?" * 9, "7", normalise=("number", "full_stop")),
+    ]
+
+    def limit(**options):
+        config, items = exported(tmp_path, examples, **options)
+        written = "1,234."
+        assert lm_eval_items.judge_answer(items[0], [written]) == {"exact_match": 1.0}
+        return config["generation_kwargs"]["max_gen_toks"]
+
+    assert limit() == limit(tokenizer=tokenizer) == 2 * (len("1234") + 1)
+    assert limit(tokenizer=tokenizer, context=100) == 10
+    assert limit(tokenizer=tokenizer, context=9 + 7) == 7
+    assert limit(tokenizer=tokenizer, context=9) == len("1234") + 1  # what is cut is told
+
+
 def test_judging_is_that_of_the_metrics():
     for sums in ([-1.0, -2.0], [-2.0, -1.0], [-1.0, -1.0], [-4.0, -6.0], [-2.0, -4.0]):
         for texts in (["ab", "abcdef"], ["a", "bc"]):

@@ -7,10 +7,9 @@ Source: "Evaluating Models' Local Decision Boundaries via Contrast Sets" (Gardne
 from typing import Any, ClassVar, Literal
 
 import numpy as np
-from numpy.typing import NDArray
 from pydantic import Field
 
-from ntpctp.measures.edited import edit_items, task_of
+from ntpctp.measures.edited import edit_items, task_of, why_left_out
 from ntpctp.measures.judging import JudgedItems
 from ntpctp.measures.measure import EncodedSplit, Measure, Score, Subject, mean_score
 from ntpctp.tasks.edits import Edit
@@ -25,8 +24,10 @@ class Contrast(Measure):
     steps. An item is right as in the measure ``robustness``. A model that answers by the look of a
     question is right on one item of a pair at most.
 
-    Scores of each held-out split, over the items that can be edited so:
+    Scores of each held-out split, over the items that can be edited so (one that is an example of
+    the training split afterwards, or longer than the context, is left out as in ``edits``):
 
+    * ``contrast_pairs``: share of all items that can.
     * ``contrast_original``, ``contrast_edited``: share of items that are right before and after the
       edit, mean over draws.
     * ``contrast_consistency``: share of pairs both of whose items are right.
@@ -38,7 +39,9 @@ class Contrast(Measure):
     max_items: int | None = Field(200, ge=1, description="the first items of a split; null: all")
     seed: int = Field(0, ge=0, description="of the edits")
 
+    version: ClassVar[int] = 2
     by_default: ClassVar[bool] = False
+    by_context: ClassVar[bool] = True
 
     def measure(self, subject: Subject) -> tuple[list[dict[str, Any]], list[Score]]:  # noqa: D102
         rows: list[dict[str, Any]] = []
@@ -46,27 +49,30 @@ class Contrast(Measure):
         for split in subject.evaluation_splits:
             items = subject.splits[split].head(self.max_items)
             edits = [e for e in task_of(subject).edits(split).values() if not e.keeps_answer]
-            of_split = self._rows(subject, split, items, edits[0]) if edits else []
+            if edits:
+                of_split, no_pair = self._rows(subject, split, items, edits[0])
+            else:
+                of_split, no_pair = [], _NO_EDIT
             rows += of_split
-            scores += _scores(split, of_split)
+            scores += _scores(split, of_split, no_pair)
         return rows, scores
 
     def _rows(
         self, subject: Subject, split: str, items: EncodedSplit, edit: Edit
-    ) -> list[dict[str, Any]]:
-        number = len(items.rows)
-        original = JudgedItems(items, subject.tokenizer).right(subject.model, subject.budget)
-        edited: NDArray[np.float64] = np.stack(
-            [
-                edit_items(subject, items, edit, 1, (self.seed, draw)).right(subject, number)
-                for draw in range(self.draws)
-            ]
-        )
+    ) -> tuple[list[dict[str, Any]], str]:
+        """Return the rows, and why there would be no pair."""
+        judged = JudgedItems(items, subject.tokenizer)
+        original = judged.right(subject.model, subject.budget)
+        made = [
+            edit_items(subject, items, edit, 1, (self.seed, draw)) for draw in range(self.draws)
+        ]
+        edited = np.stack([of_draw.right(subject, judged.mode) for of_draw in made])
         rows = []
-        for item in range(number):
+        for item in range(len(judged)):
             known = edited[:, item][~np.isnan(edited[:, item])]
-            row: dict[str, Any] = {"split": split, "item": item}
-            if len(known):
+            has_pair = int(len(known) > 0)
+            row: dict[str, Any] = {"split": split, "item": item, "contrast_pairs": has_pair}
+            if has_pair:
                 right, after = int(original[item]), float(known.mean())
                 row |= {
                     "contrast_original": right,
@@ -76,17 +82,22 @@ class Contrast(Measure):
                 if right:
                     row["contrast_followed"] = after
             rows.append(row)
-        return rows
+        return rows, f"no item has a pair: {why_left_out(made)}"
 
 
-def _scores(split: str, rows: list[dict[str, Any]]) -> list[Score]:
+def _scores(split: str, rows: list[dict[str, Any]], no_pair: str) -> list[Score]:
     scores = []
+    none_right = "no original is answered rightly"
+    any_pair = any(row["contrast_pairs"] for row in rows)
     for key, unit, missing in (
-        ("contrast_consistency", "share of pairs", _NO_EDIT),
-        ("contrast_original", "share of items", _NO_EDIT),
-        ("contrast_edited", "share of items", _NO_EDIT),
-        ("contrast_followed", "share of items", "no original is answered rightly"),
+        ("contrast_pairs", "share of items", no_pair),
+        ("contrast_consistency", "share of pairs", no_pair),
+        ("contrast_original", "share of items", no_pair),
+        ("contrast_edited", "share of items", no_pair),
+        ("contrast_followed", "share of items", none_right if any_pair else no_pair),
     ):
+        # How many pairs there are is the same for all models, and good or bad of none.
+        higher = None if key == "contrast_pairs" else True
         values = [row[key] for row in rows if key in row]
         if values:
             # Which originals are right differs between models, so this is no mean over one set.
@@ -98,12 +109,11 @@ def _scores(split: str, rows: list[dict[str, Any]]) -> list[Score]:
                     split=split,
                     score=key,
                     unit=unit,
-                    higher_is_better=True,
+                    higher_is_better=higher,
                     rows_key=paired,
                 )
             )
         else:
-            editable = any("contrast_original" in row for row in rows)
             scores.append(
                 Score(
                     "contrast",
@@ -112,8 +122,8 @@ def _scores(split: str, rows: list[dict[str, Any]]) -> list[Score]:
                     None,
                     unit,
                     0,
-                    higher_is_better=True,
-                    reason=missing if editable else _NO_EDIT,
+                    higher_is_better=higher,
+                    reason=missing,
                 )
             )
     return scores

@@ -62,6 +62,8 @@ class RobustnessCurve:
         strength_unit: what a strength of 1 is.
         with_flips: whether ``flip_rate_under_<kind>`` is given.
         shared: further fields that all rows have.
+        causes: strength -> why items could not be disturbed there; None -> at all strengths. They
+            are told where a score is missing for it.
     """
 
     measure: str
@@ -73,6 +75,7 @@ class RobustnessCurve:
     strength_unit: str
     with_flips: bool = True
     shared: Mapping[str, Any] = field(default_factory=dict)
+    causes: Mapping[float | None, str] = field(default_factory=dict)
 
     def rows(self) -> list[dict[str, Any]]:
         """Return the fields of each item's row, N of them; what was not measured is left out."""
@@ -150,7 +153,7 @@ class RobustnessCurve:
         }
         if not len(measured) and self.right.shape[1]:
             where = "every strength" if strength is None else f"strength {strength:g}"
-            reason = f"no item could be disturbed at {where}"
+            reason = f"no item could be disturbed at {where}{self._because(strength)}"
             return Score(self.measure, self.split, name, None, unit, 0, reason=reason, **common)
         return mean_score(
             measured.tolist(),
@@ -170,7 +173,7 @@ class RobustnessCurve:
         value = error = reason = None
         censored = False
         if not len(complete):
-            reason = "no item could be disturbed at every strength"
+            reason = f"no item could be disturbed at every strength{self._because(None)}"
         else:
             curve = complete.mean(axis=0)
             (found,) = half_strengths(self.strengths, curve[None], float(chance.mean()))
@@ -192,6 +195,9 @@ class RobustnessCurve:
             reason=reason,
             censored=censored,
         )
+
+    def _because(self, strength: float | None) -> str:
+        return f": {self.causes[strength]}" if strength in self.causes else ""
 
     def _why_none(self, clean: float, chance: float) -> str:
         if clean <= chance:

@@ -1,17 +1,19 @@
 """Robustness to how a question is put: accuracy while the input is edited, the answer kept."""
 
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
 import numpy as np
+from numpy.typing import NDArray
 from pydantic import Field
 
-from ntpctp.errors import lookup
+from ntpctp.errors import InputError, lookup
 from ntpctp.measures.curve import RobustnessCurve, Strengths, item_rows
-from ntpctp.measures.edited import EditedItems, edit_items, task_of
+from ntpctp.measures.edited import EditedItems, edit_items, task_of, why_left_out
 from ntpctp.measures.judging import JudgedItems
-from ntpctp.measures.measure import EncodedSplit, Measure, Score, Subject
+from ntpctp.measures.measure import EncodedSplit, Measure, Score, Subject, mean_score
 from ntpctp.tasks.edits import Edit
 from ntpctp.tasks.example import Task
 
@@ -37,13 +39,17 @@ class InputEdits(Measure):
     * ``area_<edit>``: area under the accuracy by the trapezoidal rule, divided by the largest
       strength; ``half_strength_<edit>``: the smallest strength at which half of the advantage over
       chance is gone; null where it is not reached.
-    * ``unknown_words_under_<edit>``: share of items with a word that the vocabulary does not have
-      (a closed vocabulary reads each misspelt word as one and the same unknown token);
-      ``unchanged_under_<edit>``: share of items that the tokenizer reads as before (one that drops
-      white space). Only where they are not 0 throughout.
+    * ``left_out_under_<edit>`` at each strength above 0: share of (item, draw) that is no question
+      to the model after the edit and so not judged there: because the task cannot edit it so,
+      because it is longer than the context then (``too_long_under_<edit>``; the smallest context of
+      all arms, so that all leave out the same), or because it is an example of the training split
+      then (``trained_on_under_<edit>``: the model may have memorised it).
+    * ``unknown_words_under_<edit>``: share of edited items with a word that the vocabulary does not
+      have (a closed vocabulary reads each misspelt word as one and the same unknown token);
+      ``unchanged_under_<edit>``: share of those that the tokenizer reads as before (one that drops
+      white space).
 
-    An item that cannot be edited so, or that is longer than the model's context afterwards, is left
-    out at that strength; counts tell.
+    The last five are means over draws, then items, and given only where they are not 0 throughout.
     """
 
     name: Literal["edits"] = "edits"
@@ -58,7 +64,9 @@ class InputEdits(Measure):
     max_items: int | None = Field(200, ge=1, description="the first items of a split; null: all")
     seed: int = Field(0, ge=0, description="of the edits")
 
+    version: ClassVar[int] = 2
     by_default: ClassVar[bool] = False
+    by_context: ClassVar[bool] = True
 
     def measure(self, subject: Subject) -> tuple[list[dict[str, Any]], list[Score]]:  # noqa: D102
         rows: list[dict[str, Any]] = []
@@ -70,9 +78,13 @@ class InputEdits(Measure):
                 scores.append(_nothing_to_edit(split, len(items.rows)))
                 continue
             curves = [self._curve(subject, split, items, *pair) for pair in edits.items()]
-            rows += item_rows([curve for curve, _ in curves])
-            for curve, further in curves:
-                scores += [*curve.scores(), *further]
+            of_split = item_rows([curve for curve, _ in curves])
+            for curve, shares in curves:
+                scores += curve.scores()
+                for share in shares:
+                    share.add_to(of_split)
+                    scores.append(share.score(split))
+            rows += of_split
         return rows, scores
 
     def check(self, task: Task) -> None:  # noqa: D102
@@ -83,6 +95,12 @@ class InputEdits(Measure):
         known = {name: edit for name, edit in task.edits(split).items() if edit.keeps_answer}
         for name in [*(self.edits or ()), *self.strengths]:
             lookup(known, name, f"edit of the split {split}")
+        for name, strengths in self.strengths.items():
+            for strength in strengths:
+                try:
+                    known[name].check(strength)
+                except InputError as error:
+                    raise InputError(f"edits: strengths.{name}: {error}") from error
         return {name: edit for name, edit in known.items() if name in (self.edits or known)}
 
     def axis(self, score: str) -> str:  # noqa: D102
@@ -90,44 +108,105 @@ class InputEdits(Measure):
 
     def _curve(
         self, subject: Subject, split: str, items: EncodedSplit, name: str, edit: Edit
-    ) -> tuple[RobustnessCurve, list[Score]]:
-        """Return the curve of one edit, and the scores of what the tokenizer made of it."""
+    ) -> tuple[RobustnessCurve, list["_Share"]]:
+        """Return the curve of one edit, and what became of the items under it."""
         strengths = [float(s) for s in self.strengths.get(name) or edit.strengths]
         judged = JudgedItems(items, subject.tokenizer)
-        number = len(items.rows)
-        right = np.empty((self.draws, number, len(strengths)))
+        right = np.empty((self.draws, len(items.rows), len(strengths)))
         right[..., 0] = judged.right(subject.model, subject.budget)
-        counts: dict[float, list[EditedItems]] = {}
+        made: dict[float, list[EditedItems]] = {strength: [] for strength in strengths[1:]}
         for draw in range(self.draws):
             stream = self.seed, zlib.crc32(name.encode()), draw
             for place, strength in enumerate(strengths[1:], 1):
                 edited = edit_items(subject, items, edit, strength, stream)
-                right[draw, :, place] = edited.right(subject, number)
-                counts.setdefault(strength, []).append(edited)
-        curve = RobustnessCurve(self.name, split, name, strengths, right, judged.chance, edit.unit)
-        return curve, list(_readings(split, name, counts))
+                right[draw, :, place] = edited.right(subject, judged.mode)
+                made[strength].append(edited)
+        causes: dict[float | None, str] = {s: why_left_out(draws) for s, draws in made.items()}
+        causes[None] = why_left_out([edited for draws in made.values() for edited in draws])
+        curve = RobustnessCurve(
+            self.name,
+            split,
+            name,
+            strengths,
+            right,
+            judged.chance,
+            edit.unit,
+            causes=causes,
+        )
+        return curve, list(_shares(name, made))
 
 
-def _readings(split: str, name: str, counts: Mapping[float, list[EditedItems]]) -> Iterator[Score]:
-    """Yield how many edited items have unknown words, and how many read as before."""
-    unknown = {s: [edited.num_unknown > 0 for edited in many] for s, many in counts.items()}
-    unchanged = {s: [edited.unchanged for edited in many] for s, many in counts.items()}
-    for score, of_draws in (("unknown_words", unknown), ("unchanged", unchanged)):
-        found = {s: np.concatenate(many) for s, many in of_draws.items()}
-        if not any(values.any() for values in found.values()):
+@dataclass(frozen=True, eq=False)
+class _Share:
+    """What became of the items under an edit: the share of draws in which it did, item by item.
+
+    Attributes:
+        name: of the score.
+        strength: of the edit.
+        values: float64, shape (items,), NaN: the item has none.
+        unit: of the mean.
+        why_none: the reason if no item has one.
+    """
+
+    name: str
+    strength: float
+    values: NDArray[np.float64]
+    unit: str
+    why_none: str
+
+    @property
+    def _key(self) -> str:
+        return f"{self.name}_{self.strength:.12g}"
+
+    def add_to(self, rows: list[dict[str, Any]]) -> None:
+        """Add its field to the rows of the items that have a value."""
+        for row, value in zip(rows, self.values, strict=True):
+            if not np.isnan(value):
+                row[self._key] = float(value)
+
+    def score(self, split: str) -> Score:
+        """Return the mean over the items."""
+        known = self.values[~np.isnan(self.values)]
+        named: dict[str, Any] = {"measure": "edits", "split": split, "score": self.name}
+        common = {**named, "unit": self.unit, "higher_is_better": None, "strength": self.strength}
+        if not len(known):
+            return Score(value=None, count=0, reason=self.why_none, **common)
+        return mean_score(known.tolist(), rows_key=self._key, **common)
+
+
+def _shares(name: str, made: Mapping[float, list[EditedItems]]) -> Iterator[_Share]:
+    """Yield what became of the items, of each kind that there is; strength -> draw by draw."""
+    of_items: dict[str, Callable[[EditedItems], NDArray[Any]]] = {
+        "left_out": lambda edited: edited.left_out != "",
+        "too_long": lambda edited: edited.left_out == "too_long",
+        "trained_on": lambda edited: edited.left_out == "trained_on",
+    }
+    of_kept: dict[str, Callable[[EditedItems], NDArray[Any]]] = {
+        "unknown_words": lambda edited: edited.of_all(edited.num_unknown > 0),
+        "unchanged": lambda edited: edited.of_all(edited.unchanged),
+    }
+    for kind, values_of in (of_items | of_kept).items():
+        values = {s: np.stack([values_of(e) for e in draws]) for s, draws in made.items()}
+        if not any(np.nansum(of_strength) for of_strength in values.values()):
             continue
-        for strength, values in found.items():
-            yield Score(
-                "edits",
-                split,
-                f"{score}_under_{name}",
-                float(values.mean()) if len(values) else None,
-                "share of edited items",
-                len(values),
-                higher_is_better=None,
-                strength=strength,
-                reason=None if len(values) else f"no item could be edited at strength {strength:g}",
+        unit = "share of items" if kind in of_items else "share of edited items"
+        for strength, of_strength in values.items():
+            why_none = f"no item could be edited at strength {strength:g}"
+            yield _Share(
+                f"{kind}_under_{name}",
+                strength,
+                _over_draws(of_strength),
+                unit,
+                f"{why_none}: {why_left_out(made[strength])}",
             )
+
+
+def _over_draws(values: NDArray[Any]) -> NDArray[np.float64]:
+    """Return the mean of what is not NaN, item by item; NaN where nothing is: (R, N) -> (N,)."""
+    known = (~np.isnan(values)).sum(axis=0)
+    found = np.full(known.shape, np.nan)
+    np.divide(np.nansum(values, axis=0), known, out=found, where=known > 0)
+    return found
 
 
 def _nothing_to_edit(split: str, count: int) -> Score:

@@ -41,17 +41,21 @@ class JudgedItems:
     Args:
         split: at least one item that has an answer.
         tokenizer: of the model.
+        mode: ``choices`` or ``teacher_forced``; None: what ``split`` allows. Edited items take that
+            of their originals.
 
     Raises:
         InputError: if there is no item.
     """
 
-    def __init__(self, split: EncodedSplit, tokenizer: PreTrainedTokenizerBase):
+    def __init__(
+        self, split: EncodedSplit, tokenizer: PreTrainedTokenizerBase, mode: Mode | None = None
+    ):
         if not len(split.rows):
             raise InputError("a split has no item; there is nothing to judge")
         self._split, self._tokenizer = split, tokenizer
         all_have = all(example.choices for example in split.examples)
-        self.mode: Mode = "choices" if all_have else "teacher_forced"
+        self.mode: Mode = mode or ("choices" if all_have else "teacher_forced")
 
     def __len__(self) -> int:
         return len(self._split.rows)

@@ -1,5 +1,6 @@
 """What a measure is: a function of one checkpoint that gives rows (one an item), then scores."""
 
+import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -71,6 +72,16 @@ class EncodedSplit:
         """Return the first ``size`` items, or all."""
         return EncodedSplit(self.examples[:size], self.rows[:size])
 
+    @cached_property
+    def keys(self) -> frozenset[bytes]:
+        """The ``short_key`` of every example; made when first asked for, as it reads them all."""
+        return frozenset(map(short_key, self.examples))
+
+
+def short_key(example: Example) -> bytes:
+    """Return 8 bytes that are alike for the same examples, and in all processes."""
+    return hashlib.blake2b(repr(example.key).encode(), digest_size=8).digest()
+
 
 @dataclass
 class Subject:
@@ -88,6 +99,8 @@ class Subject:
         device: where the model runs.
         dtype: of the weights in memory.
         task: where the examples come from: it knows how they may be edited. None: unknown text.
+        context: the smallest of all models that are compared, so that the same edited items fit all
+            of them; None: the model's own.
     """
 
     source: str | Path
@@ -99,6 +112,7 @@ class Subject:
     device: str | torch.device = "cpu"
     dtype: torch.dtype = torch.float32
     task: Task | None = None
+    context: int | None = None
 
     @cached_property
     def budget(self) -> TokenBudget:
@@ -133,6 +147,8 @@ class Measure(Options, ABC):
     version: ClassVar[int] = 1
     by_default: ClassVar[bool] = True
     """Whether an experiment that names no measures takes it."""
+    by_context: ClassVar[bool] = False
+    """Whether its numbers depend on ``Subject.context``."""
 
     def axis(self, score: str) -> str:
         """Return what the strengths of a score are, with their unit: the title of a figure's axis.

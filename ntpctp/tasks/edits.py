@@ -68,6 +68,20 @@ class Edit:
     whole: bool = False
     largest: float = 1.0
 
+    def check(self, strength: float) -> None:
+        """Refuse a strength that this edit does not have.
+
+        Raises:
+            InputError: says what is allowed.
+        """
+        if not 0 <= strength <= self.largest or (self.whole and not float(strength).is_integer()):
+            kind = "a whole number" if self.whole else "a number"
+            end = "" if self.largest == float("inf") else f" to {self.largest:g}"
+            raise InputError(
+                f"strength of an edit ({self.unit}): expected {kind} from 0{end}, found "
+                f"{strength:g}"
+            )
+
     def apply(self, example: "Example", strength: float, rng: np.random.Generator) -> Edited | None:
         """Return ``example`` edited, or None if this example cannot be edited so.
 
@@ -82,13 +96,7 @@ class Edit:
         Raises:
             InputError: for a strength that this edit does not have.
         """
-        if not 0 <= strength <= self.largest or (self.whole and strength != int(strength)):
-            kind = "a whole number" if self.whole else "a number"
-            end = "" if self.largest == float("inf") else f" to {self.largest:g}"
-            raise InputError(
-                f"strength of an edit ({self.unit}): expected {kind} from 0{end}, found "
-                f"{strength:g}"
-            )
+        self.check(strength)
         return self.change(example, strength, rng) if strength else Edited(example)
 
 

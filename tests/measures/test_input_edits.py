@@ -1,6 +1,7 @@
 """Accuracy under edits, and contrast sets, against edits and readings made one by one."""
 
 import zlib
+from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
@@ -9,17 +10,23 @@ import torch
 from pydantic import ValidationError
 
 from ntpctp.errors import InputError
-from ntpctp.measures import Contrast, EncodedSplit, InputEdits, Subject
+from ntpctp.measures import Accuracy, Contrast, EncodedSplit, InputEdits, Subject
+from ntpctp.measures.edited import edit_items
+from ntpctp.measures.judging import JudgedItems
 from ntpctp.models import ModelOptions, build
 from ntpctp.objectives import CTP
 from ntpctp.randomness import generator
 from ntpctp.tasks import TASKS, Example, Segment
+from ntpctp.tasks.edits import Edit, Edited, prompt_of, with_prompt
+from ntpctp.tasks.example import Task
 from ntpctp.tokens import closed_tokenizer, encode
 
 
 def subject_of(tmp_path, name, family="gpt2", context=None, **options):
     """A random model whose head is strong enough that small edits turn its choice around."""
-    task = TASKS[name].model_validate({"name": name, "train_size": 40, "test_size": 12, **options})
+    sizes = {"train_size": 40, "test_size": 12}
+    known = {key: size for key, size in sizes.items() if key in TASKS[name].model_fields}
+    task = TASKS[name].model_validate({"name": name, **known, **options})
     splits = task.all_splits()
     texts = [s.text for items in splits.values() for e in items for s in e.segments]
     texts += [choice for items in splits.values() for e in items for choice in e.choices]
@@ -123,9 +130,15 @@ def test_what_the_tokenizer_makes_of_an_edit_is_told(tmp_path):
     found = {(s.score, s.strength): s for s in scores}
     for strength in subject.task.edits("test")["white_space"].strengths[1:]:
         score = found["unchanged_under_white_space", strength]
-        assert (score.value, score.count, score.higher_is_better) == (1.0, 10, None)
+        assert (score.value, score.count, score.higher_is_better) == (1.0, 5, None)
     assert found["unknown_words_under_typos", 0.4].value > 0.9
     assert not any(name == "unknown_words_under_white_space" for name, _ in found)
+    # A mean over draws, then items, of which the rows keep the former.
+    words = found["unknown_words_under_typos", 0.1]
+    of_items = [row[words.rows_key] for row in rows]
+    assert (words.count, words.unit) == (5, "share of edited items")
+    assert words.value == pytest.approx(np.mean(of_items))
+    assert words.standard_error == pytest.approx(np.std(of_items, ddof=1) / 5**0.5)
     for row in rows:
         assert row["accuracy_under_white_space_1"] == row["accuracy_under_white_space_0"]
         assert row["flip_rate_under_white_space_1"] == 0
@@ -144,6 +157,220 @@ def test_what_is_longer_than_the_context_is_left_out_and_counted(tmp_path):
     assert of_long[last] == len(lengths) and counts[last] < len(lengths)
     left_out = [row for row in rows if f"accuracy_under_irrelevant_facts_{last:g}" not in row]
     assert len(left_out) == len(lengths) - counts[last]
+    told = {(s.score, s.strength): s for s in scores}
+    for strength in list(counts)[1:]:
+        share = 1 - counts[strength] / len(lengths)
+        for name in ("left_out_under_irrelevant_facts", "too_long_under_irrelevant_facts"):
+            score = told[name, strength]
+            assert (score.value, score.count) == (pytest.approx(share), len(lengths))
+            assert score.value == pytest.approx(np.mean([row[score.rows_key] for row in rows]))
+    names = {s.score for s in scores}
+    assert "trained_on_under_irrelevant_facts" not in names
+    assert not any(name.startswith("left_out") for name in {s.score for s in long})
+
+
+def test_a_candidate_that_is_longer_than_the_context_counts_too(tmp_path):
+    """The right answer still fits after the edit, the longest candidate does not."""
+    prompt, context = "is the sky blue ? ", 18 + len("certainly") + 1
+    subject = chosen_subject(tmp_path, [(prompt, "no", ("no", "certainly"))], context)
+    long = edit_items(subject, subject.splits["test"], doubling(), 1, (0, 0))
+    assert list(long.left_out) == ["too_long"]
+    assert np.isnan(long.right(subject, "choices")).all()
+    short = chosen_subject(tmp_path, [(prompt, "no", ("no", "yes"))], context)
+    assert list(edit_items(short, short.splits["test"], doubling(), 1, (0, 0)).left_out) == [""]
+
+
+def chosen_subject(tmp_path, items, context):
+    """A model of letters, to which each item is a prompt, an answer and choices."""
+    examples = [
+        Example((Segment("prompt", prompt), Segment("answer", answer)), choices=choices)
+        for prompt, answer, choices in items
+    ]
+    tokenizer = closed_tokenizer(["abcdefghijklmnopqrstuvwxyz ?\n"], "characters")
+    split = EncodedSplit(examples, encode(examples, tokenizer))
+    options = ModelOptions(family="gpt2", layers=1, width=16, heads=2, context=context)
+    build(options, tokenizer, context, 0).save_pretrained(tmp_path)
+    nothing = EncodedSplit([], [])
+    return Subject(tmp_path, tokenizer, {"train": nothing, "test": split}, ("test",), CTP())
+
+
+def doubling():
+    """Twice the spaces: four more characters."""
+    return Edit(
+        "doubled", "share", (0, 1), True,
+        lambda example, strength, rng: Edited(
+            with_prompt(example, prompt_of(example).replace(" ", "  "))
+        ),
+    )  # fmt: skip
+
+
+def test_what_fits_does_not_depend_on_the_arm(tmp_path):
+    """An arm of a larger context leaves out what does not fit the smallest."""
+    subject = subject_of(tmp_path, "prontoqa")
+    lengths = [len(row) for row in subject.splits["test"].rows]
+    short = subject_of(tmp_path / "short", "prontoqa", context=max(lengths))
+    measure = InputEdits(edits=["irrelevant_facts"], draws=2)
+    fits = [
+        [sorted(row) for row in measure.measure(replace(one, context=max(lengths)))[0]]
+        for one in (subject, short)
+    ]
+    assert fits[0] == fits[1]
+    assert fits[0] != [sorted(row) for row in measure.measure(subject)[0]]
+
+
+def test_the_context_of_an_experiment_is_the_smallest_of_its_arms(tiny, tmp_path):
+    """That of a model that is made to fit the data is not stated anywhere."""
+    from ntpctp.evaluation import Results
+    from ntpctp.preparation import prepare
+
+    arms = {"short": {"objective": "ctp"}, "long": {"objective": "ctp", "model": {"context": 64}}}
+    data = prepare(tiny(arms=arms))
+    assert data.context == -(-data.longest // 8) * 8 < 64
+    # Edited items are judged anew where another context is shared, and nothing else is.
+    keys = [
+        [Results(tmp_path, "a", "b", context).key(CTP(), m) for m in (InputEdits(), Accuracy())]
+        for context in (8, 64)
+    ]
+    assert keys[0][0] != keys[1][0] and keys[0][1] == keys[1][1]
+
+
+@pytest.mark.parametrize(
+    "name, options", [("modular", {"modulus": 11}), ("parity", {"relevant": 3, "bits": 6})]
+)
+def test_training_examples_are_left_out_and_counted(tmp_path, name, options):
+    """Of these tasks, many an edited item is one that a model may have memorised."""
+    subject = subject_of(tmp_path, name, **options)
+    trained = {example.key for example in subject.splits["train"].examples}
+    known = subject.task.edits("test")
+    rows, scores = InputEdits(draws=2, seed=1).measure(subject)
+    told, seen = {(s.score, s.strength): s for s in scores}, 0
+    for edit in (edit for edit in known if known[edit].keeps_answer):
+        for strength in known[edit].strengths[1:]:
+            shares = []
+            for place, (row, example) in enumerate(
+                zip(rows, subject.splits["test"].examples, strict=True)
+            ):
+                streams = [(1, "edits", zlib.crc32(edit.encode()), d, place) for d in range(2)]
+                edited = [known[edit].apply(example, strength, generator(*s)) for s in streams]
+                keys = [one.example.key for one in edited if one is not None]
+                shares.append(np.mean([e is not None and e.example.key in trained for e in edited]))
+                kept = any(key not in trained for key in keys)
+                assert (f"accuracy_under_{edit}_{strength:g}" in row) == kept
+            seen += sum(shares)
+            if f"trained_on_under_{edit}" in {s for s, _ in told}:
+                score = told[f"trained_on_under_{edit}", strength]
+                assert score.value == pytest.approx(np.mean(shares))
+                assert told[f"left_out_under_{edit}", strength].value >= score.value
+            else:
+                assert not any(shares)
+    pairs, of_pairs = Contrast(seed=1).measure(subject)
+    (edit,) = (e for e in known.values() if not e.keeps_answer)
+    for place, example in enumerate(subject.splits["test"].examples):
+        edited = edit.apply(example, 1, generator(1, "edits", 0, place))
+        kept = edited is not None and edited.example.key not in trained
+        assert ("contrast_consistency" in pairs[place], pairs[place]["contrast_pairs"]) == (
+            kept,
+            int(kept),
+        )
+        seen += edited is not None and not kept
+    (share,) = (s for s in of_pairs if s.score == "contrast_pairs")
+    assert share.value == pytest.approx(np.mean([row["contrast_pairs"] for row in pairs]))
+    assert 0 < share.value < 1 and share.rows_key == "contrast_pairs"
+    assert seen > 2
+
+
+class MadeUp(Task):
+    """A task whose examples can be edited as a test says, the answer kept or not."""
+
+    name: str = "made_up"
+    change: Callable
+
+    @property
+    def evaluation_splits(self):
+        return ("test",)
+
+    def split(self, name):
+        raise NotImplementedError
+
+    def _edits(self, split):
+        keeps = Edit("made up", "share", (0, 1), True, self.change)
+        return {"made_up": keeps, "contrast": replace(keeps, keeps_answer=False)}
+
+
+def test_reasons_name_the_causes(tmp_path):
+    """Where all items are left out, and each for a cause of its own."""
+    items = [(f"is the {what} blue ? ", "no", ("no", "yes")) for what in ("sky", "sea", "sun")]
+    subject = chosen_subject(tmp_path, items, context=24)
+    first, second, _ = subject.splits["test"].examples
+
+    def change(example, strength, rng):
+        if example is first:
+            return None
+        return Edited(with_prompt(example, "to be" if example is second else "a " * 20))
+
+    trained = [Example((Segment("prompt", "to be"), Segment("answer", "no")))]
+    splits = {**subject.splits, "train": EncodedSplit(trained, encode(trained, subject.tokenizer))}
+    subject = replace(subject, splits=splits, task=MadeUp(change=change))
+    found = {(s.score, s.strength): s for s in InputEdits(draws=2).measure(subject)[1]}
+    causes = (
+        "of 6 edits of an item 2 cannot be made, 2 make a training example of it, 2 make it longer "
+        "than the context"
+    )
+    at_one = f"no item could be disturbed at strength 1: {causes}"
+    assert found["accuracy_under_made_up", 1].reason == at_one
+    for name in ("area_made_up", "half_strength_made_up"):
+        reason = f"no item could be disturbed at every strength: {causes}"
+        assert found[name, None].reason == reason
+    assert found["left_out_under_made_up", 1].value == 1
+    for name in ("too_long", "trained_on"):
+        assert found[f"{name}_under_made_up", 1].value == pytest.approx(1 / 3)
+    of_pairs = {s.score: s for s in Contrast(draws=2).measure(subject)[1]}
+    assert of_pairs.pop("contrast_pairs").value == 0
+    assert {s.reason for s in of_pairs.values()} == {f"no item has a pair: {causes}"}
+
+
+def test_edited_items_are_judged_as_their_originals(tmp_path):
+    """Of two items one has candidates: both by teacher forcing, the edited one alone too."""
+    items = [("is the sky blue ? ", "no", ("no", "yes")), ("is it ? ", "so", ())]
+    subject = chosen_subject(tmp_path, items, context=40)
+    split = subject.splits["test"]
+    assert JudgedItems(split, subject.tokenizer).mode == "teacher_forced"
+    modes = []
+
+    class Told(JudgedItems):
+        def right(self, *arguments):
+            modes.append((len(self), self.mode))
+            return super().right(*arguments)
+
+    def change(example, strength, rng):
+        return Edited(example) if example.choices else None
+
+    subject = replace(subject, task=MadeUp(change=change))
+    with pytest.MonkeyPatch.context() as patch:
+        for module in ("edited", "input_edits", "contrast"):
+            patch.setattr(f"ntpctp.measures.{module}.JudgedItems", Told)
+        InputEdits(draws=1).measure(subject)
+        Contrast().measure(subject)
+    assert modes == [(2, "teacher_forced"), (1, "teacher_forced")] * 2
+
+
+@pytest.mark.parametrize(
+    "edit, strengths, message",
+    [
+        ("premise_order", [0, 1.5], r"strengths.premise_order: .* number from 0 to 1, found 1.5"),
+        ("irrelevant_facts", [0, 1.5], "irrelevant_facts: .* a whole number from 0, found 1.5"),
+        ("irrelevant_facts", [0, np.inf], "irrelevant_facts: .* whole number from 0, found inf"),
+    ],
+)
+def test_strengths_that_an_edit_does_not_have_are_refused_before_training(
+    tiny, edit, strengths, message
+):
+    from ntpctp.preparation import prepare
+
+    block = {"name": "edits", "strengths": {edit: strengths}}
+    task = {"name": "prontoqa", "train_size": 20, "test_size": 5}
+    with pytest.raises(InputError, match=message):
+        prepare(tiny(task=task, evaluation={"measures": [block]}))
 
 
 def test_the_same_edits_whatever_the_batch_other_ones_with_another_seed(tmp_path):
@@ -190,7 +417,7 @@ def test_a_task_without_such_edits_is_null_with_its_reason(tmp_path):
     (score,) = InputEdits().measure(bare)[1]
     assert score.value is None and "no edit of such examples" in score.reason
     scores = Contrast().measure(bare)[1]
-    assert len(scores) == 4
+    assert len(scores) == 5
     assert all(s.value is None and "no edit that changes the answer" in s.reason for s in scores)
 
 
