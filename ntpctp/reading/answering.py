@@ -19,8 +19,9 @@ from transformers.cache_utils import DynamicLayer
 from ntpctp.models import context_length
 from ntpctp.reading.batches import TokenBudget
 from ntpctp.reading.decoding import Decoded, can_cache, decode_greedily, resumed, write_on
+from ntpctp.reading.forward import ReadBatch, ReadText, Text
 from ntpctp.reading.teacher_forcing import ReadRow
-from ntpctp.reading.texts import ReadBatch, ReadText, Text, read_texts
+from ntpctp.reading.texts import read_texts
 from ntpctp.rows import Row
 
 _KEPT_TOKENS = 16_384

@@ -16,7 +16,8 @@ from transformers import PreTrainedModel
 
 from ntpctp.reading.batches import TokenBudget
 from ntpctp.reading.disturbance import Disturbance
-from ntpctp.reading.texts import ReadText, Seen, Text, read_texts
+from ntpctp.reading.forward import ReadText, Seen, Text
+from ntpctp.reading.texts import read_texts
 from ntpctp.rows import Row
 
 
