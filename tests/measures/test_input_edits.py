@@ -5,6 +5,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from pydantic import ValidationError
@@ -277,6 +278,30 @@ def test_training_examples_are_left_out_and_counted(tmp_path, name, options):
     assert share.value == pytest.approx(np.mean([row["contrast_pairs"] for row in pairs]))
     assert 0 < share.value < 1 and share.rows_key == "contrast_pairs"
     assert seen > 2
+
+
+def test_arms_of_an_experiment_leave_out_the_same_items(tiny_file, ntpctp, tmp_path):
+    edits = {"name": "edits", "edits": ["irrelevant_facts"], "draws": 1, "max_items": 8}
+    path = tiny_file(
+        task={"name": "prontoqa", "train_size": 20, "test_size": 8},
+        training={"steps": 1, "batch_size": 4, "learning_rate": 1e-3},
+        arms={
+            "short": {"objective": "ctp"},
+            "long": {"objective": "ctp", "model": {"context": 512}},
+        },
+        seeds=1,
+        evaluation={"every": 1, "measures": [edits]},
+    )
+    outcome = ntpctp("run", path, "--output", tmp_path / "out")
+    assert outcome.code == 0, outcome.err
+    frame = pd.read_parquet(tmp_path / "out" / "scores.parquet")
+    judged = frame[frame["score"] == "accuracy_under_irrelevant_facts"]
+    counts = {
+        arm: of_arm.set_index(["step", "split", "strength"])["count"].to_dict()
+        for arm, of_arm in judged.groupby("arm")
+    }
+    assert counts["short"] == counts["long"]
+    assert "too_long_under_irrelevant_facts" in set(frame["score"])
 
 
 class MadeUp(Task):
