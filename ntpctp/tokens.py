@@ -109,7 +109,8 @@ def load_tokenizer(source: str) -> PreTrainedTokenizerBase:
     """
     if not Path(source).exists() and source.count("/") > 1:
         raise InputError(f"tokenizer: no directory {source}; give a directory or a hub id")
-    if Path(source).is_dir() and not any(Path(source).glob(name) for name in _TOKENIZER_FILES):
+    found = [file for name in _TOKENIZER_FILES for file in Path(source).glob(name)]
+    if Path(source).is_dir() and not found:
         raise InputError(
             f"tokenizer: no tokenizer files in {source} (tokenizer.json, vocab.json, ...); save "
             "one there, or name another tokenizer"

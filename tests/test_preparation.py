@@ -210,3 +210,10 @@ def test_audit_of_every_objective_equals_a_loop_over_rows(own):
         assert found["supervised_tokens"] == sum((w != 0).sum() for w in seen)
         assert found["weight_share"] == pytest.approx(sum(w.sum() for w in seen) / 30)
         assert found["end_of_sequence_supervised"] == np.mean([w[-1] != 0 for w in seen])
+
+
+def test_a_module_that_no_model_has_is_missed_before_training(tiny):
+    measures = ["accuracy", {"name": "robustness", "modules": ["transformer.h.7"]}]
+    message = r"unknown module of the model 'transformer.h.7'.* a block: transformer.h.0"
+    with pytest.raises(InputError, match=message):
+        prepare(tiny(evaluation={"measures": measures}))

@@ -138,7 +138,7 @@ def test_template_that_rewrites_earlier_turns_is_refused():
 
 
 def test_missing_tokenizer_and_missing_end_token(tmp_path):
-    with pytest.raises(InputError, match="cannot load one from"):
+    with pytest.raises(InputError, match="no tokenizer files in"):
         load_tokenizer(str(tmp_path))
     with pytest.raises(InputError, match="no directory /no/such/place"):
         load_tokenizer("/no/such/place")
@@ -169,3 +169,16 @@ def test_the_end_of_sequence_that_a_chat_lacks_stands_for_no_character():
     (row,) = encode([Example(messages=messages)], tokenizer)
     assert row.input_ids[-1] == tokenizer.eos_token_id
     assert row.offsets[-1].tolist() == [len(row.text)] * 2
+
+
+def test_a_directory_without_a_tokenizer(tmp_path):
+    (tmp_path / "config.json").write_text("{}")
+    with pytest.raises(InputError, match=f"no tokenizer files in {tmp_path}"):
+        load_tokenizer(str(tmp_path))
+
+
+def test_tokenizer_files_that_cannot_be_read(tmp_path):
+    (tmp_path / "tokenizer.json").write_text("{")
+    (tmp_path / "config.json").write_text("{}")
+    with pytest.raises(InputError, match="cannot load one from"):
+        load_tokenizer(str(tmp_path))

@@ -144,3 +144,16 @@ def test_definitions_come_from_the_measures() -> None:
 def test_a_row_of_the_wrong_length_is_refused() -> None:
     with pytest.raises(ValueError, match="expected 2 cells, got 1"):
         Table("of nothing", ("a", "b")).add("x")
+
+
+def test_the_verdict_is_about_the_first_score_of_the_measure(usual):
+    """With reasoning and candidates both scores are there; the task's own mode comes first."""
+    from ntpctp.comparison import compare
+    from ntpctp.report.headline import primary_score
+
+    match = usual.frame[usual.frame["score"] == "exact_match"].assign(rows_key=None)
+    choice = match.assign(score="choice")
+    for order, expected in (([match, choice], "exact_match"), ([choice, match], "choice")):
+        frame = pd.concat(order, ignore_index=True)
+        found = primary_score(usual.experiment, compare(usual.experiment, frame, usual.output))
+        assert found.score == expected
