@@ -68,8 +68,9 @@ def _read(
     choices = choices_of(split, subject.tokenizer) if by_choice else [None] * len(split.rows)
     asked = []
     for example, row, candidates in zip(split.examples, split.rows, choices, strict=True):
-        # What the model writes for a reasoning is compared with the reference token by token.
-        whole = prompt_loss or bool(example.text("reasoning"))
+        # What the model writes is compared with the reference from where decoding takes over.
+        first_of_answer = int(row.has_role("answer").argmax())
+        whole = prompt_loss or row.answer_start < first_of_answer
         written = ("reasoning" if example.text("reasoning") else "greedy") in modes
         # Behind twice the reference's length no answer is right; the rest would be waste.
         limit = 2 * (len(row) - row.answer_start)

@@ -26,6 +26,8 @@ from ntpctp.rows import Row
 
 _KEPT_TOKENS = 16_384
 """Rows are written on together from several batches: a step reads one token of each."""
+_KEPT_BYTES = 2**28
+"""Of the keys and values that wait for that; large models have fewer tokens in them."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -106,7 +108,7 @@ def read_and_answer(
             visible = _of_the_row(one, begun, batch.mask.shape[1])
             rest = room - len(begun.ids)
             pending[item] = _Pending(item, begun, rest, batch.cache, place, visible)
-        if sum(len(one.visible) for one in pending.values()) > _KEPT_TOKENS:
+        if sum(len(one.visible) for one in pending.values()) > _most_kept(model):
             write()
 
     def write() -> None:
@@ -178,7 +180,7 @@ def _written(
         rests.update(write_on(writer, rooms, eos_token_id))
 
     lengths = [len(one.visible) + one.room for one in kept]
-    TokenBudget(max(_KEPT_TOKENS, budget.tokens or 0)).run(lengths, work, model)
+    TokenBudget(_most_kept(model)).run(lengths, work, model)
     return {
         item: replace(
             rest,
@@ -211,6 +213,13 @@ def _joined(model: PreTrainedModel, batch: Sequence[_Pending]) -> tuple[DynamicC
     for row, one in zip(mask, batch, strict=True):
         row[: len(one.visible)] = one.visible.to(row)
     return joined, mask
+
+
+def _most_kept(model: PreTrainedModel) -> int:
+    """Return how many tokens may wait: by a key and a value of the whole width in each layer."""
+    config = model.config
+    bytes_a_token = 2 * config.num_hidden_layers * config.hidden_size * model.dtype.itemsize
+    return max(1, min(_KEPT_TOKENS, _KEPT_BYTES // int(bytes_a_token)))
 
 
 def _can_resume(model: PreTrainedModel, asked: Sequence[Asked]) -> bool:

@@ -41,7 +41,7 @@ def examples(kind: str, number: int) -> list[Example]:
 
 
 def make(directory: Path, number: int, steps: int) -> None:
-    """Write a GPT-2 (0.8M parameters beside its vocabulary) that has seen half of the answers."""
+    """Write a GPT-2 (0.8M parameters, vocabulary apart) that has trained on half of the answers."""
     directory.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(0)
     tokenizer: PreTrainedTokenizerFast = closed_tokenizer([" ".join(WORDS)], "words")

@@ -221,3 +221,10 @@ def test_rows_that_outgrow_a_window_of_attention(family, window):
     for prompt, written in zip(tried, found, strict=True):
         assert written.ids.tolist() == greedy(model, prompt, len(written.ids), NONE)[0]
     assert decoding.can_cache(model, tried, 19) == (window == 64)
+
+
+def test_large_models_keep_few_tokens_waiting(monkeypatch):
+    model = random_model("gpt2")  # two layers of width 16, float64: 512 bytes a token
+    assert answering._most_kept(model) == 16_384
+    monkeypatch.setattr(answering, "_KEPT_BYTES", 512 * 100)
+    assert answering._most_kept(model) == 100
