@@ -151,6 +151,8 @@ def encode(
     allow_unknown: bool = False,
 ) -> list[Row]:
     """Encode ``examples``, in order; as ``encode_rows``, row by row."""
+    if not examples:
+        return []
     return list(encode_rows(examples, tokenizer, split, allow_unknown=allow_unknown))
 
 

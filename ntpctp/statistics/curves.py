@@ -200,6 +200,11 @@ def compare_times_to_target(a: TimesToTarget, b: TimesToTarget) -> TimeCompariso
         reason = "one seed: times cannot be compared"
     elif not (a.reached.any() or b.reached.any()):
         reason = "no seed of either arm reached the target"
+    else:
+        times, reached = np.concatenate([a.times, b.times]), np.concatenate([a.reached, b.reached])
+        # The variance of the test is 0: all are at risk, and then all are done, at one time.
+        if reached.all() and (times == times[0]).all():
+            reason = "all seeds of both arms reached the target at the same time"
     if reason is not None:
         return TimeComparison(a, b, None, reason)
     test = stats.logrank(_censored(a.times, a.reached), _censored(b.times, b.reached))

@@ -487,3 +487,15 @@ def test_nothing_followed_where_nothing_is_right(tmp_path):
     if found["contrast_original"].value == 0:
         assert found["contrast_followed"].value is None
         assert found["contrast_followed"].reason == "no original is answered rightly"
+
+
+def test_where_no_item_can_be_edited_at_all(tmp_path):
+    """No word is long enough to mistype: nulls with their reason, not a crash."""
+    items = [("is a b ", "no", ("no", "yes")), ("is a c ", "no", ("no", "yes"))]
+    subject = replace(chosen_subject(tmp_path, items, 24), task=TASKS["jsonl"](path="unread"))
+    _, scores = InputEdits(edits=["typos"], draws=1).measure(subject)
+    found = {(s.score, s.strength): s for s in scores}
+    assert found["accuracy_under_typos", 0.0].count == 2
+    missing = found["accuracy_under_typos", 0.4]
+    assert missing.value is None and "2 cannot be made" in missing.reason
+    assert found["area_typos", None].value is None

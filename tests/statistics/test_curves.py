@@ -7,6 +7,7 @@ from statsmodels.duration.survfunc import SurvfuncRight, survdiff
 from ntpctp.errors import InputError
 from ntpctp.statistics import (
     area_between,
+    censored_times,
     compare_times_to_target,
     difference_at,
     paired_difference,
@@ -148,3 +149,10 @@ def test_bad_budgets_are_refused(budgets, match):
 def test_an_area_needs_two_checkpoints():
     with pytest.raises(InputError, match="at least two checkpoints, got 1"):
         area_between([5.0], A[:, :1], B[:, :1], generator())
+
+
+def test_times_that_are_all_one_have_no_test():
+    """Its variance is 0, and its p value would be no number: for instance all reached at step 0."""
+    all_at_once = censored_times(np.zeros(3), np.ones(3, bool))
+    found = compare_times_to_target(all_at_once, all_at_once)
+    assert found.p_value is None and "at the same time" in found.reason
