@@ -55,6 +55,8 @@ HOUSE = [
     "learning",
     "scores",
     "responses",
+    "measured",
+    "trajectories",
     "comparison",
     "workers",
     "pipeline",

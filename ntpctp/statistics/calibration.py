@@ -93,7 +93,7 @@ def false_positive_rate(
     found = _intervals(means[a] - means[b], of_pairs, num_items, level, largest, np.ptp(scores))
     # Without an interval the exact sign-flip test of seeds that agree decides.
     sure = found.has_interval | (2.0 ** (1 - num_seeds) <= 1 - level)
-    hits = np.count_nonzero(((found.low > 0) | (found.high < 0)) & sure)
+    hits = int(np.count_nonzero(((found.low > 0) | (found.high < 0)) & sure))
     method = "A/A: disjoint halves of the seeds of one arm, without replacement"
     return _result(hits, num_experiments, 1 - level, num_seeds, num_stored, method)
 
@@ -156,7 +156,8 @@ def coverage(
         found = _intervals(
             means, gram.reshape(count, num_seeds, num_seeds), num_items, level, largest, size
         )
-        hits += np.count_nonzero((found.low - slack <= truth) & (truth <= found.high + slack))
+        held = (found.low - slack <= truth) & (truth <= found.high + slack)
+        hits += int(np.count_nonzero(held))
     method = "seeds and items drawn with replacement from the stored runs, their mean as truth"
     return _result(hits, num_experiments, level, num_seeds, num_stored, method)
 

@@ -140,7 +140,9 @@ def t_intervals_of(
     seeds = np.where(luck, interaction, seeds)
     error = np.sqrt(seeds + items)
     half_width = special.stdtrit(df, (1 + level) / 2) * error
-    return TIntervals(estimate, estimate - half_width, estimate + half_width, error, df, seeds, items)
+    return TIntervals(
+        estimate, estimate - half_width, estimate + half_width, error, df, seeds, items
+    )
 
 
 def paired_difference(
@@ -336,8 +338,7 @@ def _of_equal(record: PairedDifference) -> PairedDifference:
         item_variance=width**2,
         item_low=low,
         item_high=high,
-        method="all items differ alike in all seeds: exact binomial bound on how many others do "
-        "not"
+        method="all items differ alike in all seeds: exact binomial bound on how many others do not"
         if c
         else "no item differs in any seed: exact binomial bound on how many others could",
     )
