@@ -2,16 +2,20 @@
 
 import math
 from dataclasses import dataclass
+from functools import lru_cache
+from itertools import combinations
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy import stats
 
 from ntpctp.statistics import _checks
 from ntpctp.statistics._checks import FloatArray
 
 MIN_SEEDS = 3
 """Two values have one distance between them, which says nothing about its own spread."""
+
+MAX_EXACT = 50_000
+"""The longest enumeration: 10 seeds an arm have 48,620 arrangements."""
 
 
 @dataclass(frozen=True)
@@ -92,8 +96,9 @@ def spread(
 
     The statistic is the difference of the mean ``deviations`` of A and B (Brown and Forsythe
     1974, without structural zeros); the deviations are permuted between the arms, exactly if
-    there are at most ``num_resamples`` arrangements (up to 8 seeds an arm), otherwise at random.
-    Cost: (S_a + S_b) x ``num_resamples`` float64; about 40 ms for 10 seeds an arm, 2 ms for 5.
+    there are at most ``MAX_EXACT`` arrangements (up to 10 seeds an arm), otherwise at random. The p
+    value is twice the smaller tail, as in ``scipy.stats.permutation_test``, which does the same 40
+    times slower (80 ms for 10 seeds an arm).
 
     As each arm is centred on its own median the test is not exact. Measured false-positive rate
     in percent at level 0.05, two independent arms of one distribution, 20,000 simulations
@@ -115,7 +120,7 @@ def spread(
         b: float, shape (S_b,); not paired with ``a``.
         rng: used only where there are too many arrangements.
         names: of A and B, kept in the result.
-        num_resamples: the longest enumeration, and the number of random arrangements.
+        num_resamples: random arrangements.
 
     Raises:
         InputError: if an array is empty, not one-dimensional or not finite.
@@ -130,20 +135,40 @@ def spread(
         reason = f"{fewest} seed{'s' if fewest > 1 else ''} in an arm: at least {MIN_SEEDS} needed"
         return SpreadComparison(names, spread_a, spread_b, ratio, None, None, method, reason)
 
-    def statistic(z_a: FloatArray, z_b: FloatArray, axis: int) -> FloatArray:
-        return np.asarray(z_a.mean(axis=axis) - z_b.mean(axis=axis))
-
     z_a, z_b = deviations(x), deviations(y)
-    test = stats.permutation_test(
-        (z_a, z_b), statistic, vectorized=True, n_resamples=num_resamples, rng=rng
-    )
-    # SciPy doubles the smaller tail, hence twice one arrangement; the random version adds the
-    # observed arrangement to those it draws.
-    num_all = math.comb(len(z_a) + len(z_b), len(z_a))
-    exact = num_all <= num_resamples
+    sizes = len(z_a), len(z_b)
+    num_all = math.comb(sum(sizes), sizes[0])
+    exact = num_all <= MAX_EXACT
     arrangements = num_all if exact else num_resamples
-    smallest = 2 / (arrangements if exact else arrangements + 1)
+    in_a = _all_choices(*sizes) if exact else _random_choices(*sizes, num_resamples, rng)
+    z = np.concatenate([z_a, z_b])
+    of_a = in_a @ z
+    found = of_a / sizes[0] - (z.sum() - of_a) / sizes[1]
+    observed = float(z_a.mean() - z_b.mean())
+    # Equal sums must count as equal however they were rounded.
+    tolerance = 1e-12 * float(z.max())
+    tails = [
+        int(np.count_nonzero(found >= observed - tolerance)),
+        int(np.count_nonzero(found <= observed + tolerance)),
+    ]
+    # The observed arrangement is one of all; to random ones it is added.
+    added = 0 if exact else 1
+    p_value = min(1.0, 2 * (min(tails) + added) / (arrangements + added))
+    smallest = 2 / (arrangements + added)
     words = f"{method}; {'all' if exact else 'random'} {arrangements} arrangements"
-    return SpreadComparison(
-        names, spread_a, spread_b, ratio, float(test.pvalue), smallest, words, None
-    )
+    return SpreadComparison(names, spread_a, spread_b, ratio, p_value, smallest, words, None)
+
+
+@lru_cache(maxsize=16)
+def _all_choices(num_a: int, num_b: int) -> FloatArray:
+    """Return 1 where a value goes to A, for every choice of ``num_a`` values: (choices, values)."""
+    chosen = np.array(list(combinations(range(num_a + num_b), num_a)))
+    in_a = np.zeros((len(chosen), num_a + num_b))
+    np.put_along_axis(in_a, chosen, 1, axis=1)
+    return in_a
+
+
+def _random_choices(num_a: int, num_b: int, count: int, rng: np.random.Generator) -> FloatArray:
+    """Return the same for ``count`` random choices."""
+    in_a = np.repeat([1.0, 0.0], [num_a, num_b])
+    return rng.permuted(np.tile(in_a, (count, 1)), axis=1)

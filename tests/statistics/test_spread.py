@@ -62,6 +62,25 @@ def test_p_value_is_the_enumerated_one(a, b):
     assert result.sd_ratio == pytest.approx(np.std(a, ddof=1) / np.std(b, ddof=1))
 
 
+def difference_of_means(x, y, axis):
+    return x.mean(axis=axis) - y.mean(axis=axis)
+
+
+@pytest.mark.parametrize("num_seeds", [6, 8, 10, 12])
+def test_p_value_is_scipys(num_seeds):
+    rng = generator(num_seeds)
+    a, b = rng.standard_normal(num_seeds), 2 * rng.standard_normal(num_seeds - 1)
+    z = deviations(a), deviations(b)
+    reference = stats.permutation_test(
+        z, difference_of_means, vectorized=True, n_resamples=49_999, rng=generator(1)
+    )
+    found = spread(a, b, generator(), num_resamples=49_999).p_value
+    # Random arrangements: two standard errors of a difference of two such p values.
+    error = 2 * np.sqrt(2 * found * (2 - found) / 49_999)
+    assert found == pytest.approx(reference.pvalue, rel=1e-12, abs=error * (num_seeds > 10))
+    assert 0.01 < found < 0.9
+
+
 def test_the_wider_arm_is_told_apart_and_its_level_does_not_matter():
     assert spread(A, B, generator()).p_value == pytest.approx(2 / 70)
     assert spread(A, B + 100, generator()).p_value == pytest.approx(2 / 70)
