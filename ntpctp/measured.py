@@ -96,6 +96,12 @@ class Measured:
             return np.array([self.values[arm][seed] for seed in seeds], np.float64)
         return np.stack([self._rows(RunId(arm, seed))[1] for seed in seeds])
 
+    def numbers(self, arm: str, seeds: Sequence[int]) -> NDArray[np.int64] | None:
+        """Return the numbers of the items behind an arm's scores; None where there are none."""
+        if pd.isna(self.score["rows_key"]):
+            return None
+        return self._rows(RunId(arm, seeds[0]))[0]
+
     def other_items(self, arms: Iterable[str], seeds: Sequence[int]) -> str | None:
         """Say which two runs have values of different items, so that they cannot be paired."""
         if pd.isna(self.score["rows_key"]):

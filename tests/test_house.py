@@ -60,6 +60,7 @@ HOUSE = [
     "comparison",
     "workers",
     "pipeline",
+    "calibrating",
     "report",
     "launch",
     "targets",

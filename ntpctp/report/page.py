@@ -14,6 +14,7 @@ from plotly.offline import get_plotlyjs
 from ntpctp.comparison import ScoreComparison
 from ntpctp.experiment import Experiment
 from ntpctp.report import appendix, wording
+from ntpctp.report.calibration import calibration_section
 from ntpctp.report.curves import MIN_SEEDS
 from ntpctp.report.definitions import definitions
 from ntpctp.report.figures import NUM_COLOURS, plain_figure
@@ -89,6 +90,7 @@ def render(
         arms=list(experiment.arms),
         audit=appendix.audit_tables(experiment, read_audit(output)),
         budget=budget_line(experiment),
+        calibration=calibration_section(output),
         budgets=appendix.budget_table(experiment, logs),
         command=f"ntpctp run experiment.yaml --output {experiment.name}-again",
         definitions=definitions(experiment.evaluation.measures),
