@@ -238,13 +238,22 @@ def calibration_tables(record: dict[str, Any]) -> Iterator[RenderableType]:
         ("coverage", "intervals of two arms that hold a known difference", "of the drawing alone"),
     ):
         table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
-        for column in ("seeds", "of stored", "comparisons", "rate", note, "nominal"):
+        for column in (
+            "seeds",
+            "of stored",
+            "comparisons",
+            "rate",
+            note,
+            "normal scores",
+            "nominal",
+        ):
             table.add_column(column, justify="right")
         for rate in record[name]:
             table.add_row(
                 *(str(rate[key]) for key in ("num_seeds", "num_stored", "num_comparisons")),
                 f"{rate['rate']:.1%}",
                 f"{rate['low']:.1%} to {rate['high']:.1%}",
+                f"{rate['of_normal']:.1%}",
                 f"{rate['nominal']:.0%}",
             )
         if table.rows:

@@ -105,6 +105,18 @@ def test_each_rate_is_that_of_the_statistics_and_the_interval_counts_disjoint_ha
     assert (held["each"][0]["a"], held["each"][0]["b"]) == ("ntp", "ctp")
 
 
+def test_the_yardstick_of_few_seeds_is_what_normal_scores_give(stored):
+    """Reference: two draws from four normal scores, their t interval written out."""
+    (held, *_) = calibrate(stored(gaussian(4), 4))["coverage"]
+    generator = np.random.default_rng(5)
+    population = generator.standard_normal((4000, 4))
+    drawn = np.take_along_axis(population, generator.integers(4, size=(4000, 2)), axis=1)
+    half_width = stats.t.ppf(0.975, 1) * np.abs(drawn[:, 0] - drawn[:, 1]) / 2
+    expected = np.mean(np.abs(drawn.mean(axis=1) - population.mean(axis=1)) <= half_width)
+    assert held["of_normal"] == pytest.approx(expected, abs=0.03)
+    assert held["of_normal"] < 0.8  # both draws are one seed in a quarter of all
+
+
 def test_whole_counts_have_the_exact_interval():
     for count, total in ((0, 8), (3, 8), (8, 8)):
         exact = stats.binomtest(count, total).proportion_ci(method="exact")
@@ -181,7 +193,7 @@ def test_fresh_seeds_change_nothing_else():
     ],
 )
 def test_one_sentence_judges(low, high, words):
-    rate = calibrating.PooledRate(3, 8, 12, 0.04, low, high, 0.05, "", [])
+    rate = calibrating.PooledRate(3, 8, 12, 0.04, low, high, 0.05, 0.05, "", [])
     other = replace(rate, num_seeds=4, rate=0.5)
     record = {"false_positives": [vars(rate), vars(other)], "judged_size": 3}
     sentence = verdict_of(record)

@@ -39,11 +39,12 @@ def calibration_section(output: Path) -> CalibrationSection | None:
 
 
 def _table(title: str, rates: Sequence[Mapping[str, Any]]) -> Table:
-    table = Table(title, ("seeds", "of stored", "comparisons", "rate", "nominal"))
+    table = Table(title, ("seeds", "of stored", "comparisons", "rate", "normal scores", "nominal"))
     for rate in rates:
         table.add(
             *(str(rate[key]) for key in ("num_seeds", "num_stored", "num_comparisons")),
             Cell(_share(rate["rate"]), f"{_share(rate['low'])} to {_share(rate['high'])}"),
+            _share(rate["of_normal"]),
             percent(round(rate["nominal"], 6)),
         )
     return table
