@@ -199,7 +199,7 @@ def _gathered(sources: Sequence[tuple[Experiment, Path]]) -> tuple[Scores, list[
         for measured in _first_rank(experiment, output):
             for arm, values in measured.values.items():
                 subject = Subject(arm, *(measured.score[c] for c in ("measure", "split", "score")))
-                seeds = measured.seeds(experiment, [arm])
+                seeds = measured.seeds(experiment.seeds, [arm])
                 if len(seeds) < len(values):  # those that have a value are not a fair draw
                     left_out[subject] = f"{len(values) - len(seeds)} seeds without a value"
                 elif other_items := measured.other_items([arm], seeds):
@@ -231,7 +231,7 @@ def _first_rank(experiment: Experiment, output: Path) -> Iterator[Measured]:
         if pd.notna(row["higher_is_better"]) and stands_alone(
             row["measure"], row["split"], stratum, row["score"], strength
         ):
-            yield Measured.read(group, experiment.arms, last, items)
+            yield Measured.read(group, last, items)
 
 
 def _check_same(first: tuple[Experiment, Path], second: tuple[Experiment, Path]) -> None:

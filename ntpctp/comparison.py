@@ -1,6 +1,6 @@
 """Arms against each other at the end of training, from files alone: ``comparison.json``."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from itertools import combinations
 from pathlib import Path
@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from ntpctp.errors import InputError
 from ntpctp.experiment import Experiment
+from ntpctp.measured import Items as Items
 from ntpctp.measured import Measured
 from ntpctp.scores import IDENTITY, ItemRows
 from ntpctp.statistics import (
@@ -100,8 +101,52 @@ class ScoreComparison:
     effects: list[FactorEffect]  # of a grid with at least two factors
 
 
+@dataclass(frozen=True)
+class Asked:
+    """What a comparison needs to know beside the scores: of one experiment, or of several joined.
+
+    Attributes:
+        steps: arm -> its last step; the order of the arms.
+        seeds: in order.
+        level: of the intervals.
+        margin: per score, the difference that would not matter, in its unit.
+        factors: arm -> factor -> level, of a grid; else empty.
+        targets: per score, the value that seeds are to reach.
+        held_out: the splits on which scores have learning curves.
+        flops: arm -> step -> operations of training until there, as far as they are known.
+    """
+
+    steps: Mapping[str, int]
+    seeds: Sequence[int]
+    level: float
+    margin: Mapping[str, float]
+    factors: Mapping[str, Mapping[str, str]]
+    targets: Mapping[str, float] = field(default_factory=dict)
+    held_out: Sequence[str] = ()
+    flops: Mapping[str, Mapping[int, float]] = field(default_factory=dict)
+
+    @property
+    def arms(self) -> list[str]:
+        """The names."""
+        return list(self.steps)
+
+
+def asked_by(experiment: Experiment, output: Path | None = None) -> Asked:
+    """Return what an experiment asks of its comparison; with its directory, its operations too."""
+    return Asked(
+        {name: arm.training.steps for name, arm in experiment.arms.items()},
+        experiment.seeds,
+        experiment.comparison.level,
+        experiment.comparison.margin,
+        experiment.factors,
+        experiment.comparison.targets,
+        experiment.task.evaluation_splits,
+        read_flops(output) if output else {},
+    )
+
+
 def compare(experiment: Experiment, frame: pd.DataFrame, output: Path) -> list[ScoreComparison]:
-    """Compare all arms on all scores at their last steps.
+    """Compare all arms of an experiment on all scores at their last steps.
 
     Args:
         experiment: names, seeds, level and margins.
@@ -111,25 +156,29 @@ def compare(experiment: Experiment, frame: pd.DataFrame, output: Path) -> list[S
     Returns:
         One comparison a score, in the order of the measures.
     """
-    last = {name: arm.training.steps for name, arm in experiment.arms.items()}
-    final = frame[frame["step"] == frame["arm"].map(last)]
-    items = ItemRows(output)
-    flops = read_flops(output)
-    held_out = experiment.task.evaluation_splits
+    return compare_scores(asked_by(experiment, output), frame, ItemRows(output))
+
+
+def compare_scores(asked: Asked, frame: pd.DataFrame, items: Items) -> list[ScoreComparison]:
+    """Compare arms on all scores at their last steps, whichever experiments they are of.
+
+    Args:
+        asked: arms, seeds, level and margins.
+        frame: columns as of ``scores.parquet``; ``arm`` has the names of ``asked``.
+        items: the values behind the scores that rest on items.
+    """
+    final = frame[frame["step"] == frame["arm"].map(asked.steps)]
+    whole = frame[frame["strength"].isna() & frame["stratum"].isna()]
+    by_score = dict(iter(whole.groupby(["measure", "split", "score"], sort=False)))
     found = []
     for _, group in final.groupby(IDENTITY, sort=False, dropna=False):
-        first = group.iloc[0]
+        measured = Measured.read(group, asked.steps, items)
         curves = None
-        if has_curve(first, held_out):
-            of_score = (frame[list(_OF_CURVE)] == first[list(_OF_CURVE)]).all(axis=1)
-            whole = frame["strength"].isna() & frame["stratum"].isna()
-            curves = Trajectories(frame[of_score & whole], flops)
-        measured = Measured.read(group, experiment.arms, last, items)
-        found.append(_compare_score(experiment, measured, curves))
+        if has_curve(measured.score, asked.held_out):
+            key = tuple(measured.score[column] for column in ("measure", "split", "score"))
+            curves = Trajectories(by_score[key], asked.flops)
+        found.append(_compare_score(asked, measured, curves))
     return found
-
-
-_OF_CURVE = ("measure", "split", "score")
 
 
 def write_comparison(
@@ -170,16 +219,16 @@ def read_comparison(output: Path) -> dict[str, Any]:
 
 
 def _compare_score(
-    experiment: Experiment, measured: Measured, curves: Trajectories | None
+    asked: Asked, measured: Measured, curves: Trajectories | None
 ) -> ScoreComparison:
     first, names = measured.score, list(measured.values)
-    margin = experiment.comparison.margin.get(first["score"])
+    margin = asked.margin.get(first["score"])
     strength = None if pd.isna(first["strength"]) else float(first["strength"])
     target = None
     if strength is None and measured.higher_is_better is not None:
-        target = experiment.comparison.targets.get(first["score"])
+        target = asked.targets.get(first["score"])
     pairs = [
-        _compare_pair(experiment, a, b, measured, margin, curves) for a, b in combinations(names, 2)
+        _compare_pair(asked, a, b, measured, margin, curves) for a, b in combinations(names, 2)
     ]
     known = {name: measured.known(name) for name in names}
     return ScoreComparison(
@@ -199,7 +248,7 @@ def _compare_score(
                 of_arm,
                 target,
                 higher_is_better=bool(measured.higher_is_better),
-                level=experiment.comparison.level,
+                level=asked.level,
             )
             if of_arm and target is not None
             else None
@@ -208,27 +257,27 @@ def _compare_score(
         values=measured.values,
         missing=measured.missing,
         pairs=_corrected(pairs, measured.higher_is_better, margin),
-        effects=_effects(experiment, measured),
+        effects=_effects(asked, measured),
     )
 
 
 def _compare_pair(
-    experiment: Experiment,
+    asked: Asked,
     a: str,
     b: str,
     measured: Measured,
     margin: float | None,
     curves: Trajectories | None,
 ) -> Pair:
-    level, largest = experiment.comparison.level, measured.largest
-    seeds = measured.seeds(experiment, (a, b))
+    level, largest = asked.level, measured.largest
+    seeds = measured.seeds(asked.seeds, (a, b))
     times = measured.times(a, b) if measured.score["unit"] == "steps" else None
     if measured.censored & {a, b}:
         # A difference between the seeds that arrive would leave out the slow ones.
         arrived = ", ".join(measured.arrived(arm) for arm in (a, b))
         if times is not None and times.p_value is not None:
             arrived += f"; log-rank p = {times.p_value:.2g}"
-        both = [s for s in experiment.seeds if all(s in measured.values[arm] for arm in (a, b))]
+        both = [s for s in asked.seeds if all(s in measured.values[arm] for arm in (a, b))]
         return Pair(a, b, both, None, None, None, None, times, arrived)
     if not seeds:
         return Pair(a, b, [], None, None, None, None, None, "no seed has a value in both arms")
@@ -308,23 +357,20 @@ def _holm(p_values: Sequence[float | None]) -> list[float | None]:
     return [None if p is None else next(adjusted) for p in p_values]
 
 
-def _effects(experiment: Experiment, measured: Measured) -> list[FactorEffect]:
+def _effects(asked: Asked, measured: Measured) -> list[FactorEffect]:
     """Return main effects and interactions, where all arms of the grid have the score."""
-    factors = list(next(iter(experiment.factors.values()), {}))
+    factors = list(next(iter(asked.factors.values()), {}))
     if len(factors) < 2:
         return []
-    seeds = measured.seeds(experiment, experiment.arms)
+    seeds = measured.seeds(asked.seeds, asked.arms)
     if not seeds or measured.censored:
         return []
-    if measured.other_items(experiment.arms, seeds):
+    if measured.other_items(asked.arms, seeds):
         return []  # the pairs say why
     cells = {
-        tuple(levels.values()): measured.of(arm, seeds)
-        for arm, levels in experiment.factors.items()
+        tuple(levels.values()): measured.of(arm, seeds) for arm, levels in asked.factors.items()
     }
     rng = measured.stream("effects")
-    effects = factor_effects(
-        cells, factors, rng, level=experiment.comparison.level, largest=measured.largest
-    )
+    effects = factor_effects(cells, factors, rng, level=asked.level, largest=measured.largest)
     adjusted = _holm([effect.difference.p_value for effect in effects])
     return [FactorEffect(e, seeds, p) for e, p in zip(effects, adjusted, strict=True)]

@@ -1,24 +1,31 @@
 """One score of all runs at the last step of their arms: values, and the item rows behind them."""
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Any, Protocol, Self
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from ntpctp.experiment import Experiment
 from ntpctp.randomness import generator
 from ntpctp.runs import RunId
-from ntpctp.scores import ItemRows
 from ntpctp.statistics import (
     TimeComparison,
     TimesToTarget,
     censored_times,
     compare_times_to_target,
 )
+
+
+class Items(Protocol):
+    """Where the values behind scores are, item by item: ``ItemRows``, or several joined."""
+
+    def values(
+        self, run: RunId, step: int, measure: str, split: str, key: str, stratum: str | None
+    ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+        """Return the numbers of the items that have a value, and the values: (items,) each."""
 
 
 @dataclass(frozen=True)
@@ -28,24 +35,21 @@ class Measured:
     values: dict[str, dict[int, float | None]]  # arm -> seed -> value
     bounds: dict[str, dict[int, float]]  # arm -> seed -> bound of the value's error
     score: Any  # the columns that all rows share
-    last: dict[str, int]  # arm -> step
-    items: ItemRows
+    last: Mapping[str, int]  # arm -> step
+    items: Items
     censored: frozenset[str]  # arms with a value that is larger than was measured, and null
     missing: list[str]  # "arm, seed k: reason" of every value that could not be computed
 
     @classmethod
-    def read(
-        cls, rows: pd.DataFrame, arms: Iterable[str], last: dict[str, int], items: ItemRows
-    ) -> Self:
+    def read(cls, rows: pd.DataFrame, last: Mapping[str, int], items: Items) -> Self:
         """Read the rows of one score at the last steps.
 
         Args:
             rows: with the columns of ``scores.parquet``.
-            arms: all of the experiment, in their order.
-            last: arm -> step.
-            items: of the experiment.
+            last: arm -> step, all arms in their order.
+            items: the values behind them.
         """
-        names = [name for name in arms if name in set(rows["arm"])]
+        names = [name for name in last if name in set(rows["arm"])]
         values: dict[str, dict[int, float | None]] = {name: {} for name in names}
         bounds: dict[str, dict[int, float]] = {name: {} for name in names}
         missing = []
@@ -59,7 +63,8 @@ class Measured:
                 censored.add(row["arm"])
             elif not known:
                 missing.append(f"{RunId(row['arm'], row['seed'])}: {row['reason']}")
-        return cls(values, bounds, rows.iloc[0], last, items, frozenset(censored), missing)
+        first = rows.iloc[0].to_dict()  # a Series is slow to ask
+        return cls(values, bounds, first, last, items, frozenset(censored), missing)
 
     @property
     def higher_is_better(self) -> bool | None:
@@ -85,10 +90,10 @@ class Measured:
             return []
         return [value for value in self.values.get(arm, {}).values() if value is not None]
 
-    def seeds(self, experiment: Experiment, arms: Iterable[str]) -> list[int]:
-        """Return the seeds that have a value in all of ``arms``."""
+    def seeds(self, of_all: Iterable[int], arms: Iterable[str]) -> list[int]:
+        """Return those of all seeds that have a value in all of ``arms``."""
         rows = [self.values.get(arm, {}) for arm in arms]
-        return [s for s in experiment.seeds if all(row.get(s) is not None for row in rows)]
+        return [s for s in of_all if all(row.get(s) is not None for row in rows)]
 
     def of(self, arm: str, seeds: Sequence[int]) -> NDArray[np.float64]:
         """Return the scores of an arm: (S,), or (S, N) where there are rows behind the value."""

@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Literal
 
 import numpy as np
@@ -108,6 +109,7 @@ def verdict(
     return Verdict(words, "undecided", None, num_seeds, detectable, margin)
 
 
+@lru_cache(maxsize=1024)  # verdicts of many pairs are given twice: alone, and among all pairs
 def num_seeds_needed(difference: PairedDifference, margin: float | None = None) -> int | None:
     """Return the smallest number of seeds at which this difference would give a decision.
 
@@ -168,10 +170,11 @@ def _room(difference: PairedDifference, margin: float | None) -> float:
 def _items_limit(difference: PairedDifference, margin: float | None) -> bool:
     """Return whether infinitely many seeds on these items would leave the verdict open."""
     item_df = max((difference.num_items or 1) - 1, 1)
-    quantile = special.stdtrit(item_df, (1 + difference.level) / 2)
+    quantile = special.stdtrit(float(item_df), (1 + difference.level) / 2)
     return bool(quantile * np.sqrt(difference.item_variance) >= _room(difference, margin) > 0)
 
 
+@lru_cache(maxsize=1024)
 def smallest_detectable_difference(
     difference: PairedDifference, power: float = POWER
 ) -> float | None:
@@ -191,7 +194,7 @@ def smallest_detectable_difference(
 
     def lack(noncentrality: float) -> float:
         # T^2 is noncentral F: one stable tail, where SciPy's noncentral t gives NaN at df = 1.
-        return float(1 - special.ncfdtr(1, df, noncentrality**2, critical**2) - power)
+        return float(1 - power - special.ncfdtr(1, df, noncentrality**2, critical**2))
 
     upper = critical + 1.0
     while lack(upper) < 0:
