@@ -191,7 +191,8 @@ def paired_difference(
     percentiles, without the corrections and without Student's quantiles, cover about 75 % at 3
     seeds. ``bootstrap_interval`` gives that interval from the number of seeds where it holds.
 
-    Measured coverage of the 95 % interval in percent (100 items, 4,000 simulations each, so
+    Measured coverage of the 95 % interval in percent (100 items, 4,000 simulations each, of
+    which scripts/bench/intervals.py repeats the most telling, so
     -+ 0.7; share of the variance of the mean at 5 seeds in brackets):
 
         seeds                                                  2      3      5     10
