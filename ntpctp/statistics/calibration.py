@@ -73,7 +73,7 @@ def false_positive_rate(
     """
     scores = _by_item(_checks.finite(runs, "runs", 1, 2))
     _checks.level(level)
-    num_stored, num_items = scores.shape
+    num_stored = len(scores)
     if num_seeds < 2 or num_stored < 2 * num_seeds:
         raise InputError(
             f"A/A with {num_seeds} seeds in each half needs num_seeds >= 2 and at least "
@@ -82,6 +82,18 @@ def false_positive_rate(
     order = np.tile(np.arange(num_stored), (num_experiments, 1))
     drawn = rng.permuted(order, axis=1)[:, : 2 * num_seeds]
     a, b = drawn[:, :num_seeds], drawn[:, num_seeds:]
+    found = _of_halves(scores, a, b, level, largest)
+    # Without an interval the exact sign-flip test of seeds that agree decides.
+    sure = found.has_interval | (2.0 ** (1 - num_seeds) <= 1 - level)
+    hits = int(np.count_nonzero(((found.low > 0) | (found.high < 0)) & sure))
+    method = "A/A: disjoint halves of the seeds of one arm, without replacement"
+    return _result(hits, num_experiments, 1 - level, num_seeds, num_stored, method)
+
+
+def _of_halves(
+    scores: FloatArray, a: NDArray[np.intp], b: NDArray[np.intp], level: float, largest: float
+) -> "_Intervals":
+    """Return the intervals of seeds ``a`` minus seeds ``b``, (E, n) each, of ``scores`` (S, N)."""
     # What all seeds have in common is in no difference; without it less is lost to rounding.
     centred = scores - scores.mean(axis=0)
     means, gram = centred.mean(axis=1), centred @ centred.T
@@ -90,12 +102,8 @@ def false_positive_rate(
         return np.asarray(gram[x[:, :, None], y[:, None, :]])
 
     of_pairs = products(a, a) - products(a, b) - products(b, a) + products(b, b)
-    found = _intervals(means[a] - means[b], of_pairs, num_items, level, largest, np.ptp(scores))
-    # Without an interval the exact sign-flip test of seeds that agree decides.
-    sure = found.has_interval | (2.0 ** (1 - num_seeds) <= 1 - level)
-    hits = int(np.count_nonzero(((found.low > 0) | (found.high < 0)) & sure))
-    method = "A/A: disjoint halves of the seeds of one arm, without replacement"
-    return _result(hits, num_experiments, 1 - level, num_seeds, num_stored, method)
+    size = float(np.ptp(scores))
+    return _intervals(means[a] - means[b], of_pairs, scores.shape[1], level, largest, size)
 
 
 def coverage(

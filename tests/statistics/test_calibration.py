@@ -8,7 +8,7 @@ from scipy import stats
 
 from ntpctp.errors import InputError
 from ntpctp.statistics import coverage, false_positive_rate, paired_difference, verdict
-from ntpctp.statistics.calibration import _intervals
+from ntpctp.statistics.calibration import _intervals, _of_halves
 
 
 def generator(seed=0):
@@ -77,6 +77,21 @@ def test_false_positives_with_items_are_the_enumerated_ones(num_items):
     assert 0.05 < np.mean(rejected) < 0.95
     result = false_positive_rate(runs, 2, generator(), level=0.6, num_experiments=4000)
     assert result.rate == pytest.approx(np.mean(rejected), abs=0.03)
+
+
+def test_each_experiment_is_that_of_paired_difference():
+    """On the very same draws, of right and wrong items that do not all change alike."""
+    rng = generator(4)
+    runs = (rng.random((7, 25)) < rng.random((7, 1)) ** 0.2 * rng.random((1, 25))).astype(float)
+    drawn = generator(1).permuted(np.tile(np.arange(7), (50, 1)), axis=1)
+    found = _of_halves(runs, drawn[:, :3], drawn[:, 3:6], 0.8, 1)
+    for k, order in enumerate(drawn):
+        one = paired_difference(
+            runs[order[:3]], runs[order[3:6]], generator(), level=0.8, largest=1
+        )
+        assert (found.low[k], found.high[k]) == pytest.approx((one.low, one.high), abs=1e-12)
+    result = false_positive_rate(runs, 3, generator(1), level=0.8, largest=1, num_experiments=50)
+    assert 0 < result.count == np.count_nonzero((found.low > 0) | (found.high < 0))
 
 
 @pytest.mark.parametrize(("num_seeds", "level"), [(3, 0.95), (2, 0.4)])
