@@ -146,28 +146,35 @@ def coverage(
     d = _by_item(scores_a - scores_b)
     truth = float(d.mean())
     num_stored, num_items = d.shape
-    size = float(np.abs(d).max())
     # A resample that happens to have no spread must not miss the truth by a rounding error.
-    slack = 1e-12 * size
-    first, second = np.triu_indices(num_stored)
-    products = d[first] * d[second]
-    pair = np.zeros((num_stored, num_stored), np.intp)
-    pair[first, second] = pair[second, first] = np.arange(len(first))
+    slack = 1e-12 * float(np.abs(d).max())
     hits, chunk = 0, max(1, _CHUNK_WEIGHTS // num_items)
     for start in range(0, num_experiments, chunk):
         count = min(chunk, num_experiments - start)
         seeds = rng.integers(num_stored, size=(count, num_seeds))
         weights = np.ones((count, 1)) if num_items == 1 else draw_counts(rng, num_items, count)
-        means = np.take_along_axis(weights @ d.T / num_items, seeds, axis=1)
-        places = pair[seeds[:, :, None], seeds[:, None, :]].reshape(count, -1)
-        gram = np.take_along_axis(weights @ products.T, places, axis=1)
-        found = _intervals(
-            means, gram.reshape(count, num_seeds, num_seeds), num_items, level, largest, size
-        )
+        found = _of_draws(d, seeds, weights, level, largest)
         held = (found.low - slack <= truth) & (truth <= found.high + slack)
         hits += int(np.count_nonzero(held))
     method = "seeds and items drawn with replacement from the stored runs, their mean as truth"
     return _result(hits, num_experiments, level, num_seeds, num_stored, method)
+
+
+def _of_draws(
+    d: FloatArray, seeds: NDArray[np.int64], weights: FloatArray, level: float, largest: float
+) -> "_Intervals":
+    """Return the intervals of ``d`` (S, N) with seeds (E, n) and items drawn so often: (E, N)."""
+    num_stored, num_items = d.shape
+    count, num_seeds = seeds.shape
+    first, second = np.triu_indices(num_stored)
+    pair = np.zeros((num_stored, num_stored), np.intp)
+    pair[first, second] = pair[second, first] = np.arange(len(first))
+    means = np.take_along_axis(weights @ d.T / num_items, seeds, axis=1)
+    places = pair[seeds[:, :, None], seeds[:, None, :]].reshape(count, -1)
+    gram = np.take_along_axis(weights @ (d[first] * d[second]).T, places, axis=1)
+    size = float(np.abs(d).max())
+    square = gram.reshape(count, num_seeds, num_seeds)
+    return _intervals(means, square, num_items, level, largest, size)
 
 
 class _Intervals(NamedTuple):

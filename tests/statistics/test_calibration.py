@@ -8,7 +8,7 @@ from scipy import stats
 
 from ntpctp.errors import InputError
 from ntpctp.statistics import coverage, false_positive_rate, paired_difference, verdict
-from ntpctp.statistics.calibration import _intervals, _of_halves
+from ntpctp.statistics.calibration import _intervals, _of_draws, _of_halves
 
 
 def generator(seed=0):
@@ -121,6 +121,20 @@ def test_coverage_of_a_tiny_population_is_the_enumerated_one():
     result = coverage(d, np.zeros(3), 2, generator(), level=0.5, num_experiments=4000)
     assert result.low < np.mean(held) < result.high
     assert result.nominal == 0.5
+
+
+def test_each_draw_is_that_of_paired_difference():
+    """Seeds and items drawn by hand, some of them twice."""
+    rng = generator(6)
+    a, b = items("right or wrong", (6, 15), rng), items("right or wrong", (6, 15), rng)
+    seeds, drawn = rng.integers(6, size=(40, 4)), rng.integers(15, size=(40, 15))
+    weights = np.stack([np.bincount(row, minlength=15) for row in drawn]).astype(float)
+    found = _of_draws(a - b, seeds, weights, 0.9, 1)
+    for k in range(40):
+        places = np.ix_(seeds[k], drawn[k])
+        one = paired_difference(a[places], b[places], generator(), level=0.9, largest=1)
+        ends = max(found.low[k], -1), min(found.high[k], 1)
+        assert ends == pytest.approx((one.low, one.high), abs=1e-12)
 
 
 def test_its_own_interval_is_clopper_and_pearson():
