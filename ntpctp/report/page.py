@@ -122,7 +122,7 @@ def render(
         sections=_sections(experiment, frame, output, primary),
         seeds=appendix.seeds_tables(experiment, frame),
         shared=shared,
-        sizes=sizes_table(experiment, comparisons),
+        sizes=sizes_table(experiment, first),
         spread=spread_table(experiment, comparisons),
         spread_tests=spread_tests(comparisons),
         verdicts=verdict_tables(experiment, first),
