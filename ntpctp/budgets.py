@@ -1,6 +1,6 @@
 """From budgets to optimizer steps, once the data are known."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from itertools import count
 from math import ceil
 from pathlib import Path
@@ -86,14 +86,31 @@ def steps_of(arm: Arm, data: Data, seed: int) -> int:
 
 def amount_of(arm: Arm, data: Data, seed: int, unit: Unit) -> float:
     """Return how much of ``unit`` a run of ``arm`` is expected to take, all its steps."""
+    return amounts_at(arm, data, seed, unit, [arm.training.steps])[0]
+
+
+def amounts_at(arm: Arm, data: Data, seed: int, unit: Unit, steps: Sequence[int]) -> list[float]:
+    """Return how much of ``unit`` a run of ``arm`` is expected to have taken at each of ``steps``.
+
+    Args:
+        arm: what is trained.
+        data: its data.
+        seed: any of the experiment's.
+        unit: what is counted.
+        steps: rising.
+    """
     cost = _cost_of_steps(arm, data, seed, unit)
-    last, steps = arm.objective.mixture(_FAR), arm.training.steps
-    total = 0.0
-    for step in range(steps):
-        if arm.objective.mixture(step) == last:
-            return total + (steps - step) * cost(step)
-        total += cost(step)
-    return total
+    last = arm.objective.mixture(_FAR)
+    total, done, found = 0.0, 0, []
+    for step in steps:
+        while done < step and arm.objective.mixture(done) != last:
+            total += cost(done)
+            done += 1
+        if done < step:  # from here on all steps cost the same
+            total += (step - done) * cost(done)
+            done = step
+        found.append(total)
+    return found
 
 
 def _cost_of_steps(arm: Arm, data: Data, seed: int, unit: Unit) -> Callable[[int], float]:

@@ -1,7 +1,7 @@
 """The ``ntpctp`` command."""
 
 import errno
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -114,11 +114,22 @@ def _plan(
 
 def _run(settings: "Experiment", directory: Path, workers: int | None) -> None:
     """Do all runs of an experiment, compare them, and end the program if some failed."""
-    from ntpctp import pipeline, terminal
     from ntpctp.budgets import with_steps
     from ntpctp.preparation import encoded_beside
 
     settings = with_steps(settings, encoded_beside(directory))
+    _train_all(settings, directory, workers, then=lambda: _conclude(directory))
+
+
+def _train_all(
+    settings: "Experiment",
+    directory: Path,
+    workers: int | None,
+    then: Callable[[], None] = lambda: None,
+) -> None:
+    """Do all runs of an experiment, then something else, and end the program if some failed."""
+    from ntpctp import pipeline, terminal
+
     num_workers = min(workers or pipeline.default_workers(), len(pipeline.runs_of(settings)))
     console.print(terminal.plan(settings, directory, num_workers))
     # clear_errors: typer would turn an interruption into exit code 1 before main sees it.
@@ -126,7 +137,7 @@ def _run(settings: "Experiment", directory: Path, workers: int | None) -> None:
         failures = pipeline.run_experiment(
             settings, directory, num_workers=num_workers, on_event=display.show
         )
-    _conclude(directory)
+    then()
     if failures:
         for name, failure in failures.items():
             errors.print(f"[red]failed:[/] {name}: ", end="")
@@ -225,6 +236,36 @@ def report(
     directory: Annotated[Path, typer.Argument(help="an experiment's directory")],
 ) -> None:
     """Write report.html anew, without the tables."""
+    _conclude(directory, tables=False)
+
+
+@app.command()
+def calibrate(
+    directory: Annotated[Path, typer.Argument(help="an experiment's directory")],
+    train: Annotated[
+        int | None,
+        typer.Option(
+            min=1, help="first train every arm with this many seeds more, in DIRECTORY/calibration"
+        ),
+    ] = None,
+    workers: Annotated[
+        int | None, typer.Option(min=1, help="with --train: runs at once; by default one a core")
+    ] = None,
+) -> None:
+    """Prove the verdicts honest on the experiment's own runs.
+
+    How often is an arm called different from itself, and how often does the interval of two arms
+    hold a difference that is known?
+    """
+    from ntpctp import calibrating, pipeline, terminal
+
+    if train is not None:
+        fresh = calibrating.with_fresh_seeds(pipeline.load_output(directory), train)
+        _train_all(fresh, directory / calibrating.TRAINED, workers)
+    record = calibrating.calibrate(directory)
+    calibrating.write_calibration(record, directory)
+    for renderable in terminal.calibration_tables(record):
+        console.print(renderable)
     _conclude(directory, tables=False)
 
 

@@ -1,7 +1,7 @@
 """Arms against each other at the end of training, from files alone: ``comparison.json``."""
 
-from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from itertools import combinations
 from pathlib import Path
 from typing import Any
@@ -12,30 +12,44 @@ from numpy.typing import NDArray
 
 from ntpctp.errors import InputError
 from ntpctp.experiment import Experiment
-from ntpctp.randomness import generator
-from ntpctp.runs import RunId
+from ntpctp.measured import Items as Items
+from ntpctp.measured import Measured
 from ntpctp.scores import IDENTITY, ItemRows
 from ntpctp.statistics import (
     Effect,
     PairedDifference,
+    Share,
     Spread,
     SpreadComparison,
+    StandardisedEffect,
     TimeComparison,
-    TimesToTarget,
     Verdict,
-    censored_times,
-    compare_times_to_target,
     describe_spread,
     factor_effects,
     holm,
+    mcnemar,
     paired_difference,
+    share_reaching,
     spread,
+    standardised_effect,
     verdict,
 )
 from ntpctp.storage import read_json, write_json
+from ntpctp.trajectories import MatchedCurves, Trajectories, has_curve, read_flops
 
 COMPARISON = "comparison.json"
-SCHEMA_VERSION = 4
+SCHEMA_VERSION = 5
+
+
+@dataclass(frozen=True)
+class SeedItems:
+    """One seed's items that exactly one of two arms gets right, and McNemar's exact test."""
+
+    seed: int
+    num_only_a: int
+    num_only_b: int
+    num_items: int
+    p_value: float  # for these weights and new items; corrected for nothing
 
 
 @dataclass(frozen=True)
@@ -51,6 +65,9 @@ class Pair:
     spread: SpreadComparison | None
     times: TimeComparison | None  # of steps to a target: seeds that did not reach it count too
     reason: str | None  # why there is no difference
+    effect: StandardisedEffect | None = None  # of the seeds' differences, in their own spread
+    mcnemar: list[SeedItems] | None = None  # None: items are not right or wrong
+    matched: list[MatchedCurves] = field(default_factory=list)  # of scores with a learning curve
 
 
 @dataclass(frozen=True)
@@ -74,16 +91,62 @@ class ScoreComparison:
     unit: str
     higher_is_better: bool | None
     margin: float | None
+    target: float | None
     steps: dict[str, int]  # arm -> its last step
     arms: dict[str, Spread | None]  # over seeds; None: no seed has a value
+    reaching: dict[str, Share | None]  # seeds at the target or better; None: no target, no value
     values: dict[str, dict[int, float | None]]  # arm -> seed -> value
     missing: list[str]  # "arm, seed k: reason" of every value that could not be computed
     pairs: list[Pair]
     effects: list[FactorEffect]  # of a grid with at least two factors
 
 
+@dataclass(frozen=True)
+class Asked:
+    """What a comparison needs to know beside the scores: of one experiment, or of several joined.
+
+    Attributes:
+        steps: arm -> its last step; the order of the arms.
+        seeds: in order.
+        level: of the intervals.
+        margin: per score, the difference that would not matter, in its unit.
+        factors: arm -> factor -> level, of a grid; else empty.
+        targets: per score, the value that seeds are to reach.
+        held_out: the splits on which scores have learning curves.
+        flops: arm -> step -> operations of training until there, as far as they are known.
+    """
+
+    steps: Mapping[str, int]
+    seeds: Sequence[int]
+    level: float
+    margin: Mapping[str, float]
+    factors: Mapping[str, Mapping[str, str]]
+    targets: Mapping[str, float] = field(default_factory=dict)
+    held_out: Sequence[str] = ()
+    flops: Mapping[str, Mapping[int, float]] = field(default_factory=dict)
+
+    @property
+    def arms(self) -> list[str]:
+        """The names."""
+        return list(self.steps)
+
+
+def asked_by(experiment: Experiment, output: Path | None = None) -> Asked:
+    """Return what an experiment asks of its comparison; with its directory, its operations too."""
+    return Asked(
+        {name: arm.training.steps for name, arm in experiment.arms.items()},
+        experiment.seeds,
+        experiment.comparison.level,
+        experiment.comparison.margin,
+        experiment.factors,
+        experiment.comparison.targets,
+        experiment.task.evaluation_splits,
+        read_flops(output) if output else {},
+    )
+
+
 def compare(experiment: Experiment, frame: pd.DataFrame, output: Path) -> list[ScoreComparison]:
-    """Compare all arms on all scores at their last steps.
+    """Compare all arms of an experiment on all scores at their last steps.
 
     Args:
         experiment: names, seeds, level and margins.
@@ -93,13 +156,29 @@ def compare(experiment: Experiment, frame: pd.DataFrame, output: Path) -> list[S
     Returns:
         One comparison a score, in the order of the measures.
     """
-    last = {name: arm.training.steps for name, arm in experiment.arms.items()}
-    final = frame[frame["step"] == frame["arm"].map(last)]
-    items = ItemRows(output)
-    return [
-        _compare_score(experiment, group, last, items)
-        for _, group in final.groupby(IDENTITY, sort=False, dropna=False)
-    ]
+    return compare_scores(asked_by(experiment, output), frame, ItemRows(output))
+
+
+def compare_scores(asked: Asked, frame: pd.DataFrame, items: Items) -> list[ScoreComparison]:
+    """Compare arms on all scores at their last steps, whichever experiments they are of.
+
+    Args:
+        asked: arms, seeds, level and margins.
+        frame: columns as of ``scores.parquet``; ``arm`` has the names of ``asked``.
+        items: the values behind the scores that rest on items.
+    """
+    final = frame[frame["step"] == frame["arm"].map(asked.steps)]
+    whole = frame[frame["strength"].isna() & frame["stratum"].isna()]
+    by_score = dict(iter(whole.groupby(["measure", "split", "score"], sort=False)))
+    found = []
+    for _, group in final.groupby(IDENTITY, sort=False, dropna=False):
+        measured = Measured.read(group, asked.steps, items)
+        curves = None
+        if has_curve(measured.score, asked.held_out):
+            key = tuple(measured.score[column] for column in ("measure", "split", "score"))
+            curves = Trajectories(by_score[key], asked.flops)
+        found.append(_compare_score(asked, measured, curves))
+    return found
 
 
 def write_comparison(
@@ -140,138 +219,65 @@ def read_comparison(output: Path) -> dict[str, Any]:
 
 
 def _compare_score(
-    experiment: Experiment, group: pd.DataFrame, last: dict[str, int], items: ItemRows
+    asked: Asked, measured: Measured, curves: Trajectories | None
 ) -> ScoreComparison:
-    first = group.iloc[0]
-    names = [name for name in experiment.arms if name in set(group["arm"])]
-    values: dict[str, dict[int, float | None]] = {name: {} for name in names}
-    bounds: dict[str, dict[int, float]] = {name: {} for name in names}
-    missing = []
-    censored: set[str] = set()  # arms some seed of which does not come to the value
-    for row in group.to_dict("records"):
-        known = pd.notna(row["value"])
-        values[row["arm"]][row["seed"]] = float(row["value"]) if known else None
-        bound = row.get("error_bound")
-        bounds[row["arm"]][row["seed"]] = 0.0 if pd.isna(bound) else float(bound)
-        if row["censored"]:
-            censored.add(row["arm"])
-        elif not known:
-            missing.append(f"{RunId(row['arm'], row['seed'])}: {row['reason']}")
-    known_values = {
-        name: [value for value in of_arm.values() if value is not None and name not in censored]
-        for name, of_arm in values.items()
-    }
-    higher = None if pd.isna(first["higher_is_better"]) else bool(first["higher_is_better"])
-    margin = experiment.comparison.margin.get(first["score"])
-    measured = _Measured(values, bounds, first, last, items, frozenset(censored))
+    first, names = measured.score, list(measured.values)
+    margin = asked.margin.get(first["score"])
+    strength = None if pd.isna(first["strength"]) else float(first["strength"])
+    target = None
+    if strength is None and measured.higher_is_better is not None:
+        target = asked.targets.get(first["score"])
     pairs = [
-        _compare_pair(experiment, a, b, measured, higher, margin) for a, b in combinations(names, 2)
+        _compare_pair(asked, a, b, measured, margin, curves) for a, b in combinations(names, 2)
     ]
+    known = {name: measured.known(name) for name in names}
     return ScoreComparison(
         measure=first["measure"],
         split=first["split"],
         stratum=None if pd.isna(first["stratum"]) else str(first["stratum"]),
         score=first["score"],
-        strength=None if pd.isna(first["strength"]) else float(first["strength"]),
+        strength=strength,
         unit=first["unit"],
-        higher_is_better=higher,
+        higher_is_better=measured.higher_is_better,
         margin=margin,
-        steps={name: last[name] for name in names},
-        arms={
-            name: describe_spread(of_arm) if of_arm else None
-            for name, of_arm in known_values.items()
+        target=target,
+        steps={name: measured.last[name] for name in names},
+        arms={name: describe_spread(of_arm) if of_arm else None for name, of_arm in known.items()},
+        reaching={
+            name: share_reaching(
+                of_arm,
+                target,
+                higher_is_better=bool(measured.higher_is_better),
+                level=asked.level,
+            )
+            if of_arm and target is not None
+            else None
+            for name, of_arm in known.items()
         },
-        values=values,
-        missing=missing,
-        pairs=_corrected(pairs, higher, margin),
-        effects=_effects(experiment, measured),
+        values=measured.values,
+        missing=measured.missing,
+        pairs=_corrected(pairs, measured.higher_is_better, margin),
+        effects=_effects(asked, measured),
     )
 
 
-@dataclass(frozen=True)
-class _Measured:
-    """One score of all runs at the last step of their arm."""
-
-    values: dict[str, dict[int, float | None]]  # arm -> seed -> value
-    bounds: dict[str, dict[int, float]]  # arm -> seed -> bound of the value's error
-    score: Any  # the columns that all rows share
-    last: dict[str, int]  # arm -> step
-    items: ItemRows
-    censored: frozenset[str]  # arms with a value that is larger than was measured, and null
-
-    def seeds(self, experiment: Experiment, arms: Iterable[str]) -> list[int]:
-        """Return the seeds that have a value in all of ``arms``."""
-        rows = [self.values.get(arm, {}) for arm in arms]
-        return [s for s in experiment.seeds if all(row.get(s) is not None for row in rows)]
-
-    def of(self, arm: str, seeds: Sequence[int]) -> NDArray[np.float64]:
-        """Return the scores of an arm: (S,), or (S, N) where there are rows behind the value."""
-        if pd.isna(self.score["rows_key"]):
-            return np.array([self.values[arm][seed] for seed in seeds], np.float64)
-        return np.stack([self._rows(RunId(arm, seed))[1] for seed in seeds])
-
-    def other_items(self, arms: Iterable[str], seeds: Sequence[int]) -> str | None:
-        """Say which two runs have values of different items, so that they cannot be paired."""
-        if pd.isna(self.score["rows_key"]):
-            return None
-        runs = [RunId(arm, seed) for arm in arms for seed in seeds]
-        first, *others = [(run, self._rows(run)[0]) for run in runs]
-        for run, numbers in others:
-            if not np.array_equal(first[1], numbers):
-                alone = len(np.setxor1d(first[1], numbers))
-                return (
-                    f"not of the same items: {len(first[1])} in {first[0]}, {len(numbers)} in "
-                    f"{run}, of which {alone} in one alone; measure all arms on the same items"
-                )
-        return None
-
-    def _rows(self, run: RunId) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-        stratum = None if pd.isna(self.score["stratum"]) else str(self.score["stratum"])
-        key = self.score["measure"], self.score["split"], self.score["rows_key"], stratum
-        return self.items.values(run, self.last[run.arm], *key)
-
-    def times(self, a: str, b: str) -> TimeComparison:
-        """Return the times to a target of two arms; a null stands for more than the last step."""
-        return compare_times_to_target(*(self._times_of(arm) for arm in (a, b)))
-
-    def resolution(self, seeds: Sequence[int], a: str, b: str) -> float:
-        """Return how large a difference of two arms may be by the error bounds of values alone."""
-        return float(sum(np.mean([self.bounds[arm][s] for s in seeds]) for arm in (a, b)))
-
-    def arrived(self, arm: str) -> str:
-        """Say how many seeds of an arm have a value."""
-        values = self.values[arm].values()
-        has = "reach it" if self.score["unit"] == "steps" else "have one"
-        return f"{arm}: {sum(v is not None for v in values)} of {len(values)} seeds {has}"
-
-    def _times_of(self, arm: str) -> TimesToTarget:
-        last = self.last[arm]
-        values = self.values[arm].values()
-        reached = np.array([value is not None for value in values])
-        times = np.array([last if value is None else value for value in values], np.float64)
-        return censored_times(times, reached)
-
-    def stream(self, *what: str) -> np.random.Generator:
-        """Return a stream of its own: adding an arm moves no number of another comparison."""
-        return generator(0, *what, self.score["measure"], self.score["split"], self.score["score"])
-
-
 def _compare_pair(
-    experiment: Experiment,
+    asked: Asked,
     a: str,
     b: str,
-    measured: _Measured,
-    higher: bool | None,
+    measured: Measured,
     margin: float | None,
+    curves: Trajectories | None,
 ) -> Pair:
-    seeds = measured.seeds(experiment, (a, b))
+    level, largest = asked.level, measured.largest
+    seeds = measured.seeds(asked.seeds, (a, b))
     times = measured.times(a, b) if measured.score["unit"] == "steps" else None
     if measured.censored & {a, b}:
         # A difference between the seeds that arrive would leave out the slow ones.
         arrived = ", ".join(measured.arrived(arm) for arm in (a, b))
         if times is not None and times.p_value is not None:
             arrived += f"; log-rank p = {times.p_value:.2g}"
-        both = [s for s in experiment.seeds if all(s in measured.values[arm] for arm in (a, b))]
+        both = [s for s in asked.seeds if all(s in measured.values[arm] for arm in (a, b))]
         return Pair(a, b, both, None, None, None, None, times, arrived)
     if not seeds:
         return Pair(a, b, [], None, None, None, None, None, "no seed has a value in both arms")
@@ -279,7 +285,7 @@ def _compare_pair(
         return Pair(a, b, seeds, None, None, None, None, times, other_items)
     rng = measured.stream("comparison", a, b)
     scores_a, scores_b = measured.of(a, seeds), measured.of(b, seeds)
-    difference = paired_difference(scores_a, scores_b, rng, level=experiment.comparison.level)
+    difference = paired_difference(scores_a, scores_b, rng, level=level, largest=largest)
     means = [s.reshape(len(seeds), -1).mean(axis=1) for s in (scores_a, scores_b)]
     decided: Verdict | None = None
     reason: str | None = None
@@ -288,10 +294,37 @@ def _compare_pair(
             f"closer than checkpoints tell apart ({measured.resolution(seeds, a, b):.3g} steps); "
             "lower evaluation.every"
         )
-    elif higher is not None:
-        decided = verdict(difference, names=(a, b), higher_is_better=higher, margin=margin)
-    spreads = spread(means[0], means[1], rng, names=(a, b))
-    return Pair(a, b, seeds, difference, None, decided, spreads, times, reason)
+    elif measured.higher_is_better is not None:
+        decided = verdict(
+            difference, names=(a, b), higher_is_better=measured.higher_is_better, margin=margin
+        )
+    matched = []
+    if curves is not None:
+        stream = measured.stream("trajectories", a, b)
+        matched = curves.compare(a, b, stream, level=level, largest=largest)
+    return Pair(
+        a,
+        b,
+        seeds,
+        difference,
+        None,
+        decided,
+        spread(means[0], means[1], rng, names=(a, b)),
+        times,
+        reason,
+        effect=standardised_effect(means[0] - means[1], level),
+        mcnemar=_items_by_seed(seeds, scores_a, scores_b),
+        matched=matched,
+    )
+
+
+def _items_by_seed(
+    seeds: Sequence[int], a: NDArray[np.float64], b: NDArray[np.float64]
+) -> list[SeedItems] | None:
+    """Return McNemar's test of each seed, where items are right or wrong."""
+    if a.ndim != 2 or not all(((x == 0) | (x == 1)).all() for x in (a, b)):
+        return None
+    return [SeedItems(seed, *test) for seed, test in zip(seeds, mcnemar(a, b), strict=True)]
 
 
 def _corrected(pairs: list[Pair], higher: bool | None, margin: float | None) -> list[Pair]:
@@ -324,21 +357,20 @@ def _holm(p_values: Sequence[float | None]) -> list[float | None]:
     return [None if p is None else next(adjusted) for p in p_values]
 
 
-def _effects(experiment: Experiment, measured: _Measured) -> list[FactorEffect]:
+def _effects(asked: Asked, measured: Measured) -> list[FactorEffect]:
     """Return main effects and interactions, where all arms of the grid have the score."""
-    factors = list(next(iter(experiment.factors.values()), {}))
+    factors = list(next(iter(asked.factors.values()), {}))
     if len(factors) < 2:
         return []
-    seeds = measured.seeds(experiment, experiment.arms)
+    seeds = measured.seeds(asked.seeds, asked.arms)
     if not seeds or measured.censored:
         return []
-    if measured.other_items(experiment.arms, seeds):
+    if measured.other_items(asked.arms, seeds):
         return []  # the pairs say why
     cells = {
-        tuple(levels.values()): measured.of(arm, seeds)
-        for arm, levels in experiment.factors.items()
+        tuple(levels.values()): measured.of(arm, seeds) for arm, levels in asked.factors.items()
     }
     rng = measured.stream("effects")
-    effects = factor_effects(cells, factors, rng, level=experiment.comparison.level)
+    effects = factor_effects(cells, factors, rng, level=asked.level, largest=measured.largest)
     adjusted = _holm([effect.difference.p_value for effect in effects])
     return [FactorEffect(e, seeds, p) for e, p in zip(effects, adjusted, strict=True)]

@@ -11,7 +11,7 @@ from accelerate import PartialState
 
 from ntpctp import workers
 from ntpctp.audit import AUDIT, audit
-from ntpctp.budgets import with_steps
+from ntpctp.budgets import amounts_at, with_steps
 from ntpctp.comparison import ScoreComparison, compare, write_comparison
 from ntpctp.errors import InputError
 from ntpctp.experiment import Experiment, experiment_of
@@ -25,6 +25,7 @@ from ntpctp.stages import Stages
 from ntpctp.storage import atomic_file, locked, write_json
 from ntpctp.tasks import Example, check_unseen
 from ntpctp.trackers import check_trackers
+from ntpctp.trajectories import FLOPS
 from ntpctp.yaml_file import read_yaml
 
 EXPERIMENT = "experiment.yaml"
@@ -71,6 +72,7 @@ def run_experiment(
         }
         _write_experiment(experiment, data, output)
         write_json(output / AUDIT, audit(experiment, data))
+        write_json(output / FLOPS, {"arms": expected_flops(experiment, data)})
         for run in complete:
             on_event(Event(run, "done", text="before"))
         content = experiment.model_dump(mode="json")
@@ -91,6 +93,23 @@ def run_experiment(
         if not failures:
             measure_paths(experiment, data, output, on_event, PartialState().device)
     return failures
+
+
+def expected_flops(experiment: Experiment, data: Data) -> dict[str, dict[str, Any]]:
+    """Return, for each arm, its checkpoints' steps and the operations of training until there.
+
+    Those of ``ntpctp.flops`` for average rows, from matrices alone; null with a reason for a model
+    whose configuration does not say its attention's size. Costs building each arm's model once.
+    """
+    found: dict[str, dict[str, Any]] = {}
+    for name, arm in experiment.arms.items():
+        steps = experiment.evaluation.checkpoint_steps(arm.training.steps)
+        found[name] = {"steps": steps, "flops": None, "reason": None}
+        try:
+            found[name]["flops"] = amounts_at(arm, data, experiment.seeds[0], "flops", steps)
+        except AttributeError as error:
+            found[name]["reason"] = f"operations of this model are not known: {error}"
+    return found
 
 
 def checked_stages(stages: Stages, output: Path) -> Stages:

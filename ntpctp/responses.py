@@ -3,6 +3,7 @@
 Shape letters: S = seeds, K = levels of the factor.
 """
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -146,7 +147,8 @@ class Response:
             return None
         values = [np.array([of_line[seed] for seed in seeds]) for of_line in areas]
         rng = generator(0, *self._stream, a.name, b.name)
-        return paired_difference(values[0], values[1], rng, level=level)
+        largest = 1.0 if "share" in self.unit.split() else math.inf
+        return paired_difference(values[0], values[1], rng, level=level, largest=largest)
 
 
 def responses(

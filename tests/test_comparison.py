@@ -4,15 +4,16 @@ import numpy as np
 import pandas as pd
 import pytest
 from scipy import stats
+from statsmodels.stats.contingency_tables import mcnemar as reference_mcnemar
 from statsmodels.stats.multitest import multipletests
 
 from ntpctp.checkpoints import directory_of
-from ntpctp.comparison import compare
+from ntpctp.comparison import compare, read_comparison, write_comparison
 from ntpctp.errors import InputError
 from ntpctp.evaluation import rows_path
 from ntpctp.experiment import experiment_of
 from ntpctp.runs import RunId, stage_directory
-from ntpctp.storage import write_jsonl
+from ntpctp.storage import write_json, write_jsonl
 from tests.conftest import tiny_content
 
 SEEDS = 6
@@ -200,3 +201,127 @@ def test_no_effects_of_other_items(grid, tmp_path):
 def test_factors_that_are_no_grid_are_refused(factors, message):
     with pytest.raises(InputError, match=message):
         experiment(factors=factors)
+
+
+def test_the_effect_is_the_difference_in_its_own_spread(tmp_path):
+    """Reference: Hedges' correction 1 - 3 / (4 f - 1), which is within 2 % at 5 degrees."""
+    values = {"ntp": np.arange(SEEDS) * 1.0, "ctp": np.array([1.0, 2, 1, 5, 3, 4])}
+    (found,) = compare(experiment(), frame_of(experiment(), values), tmp_path)
+    d = values["ntp"] - values["ctp"]
+    effect = found.pairs[0].effect
+    expected = d.mean() / d.std(ddof=1) * (1 - 3 / (4 * (SEEDS - 1) - 1))
+    assert effect.estimate == pytest.approx(expected, rel=0.02)
+    assert effect.low < effect.estimate < effect.high
+
+
+def test_right_and_wrong_items_are_tested_in_every_seed(tmp_path):
+    asked = experiment()
+    generator = np.random.default_rng(3)
+    items = {"ntp": range(30), "ctp": range(30)}
+    right = {arm: (generator.random((SEEDS, 30)) < 0.7).astype(float) for arm in items}
+    frame = with_items(asked, right, items, tmp_path).assign(unit="share of items")
+    (found,) = compare(asked, frame, tmp_path)
+    tests = found.pairs[0].mcnemar
+    assert [test.seed for test in tests] == list(range(SEEDS))
+    for test, a, b in zip(tests, right["ntp"], right["ctp"], strict=True):
+        table = [[((a == x) & (b == y)).sum() for y in (1, 0)] for x in (1, 0)]
+        assert test.p_value == pytest.approx(reference_mcnemar(table, exact=True).pvalue)
+        assert (test.num_only_a, test.num_only_b) == (table[0][1], table[1][0])
+        assert test.num_items == 30
+    assert len({test.p_value for test in tests}) > 1
+
+
+def test_losses_have_no_right_and_wrong(tmp_path):
+    items = {"ntp": [0, 1], "ctp": [0, 1]}
+    losses = {arm: np.random.default_rng(k).random((SEEDS, 2)) for k, arm in enumerate(items)}
+    frame = with_items(experiment(), losses, items, tmp_path)
+    (found,) = compare(experiment(), frame, tmp_path)
+    assert found.pairs[0].mcnemar is None
+    assert found.pairs[0].difference.largest is None
+
+
+@pytest.mark.parametrize(("higher", "counts"), [(False, (2, 6)), (True, (5, 0))])
+def test_seeds_at_the_target_are_counted(tmp_path, higher, counts):
+    asked = experiment(comparison={"targets": {"answer_loss": 1.0}})
+    values = {"ntp": [0.5, 1.0, 1.5, 2, 2.5, 3], "ctp": [0.1, 0.2, 0.3, 0.4, 0.5, 0.6]}
+    frame = frame_of(asked, values).assign(higher_is_better=higher)
+    (found,) = compare(asked, frame, tmp_path)
+    assert found.target == 1.0
+    assert tuple(share.count for share in found.reaching.values()) == counts
+    assert all(share.total == SEEDS for share in found.reaching.values())
+    exact = stats.binomtest(counts[0], SEEDS).proportion_ci(method="exact")
+    assert found.reaching["ntp"].exact_high == pytest.approx(exact.high)
+
+
+def test_without_a_target_or_a_better_direction_none_is_counted(tmp_path):
+    values = {"ntp": np.arange(SEEDS), "ctp": np.arange(SEEDS)}
+    (found,) = compare(experiment(), frame_of(experiment(), values), tmp_path)
+    assert (found.target, found.reaching) == (None, {"ntp": None, "ctp": None})
+    asked = experiment(comparison={"targets": {"answer_loss": 1.0}})
+    frame = frame_of(asked, values).assign(higher_is_better=None)
+    (found,) = compare(asked, frame, tmp_path)
+    assert (found.target, found.reaching["ntp"]) == (None, None)
+
+
+@pytest.mark.parametrize(
+    ("score", "unit", "low", "largest"),
+    [
+        ("exact_match", "share of items", 0.0, 1),
+        ("area_noise", "mean share of items", 0.0, 1),
+        ("forgotten_exact_match", "share of items", -0.4, 2),
+        ("exact_match", "share of items", -0.4, None),  # no share, whatever its unit says
+        ("answer_loss", "nats per token", 0.0, None),
+    ],
+)
+def test_intervals_end_where_the_unit_does(tmp_path, score, unit, low, largest):
+    values = {"ntp": [low, 0.9, 0.95, 0.2, 0.9, 1.0], "ctp": [1.0, 0.0, 0.2, 0.9, 0.1, 0.1]}
+    frame = frame_of(experiment(), values).assign(score=score, unit=unit)
+    frame = frame[frame["seed"].isin((0, 1))]
+    (found,) = compare(experiment(), frame, tmp_path)
+    result = found.pairs[0].difference
+    assert result.largest == largest
+    expected = stats.ttest_rel(values["ntp"][:2], values["ctp"][:2]).confidence_interval(0.95)
+    bound = np.inf if largest is None else largest
+    assert (result.low, result.high) == pytest.approx(
+        (max(expected.low, -bound), min(expected.high, bound))
+    )
+    assert expected.high > 2  # so that the bound is met
+
+
+def test_curves_stand_with_their_pair_and_in_the_file(tmp_path):
+    asked = experiment()
+    steps = asked.evaluation.checkpoint_steps(asked.arms["ntp"].training.steps)
+    values = {arm: np.linspace(k, 1, SEEDS) for k, arm in enumerate(("ntp", "ctp"))}
+    frame = pd.concat(
+        frame_of(asked, values).assign(
+            step=step, tokens=10 * step, supervised_tokens=5 * step, measure="accuracy"
+        )
+        for step in steps
+    ).assign(score="exact_match", unit="share of items", higher_is_better=True)
+    other = frame.assign(score="answer_loss", unit="nats per token", measure="flatness")
+    write_json(
+        tmp_path / "flops.json",
+        {
+            "arms": {
+                "ntp": {"steps": steps, "flops": [7.0 * s for s in steps], "reason": None},
+                "ctp": {"steps": steps, "flops": None, "reason": "not known"},
+            }
+        },
+    )
+    found = compare(asked, pd.concat([frame, other]), tmp_path)
+    matched, none = (comparison.pairs[0].matched for comparison in found)
+    assert none == []
+    ends = {m.axis: m.last for m in matched}
+    assert ends == {
+        "steps": steps[-1], "tokens": 10 * steps[-1], "supervised_tokens": 5 * steps[-1],
+        "flops": None,
+    }  # fmt: skip
+    assert matched[-1].reason == "operations of ctp are not recorded; ntpctp run does so"
+    write_comparison(asked, found, tmp_path)
+    stored = read_comparison(tmp_path)
+    assert stored["schema_version"] == 5
+    pair = stored["scores"][0]["pairs"][0]
+    assert pair["matched"][0]["points"][-1]["difference"]["estimate"] == pytest.approx(
+        np.mean(values["ntp"] - values["ctp"])
+    )
+    assert pair["effect"]["num_seeds"] == SEEDS and pair["mcnemar"] is None

@@ -6,6 +6,7 @@ from typing import Any
 import pandas as pd
 
 from ntpctp.audit import count_tables
+from ntpctp.comparison import ScoreComparison
 from ntpctp.experiment import Experiment
 from ntpctp.report import wording
 from ntpctp.report.figures import losses_figure, plain_figure
@@ -174,6 +175,30 @@ def seeds_tables(experiment: Experiment, frame: pd.DataFrame) -> list[tuple[str,
                     table.add(cells[name], str(seed), *shown)
         tables.append((str(split), table))
     return tables
+
+
+def disagreements_table(primary: ScoreComparison | None) -> Table | None:
+    """Return, seed by seed, the items that one of two arms alone gets right, with McNemar's test.
+
+    None where the primary score is not of right and wrong items.
+    """
+    if primary is None or not any(pair.mcnemar for pair in primary.pairs):
+        return None
+    table = Table(
+        "Items that one of two arms alone gets right, seed by seed: McNemar's exact test, of these "
+        "very weights on new items. A small p in every seed does not make an objective better: "
+        "seeds of one arm differ like that too",
+        ("A against B", "seed", "only A", "only B", "of items", "p"),
+    )
+    for pair in primary.pairs:
+        for test in pair.mcnemar or ():
+            table.add(
+                f"{pair.a} against {pair.b}",
+                str(test.seed),
+                *(grouped(n) for n in (test.num_only_a, test.num_only_b, test.num_items)),
+                wording.p_value(test.p_value).removeprefix("p = "),
+            )
+    return table
 
 
 def missing_table(missing: Sequence[Missing]) -> Table:

@@ -8,7 +8,6 @@ from ntpctp.comparison import Pair, ScoreComparison
 from ntpctp.experiment import Experiment
 from ntpctp.report import wording
 from ntpctp.report.wording import listed, percent, plural, quantity
-from ntpctp.statistics import SpreadComparison
 
 PRIMARY = ("choice", "exact_match")
 """The scores that an experiment may be about: the first that ``Accuracy`` gives for its task."""
@@ -167,24 +166,18 @@ def _steadiness(primary: ScoreComparison, pair: Pair) -> str:
     low, high = sorted((sd_a, sd_b))
     worst = [_worst(primary, name) for name in (steady, loose)]
     alpha = 1 - pair.difference.level if pair.difference else 0.05
-    sure = result.p_value is not None and result.p_value < alpha
-    who = f"{steady} is steadier" if sure else f"The seeds of {steady} lie closer together"
-    words = (
-        f"{who}: sd over seeds {_sd(primary, low)} against {_sd(primary, high)}, "
+    spreads = (
+        f"sd over seeds {_sd(primary, low)} ({steady}) against {_sd(primary, high)} ({loose}), "
         f"worst seed {worst[0]} against {worst[1]}"
     )
-    return f"{words} ({_test(result, alpha)})."
-
-
-def _test(result: SpreadComparison, alpha: float) -> str:
     if result.p_value is None:
-        return f"no test: {result.reason}"
+        return f"Not tested: {spreads} ({result.reason})."
     words = f"permutation test {wording.p_value(result.p_value)}"
-    if result.p_value < alpha:
-        return f"{words}"
+    if result.p_value <= alpha:
+        return f"{steady} is steadier: {spreads} ({words})."
     if result.smallest_p_value is not None and result.smallest_p_value > alpha:
-        return f"{words}; so few seeds cannot give less than {result.smallest_p_value:.2g}"
-    return f"{words}, so this may be chance"
+        words += f"; so few seeds cannot give less than {result.smallest_p_value:.2g}"
+    return f"No difference in spread seen: {spreads} ({words})."
 
 
 def _outlook(primary: ScoreComparison, pair: Pair, several: bool) -> str:
@@ -205,10 +198,18 @@ def _outlook(primary: ScoreComparison, pair: Pair, several: bool) -> str:
     seen = verdict.smallest_detectable_difference
     if seen is None:
         return f"{where}{needed}."
+    if is_impossible(seen, pair):
+        return f"{where}{needed}. These data could hardly have shown any difference that can be."
     return (
         f"{where}{needed}. These data would have shown a difference of "
         f"{wording.width(seen, primary.unit)} four times out of five."
     )
+
+
+def is_impossible(difference: float, pair: Pair) -> bool:
+    """Return whether two arms cannot differ by so much."""
+    largest = pair.difference.largest if pair.difference else None
+    return largest is not None and difference > largest
 
 
 def _sd(primary: ScoreComparison, sd: float) -> str:

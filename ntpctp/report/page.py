@@ -14,6 +14,7 @@ from plotly.offline import get_plotlyjs
 from ntpctp.comparison import ScoreComparison
 from ntpctp.experiment import Experiment
 from ntpctp.report import appendix, wording
+from ntpctp.report.calibration import calibration_section
 from ntpctp.report.curves import MIN_SEEDS
 from ntpctp.report.definitions import definitions
 from ntpctp.report.figures import NUM_COLOURS, plain_figure
@@ -28,6 +29,7 @@ from ntpctp.report.headline import (
 from ntpctp.report.items import NUM_SHOWN, Flips, Texts, Token, flips, read_rows
 from ntpctp.report.landscape import landscape_panels
 from ntpctp.report.levels import edits_panels, strata_panels
+from ntpctp.report.matched import matched_table
 from ntpctp.report.overview import seeds_figure
 from ntpctp.report.paths import path_sections
 from ntpctp.report.responses import response_sections
@@ -38,6 +40,7 @@ from ntpctp.report.verdicts import (
     effects_table,
     is_first,
     is_tabled,
+    sizes_table,
     spread_table,
     spread_tests,
     verdict_tables,
@@ -87,10 +90,12 @@ def render(
         arms=list(experiment.arms),
         audit=appendix.audit_tables(experiment, read_audit(output)),
         budget=budget_line(experiment),
+        calibration=calibration_section(output),
         budgets=appendix.budget_table(experiment, logs),
         command=f"ntpctp run experiment.yaml --output {experiment.name}-again",
         definitions=definitions(experiment.evaluation.measures),
         differing=differing,
+        disagreements=appendix.disagreements_table(primary),
         effects=effects_table(experiment, comparisons),
         example=example,
         experiment=experiment,
@@ -114,9 +119,10 @@ def render(
         resolved=yaml.safe_dump(experiment.model_dump(mode="json"), sort_keys=False),
         score_label=wording.score_label,
         scores=appendix.scores_table(frame),
-        sections=_sections(experiment, frame, output),
+        sections=_sections(experiment, frame, output, primary),
         seeds=appendix.seeds_tables(experiment, frame),
         shared=shared,
+        sizes=sizes_table(experiment, comparisons),
         spread=spread_table(experiment, comparisons),
         spread_tests=spread_tests(comparisons),
         verdicts=verdict_tables(experiment, first),
@@ -125,10 +131,20 @@ def render(
     )
 
 
-def _sections(experiment: Experiment, frame: pd.DataFrame, output: Path) -> list[Section]:
+def _sections(
+    experiment: Experiment,
+    frame: pd.DataFrame,
+    output: Path,
+    primary: ScoreComparison | None,
+) -> list[Section]:
     """Return the section of each measure; the landscape's has figures of its rows, too."""
+    matched = matched_table(primary, experiment.comparison.level, _MOST_PAIRS)
     of_measures = [
-        replace(section, panels=_more_panels(section, experiment, frame, output))
+        replace(
+            section,
+            panels=_more_panels(section, experiment, frame, output),
+            tables=[matched] if matched and section.name == "accuracy" else [],
+        )
         for section in measure_sections(experiment, frame)
     ]
     by_factor = response_sections(experiment, frame, output)

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from ntpctp.comparison import Pair, ScoreComparison
 from ntpctp.experiment import Experiment
 from ntpctp.report import wording
-from ntpctp.report.headline import label_of, verdict_words, worst_seed
+from ntpctp.report.headline import is_impossible, label_of, verdict_words, worst_seed
 from ntpctp.report.tables import Cell, Table, arm_cells
 from ntpctp.report.wording import direction, percent, plural
 from ntpctp.scores import stands_alone
@@ -83,6 +83,44 @@ def verdict_tables(
     return [(a, b, table) for (a, b), table in tables.items()]
 
 
+def sizes_table(experiment: Experiment, comparisons: Sequence[ScoreComparison]) -> Table:
+    """Return how large each difference is beside the spread of its seeds, and what else tests it.
+
+    ``Hedges' g``, the probability that a new seed of the first arm has the larger score, and the
+    exact sign-flip test of the seeds.
+    """
+    table = Table(
+        f"Sizes of the differences, with {percent(experiment.comparison.level)} intervals; g: the "
+        "mean of the seeds' differences in units of their standard deviation (Hedges)",
+        ("score", "arms", "g", "P(first is larger)", "p (t test)", "p (exact, signs)"),
+        text_columns=frozenset({0, 1}),
+    )
+    for comparison in filter(is_tabled, comparisons):
+        for pair in comparison.pairs:
+            result = pair.difference
+            if result is None or pair.effect is None:
+                continue
+            g, chance = pair.effect, result.probability_a_better
+            table.add(
+                label_of(comparison),
+                f"{pair.a} {wording.MINUS} {pair.b}",
+                Cell(wording.NO_VALUE, g.reason or "")
+                if g.estimate is None
+                else Cell(wording.number(g.estimate, 3), wording.interval(g.low, g.high, "")),
+                Cell(wording.NO_VALUE, "one seed")
+                if chance is None
+                else Cell(
+                    f"{chance:.2f}",
+                    f"{result.probability_low:.2f} to {result.probability_high:.2f}",
+                ),
+                *(
+                    wording.NO_VALUE if p is None else wording.p_value(p).removeprefix("p = ")
+                    for p in (result.p_value, result.sign_flip_p_value)
+                ),
+            )
+    return table
+
+
 def effects_table(experiment: Experiment, comparisons: Sequence[ScoreComparison]) -> Table | None:
     """Return main effects and interactions of a grid's factors; None if there is no grid."""
     table = Table(
@@ -117,7 +155,18 @@ def spread_table(experiment: Experiment, comparisons: Sequence[ScoreComparison])
     cells = arm_cells(experiment.arms)
     table = Table(
         "Spread over seeds at the last step",
-        ("score", "arm", "seeds", "mean", "median", "sd", "MAD", "worst seed", "best seed"),
+        (
+            "score",
+            "arm",
+            "seeds",
+            "mean",
+            "median",
+            "sd",
+            "MAD",
+            "worst seed",
+            "best seed",
+            "at the target",
+        ),
         text_columns=frozenset({0, 1}),
     )
     for comparison in filter(is_tabled, comparisons):
@@ -125,7 +174,7 @@ def spread_table(experiment: Experiment, comparisons: Sequence[ScoreComparison])
         label = label_of(comparison)
         for name, spread in comparison.arms.items():
             if spread is None:
-                table.add(label, cells[name], "0", *[wording.NO_VALUE] * 6)
+                table.add(label, cells[name], "0", *[wording.NO_VALUE] * 7)
                 continue
             worst = worst_seed(comparison, name)
             best = spread.min if worst == spread.max else spread.max
@@ -140,8 +189,22 @@ def spread_table(experiment: Experiment, comparisons: Sequence[ScoreComparison])
                 "one seed" if sd is None else wording.width(spread.median_absolute_deviation, unit),
                 wording.value(worst, unit),
                 wording.value(best, unit),
+                _at_target(comparison, name),
             )
     return table
+
+
+def _at_target(comparison: ScoreComparison, name: str) -> Cell:
+    """Return how many seeds of an arm have the target that the experiment states."""
+    reaching = comparison.reaching.get(name)
+    if reaching is None or comparison.target is None:
+        return Cell(wording.NO_VALUE, "no target")
+    return Cell(
+        f"{reaching.count} of {reaching.total}",
+        f"{'at least' if comparison.higher_is_better else 'at most'} "
+        f"{wording.value(comparison.target, comparison.unit)}; of all seeds "
+        f"{100 * reaching.exact_low:.0f} to {100 * reaching.exact_high:.0f}{wording.SPACE}%",
+    )
 
 
 def spread_tests(comparisons: Sequence[ScoreComparison]) -> Table:
@@ -195,5 +258,7 @@ def _level_cell(comparison: ScoreComparison, name: str, arm: int | None) -> Cell
 def _detectable(pair: Pair, unit: str) -> str:
     if pair.verdict is None or pair.verdict.smallest_detectable_difference is None:
         return ""
+    if is_impossible(pair.verdict.smallest_detectable_difference, pair):
+        return "could have seen none that is possible"
     seen = wording.width(pair.verdict.smallest_detectable_difference, unit)
     return f"could have seen {seen}"

@@ -127,13 +127,13 @@ def resample_means(d: FloatArray, rng: np.random.Generator, num_resamples: int) 
     means = []
     for start in range(0, num_resamples, chunk):
         size = min(chunk, num_resamples - start)
-        seed_weights = _counts(rng, num_seeds, size)
-        item_weights = _counts(rng, num_items, size) if num_items > 1 else np.ones((size, 1))
+        seed_weights = draw_counts(rng, num_seeds, size)
+        item_weights = draw_counts(rng, num_items, size) if num_items > 1 else np.ones((size, 1))
         means.append((seed_weights * (item_weights @ d.T)).sum(axis=1) / d.size)
     return np.concatenate(means)
 
 
-def _counts(rng: np.random.Generator, num_values: int, size: int) -> FloatArray:
+def draw_counts(rng: np.random.Generator, num_values: int, size: int) -> FloatArray:
     """Return how often each of ``num_values`` is drawn in ``num_values`` draws: (size, values)."""
     drawn = rng.integers(num_values, size=(size, num_values))
     # One bincount for the whole chunk: row r counts in its own range of num_values bins.

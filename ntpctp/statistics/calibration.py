@@ -1,15 +1,24 @@
-"""Whether the machine is honest: false positives where nothing differs, coverage where it does."""
+"""Whether the machine is honest: false positives where nothing differs, coverage where it does.
 
+Shape letters: S stored seeds, n seeds of an experiment, N items, E experiments.
+"""
+
+import math
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from ntpctp.errors import InputError
 from ntpctp.statistics import _checks
 from ntpctp.statistics._checks import FloatArray
-from ntpctp.statistics.difference import t_interval
+from ntpctp.statistics.bootstrap import draw_counts
+from ntpctp.statistics.difference import no_discordance_bound, t_intervals_of
 from ntpctp.statistics.proportions import share
+
+# E x N item weights are held at a time: 16 MB of float64.
+_CHUNK_WEIGHTS = 2_000_000
 
 
 @dataclass(frozen=True)
@@ -37,41 +46,54 @@ def false_positive_rate(
     rng: np.random.Generator,
     *,
     level: float = 0.95,
+    largest: float = math.inf,
     num_experiments: int = 1_000,
 ) -> Calibration:
     """Return how often two halves of *one* arm are called different: an A/A experiment.
 
     Each experiment draws 2 ``num_seeds`` of the stored seeds without replacement, at random order,
-    calls the first half A and the second B, and asks whether the interval of
-    ``paired_difference`` excludes 0. All seeds come from one arm, so every "better" is false; the
+    calls the first half A and the second B, and asks whether ``paired_difference`` would exclude 0.
+    All seeds come from one arm, so every "better" is false; the
     expected rate is 1 - ``level``. The mean over all splits is a U-statistic, an unbiased
     estimate of the false-positive rate with new seeds; but it rests on ``num_stored`` seeds only,
     which ``low`` and ``high`` do not cover: join several arms and measures before a judgement.
+
+    Cost: one product (S, N) x (N, S); the experiments need its entries alone, whatever N.
 
     Args:
         runs: scores of one arm, shape (S,) or (S, N), S >= 2 ``num_seeds``.
         num_seeds: seeds in each half, at least 2.
         rng: source of all randomness.
         level: of the intervals under test, in (0, 1).
-        num_experiments: Monte-Carlo size; one ``t_interval`` each.
+        largest: as for ``paired_difference``.
+        num_experiments: Monte-Carlo size.
 
     Raises:
         InputError: if there are too few stored seeds, or ``runs`` is empty or not finite.
     """
     scores = _by_item(_checks.finite(runs, "runs", 1, 2))
     _checks.level(level)
-    num_stored = len(scores)
+    num_stored, num_items = scores.shape
     if num_seeds < 2 or num_stored < 2 * num_seeds:
         raise InputError(
             f"A/A with {num_seeds} seeds in each half needs num_seeds >= 2 and at least "
             f"{2 * num_seeds} stored seeds, got {num_stored}"
         )
-    hits = 0
-    for _ in range(num_experiments):
-        drawn = rng.permutation(num_stored)[: 2 * num_seeds]
-        d = scores[drawn[:num_seeds]] - scores[drawn[num_seeds:]]
-        interval = t_interval(d, level)
-        hits += interval.low > 0 or interval.high < 0
+    order = np.tile(np.arange(num_stored), (num_experiments, 1))
+    drawn = rng.permuted(order, axis=1)[:, : 2 * num_seeds]
+    a, b = drawn[:, :num_seeds], drawn[:, num_seeds:]
+    # What all seeds have in common is in no difference; without it less is lost to rounding.
+    centred = scores - scores.mean(axis=0)
+    means, gram = centred.mean(axis=1), centred @ centred.T
+
+    def products(x: NDArray[np.intp], y: NDArray[np.intp]) -> FloatArray:
+        return np.asarray(gram[x[:, :, None], y[:, None, :]])
+
+    of_pairs = products(a, a) - products(a, b) - products(b, a) + products(b, b)
+    found = _intervals(means[a] - means[b], of_pairs, num_items, level, largest, np.ptp(scores))
+    # Without an interval the exact sign-flip test of seeds that agree decides.
+    sure = found.has_interval | (2.0 ** (1 - num_seeds) <= 1 - level)
+    hits = int(np.count_nonzero(((found.low > 0) | (found.high < 0)) & sure))
     method = "A/A: disjoint halves of the seeds of one arm, without replacement"
     return _result(hits, num_experiments, 1 - level, num_seeds, num_stored, method)
 
@@ -83,6 +105,7 @@ def coverage(
     rng: np.random.Generator,
     *,
     level: float = 0.95,
+    largest: float = math.inf,
     num_experiments: int = 1_000,
 ) -> Calibration:
     """Return how often the interval holds a difference that is known, on data like the stored.
@@ -94,13 +117,16 @@ def coverage(
     and collapsed seeds of the real scores. A population of few stored seeds is lumpy (of 5 seeds,
     3 draws are equal once in 25), so the rate errs on the low side of what new seeds would give.
 
+    Cost: one product (E, N) x (N, S (S + 1) / 2).
+
     Args:
         a: scores of A, shape (S,) or (S, N).
         b: scores of B, of the same shape, seeds and items.
         num_seeds: seeds of each experiment, at least 2.
         rng: source of all randomness.
         level: of the intervals under test, in (0, 1).
-        num_experiments: Monte-Carlo size; one ``t_interval`` of (num_seeds, N) each.
+        largest: as for ``paired_difference``.
+        num_experiments: Monte-Carlo size.
 
     Raises:
         InputError: if ``num_seeds`` < 2, or the arrays do not fit, are empty or not finite.
@@ -111,17 +137,90 @@ def coverage(
         raise InputError(f"num_seeds: an interval over seeds needs at least 2, got {num_seeds}")
     d = _by_item(scores_a - scores_b)
     truth = float(d.mean())
-    # A resample that happens to have no spread must not miss the truth by a rounding error.
-    slack = 1e-12 * float(np.abs(d).max())
     num_stored, num_items = d.shape
-    hits = 0
-    for _ in range(num_experiments):
-        seeds = rng.integers(num_stored, size=num_seeds)
-        items = rng.integers(num_items, size=num_items) if num_items > 1 else np.zeros(1, int)
-        interval = t_interval(d[np.ix_(seeds, items)], level)
-        hits += interval.low - slack <= truth <= interval.high + slack
+    size = float(np.abs(d).max())
+    # A resample that happens to have no spread must not miss the truth by a rounding error.
+    slack = 1e-12 * size
+    first, second = np.triu_indices(num_stored)
+    products = d[first] * d[second]
+    pair = np.zeros((num_stored, num_stored), np.intp)
+    pair[first, second] = pair[second, first] = np.arange(len(first))
+    hits, chunk = 0, max(1, _CHUNK_WEIGHTS // num_items)
+    for start in range(0, num_experiments, chunk):
+        count = min(chunk, num_experiments - start)
+        seeds = rng.integers(num_stored, size=(count, num_seeds))
+        weights = np.ones((count, 1)) if num_items == 1 else draw_counts(rng, num_items, count)
+        means = np.take_along_axis(weights @ d.T / num_items, seeds, axis=1)
+        places = pair[seeds[:, :, None], seeds[:, None, :]].reshape(count, -1)
+        gram = np.take_along_axis(weights @ products.T, places, axis=1)
+        found = _intervals(
+            means, gram.reshape(count, num_seeds, num_seeds), num_items, level, largest, size
+        )
+        held = (found.low - slack <= truth) & (truth <= found.high + slack)
+        hits += int(np.count_nonzero(held))
     method = "seeds and items drawn with replacement from the stored runs, their mean as truth"
     return _result(hits, num_experiments, level, num_seeds, num_stored, method)
+
+
+class _Intervals(NamedTuple):
+    low: FloatArray
+    high: FloatArray
+    has_interval: NDArray[np.bool_]
+
+
+def _intervals(
+    means: FloatArray,
+    gram: FloatArray,
+    num_items: int,
+    level: float,
+    largest: float,
+    size: float,
+) -> _Intervals:
+    """Return the intervals of ``paired_difference`` from products of its differences.
+
+    Args:
+        means: of the differences of each seed, (E, n).
+        gram: sums over items of products of two seeds' differences, (E, n, n).
+        num_items: N.
+        level: nominal.
+        largest: as for ``paired_difference``.
+        size: of the scores: what is smaller by 1e-12 is rounding.
+
+    Returns:
+        Ends, (E,) each, not cut at ``largest``: the truth is never beyond it. Where nothing varies
+        and there is no bound, both are the mean and ``has_interval`` is False.
+    """
+    num_seeds = means.shape[1]
+    estimate = means.mean(axis=1)
+    seed_squares = ((means - estimate[:, None]) ** 2).sum(axis=1)
+    of_mean = num_items * estimate**2
+    item_squares = gram.sum(axis=(1, 2)) / num_seeds**2 - of_mean
+    squares = np.trace(gram, axis1=1, axis2=2) - num_seeds * of_mean
+    rest = squares - num_items * seed_squares - num_seeds * item_squares
+    none = (1e-12 * size) ** 2
+    # Sums of squares that are differences of larger ones keep half of the digits.
+    seed_squares[seed_squares <= none] = 0
+    lost = num_seeds * num_items * 1e-15 * size**2
+    item_squares[item_squares <= lost] = 0
+    rest[rest <= lost] = 0
+    found = t_intervals_of(
+        estimate,
+        seed_squares / (num_seeds - 1) / num_seeds,
+        item_squares,
+        rest,
+        (num_seeds, num_items),
+        level,
+    )
+    equal = (seed_squares == 0) & (item_squares == 0) & (rest == 0)
+    low, high = found.low, found.high
+    if largest < math.inf:
+        others = no_discordance_bound(num_items if num_items > 1 else num_seeds, level)
+        low = np.where(equal, estimate - others * (largest + estimate), low)
+        high = np.where(equal, estimate + others * (largest - estimate), high)
+        equal = np.zeros_like(equal)
+    # All seeds equal to 0 up to rounding are no hit.
+    near = equal & (np.abs(estimate) <= 1e-12 * size)
+    return _Intervals(np.where(near, 0.0, low), np.where(near, 0.0, high), ~equal)
 
 
 def _by_item(scores: FloatArray) -> FloatArray:

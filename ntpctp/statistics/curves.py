@@ -4,6 +4,7 @@ Shape letters: S seeds, T checkpoints. A budget is whatever the curves are match
 tokens, supervised tokens or FLOPs. Between two checkpoints a curve is the straight line.
 """
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -23,6 +24,7 @@ def area_between(
     rng: np.random.Generator,
     *,
     level: float = 0.95,
+    largest: float = math.inf,
 ) -> PairedDifference:
     """Return the mean height of curve A above curve B, in the unit of the score.
 
@@ -36,6 +38,7 @@ def area_between(
         b: scores of B, shape (S, T), the same seeds.
         rng: as for ``paired_difference``.
         level: nominal coverage, in (0, 1).
+        largest: as for ``paired_difference``.
 
     Raises:
         InputError: if shapes do not fit, budgets do not increase or a value is not finite.
@@ -46,7 +49,7 @@ def area_between(
         raise InputError("budgets: an area needs at least two checkpoints, got 1")
     width = x[-1] - x[0]
     mean_a, mean_b = np.trapezoid(scores_a, x) / width, np.trapezoid(scores_b, x) / width
-    return paired_difference(mean_a, mean_b, rng, level=level)
+    return paired_difference(mean_a, mean_b, rng, level=level, largest=largest)
 
 
 def difference_at(
@@ -58,6 +61,7 @@ def difference_at(
     rng: np.random.Generator,
     *,
     level: float = 0.95,
+    largest: float = math.inf,
 ) -> tuple[PairedDifference, ...]:
     """Return A minus B at matched budgets, such as equal supervised tokens.
 
@@ -72,6 +76,7 @@ def difference_at(
         at: budgets to compare at, shape (K,).
         rng: as for ``paired_difference``.
         level: nominal coverage, in (0, 1).
+        largest: as for ``paired_difference``.
 
     Returns:
         One difference over seeds for each entry of ``at``.
@@ -98,7 +103,7 @@ def difference_at(
         for axis, curve in zip(axes, curves, strict=True)
     ]
     return tuple(
-        paired_difference(values[0][:, k], values[1][:, k], rng, level=level)
+        paired_difference(values[0][:, k], values[1][:, k], rng, level=level, largest=largest)
         for k in range(len(points))
     )
 

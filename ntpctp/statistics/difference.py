@@ -4,13 +4,14 @@ Shape letters: S seeds, N items.
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy import special, stats
+from scipy import special
 
+from ntpctp.errors import InputError
 from ntpctp.statistics import _checks
 from ntpctp.statistics._checks import FloatArray
 from ntpctp.statistics.permutation import sign_flip_test
@@ -26,12 +27,16 @@ class PairedDifference:
     low: float | None
     """Lower end of the interval over new seeds (and new items, where there are items)."""
     high: float | None
+    largest: float | None
+    """No difference is larger than this, the interval is cut there; ``None``: no such bound."""
     standard_error: float | None
+    """Of the estimate, never cut: what power and the seeds needed are computed from."""
     degrees_of_freedom: float | None
     level: float
     """Nominal coverage of all intervals of this record."""
     p_value: float | None
-    """Two-sided t test that belongs to the interval: below 1 - level exactly if 0 is outside."""
+    """Two-sided test that belongs to the interval: below 1 - level exactly if 0 is outside. The
+    t test; see ``paired_difference`` for seeds that are all alike."""
     sign_flip_p_value: float | None
     """Exact paired permutation test over seeds, for these items; cannot be below 2 / 2^S."""
     num_seeds: int
@@ -70,40 +75,72 @@ def satterthwaite(
     return np.asarray(1 / (share**2 / seed_df + (1 - share) ** 2 / item_df), dtype=np.float64)
 
 
-class TInterval(NamedTuple):
-    """A mean with its interval, and the two independent parts of its variance."""
+class TIntervals(NamedTuple):
+    """Means with their intervals and the two independent parts of their variance, elementwise."""
 
-    estimate: float
-    low: float
-    high: float
-    standard_error: float
-    degrees_of_freedom: float
-    seed_variance: float
-    item_variance: float
+    estimate: FloatArray
+    low: FloatArray
+    high: FloatArray
+    standard_error: FloatArray
+    degrees_of_freedom: FloatArray
+    seed_variance: FloatArray
+    item_variance: FloatArray
 
 
-def t_interval(d: FloatArray, level: float) -> TInterval:
-    """Return the mean of ``d`` (S, N), S >= 2, and its interval: see ``paired_difference``."""
-    num_seeds, num_items = d.shape
-    estimate = float(d.mean())
-    by_seed, by_item = d.mean(axis=1), d.mean(axis=0)
-    seeds, items, interaction = float(by_seed.var(ddof=1)) / num_seeds, 0.0, 0.0
+def t_intervals(d: FloatArray, level: float) -> TIntervals:
+    """Return the means of ``d`` (..., S, N), S >= 2, and their intervals.
+
+    The interval of ``paired_difference`` without what it does where nothing varies and at the ends
+    of a range; many data sets at once, for simulations.
+    """
+    num_seeds, num_items = d.shape[-2:]
+    estimate = d.mean(axis=(-2, -1))
+    by_seed, by_item = d.mean(axis=-1), d.mean(axis=-2)
+    rest = d - by_seed[..., :, None] - by_item[..., None, :] + estimate[..., None, None]
+    return t_intervals_of(
+        estimate,
+        by_seed.var(axis=-1, ddof=1) / num_seeds,
+        by_item.var(axis=-1) * num_items,
+        (rest**2).sum(axis=(-2, -1)),
+        (num_seeds, num_items),
+        level,
+    )
+
+
+def t_intervals_of(
+    estimate: FloatArray,
+    seeds: FloatArray,
+    item_squares: FloatArray,
+    rest_squares: FloatArray,
+    shape: tuple[int, int],
+    level: float,
+) -> TIntervals:
+    """Return the same from sums of squares: all arrays of one shape.
+
+    Args:
+        estimate: the means.
+        seeds: variance of the seeds' means (divisor S - 1) / S.
+        item_squares: sum over the items of (item's mean - mean)^2.
+        rest_squares: sum over seeds and items of what their means leave.
+        shape: (S, N).
+        level: nominal coverage, in (0, 1).
+    """
+    num_seeds, num_items = shape
+    df = np.full(np.shape(estimate), num_seeds - 1.0)
+    items = interaction = np.zeros(np.shape(estimate))
     if num_items > 1:
-        residual = d - by_seed[:, None] - by_item + estimate
-        interaction = float((residual**2).sum() / ((num_seeds - 1) * (num_items - 1)) / d.size)
-        items = max(float(by_item.var(ddof=1) / num_items - interaction), 0.0)
+        interaction = rest_squares / ((num_seeds - 1) * (num_items - 1)) / (num_seeds * num_items)
+        items = np.maximum(item_squares / (num_items - 1) / num_items - interaction, 0.0)
     total = seeds + items
-    # Without items or any spread the second degrees of freedom have no weight.
-    df = num_seeds - 1.0
-    if total == 0 and interaction > 0:
-        # The means of all seeds are equal although their items are not: what is left is luck.
-        seeds = total = interaction
-        df *= num_items - 1.0
-    elif total > 0:
-        df = float(satterthwaite(seeds, items, df, max(num_items - 1.0, 1.0)))
-    error = math.sqrt(total)
-    half_width = float(special.stdtrit(df, (1 + level) / 2)) * error
-    return TInterval(
+    # The means of all seeds are equal although their items are not: what is left is luck.
+    luck = (total == 0) & (interaction > 0)
+    # Where nothing varies the second degrees of freedom have no weight.
+    usual = satterthwaite(np.where(total > 0, seeds, 1.0), items, df, max(num_items - 1.0, 1.0))
+    df = np.where(luck, df * (num_items - 1.0), np.where(total > 0, usual, df))
+    seeds = np.where(luck, interaction, seeds)
+    error = np.sqrt(seeds + items)
+    half_width = special.stdtrit(df, (1 + level) / 2) * error
+    return TIntervals(
         estimate, estimate - half_width, estimate + half_width, error, df, seeds, items
     )
 
@@ -114,7 +151,7 @@ def paired_difference(
     rng: np.random.Generator,
     *,
     level: float = 0.95,
-    item_range: float | None = None,
+    largest: float = math.inf,
     num_resamples: int = 10_000,
 ) -> PairedDifference:
     """Return the mean of A minus the mean of B, with a t interval over seeds and items.
@@ -135,8 +172,18 @@ def paired_difference(
     ordinary paired t interval over seeds where seeds dominate, and over items where items do. For
     one score a seed it *is* the paired t interval, df = S - 1. Where the means of all seeds happen
     to be equal although different items differ, MS_e / (S N) with df (S-1)(N-1) stands in for a
-    variance that would be 0. Where all scores lie between 0 and 1 and no item differs in any seed,
-    the interval is -+ ``no_discordance_bound`` instead.
+    variance that would be 0.
+
+    Where it is known that no difference is larger than r (``largest``; 1 for shares), the interval
+    is cut at -r and r. The truth lies between them, so the cut interval holds it exactly when the
+    uncut one does: the coverage stays what it was. ``standard_error`` is not cut.
+
+    Where nothing varies, every d_sn being c, a t interval would have no width whatever the data.
+    With a known r the interval is [c - q (r + c), c + q (r - c)], q = ``no_discordance_bound`` of
+    the items (of the seeds, where there are none): by Clopper and Pearson at most the share q of
+    others differs from c, and no further than r. Its p value is (r / (r + abs(c)))^n, the level at
+    which 0 comes to lie on the end. Without a known r there is no interval, and the exact sign-flip
+    test gives the p value: at 95 % it needs six seeds.
 
     Why not resample: the variance of the seeds-and-items bootstrap (Owen 2007, "The pigeonhole
     bootstrap") has a closed form, (MS_s + MS_i + MS_e) / (S N) after the corrections S/(S-1) and
@@ -144,7 +191,8 @@ def paired_difference(
     percentiles, without the corrections and without Student's quantiles, cover about 75 % at 3
     seeds. ``bootstrap_interval`` gives that interval from the number of seeds where it holds.
 
-    Measured coverage of the 95 % interval in percent (100 items, 4,000 simulations each, so
+    Measured coverage of the 95 % interval in percent (100 items, 4,000 simulations each, of
+    which scripts/bench/intervals.py repeats the most telling, so
     -+ 0.7; share of the variance of the mean at 5 seeds in brackets):
 
         seeds                                                  2      3      5     10
@@ -167,8 +215,8 @@ def paired_difference(
         b: scores of B in the same unit; entry (s, n) of both is the same seed and the same item.
         rng: random sign vectors of the permutation test; used only if 2^S > ``num_resamples``.
         level: nominal coverage, in (0, 1).
-        item_range: by how much the scores of an item can differ between A and B, infinity if
-            there is no bound; None: by 1 if all scores lie between 0 and 1, else without bound.
+        largest: by how much A and B can differ at all, in one item as in the mean: 1 where scores
+            lie between 0 and 1, infinity where there is no bound.
         num_resamples: arrangements of the permutation test.
 
     Returns:
@@ -177,95 +225,131 @@ def paired_difference(
         seeds held fixed) say what the trained weights at hand do on new items.
 
     Raises:
-        InputError: if shapes differ or are empty, a value is NaN or infinite, or ``level`` is
-            not in (0, 1).
+        InputError: if shapes differ or are empty, a value is NaN or infinite, ``level`` is not in
+            (0, 1), or a difference is larger than ``largest``.
     """
     scores_a, scores_b = _checks.paired(a, b)
     _checks.level(level)
     per_item = scores_a.ndim == 2
     num_seeds = len(scores_a)
-    num_items = scores_a.shape[1] if per_item else None
     d = (scores_a - scores_b).reshape(num_seeds, -1)
+    found = float(np.abs(d).max())
+    if found > largest * (1 + 1e-9):
+        raise InputError(f"largest: no difference was to be above {largest:g}, found {found:g}")
     estimate = float(d.mean())
     item_error, item_low, item_high = _item_interval(d, estimate, level)
-
+    # Equal values may differ by a rounding error of their scores.
+    varies = bool(np.ptp(d) > 1e-12 * max(np.abs(scores_a).max(), np.abs(scores_b).max()))
+    record = PairedDifference(
+        estimate=estimate,
+        low=None,
+        high=None,
+        largest=None if largest == math.inf else largest,
+        standard_error=None,
+        degrees_of_freedom=None,
+        level=level,
+        p_value=None,
+        sign_flip_p_value=None,
+        num_seeds=num_seeds,
+        num_items=d.shape[1] if per_item else None,
+        seed_standard_deviation=None,
+        item_variance=0.0,
+        item_low=None if item_low is None else max(item_low, -largest),
+        item_high=None if item_high is None else min(item_high, largest),
+        item_standard_error=item_error,
+        probability_a_better=None,
+        probability_low=None,
+        probability_high=None,
+        method="difference of one seed",
+        reason="one seed: how much the difference varies from seed to seed is unknown",
+    )
     if num_seeds == 1:
-        return PairedDifference(
-            estimate=estimate,
-            low=None,
-            high=None,
-            standard_error=None,
-            degrees_of_freedom=None,
-            level=level,
-            p_value=None,
-            sign_flip_p_value=None,
-            num_seeds=1,
-            num_items=num_items,
-            seed_standard_deviation=None,
-            item_variance=0.0,
-            item_low=item_low,
-            item_high=item_high,
-            item_standard_error=item_error,
-            probability_a_better=None,
-            probability_low=None,
-            probability_high=None,
-            method="difference of one seed",
-            reason="one seed: how much the difference varies from seed to seed is unknown",
-        )
-
-    interval = t_interval(d, level)
-    error, df = interval.standard_error, interval.degrees_of_freedom
-    if error > 0:
-        p_value = float(2 * stats.t.sf(abs(estimate) / error, df))
-    else:
-        p_value = 1.0 if estimate == 0 else 0.0
+        return record
     win = win_probability(
         scores_a.reshape(num_seeds, -1).mean(axis=1),
         scores_b.reshape(num_seeds, -1).mean(axis=1),
         level,
     )
-    low, high, item_variance = interval.low, interval.high, interval.item_variance
-    method = _method(num_seeds, num_items, df, error)
-    if item_range is None:
-        shares = all(s.min() >= 0 and s.max() <= 1 for s in (scores_a, scores_b))
-        item_range = 1.0 if shares else math.inf
-    if per_item and item_range < math.inf and not d.any():
-        high = item_range * no_discordance_bound(d.shape[1], level)
-        low = -high
-        # What more seeds cannot reduce is then all of it.
-        item_variance = (high / float(stats.t.ppf((1 + level) / 2, max(d.shape[1] - 1, 1)))) ** 2
-        method = "no item differs in any seed: exact binomial bound on how many others could"
-    return PairedDifference(
-        estimate=estimate,
-        low=low,
-        high=high,
-        standard_error=error,
-        degrees_of_freedom=df,
-        level=level,
-        p_value=p_value,
+    record = replace(
+        record,
         sign_flip_p_value=sign_flip_test(d.mean(axis=1), rng, num_resamples).p_value,
-        num_seeds=num_seeds,
-        num_items=num_items,
-        # Of their luck where the seeds' means are equal by luck.
-        seed_standard_deviation=math.sqrt(interval.seed_variance * num_seeds),
-        item_variance=item_variance,
-        item_low=item_low,
-        item_high=item_high,
-        item_standard_error=item_error,
         probability_a_better=win.estimate,
         probability_low=win.low,
         probability_high=win.high,
-        method=method,
         reason=None,
+    )
+    return _with_interval(record, d) if varies else _of_equal(record)
+
+
+def _with_interval(record: PairedDifference, d: FloatArray) -> PairedDifference:
+    """Add the t interval over seeds and items, cut where no difference can be."""
+    found = t_intervals(d, record.level)
+    error, df = float(found.standard_error), float(found.degrees_of_freedom)
+    largest = math.inf if record.largest is None else record.largest
+    low, high = float(found.low), float(found.high)
+    words = _method(record.num_seeds, record.num_items, df)
+    if low < -largest or high > largest:
+        words += f"; cut at {largest:g}, the largest difference possible"
+    return replace(
+        record,
+        low=max(low, -largest),
+        high=min(high, largest),
+        standard_error=error,
+        degrees_of_freedom=df,
+        p_value=float(2 * special.stdtr(df, -abs(record.estimate) / error)),
+        # Of their luck where the seeds' means are equal by luck.
+        seed_standard_deviation=math.sqrt(float(found.seed_variance) * record.num_seeds),
+        item_variance=float(found.item_variance),
+        method=words,
+    )
+
+
+def _of_equal(record: PairedDifference) -> PairedDifference:
+    """Add what is known where no seed and no item differs from another."""
+    c, r, level = record.estimate, record.largest, record.level
+    record = replace(
+        record,
+        standard_error=0.0,
+        degrees_of_freedom=record.num_seeds - 1.0,
+        seed_standard_deviation=0.0,
+        item_low=None,
+        item_high=None,
+        item_standard_error=None,
+    )
+    if r is None:
+        return replace(
+            record,
+            p_value=record.sign_flip_p_value,
+            method="exact sign-flip test: all differences are equal",
+            reason=f"all {record.num_seeds} seeds show the same difference: no spread from which "
+            "an interval could be computed",
+        )
+    count = record.num_items or record.num_seeds
+    others = no_discordance_bound(count, level)
+    low, high = c - others * (r + c), c + others * (r - c)
+    record = replace(record, low=low, high=high, p_value=(r / (r + abs(c))) ** count)
+    if record.num_items is None:
+        return replace(
+            record, method="all seeds show the same difference: exact binomial bound on others"
+        )
+    # What more seeds cannot reduce is then all of it.
+    width = others * (r + abs(c)) / float(special.stdtrit(max(count - 1, 1), (1 + level) / 2))
+    return replace(
+        record,
+        item_variance=width**2,
+        item_low=low,
+        item_high=high,
+        method="all items differ alike in all seeds: exact binomial bound on how many others do not"
+        if c
+        else "no item differs in any seed: exact binomial bound on how many others could",
     )
 
 
 def no_discordance_bound(num_items: int, level: float) -> float:
-    """Return the largest share of items that may differ when none of ``num_items`` did.
+    """Return the largest share of items that may be unlike ``num_items`` that are all alike.
 
     The p at which (1 - p)^N = 1 - level, Clopper and Pearson's one-sided bound at a count of 0 (at
-    95 % about 3 / N). For scores between 0 and 1 the difference of the means is no larger. A
-    bootstrap or t interval would have no width here, whatever N.
+    95 % about 3 / N). A bootstrap or t interval would have no width here, whatever N.
     """
     return float(-np.expm1(np.log1p(-level) / num_items))
 
@@ -278,18 +362,15 @@ def _item_interval(
     if num_items < 2:
         return None, None, None
     error = float(d.mean(axis=0).std(ddof=1) / np.sqrt(num_items))
-    half_width = float(stats.t.ppf((1 + level) / 2, num_items - 1)) * error
+    half_width = float(special.stdtrit(num_items - 1, (1 + level) / 2)) * error
     return error, estimate - half_width, estimate + half_width
 
 
-def _method(num_seeds: int, num_items: int | None, df: float, error: float) -> str:
+def _method(num_seeds: int, num_items: int | None, df: float) -> str:
     if num_items is None:
         words = f"paired t interval over {num_seeds} seeds"
     elif num_items == 1:
         words = f"paired t interval over {num_seeds} seeds; 1 item: nothing covers other items"
     else:
         words = f"t interval over {num_seeds} seeds and {num_items} items, crossed random effects"
-    words += f", {df:.1f} degrees of freedom"
-    if error == 0:
-        words += "; all differences are equal, so the interval has no width and says too much"
-    return words
+    return f"{words}, {df:.1f} degrees of freedom"

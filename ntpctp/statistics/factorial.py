@@ -35,6 +35,7 @@ def factor_effects(
     rng: np.random.Generator,
     *,
     level: float = 0.95,
+    largest: float = math.inf,
 ) -> tuple[Effect, ...]:
     """Return all main effects, then all two-factor interactions, of a full grid of arms.
 
@@ -55,6 +56,7 @@ def factor_effects(
         factors: the names, in the order of the keys.
         rng: as for ``paired_difference``.
         level: nominal coverage, in (0, 1).
+        largest: as for ``paired_difference``, of two cells; an interaction can be twice as large.
 
     Raises:
         InputError: if a combination is missing (all missing ones are named), keys and factors
@@ -68,14 +70,11 @@ def factor_effects(
         [_checks.finite(cells[key], str(key), 1, 2) for key in product(*levels)]
     ).reshape(*(len(names) for names in levels), *next(iter(shapes.values())))
 
-    shares = grid.min() >= 0 and grid.max() <= 1
-
     def contrast(
         names: tuple[str, ...], pairs: tuple[tuple[str, str], ...], a: FloatArray, b: FloatArray
     ) -> Effect:
-        # Means of shares differ by at most 1, differences of such means by at most 2.
-        largest = float(len(names)) if shares else math.inf
-        return Effect(names, pairs, paired_difference(a, b, rng, level=level, item_range=largest))
+        bound = len(names) * largest
+        return Effect(names, pairs, paired_difference(a, b, rng, level=level, largest=bound))
 
     effects = []
     for axis, name in enumerate(factors):

@@ -1,5 +1,6 @@
 """Many comparisons: Holm's correction, and all pairs of arms at once."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import combinations
@@ -51,6 +52,7 @@ def all_pairs(
     rng: np.random.Generator,
     *,
     level: float = 0.95,
+    largest: float = math.inf,
     num_resamples: int = 10_000,
 ) -> tuple[PairOfArms, ...]:
     """Return ``paired_difference`` of every pair of arms, in the order of ``scores``.
@@ -63,6 +65,7 @@ def all_pairs(
         scores: name of the arm -> scores, shape (S, N) or (S,), the same for all arms.
         rng: as for ``paired_difference``.
         level: nominal coverage of each interval, in (0, 1).
+        largest: as for ``paired_difference``.
         num_resamples: as for ``paired_difference``.
 
     Raises:
@@ -73,7 +76,12 @@ def all_pairs(
     pairs = list(combinations(scores, 2))
     found = [
         paired_difference(
-            scores[first], scores[second], rng, level=level, num_resamples=num_resamples
+            scores[first],
+            scores[second],
+            rng,
+            level=level,
+            largest=largest,
+            num_resamples=num_resamples,
         )
         for first, second in pairs
     ]

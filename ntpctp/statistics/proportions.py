@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy import stats
+from scipy import special, stats
 
 from ntpctp.errors import InputError
 from ntpctp.statistics import _checks
@@ -99,11 +99,12 @@ def mcnemar(correct_a: ArrayLike, correct_b: ArrayLike) -> tuple[McNemar, ...]:
     a, b = _checks.paired(correct_a, correct_b)
     if a.ndim != 2:
         raise InputError(f"McNemar: expected (seeds, items) arrays, got shape {a.shape}")
-    if not (np.isin(a, (0, 1)).all() and np.isin(b, (0, 1)).all()):
+    if not (((a == 0) | (a == 1)).all() and ((b == 0) | (b == 1)).all()):
         raise InputError("McNemar: expected right or wrong (1 or 0) for every item")
-    tests = []
-    for only_a, only_b in zip(((a - b) > 0).sum(1), ((b - a) > 0).sum(1), strict=True):
-        discordant = int(only_a + only_b)
-        p_value = float(stats.binomtest(int(only_a), discordant).pvalue) if discordant else 1.0
-        tests.append(McNemar(int(only_a), int(only_b), a.shape[1], p_value))
-    return tuple(tests)
+    only_a, only_b = (a > b).sum(axis=1), (b > a).sum(axis=1)
+    # With probability 1/2 both tails are alike: twice the smaller one.
+    tail = special.bdtr(np.minimum(only_a, only_b), only_a + only_b, 0.5)
+    return tuple(
+        McNemar(int(x), int(y), a.shape[1], float(p))
+        for x, y, p in zip(only_a, only_b, np.minimum(2 * tail, 1), strict=True)
+    )

@@ -1,10 +1,12 @@
 """The verdict in fixed words, and what a larger experiment would have to be."""
 
+import math
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Literal
 
 import numpy as np
-from scipy import optimize, stats
+from scipy import optimize, special
 
 from ntpctp.errors import InputError
 from ntpctp.statistics.difference import PairedDifference, satterthwaite
@@ -27,7 +29,8 @@ class Verdict:
     num_seeds_needed: int | None
     """Only for an undecided verdict, and ``None`` above ``MAX_SEEDS``."""
     smallest_detectable_difference: float | None
-    """Unit of the score; ``None`` with one seed or without any spread."""
+    """Unit of the score; ``None`` with one seed or without any spread. It may be larger than any
+    difference can be (``PairedDifference.largest``): these data could then have shown none."""
     margin: float | None
 
 
@@ -39,7 +42,7 @@ def verdict(
     margin: float | None,
     adjusted_p_value: float | None = None,
 ) -> Verdict:
-    """Return one of six verdicts on ``difference``, whose interval is (low, high).
+    """Return one of seven verdicts on ``difference``, whose interval is (low, high).
 
     - ``"one seed: no verdict"``: there is no interval.
     - ``"no difference larger than d"``: -d < low and high < d for the stated ``margin`` d, the
@@ -53,6 +56,11 @@ def verdict(
       of so many pairs one may well be so by chance.
     - ``"the data do not say: about n seeds needed"`` otherwise; or ``"more than 1000 seeds
       needed"``; or ``"more items needed, seeds alone do not suffice"``.
+    - ``"the data do not say: no seed shows a difference"``: it is 0 in all of them, and nothing
+      tells how large it is in others.
+
+    Where all seeds show the same difference of a score without bounds there is no interval; then
+    ``better`` rests on the exact sign-flip test (six seeds at 95 %), never on a width of zero.
 
     Args:
         difference: of A minus B.
@@ -71,14 +79,18 @@ def verdict(
             f"margin: expected a positive number in the unit of the score, or none, got {margin}"
         )
     low, high = difference.low, difference.high
-    if low is None or high is None:
+    if difference.num_seeds == 1 or difference.p_value is None:
         return Verdict("one seed: no verdict", "one seed", None, None, None, margin)
     detectable = smallest_detectable_difference(difference)
-    if margin is not None and -margin < low and high < margin:
-        words = f"no difference larger than {margin:g}"
-        return Verdict(words, "no difference", None, None, detectable, margin)
-    if low > 0 or high < 0:
-        a_wins = (low > 0) == higher_is_better
+    if low is None or high is None:
+        found = difference.p_value <= 1 - difference.level
+    else:
+        found = low > 0 or high < 0
+        if margin is not None and -margin < low and high < margin:
+            words = f"no difference larger than {margin:g}"
+            return Verdict(words, "no difference", None, None, detectable, margin)
+    if found:
+        a_wins = (difference.estimate > 0) == higher_is_better
         words = f"{names[0] if a_wins else names[1]} better"
         if adjusted_p_value is not None and adjusted_p_value > 1 - difference.level:
             words = f"the data do not say: {words} alone, not among all pairs"
@@ -87,6 +99,8 @@ def verdict(
     num_seeds = num_seeds_needed(difference, margin)
     if num_seeds is not None:
         need = f"about {num_seeds} seeds needed"
+    elif difference.standard_error == 0 and difference.item_variance == 0 == difference.estimate:
+        need = "no seed shows a difference"
     elif _items_limit(difference, margin):
         need = "more items needed, seeds alone do not suffice"
     else:
@@ -95,6 +109,7 @@ def verdict(
     return Verdict(words, "undecided", None, num_seeds, detectable, margin)
 
 
+@lru_cache(maxsize=1024)  # verdicts of many pairs are given twice: alone, and among all pairs
 def num_seeds_needed(difference: PairedDifference, margin: float | None = None) -> int | None:
     """Return the smallest number of seeds at which this difference would give a decision.
 
@@ -106,24 +121,44 @@ def num_seeds_needed(difference: PairedDifference, margin: float | None = None) 
     N - 1. The smallest n with h(n) < |estimate| (0 excluded) or, with a margin d,
     h(n) < d - |estimate| (equivalence) is returned. As s and the estimate are themselves
     uncertain, n is an order of magnitude, and at exactly n seeds the chance to get a decision
-    is about one half; "about" is meant.
+    is about one half; "about" is meant. Where all seeds show the same difference c of one score a
+    seed, n is that at which the bound of ``paired_difference`` or its sign-flip test would decide.
 
     Returns:
         n >= 2, or ``None`` if it is above ``MAX_SEEDS`` or there was one seed only.
     """
     if difference.seed_standard_deviation is None:
         return None
+    if difference.standard_error == 0 and difference.item_variance == 0:
+        return _equal_seeds_needed(difference, margin)
     num_seeds = np.arange(2.0, MAX_SEEDS + 1)
     seeds = difference.seed_standard_deviation**2 / num_seeds
     items = difference.item_variance
-    if difference.standard_error == 0:
-        df = num_seeds - 1
-    else:
-        item_df = max((difference.num_items or 1) - 1, 1)
-        df = satterthwaite(seeds, items, num_seeds - 1, float(item_df))
-    half_width = stats.t.ppf((1 + difference.level) / 2, df) * np.sqrt(seeds + items)
+    item_df = max((difference.num_items or 1) - 1, 1)
+    df = satterthwaite(seeds, items, num_seeds - 1, float(item_df))
+    half_width = special.stdtrit(df, (1 + difference.level) / 2) * np.sqrt(seeds + items)
     enough = half_width < _room(difference, margin)
     return int(num_seeds[np.argmax(enough)]) if enough.any() else None
+
+
+def _equal_seeds_needed(difference: PairedDifference, margin: float | None) -> int | None:
+    """Return at how many seeds that are all alike there is a decision."""
+    size, alpha, r = abs(difference.estimate), 1 - difference.level, difference.largest
+    if r is None:
+        # The sign-flip test of n seeds that agree has p = 2^(1 - n).
+        return 1 + math.ceil(-math.log2(alpha)) if size > 0 else None
+    shares = []  # of seeds that may be unlike these, below which there is a decision
+    if size > 0:
+        shares.append(size / (r + size))
+    if margin is not None and size < margin:
+        upper = (margin - size) / (r - size) if size < r else 1.0
+        shares.append(min((margin + size) / (r + size), upper))
+    if not shares:
+        return None
+    if max(shares) >= 1:
+        return 2
+    found = max(2, math.floor(math.log(alpha) / math.log1p(-max(shares))) + 1)
+    return found if found <= MAX_SEEDS else None
 
 
 def _room(difference: PairedDifference, margin: float | None) -> float:
@@ -135,10 +170,11 @@ def _room(difference: PairedDifference, margin: float | None) -> float:
 def _items_limit(difference: PairedDifference, margin: float | None) -> bool:
     """Return whether infinitely many seeds on these items would leave the verdict open."""
     item_df = max((difference.num_items or 1) - 1, 1)
-    quantile = stats.t.ppf((1 + difference.level) / 2, item_df)
+    quantile = special.stdtrit(float(item_df), (1 + difference.level) / 2)
     return bool(quantile * np.sqrt(difference.item_variance) >= _room(difference, margin) > 0)
 
 
+@lru_cache(maxsize=1024)
 def smallest_detectable_difference(
     difference: PairedDifference, power: float = POWER
 ) -> float | None:
@@ -154,11 +190,11 @@ def smallest_detectable_difference(
     error, df = difference.standard_error, difference.degrees_of_freedom
     if error is None or df is None or error == 0:
         return None
-    critical = float(stats.t.ppf((1 + difference.level) / 2, df))
+    critical = float(special.stdtrit(df, (1 + difference.level) / 2))
 
     def lack(noncentrality: float) -> float:
         # T^2 is noncentral F: one stable tail, where SciPy's noncentral t gives NaN at df = 1.
-        return float(stats.ncf.sf(critical**2, 1, df, noncentrality**2) - power)
+        return float(1 - power - special.ncfdtr(1, df, noncentrality**2, critical**2))
 
     upper = critical + 1.0
     while lack(upper) < 0:

@@ -7,13 +7,18 @@ import pandas as pd
 import pytest
 from scipy import stats
 
+from ntpctp.comparison import compare
 from ntpctp.measures import MEASURES
 from ntpctp.report import items, sources
+from ntpctp.report.appendix import disagreements_table
 from ntpctp.report.curves import curves, mean_interval
 from ntpctp.report.definitions import definitions
 from ntpctp.report.figures import curves_figure
 from ntpctp.report.headline import headline, primary_score
+from ntpctp.report.matched import matched_table
 from ntpctp.report.tables import Table
+from ntpctp.report.verdicts import sizes_table, spread_table, verdict_tables
+from ntpctp.report.wording import difference, number
 
 SHARE = "share of items"
 
@@ -148,12 +153,82 @@ def test_a_row_of_the_wrong_length_is_refused() -> None:
 
 def test_the_verdict_is_about_the_first_score_of_the_measure(usual):
     """With reasoning and candidates both scores are there; the task's own mode comes first."""
-    from ntpctp.comparison import compare
-    from ntpctp.report.headline import primary_score
-
     match = usual.frame[usual.frame["score"] == "exact_match"].assign(rows_key=None)
     choice = match.assign(score="choice")
     for order, expected in (([match, choice], "exact_match"), ([choice, match], "choice")):
         frame = pd.concat(order, ignore_index=True)
         found = primary_score(usual.experiment, compare(usual.experiment, frame, usual.output))
         assert found.score == expected
+
+
+@pytest.mark.parametrize(
+    ("a", "b", "start"),
+    [
+        ([0.5, 0.5, 0.5, 0.5, 0.51], [0.1, 0.9, 0.2, 0.8, 0.5], "ctp is steadier: "),
+        ([0.1, 0.9, 0.3, 0.8, 0.5], [0.1, 0.9, 0.2, 0.8, 0.5], "No difference in spread seen: "),
+        ([0.4, 0.6, 0.5], [0.1, 0.9, 0.5], "No difference in spread seen: "),
+        ([0.4, 0.6], [0.1, 0.9], "Not tested: "),
+    ],
+)
+def test_a_difference_in_spread_is_claimed_where_the_test_says_so(
+    usual: Any, a: list[float], b: list[float], start: str
+) -> None:
+    """The first arm named is the one that spreads less; at p = 1 there is no claim at all."""
+    frame = usual.frame[usual.frame["score"] == "exact_match"].assign(rows_key=None)
+    frame = frame[(frame["step"] == 100) & (frame["seed"] < len(a))].copy()
+    for arm, values in (("ctp", a), ("ntp", b)):
+        frame.loc[frame["arm"] == arm, "value"] = values
+    (comparison,) = compare(usual.experiment, frame, usual.output)
+    (words,) = headline(usual.experiment, comparison).steadiness
+    assert words.startswith(start)
+    p = comparison.pairs[0].spread.p_value
+    assert (p is None) == (len(a) == 2) and (p is not None and p < 0.05) == ("steadier" in start)
+    assert "(ctp) against" in words and "closer together" not in words
+
+
+def test_matched_budgets_are_tabled_and_what_is_not_known_is_said(usual: Any) -> None:
+    primary = primary_score(usual.experiment, usual.comparisons)
+    table = matched_table(primary, 0.95, 6)
+    assert table is not None and len(table.rows) == 4
+    by_axis = {row[1].text: row for row in table.rows}
+    # At the last step both arms have seen the same here: the difference is that over seeds.
+    end = by_axis["supervised tokens"]
+    assert end[2].text == "6\u202f000"
+    assert primary is not None and primary.pairs[0].difference is not None
+    assert end[4].text == difference(primary.pairs[0].difference.estimate, SHARE)
+    assert by_axis["operations (FLOPs)"][2].note.startswith("operations of ntp and ctp are not")
+    assert matched_table(None, 0.95, 6) is None
+
+
+def test_sizes_and_items_of_single_seeds_are_tabled(usual: Any) -> None:
+    primary = primary_score(usual.experiment, usual.comparisons)
+    assert primary is not None
+    items = disagreements_table(primary)
+    assert items is not None and len(items.rows) == 5
+    assert [row[1].text for row in items.rows] == ["0", "1", "2", "3", "4"]
+    assert primary.pairs[0].mcnemar is not None
+    first = primary.pairs[0].mcnemar[0]
+    assert [cell.text for cell in items.rows[0][2:5]] == [
+        str(first.num_only_a),
+        str(first.num_only_b),
+        "12",
+    ]
+    sizes = sizes_table(usual.experiment, [primary])
+    assert primary.pairs[0].effect is not None
+    assert sizes.rows[0][2].text == number(primary.pairs[0].effect.estimate or 0, 3)
+    at_target = [row[-1] for row in spread_table(usual.experiment, [primary]).rows]
+    assert [cell.text for cell in at_target] == ["0 of 5", at_target[1].text]
+    assert "at least 90.0" in at_target[0].note
+
+
+def test_power_beyond_the_possible_is_said(usual: Any) -> None:
+    frame = usual.frame[usual.frame["score"] == "exact_match"].assign(rows_key=None)
+    frame = frame[(frame["step"] == 100) & (frame["seed"] < 2)].copy()
+    frame.loc[frame["arm"] == "ntp", "value"] = [0.1, 0.9]
+    frame.loc[frame["arm"] == "ctp", "value"] = [0.8, 0.2]
+    (comparison,) = compare(usual.experiment, frame, usual.output)
+    assert comparison.pairs[0].verdict.smallest_detectable_difference > 1
+    (words,) = headline(usual.experiment, comparison).outlook
+    assert words.endswith("These data could hardly have shown any difference that can be.")
+    ((_, _, table),) = verdict_tables(usual.experiment, [comparison])
+    assert "could have seen none that is possible" in table.rows[0][4].note

@@ -7,7 +7,8 @@ import pytest
 from scipy import stats
 
 from ntpctp.errors import InputError
-from ntpctp.statistics import coverage, false_positive_rate
+from ntpctp.statistics import coverage, false_positive_rate, paired_difference, verdict
+from ntpctp.statistics.calibration import _intervals
 
 
 def generator(seed=0):
@@ -28,6 +29,71 @@ def test_false_positives_of_one_arm_are_the_enumerated_ones():
     assert result.rate == pytest.approx(np.mean(rejected), abs=0.03)
     assert result.nominal == pytest.approx(0.3)
     assert (result.num_seeds, result.num_stored, result.num_experiments) == (2, 5, 4000)
+
+
+def items(kind, shape, rng):
+    chance = rng.beta(2, 1, size=(1, shape[1])) + 0.05 * rng.standard_normal((shape[0], 1))
+    return {
+        "right or wrong": lambda: (rng.random(shape) < chance).astype(float),
+        "losses": lambda: 5 + rng.gamma(2, 1, shape) + rng.standard_normal((shape[0], 1)),
+        "alike": lambda: np.tile(rng.random((1, shape[1])), (shape[0], 1)),
+        "one of many": lambda: np.eye(*shape),  # the means of all seeds agree by luck
+    }[kind]()
+
+
+@pytest.mark.parametrize(
+    ("kind", "largest"),
+    [
+        *((kind, r) for kind in ("right or wrong", "alike", "one of many") for r in (1, np.inf)),
+        ("losses", np.inf),
+    ],
+)
+def test_intervals_from_products_are_those_of_paired_difference(kind, largest):
+    rng = generator(3)
+    for shape in ((2, 30), (5, 40), (4, 1)):
+        a, b = items(kind, shape, rng), items(kind, shape, rng)
+        if kind == "one of many":
+            a, b = a[:, ::-1], b * (shape[1] > 1)
+        d = a - b
+        found = _intervals(
+            d.mean(axis=1)[None], (d @ d.T)[None], shape[1], 0.95, largest, np.abs(d).max()
+        )
+        if shape[1] == 1:  # one score a seed
+            a, b = a[:, 0], b[:, 0]
+        expected = paired_difference(a, b, generator(), largest=largest)
+        assert bool(found.has_interval[0]) == (expected.low is not None)
+        if expected.low is not None:
+            ends = max(found.low[0], -largest), min(found.high[0], largest)
+            assert ends == pytest.approx((expected.low, expected.high), rel=1e-9, abs=1e-9)
+
+
+@pytest.mark.parametrize("num_items", [1, 12])
+def test_false_positives_with_items_are_the_enumerated_ones(num_items):
+    runs = generator(8).random((4, num_items)) + generator(9).random((4, 1))
+    rejected = []
+    for p in permutations(range(4)):
+        found = paired_difference(runs[list(p[:2])], runs[list(p[2:])], generator(), level=0.6)
+        rejected.append(found.low > 0 or found.high < 0)
+    assert 0.05 < np.mean(rejected) < 0.95
+    result = false_positive_rate(runs, 2, generator(), level=0.6, num_experiments=4000)
+    assert result.rate == pytest.approx(np.mean(rejected), abs=0.03)
+
+
+@pytest.mark.parametrize(("num_seeds", "level"), [(3, 0.95), (2, 0.4)])
+def test_halves_without_spread_are_called_by_the_exact_test_alone(num_seeds, level):
+    """Half of the scores are 0, half 1: draws that separate them have differences all alike."""
+    runs = np.repeat([0.0, 1.0], num_seeds)
+    called = []
+    for order in set(permutations(runs)):
+        a, b = order[:num_seeds], order[num_seeds:]
+        found = verdict(
+            paired_difference(a, b, generator(), level=level), higher_is_better=True, margin=None
+        )
+        called.append(found.decision == "better")
+    result = false_positive_rate(runs, num_seeds, generator(), level=level, num_experiments=4000)
+    # 2 / 2^3 is above 0.05: what has no width is not called. 2 / 2^2 is below 0.6.
+    assert (np.mean(called) == 0) == (num_seeds == 3)
+    assert result.rate == pytest.approx(np.mean(called), abs=0.03 * np.mean(called))
 
 
 def test_coverage_of_a_tiny_population_is_the_enumerated_one():

@@ -42,11 +42,10 @@ NAMES = ("ctp", "ntp")
         (-0.1, 0.5, True, 0.4, "the data do not say: ", None),
         (-0.1, 0.1, True, 0.1, "the data do not say: ", None),  # the margin itself is outside
         (0.0, 0.3, True, None, "the data do not say: ", None),  # as is zero
-        (None, None, True, 0.1, "one seed: no verdict", None),
     ],
 )
 def test_words(low, high, higher_is_better, margin, words, better):
-    estimate = 0.0 if low is None else (low + high) / 2
+    estimate = (low + high) / 2
     given = replace(AROUND_ZERO, low=low, high=high, estimate=estimate)
     result = verdict(given, names=NAMES, higher_is_better=higher_is_better, margin=margin)
     assert result.words.startswith(words)
@@ -56,11 +55,12 @@ def test_words(low, high, higher_is_better, margin, words, better):
 
 
 def test_decisions_have_one_key_each():
-    cases = [(0.1, 0.2, 0.15), (0.1, 0.2, 0.3), (-0.1, 0.2, 0.15), (None, None, 0.15)]
-    decisions = [
-        verdict(replace(AROUND_ZERO, low=x, high=y), higher_is_better=True, margin=m).decision
-        for x, y, m in cases
-    ]
+    cases = [(0.1, 0.2, 0.15), (0.1, 0.2, 0.3), (-0.1, 0.2, 0.15)]
+    given = [(replace(AROUND_ZERO, low=x, high=y), m) for x, y, m in cases]
+    given.append((difference([1.0]), 0.15))
+    found = [verdict(d, higher_is_better=True, margin=m) for d, m in given]
+    assert found[-1].words == "one seed: no verdict" and found[-1].better is None
+    decisions = [one.decision for one in found]
     assert decisions == ["better", "no difference", "undecided", "one seed"]
 
 
@@ -154,12 +154,59 @@ def test_nothing_is_detectable_without_spread_or_with_one_seed():
     assert num_seeds_needed(one) is None
 
 
-def test_no_spread_at_all_needs_two_seeds_or_never_ends():
-    assert num_seeds_needed(difference([1.0, 1.0, 1.0])) == 2
-    equal = verdict(difference([0.0, 0.0, 0.0]), higher_is_better=True, margin=None)
-    assert equal.words == "the data do not say: more than 1000 seeds needed"
-    assert verdict(difference([0.0, 0.0]), higher_is_better=True, margin=0.1).words == (
-        "no difference larger than 0.1"
+@pytest.mark.parametrize(("num_seeds", "better"), [(2, None), (5, None), (6, "a"), (9, "a")])
+def test_equal_seeds_are_judged_by_the_exact_test(num_seeds, better):
+    """Reference: SciPy's one-sample permutation test of signs."""
+    values = np.full(num_seeds, 0.7)
+    found = difference(values)
+    reference = stats.permutation_test(
+        (values, np.zeros(num_seeds)),
+        lambda x, y, axis: (x - y).mean(axis=axis),
+        permutation_type="samples",
+        vectorized=True,
+    )
+    assert found.low is found.high is None
+    assert found.reason == (
+        f"all {num_seeds} seeds show the same difference: no spread from which an interval could "
+        "be computed"
+    )
+    assert found.p_value == found.sign_flip_p_value == pytest.approx(reference.pvalue)
+    decided = verdict(found, names=NAMES, higher_is_better=True, margin=0.9)
+    assert decided.better == better
+    assert decided.smallest_detectable_difference is None
+    if better is None:
+        assert decided.words == "the data do not say: about 6 seeds needed"
+        assert decided.num_seeds_needed == 6
+    # Among several pairs the exact p value is corrected like any other.
+    several = verdict(
+        found, higher_is_better=True, margin=None, adjusted_p_value=min(1, 6 * found.p_value)
+    )
+    assert several.better == ("a" if num_seeds == 9 else None)
+
+
+def test_seeds_that_never_differ_say_nothing_about_others():
+    for values in ([0.0, 0.0], [0.0] * 12):
+        found = verdict(difference(values), higher_is_better=True, margin=0.1)
+        assert found.words == "the data do not say: no seed shows a difference"
+        assert (found.decision, found.num_seeds_needed) == ("undecided", None)
+
+
+@pytest.mark.parametrize(("c", "margin"), [(0.8, None), (0.8, 0.9), (0.0, 0.1), (0.05, 0.2)])
+def test_equal_seeds_of_a_bounded_score_need_as_many_as_decide(c, margin):
+    """Reference: the bounded interval written out for every number of seeds."""
+
+    def decides(n):
+        others = 1 - 0.05 ** (1 / n)
+        low, high = c - others * (1 + c), c + others * (1 - c)
+        return low > 0 or (margin is not None and -margin < low and high < margin)
+
+    needed = next(n for n in range(2, 1000) if decides(n))
+    found = paired_difference([c] * 2, [0.0] * 2, np.random.default_rng(0), largest=1)
+    assert num_seeds_needed(found, margin) == needed > 2
+    enough = paired_difference([c] * needed, [0.0] * needed, np.random.default_rng(0), largest=1)
+    assert verdict(enough, higher_is_better=True, margin=margin).decision in (
+        "better",
+        "no difference",
     )
 
 
