@@ -7,9 +7,6 @@ from typing import Any
 
 import pandas as pd
 import yaml
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
-from markupsafe import Markup
-from plotly.offline import get_plotlyjs
 
 from ntpctp.comparison import ScoreComparison
 from ntpctp.experiment import Experiment
@@ -34,6 +31,7 @@ from ntpctp.report.responses import response_sections
 from ntpctp.report.sections import Panel, Section, measure_sections
 from ntpctp.report.sources import missing_scores, read_audit, read_log, read_provenance
 from ntpctp.report.tables import Cell, Table, arm_cells
+from ntpctp.report.templates import environment, plotly_script
 from ntpctp.report.verdicts import (
     effects_table,
     is_first,
@@ -76,14 +74,8 @@ def render(
     further = [c for c in comparisons if c not in first and is_tabled(c)]
     differing, shared = appendix.settings_tables(experiment)
     missing = missing_scores(experiment, frame)
-    environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    return environment.get_template("template.html.j2").render(
+    template = environment().get_template("report.html.j2")
+    return template.render(
         arms=list(experiment.arms),
         audit=appendix.audit_tables(experiment, read_audit(output)),
         budget=budget_line(experiment),
@@ -107,7 +99,7 @@ def render(
         ),
         overview=_overview(experiment, primary),
         overview_panel=_overview_panel(experiment, primary),
-        plotly=_plotly_script(),
+        plotly=plotly_script(),
         primary=primary,
         provenance=appendix.provenance_table(read_provenance(output)),
         question=question_of(experiment),
@@ -146,14 +138,6 @@ def _more_panels(
     if section.name == "edits":
         return [*edits_panels(experiment, frame), *section.panels]
     return section.panels
-
-
-def _plotly_script() -> Markup:
-    """Return plotly's script, safe inside a script element."""
-    script = get_plotlyjs()
-    if "</script" in script.lower():
-        raise RuntimeError("plotly's script would end the element that holds it")
-    return Markup(script)
 
 
 def _overview(experiment: Experiment, primary: ScoreComparison | None) -> Table | None:
