@@ -11,6 +11,8 @@ import yaml
 from ntpctp.comparison import ScoreComparison
 from ntpctp.experiment import Experiment
 from ntpctp.report import appendix, wording
+from ntpctp.report.axes import axes
+from ntpctp.report.chance import Chances
 from ntpctp.report.curves import MIN_SEEDS
 from ntpctp.report.definitions import definitions
 from ntpctp.report.figures import NUM_COLOURS, plain_figure
@@ -74,16 +76,20 @@ def render(
     further = [c for c in comparisons if c not in first and is_tabled(c)]
     differing, shared = appendix.settings_tables(experiment)
     missing = missing_scores(experiment, frame)
+    chances = Chances(experiment, output)
+    sections = _sections(experiment, frame, output, chances)
     template = environment().get_template("report.html.j2")
     return template.render(
         arms=list(experiment.arms),
+        axes=axes(frame, list(experiment.arms)),
         audit=appendix.audit_tables(experiment, read_audit(output)),
         budget=budget_line(experiment),
         budgets=appendix.budget_table(experiment, logs),
         command=f"ntpctp run experiment.yaml --output {experiment.name}-again",
         definitions=definitions(experiment.evaluation.measures),
         differing=differing,
-        effects=effects_table(experiment, comparisons),
+        effects=effects_table(experiment, [primary] if primary else []),
+        further_effects=effects_table(experiment, [c for c in comparisons if c is not primary]),
         example=example,
         experiment=experiment,
         flips=found_flips,
@@ -98,7 +104,7 @@ def render(
             pair.verdict is not None for c in filter(is_tabled, comparisons) for pair in c.pairs
         ),
         overview=_overview(experiment, primary),
-        overview_panel=_overview_panel(experiment, primary),
+        overview_panel=_overview_panel(experiment, primary, chances),
         plotly=plotly_script(),
         primary=primary,
         provenance=appendix.provenance_table(read_provenance(output)),
@@ -106,7 +112,7 @@ def render(
         resolved=yaml.safe_dump(experiment.model_dump(mode="json"), sort_keys=False),
         score_label=wording.score_label,
         scores=appendix.scores_table(frame),
-        sections=_sections(experiment, frame, output),
+        sections=sections,
         seeds=appendix.seeds_tables(experiment, frame),
         shared=shared,
         spread=spread_table(experiment, comparisons),
@@ -117,27 +123,28 @@ def render(
     )
 
 
-def _sections(experiment: Experiment, frame: pd.DataFrame, output: Path) -> list[Section]:
-    """Return the section of each measure; the landscape's has figures of its rows, too."""
+def _sections(
+    experiment: Experiment, frame: pd.DataFrame, output: Path, chances: Chances
+) -> list[Section]:
+    """Return the section of each measure, with its figures that are not of a score over steps."""
     of_measures = [
-        replace(section, panels=_more_panels(section, experiment, frame, output))
-        for section in measure_sections(experiment, frame)
+        _with_more(section, experiment, frame, output, chances)
+        for section in measure_sections(experiment, frame, chances)
     ]
-    by_factor = response_sections(experiment, frame, output)
+    by_factor = response_sections(experiment, frame, chances)
     return by_factor + of_measures + path_sections(experiment, output)
 
 
-def _more_panels(
-    section: Section, experiment: Experiment, frame: pd.DataFrame, output: Path
-) -> list[Panel]:
-    """Return the panels of a section with those that are not of one score over steps."""
+def _with_more(
+    section: Section, experiment: Experiment, frame: pd.DataFrame, output: Path, chances: Chances
+) -> Section:
     if section.name == "landscape":
-        return [*landscape_panels(experiment, output), *section.panels]
+        return replace(section, panels=[*landscape_panels(experiment, output), *section.panels])
     if section.name == "accuracy":
-        return [*section.panels, *strata_panels(experiment, frame)]
+        return replace(section, more=[*strata_panels(experiment, frame, chances), *section.more])
     if section.name == "edits":
-        return [*edits_panels(experiment, frame), *section.panels]
-    return section.panels
+        return replace(section, panels=[*edits_panels(experiment, frame), *section.panels])
+    return section
 
 
 def _overview(experiment: Experiment, primary: ScoreComparison | None) -> Table | None:
@@ -166,7 +173,9 @@ def _overview(experiment: Experiment, primary: ScoreComparison | None) -> Table 
     return table
 
 
-def _overview_panel(experiment: Experiment, primary: ScoreComparison | None) -> Panel | None:
+def _overview_panel(
+    experiment: Experiment, primary: ScoreComparison | None, chances: Chances
+) -> Panel | None:
     """Return the figure at the top: every seed by arm, and every difference by pair."""
     if primary is None or not any(primary.arms.values()):
         return None
@@ -191,6 +200,10 @@ def _overview_panel(experiment: Experiment, primary: ScoreComparison | None) -> 
         note += "; diamond: mean over seeds"
     if len(experiment.seeds) >= MIN_SEEDS:
         note += f" with {percent(level)} interval"
+    chance = chances.of(primary.measure, primary.split, primary.score)
+    if chance is not None:
+        words = wording.value(chance, primary.unit)
+        note += f"; dotted: guessing among the candidates, {words}"
     if pairs:
         note += "; below: difference, same seed in both arms"
         if primary.margin is not None:
@@ -200,7 +213,7 @@ def _overview_panel(experiment: Experiment, primary: ScoreComparison | None) -> 
             )
     if len(pairs) < len(primary.pairs):
         note += f"; {len(pairs)} of {len(primary.pairs)} pairs"
-    figure = plain_figure(seeds_figure(primary, arms, pairs, level))
+    figure = plain_figure(seeds_figure(primary, arms, pairs, level, chance))
     return Panel(title, note, alternative, figure, table)
 
 
