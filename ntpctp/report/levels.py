@@ -92,6 +92,7 @@ def _panel(
         _alternative(title, names, found, unit),
         plain_figure(levels_figure(found, arms, unit, axis, names, guesses)),
         _table(experiment, scores, found, names, title, axis),
+        axis=f"{score_label(str(first['score']))}, {wording.shown_unit(unit)}",
     )
 
 

@@ -1,7 +1,6 @@
 """From an experiment's results to the bytes of its page."""
 
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,29 +10,22 @@ import yaml
 from ntpctp.comparison import ScoreComparison
 from ntpctp.experiment import Experiment
 from ntpctp.report import appendix, wording
+from ntpctp.report.all_sections import all_sections
 from ntpctp.report.axes import axes
 from ntpctp.report.chance import Chances
-from ntpctp.report.curves import MIN_SEEDS
 from ntpctp.report.definitions import definitions
-from ntpctp.report.figures import NUM_COLOURS, plain_figure
+from ntpctp.report.figures import NUM_COLOURS
 from ntpctp.report.headline import (
     budget_line,
     headline,
-    label_of,
     primary_score,
     question_of,
-    worst_seed,
 )
 from ntpctp.report.items import NUM_SHOWN, Flips, Texts, Token, flips, read_rows
-from ntpctp.report.landscape import landscape_panels
-from ntpctp.report.levels import edits_panels, strata_panels
-from ntpctp.report.overview import seeds_figure
-from ntpctp.report.paths import path_sections
-from ntpctp.report.responses import response_sections
-from ntpctp.report.sections import Panel, Section, measure_sections
 from ntpctp.report.sources import missing_scores, read_audit, read_log, read_provenance
-from ntpctp.report.tables import Cell, Table, arm_cells
+from ntpctp.report.tables import Cell, Table
 from ntpctp.report.templates import environment, plotly_script
+from ntpctp.report.top import MOST_PAIRS, overview_panel, overview_table
 from ntpctp.report.verdicts import (
     effects_table,
     is_first,
@@ -44,9 +36,6 @@ from ntpctp.report.verdicts import (
 )
 from ntpctp.report.wording import percent
 from ntpctp.runs import RunId
-
-_MOST_PAIRS = 6
-"""Shown in the figure at the top, and with their items; the tables have all."""
 
 
 def render(
@@ -77,7 +66,7 @@ def render(
     differing, shared = appendix.settings_tables(experiment)
     missing = missing_scores(experiment, frame)
     chances = Chances(experiment, output)
-    sections = _sections(experiment, frame, output, chances)
+    sections = all_sections(experiment, frame, output, chances)
     template = environment().get_template("report.html.j2")
     return template.render(
         arms=list(experiment.arms),
@@ -103,8 +92,8 @@ def render(
         num_verdicts=sum(
             pair.verdict is not None for c in filter(is_tabled, comparisons) for pair in c.pairs
         ),
-        overview=_overview(experiment, primary),
-        overview_panel=_overview_panel(experiment, primary, chances),
+        overview=overview_table(experiment, primary),
+        overview_panel=overview_panel(experiment, primary, chances),
         plotly=plotly_script(),
         primary=primary,
         provenance=appendix.provenance_table(read_provenance(output)),
@@ -123,100 +112,6 @@ def render(
     )
 
 
-def _sections(
-    experiment: Experiment, frame: pd.DataFrame, output: Path, chances: Chances
-) -> list[Section]:
-    """Return the section of each measure, with its figures that are not of a score over steps."""
-    of_measures = [
-        _with_more(section, experiment, frame, output, chances)
-        for section in measure_sections(experiment, frame, chances)
-    ]
-    by_factor = response_sections(experiment, frame, chances)
-    return by_factor + of_measures + path_sections(experiment, output)
-
-
-def _with_more(
-    section: Section, experiment: Experiment, frame: pd.DataFrame, output: Path, chances: Chances
-) -> Section:
-    if section.name == "landscape":
-        return replace(section, panels=[*landscape_panels(experiment, output), *section.panels])
-    if section.name == "accuracy":
-        return replace(section, more=[*strata_panels(experiment, frame, chances), *section.more])
-    if section.name == "edits":
-        return replace(section, panels=[*edits_panels(experiment, frame), *section.panels])
-    return section
-
-
-def _overview(experiment: Experiment, primary: ScoreComparison | None) -> Table | None:
-    """Return level and spread of each arm on the primary score."""
-    if primary is None:
-        return None
-    cells = arm_cells(experiment.arms)
-    unit = primary.unit
-    table = Table(
-        f"{label_of(primary)} at the last step",
-        ("arm", "mean", "sd over seeds", "worst seed", "seeds"),
-    )
-    for name in experiment.arms:
-        spread = primary.arms.get(name)
-        if spread is None:
-            table.add(cells[name], *[wording.NO_VALUE] * 3, "0")
-            continue
-        sd = spread.standard_deviation
-        table.add(
-            cells[name],
-            wording.value(spread.mean, unit),
-            "unknown" if sd is None else wording.width(sd, unit),
-            wording.value(worst_seed(primary, name), unit),
-            str(spread.num_seeds),
-        )
-    return table
-
-
-def _overview_panel(
-    experiment: Experiment, primary: ScoreComparison | None, chances: Chances
-) -> Panel | None:
-    """Return the figure at the top: every seed by arm, and every difference by pair."""
-    if primary is None or not any(primary.arms.values()):
-        return None
-    arms, level = list(experiment.arms), experiment.comparison.level
-    pairs = [pair for pair in primary.pairs if pair.difference is not None][:_MOST_PAIRS]
-    label = label_of(primary)
-    title = f"{label[0].upper()}{label[1:]}: every seed"
-    table = Table(f"{title}, {wording.shown_unit(primary.unit)}", ("seed", *arms))
-    for seed in experiment.seeds:
-        table.add(
-            str(seed),
-            *(wording.value(primary.values.get(name, {}).get(seed), primary.unit) for name in arms),
-        )
-    alternative = f"{title}. " + " ".join(
-        f"{name}: mean {wording.quantity(spread.mean, primary.unit)}, from "
-        f"{wording.value(spread.min, primary.unit)} to {wording.value(spread.max, primary.unit)}."
-        for name, spread in primary.arms.items()
-        if spread is not None
-    )
-    note = "point: seed"
-    if len(experiment.seeds) > 1:
-        note += "; diamond: mean over seeds"
-    if len(experiment.seeds) >= MIN_SEEDS:
-        note += f" with {percent(level)} interval"
-    chance = chances.of(primary.measure, primary.split, primary.score)
-    if chance is not None:
-        words = wording.value(chance, primary.unit)
-        note += f"; dotted: guessing among the candidates, {words}"
-    if pairs:
-        note += "; below: difference, same seed in both arms"
-        if primary.margin is not None:
-            note += (
-                f"; shaded: within ±{wording.width(primary.margin, primary.unit)}, which the "
-                "experiment calls no difference"
-            )
-    if len(pairs) < len(primary.pairs):
-        note += f"; {len(pairs)} of {len(primary.pairs)} pairs"
-    figure = plain_figure(seeds_figure(primary, arms, pairs, level, chance))
-    return Panel(title, note, alternative, figure, table)
-
-
 def _items(
     experiment: Experiment, primary: ScoreComparison | None, output: Path
 ) -> tuple[dict[str, Any], list[Token]]:
@@ -228,7 +123,7 @@ def _items(
         return empty, example
     rows = read_rows(experiment, output, primary)
     texts = Texts(experiment, output, primary.split)
-    pairs = [flips(pair, primary, rows, texts) for pair in primary.pairs[:_MOST_PAIRS]]
+    pairs = [flips(pair, primary, rows, texts) for pair in primary.pairs[:MOST_PAIRS]]
     known = [pair for pair in pairs if pair is not None]
     return {
         "pairs": known,

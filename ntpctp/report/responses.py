@@ -88,6 +88,8 @@ def _panel(experiment: Experiment, response: Response) -> Panel:
         curve_table(
             names, experiment.seeds, level, drawn, response.unit, title, response.factor, "line"
         ),
+        axis=f"{label}, {wording.shown_unit(response.unit)}",
+        lines=tuple(names),
     )
 
 

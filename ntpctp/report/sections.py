@@ -34,6 +34,10 @@ class Panel:
         alternative: for those who cannot see it.
         figure: plotly's data, layout.
         table: the same numbers.
+        warnings: what has no value, and why.
+        axis: what the values are, where the figure stands without its words.
+        lines: names of its colours and marks, in order; empty: the arms.
+        legend: whether a legend has to name them where the figure stands alone.
     """
 
     title: str
@@ -42,6 +46,9 @@ class Panel:
     figure: dict[str, Any]
     table: Table
     warnings: tuple[str, ...] = ()
+    axis: str = ""
+    lines: tuple[str, ...] = ()
+    legend: bool = True
 
 
 @dataclass(frozen=True)
@@ -213,6 +220,7 @@ def _panel(
             "strength" if by_strength else "step",
         ),
         _warnings(scores),
+        f"{score_label(score)}, {wording.shown_unit(unit)}",
     )
 
 
