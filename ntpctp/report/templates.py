@@ -1,5 +1,8 @@
 """The templates of pages, and the script that draws their figures."""
 
+import base64
+import zlib
+from functools import cache
 from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
@@ -21,9 +24,15 @@ def environment() -> Environment:
     )
 
 
+def packed(text: str) -> Markup:
+    """Return a text as the page unpacks it: compressed by zlib, in base64; of ASCII without ``<``.
+
+    A third of the size, for some tens of milliseconds when the page is opened.
+    """
+    return Markup(base64.b64encode(zlib.compress(text.encode(), 9)).decode("ascii"))
+
+
+@cache
 def plotly_script() -> Markup:
-    """Return plotly's script, safe inside a script element."""
-    script = get_plotlyjs()
-    if "</script" in script.lower():
-        raise RuntimeError("plotly's script would end the element that holds it")
-    return Markup(script)
+    """Return plotly's script, packed."""
+    return packed(get_plotlyjs())
