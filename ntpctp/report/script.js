@@ -2,7 +2,9 @@
   "use strict";
   // plotly lies packed in the page: a third of its size.
   async function unpacked(id) {
-    const bytes = Uint8Array.from(atob(document.getElementById(id).textContent), (c) => c.charCodeAt(0));
+    const text = atob(document.getElementById(id).textContent);
+    const bytes = new Uint8Array(text.length);
+    for (let n = 0; n < bytes.length; n += 1) bytes[n] = text.charCodeAt(n);
     const stream = new Blob([bytes]).stream().pipeThrough(new DecompressionStream("deflate"));
     return new Response(stream).text();
   }

@@ -1,6 +1,7 @@
 """Each part of the page against numbers worked out by hand."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pandas as pd
@@ -14,6 +15,8 @@ from ntpctp.report.definitions import definitions
 from ntpctp.report.figures import curves_figure
 from ntpctp.report.headline import headline, primary_score
 from ntpctp.report.tables import Table
+from ntpctp.report.verdicts import verdict_tables
+from ntpctp.statistics import Verdict
 
 SHARE = "share of items"
 
@@ -157,3 +160,19 @@ def test_the_verdict_is_about_the_first_score_of_the_measure(usual):
         frame = pd.concat(order, ignore_index=True)
         found = primary_score(usual.experiment, compare(usual.experiment, frame, usual.output))
         assert found.score == expected
+
+
+def test_a_row_says_whether_its_verdict_could_be_no_difference(made: Callable[..., Any]) -> None:
+    """Rows with and without a margin stand side by side: each says which it is."""
+    made_up = made()
+    found = {c.score: c for c in made_up.comparisons}
+    match, loss = found["exact_match"], found["answer_loss"]
+    assert match.margin == 0.01 and loss.margin is None
+    same = Verdict("no difference larger than 0.01", "no difference", None, None, None, 0.01)
+    alike = replace(match, pairs=[replace(match.pairs[0], verdict=same)])
+    ((_, _, table),) = verdict_tables(made_up.experiment, [alike, match, loss])
+    first, second, third = (row[4] for row in table.rows)
+    assert first.text == "no difference larger than 1.0\xa0pp"
+    assert first.note == "within the margin of ±1.0\xa0pp"
+    assert second.note.startswith("margin of ±1.0\xa0pp; ")
+    assert third.note.startswith("no margin stated; ")
