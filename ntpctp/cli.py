@@ -3,6 +3,7 @@
 import errno
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -24,6 +25,15 @@ app = typer.Typer(
 )
 console = Console()
 errors = Console(stderr=True)
+
+
+class FigureFormat(StrEnum):
+    """What figures are written as."""
+
+    svg = "svg"
+    pdf = "pdf"
+    png = "png"
+
 
 _CANNOT_WRITE = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR)
 OVERRIDES_HELP = "fields to change, as dotted.key=value (training.steps=500 seeds=5)"
@@ -234,9 +244,15 @@ def compare(
 @app.command()
 def report(
     directory: Annotated[Path, typer.Argument(help="an experiment's directory")],
+    figures: Annotated[
+        Path | None, typer.Option(help="also write every figure to a file in this directory")
+    ] = None,
+    figure_format: Annotated[FigureFormat, typer.Option(help="of those files")] = FigureFormat.svg,
 ) -> None:
     """Write report.html anew, without the tables."""
     _conclude(directory, tables=False)
+    if figures is not None:
+        _write_figures(directory, figures, figure_format.value)
 
 
 @app.command()
@@ -401,6 +417,18 @@ def _conclude(directory: Path, tables: bool = True) -> None:
         for renderable in terminal.comparison_tables(read_comparison(directory)):
             console.print(renderable)
     console.print(f"report: {path}", highlight=False, soft_wrap=True)
+
+
+def _write_figures(directory: Path, folder: Path, format_name: str) -> None:
+    """Write the figures of an experiment's report, each to a file of its own."""
+    from ntpctp import pipeline
+    from ntpctp.report.figure_files import named_panels, write_figures
+
+    experiment = pipeline.load_output(directory)
+    frame, comparisons = pipeline.compare_experiment(experiment, directory)
+    panels = named_panels(experiment, frame, comparisons, directory)
+    written = write_figures(panels, list(experiment.arms), folder, format_name)
+    console.print(f"figures: {len(written)} in {folder}", highlight=False, soft_wrap=True)
 
 
 @contextmanager

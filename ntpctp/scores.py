@@ -55,9 +55,11 @@ _REFINEMENTS = (
     "contrast_edited",
     "contrast_followed",
     "contrast_original",
+    "flip_rate_under_",
     "half_strength_",
     "teacher_forced",
     "uncritical_loss",
+    "worst_of_draws_under_",
 )
 """Beginnings of scores that say more about another one."""
 
@@ -76,8 +78,12 @@ def stands_alone(
         score: its name.
         strength: None where there is none.
     """
-    whole = strength is None and stratum is None
-    return whole and measure != "edits" and not score.startswith(_REFINEMENTS)
+    return strength is None and stratum is None and not refines(measure, score)
+
+
+def refines(measure: str, score: str) -> bool:
+    """Whether a score says more about another one: it is shown behind that one."""
+    return measure == "edits" or score.startswith(_REFINEMENTS)
 
 
 _TYPES = {

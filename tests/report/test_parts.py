@@ -1,6 +1,7 @@
 """Each part of the page against numbers worked out by hand."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pandas as pd
@@ -19,6 +20,7 @@ from ntpctp.report.matched import matched_table
 from ntpctp.report.tables import Table
 from ntpctp.report.verdicts import sizes_table, spread_table, verdict_tables
 from ntpctp.report.wording import difference, number
+from ntpctp.statistics import Verdict
 
 SHARE = "share of items"
 
@@ -232,3 +234,19 @@ def test_power_beyond_the_possible_is_said(usual: Any) -> None:
     assert words.endswith("These data could hardly have shown any difference that can be.")
     ((_, _, table),) = verdict_tables(usual.experiment, [comparison])
     assert "could have seen none that is possible" in table.rows[0][4].note
+
+
+def test_a_row_says_whether_its_verdict_could_be_no_difference(made: Callable[..., Any]) -> None:
+    """Rows with and without a margin stand side by side: each says which it is."""
+    made_up = made()
+    found = {c.score: c for c in made_up.comparisons}
+    match, loss = found["exact_match"], found["answer_loss"]
+    assert match.margin == 0.01 and loss.margin is None
+    same = Verdict("no difference larger than 0.01", "no difference", None, None, None, 0.01)
+    alike = replace(match, pairs=[replace(match.pairs[0], verdict=same)])
+    ((_, _, table),) = verdict_tables(made_up.experiment, [alike, match, loss])
+    first, second, third = (row[4] for row in table.rows)
+    assert first.text == "no difference larger than 1.0\xa0pp"
+    assert first.note == "within the margin of ±1.0\xa0pp"
+    assert second.note.startswith("margin of ±1.0\xa0pp; ")
+    assert third.note.startswith("no margin stated; ")
