@@ -1,10 +1,10 @@
 """Arms against each other at the end of training, from files alone: ``comparison.json``."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from itertools import combinations
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import pandas as pd
@@ -82,8 +82,52 @@ class ScoreComparison:
     effects: list[FactorEffect]  # of a grid with at least two factors
 
 
+@dataclass(frozen=True)
+class Asked:
+    """What a comparison needs to know beside the scores: of one experiment, or of several joined.
+
+    Attributes:
+        steps: arm -> its last step; the order of the arms.
+        seeds: in order.
+        level: of the intervals.
+        margin: per score, the difference that would not matter, in its unit.
+        factors: arm -> factor -> level, of a grid; else empty.
+    """
+
+    steps: Mapping[str, int]
+    seeds: Sequence[int]
+    level: float
+    margin: Mapping[str, float]
+    factors: Mapping[str, Mapping[str, str]]
+
+    @property
+    def arms(self) -> list[str]:
+        """The names."""
+        return list(self.steps)
+
+
+def asked_by(experiment: Experiment) -> Asked:
+    """Return what an experiment asks of its comparison."""
+    return Asked(
+        {name: arm.training.steps for name, arm in experiment.arms.items()},
+        experiment.seeds,
+        experiment.comparison.level,
+        experiment.comparison.margin,
+        experiment.factors,
+    )
+
+
+class Items(Protocol):
+    """Where the values behind scores are, item by item: ``scores.ItemRows``, or several joined."""
+
+    def values(
+        self, run: RunId, step: int, measure: str, split: str, key: str, stratum: str | None
+    ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+        """Return the numbers of the items that have a value, and the values: (items,) each."""
+
+
 def compare(experiment: Experiment, frame: pd.DataFrame, output: Path) -> list[ScoreComparison]:
-    """Compare all arms on all scores at their last steps.
+    """Compare all arms of an experiment on all scores at their last steps.
 
     Args:
         experiment: names, seeds, level and margins.
@@ -93,11 +137,20 @@ def compare(experiment: Experiment, frame: pd.DataFrame, output: Path) -> list[S
     Returns:
         One comparison a score, in the order of the measures.
     """
-    last = {name: arm.training.steps for name, arm in experiment.arms.items()}
-    final = frame[frame["step"] == frame["arm"].map(last)]
-    items = ItemRows(output)
+    return compare_scores(asked_by(experiment), frame, ItemRows(output))
+
+
+def compare_scores(asked: Asked, frame: pd.DataFrame, items: Items) -> list[ScoreComparison]:
+    """Compare arms on all scores at their last steps, whichever experiments they are of.
+
+    Args:
+        asked: arms, seeds, level and margins.
+        frame: columns as of ``scores.parquet``; ``arm`` has the names of ``asked``.
+        items: the values behind the scores that rest on items.
+    """
+    final = frame[frame["step"] == frame["arm"].map(asked.steps)]
     return [
-        _compare_score(experiment, group, last, items)
+        _compare_score(asked, group, items)
         for _, group in final.groupby(IDENTITY, sort=False, dropna=False)
     ]
 
@@ -139,11 +192,9 @@ def read_comparison(output: Path) -> dict[str, Any]:
     return content
 
 
-def _compare_score(
-    experiment: Experiment, group: pd.DataFrame, last: dict[str, int], items: ItemRows
-) -> ScoreComparison:
+def _compare_score(asked: Asked, group: pd.DataFrame, items: Items) -> ScoreComparison:
     first = group.iloc[0]
-    names = [name for name in experiment.arms if name in set(group["arm"])]
+    names = [name for name in asked.arms if name in set(group["arm"])]
     values: dict[str, dict[int, float | None]] = {name: {} for name in names}
     bounds: dict[str, dict[int, float]] = {name: {} for name in names}
     missing = []
@@ -162,10 +213,10 @@ def _compare_score(
         for name, of_arm in values.items()
     }
     higher = None if pd.isna(first["higher_is_better"]) else bool(first["higher_is_better"])
-    margin = experiment.comparison.margin.get(first["score"])
-    measured = _Measured(values, bounds, first, last, items, frozenset(censored))
+    margin = asked.margin.get(first["score"])
+    measured = _Measured(values, bounds, first, asked.steps, items, frozenset(censored))
     pairs = [
-        _compare_pair(experiment, a, b, measured, higher, margin) for a, b in combinations(names, 2)
+        _compare_pair(asked, a, b, measured, higher, margin) for a, b in combinations(names, 2)
     ]
     return ScoreComparison(
         measure=first["measure"],
@@ -176,7 +227,7 @@ def _compare_score(
         unit=first["unit"],
         higher_is_better=higher,
         margin=margin,
-        steps={name: last[name] for name in names},
+        steps={name: asked.steps[name] for name in names},
         arms={
             name: describe_spread(of_arm) if of_arm else None
             for name, of_arm in known_values.items()
@@ -184,7 +235,7 @@ def _compare_score(
         values=values,
         missing=missing,
         pairs=_corrected(pairs, higher, margin),
-        effects=_effects(experiment, measured),
+        effects=_effects(asked, measured),
     )
 
 
@@ -195,14 +246,14 @@ class _Measured:
     values: dict[str, dict[int, float | None]]  # arm -> seed -> value
     bounds: dict[str, dict[int, float]]  # arm -> seed -> bound of the value's error
     score: Any  # the columns that all rows share
-    last: dict[str, int]  # arm -> step
-    items: ItemRows
+    last: Mapping[str, int]  # arm -> step
+    items: Items
     censored: frozenset[str]  # arms with a value that is larger than was measured, and null
 
-    def seeds(self, experiment: Experiment, arms: Iterable[str]) -> list[int]:
+    def seeds(self, asked: Asked, arms: Iterable[str]) -> list[int]:
         """Return the seeds that have a value in all of ``arms``."""
         rows = [self.values.get(arm, {}) for arm in arms]
-        return [s for s in experiment.seeds if all(row.get(s) is not None for row in rows)]
+        return [s for s in asked.seeds if all(row.get(s) is not None for row in rows)]
 
     def of(self, arm: str, seeds: Sequence[int]) -> NDArray[np.float64]:
         """Return the scores of an arm: (S,), or (S, N) where there are rows behind the value."""
@@ -257,21 +308,21 @@ class _Measured:
 
 
 def _compare_pair(
-    experiment: Experiment,
+    asked: Asked,
     a: str,
     b: str,
     measured: _Measured,
     higher: bool | None,
     margin: float | None,
 ) -> Pair:
-    seeds = measured.seeds(experiment, (a, b))
+    seeds = measured.seeds(asked, (a, b))
     times = measured.times(a, b) if measured.score["unit"] == "steps" else None
     if measured.censored & {a, b}:
         # A difference between the seeds that arrive would leave out the slow ones.
         arrived = ", ".join(measured.arrived(arm) for arm in (a, b))
         if times is not None and times.p_value is not None:
             arrived += f"; log-rank p = {times.p_value:.2g}"
-        both = [s for s in experiment.seeds if all(s in measured.values[arm] for arm in (a, b))]
+        both = [s for s in asked.seeds if all(s in measured.values[arm] for arm in (a, b))]
         return Pair(a, b, both, None, None, None, None, times, arrived)
     if not seeds:
         return Pair(a, b, [], None, None, None, None, None, "no seed has a value in both arms")
@@ -279,7 +330,7 @@ def _compare_pair(
         return Pair(a, b, seeds, None, None, None, None, times, other_items)
     rng = measured.stream("comparison", a, b)
     scores_a, scores_b = measured.of(a, seeds), measured.of(b, seeds)
-    difference = paired_difference(scores_a, scores_b, rng, level=experiment.comparison.level)
+    difference = paired_difference(scores_a, scores_b, rng, level=asked.level)
     means = [s.reshape(len(seeds), -1).mean(axis=1) for s in (scores_a, scores_b)]
     decided: Verdict | None = None
     reason: str | None = None
@@ -324,21 +375,20 @@ def _holm(p_values: Sequence[float | None]) -> list[float | None]:
     return [None if p is None else next(adjusted) for p in p_values]
 
 
-def _effects(experiment: Experiment, measured: _Measured) -> list[FactorEffect]:
+def _effects(asked: Asked, measured: _Measured) -> list[FactorEffect]:
     """Return main effects and interactions, where all arms of the grid have the score."""
-    factors = list(next(iter(experiment.factors.values()), {}))
+    factors = list(next(iter(asked.factors.values()), {}))
     if len(factors) < 2:
         return []
-    seeds = measured.seeds(experiment, experiment.arms)
+    seeds = measured.seeds(asked, asked.arms)
     if not seeds or measured.censored:
         return []
-    if measured.other_items(experiment.arms, seeds):
+    if measured.other_items(asked.arms, seeds):
         return []  # the pairs say why
     cells = {
-        tuple(levels.values()): measured.of(arm, seeds)
-        for arm, levels in experiment.factors.items()
+        tuple(levels.values()): measured.of(arm, seeds) for arm, levels in asked.factors.items()
     }
     rng = measured.stream("effects")
-    effects = factor_effects(cells, factors, rng, level=experiment.comparison.level)
+    effects = factor_effects(cells, factors, rng, level=asked.level)
     adjusted = _holm([effect.difference.p_value for effect in effects])
     return [FactorEffect(e, seeds, p) for e, p in zip(effects, adjusted, strict=True)]
