@@ -126,7 +126,6 @@ def _run(settings: "Experiment", directory: Path, workers: int | None) -> None:
         failures = pipeline.run_experiment(
             settings, directory, num_workers=num_workers, on_event=display.show
         )
-    _conclude(directory)
     if failures:
         for name, failure in failures.items():
             errors.print(f"[red]failed:[/] {name}: ", end="")
@@ -135,6 +134,8 @@ def _run(settings: "Experiment", directory: Path, workers: int | None) -> None:
             f"{len(failures)} of {len(pipeline.runs_of(settings))} runs failed; the others are "
             "complete. The same command carries on."
         )
+    _conclude(directory)
+    if failures:
         raise typer.Exit(1)
 
 

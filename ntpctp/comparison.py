@@ -12,9 +12,10 @@ from numpy.typing import NDArray
 
 from ntpctp.errors import InputError
 from ntpctp.experiment import Experiment
+from ntpctp.item_rows import ItemRows, rows_keys
 from ntpctp.randomness import generator
 from ntpctp.runs import RunId
-from ntpctp.scores import IDENTITY, ItemRows
+from ntpctp.scores import IDENTITY
 from ntpctp.statistics import (
     Effect,
     PairedDifference,
@@ -118,7 +119,7 @@ def asked_by(experiment: Experiment) -> Asked:
 
 
 class Items(Protocol):
-    """Where the values behind scores are, item by item: ``scores.ItemRows``, or several joined."""
+    """Where the values behind scores are, item by item: ``ItemRows``, or several joined."""
 
     def values(
         self, run: RunId, step: int, measure: str, split: str, key: str, stratum: str | None
@@ -137,7 +138,7 @@ def compare(experiment: Experiment, frame: pd.DataFrame, output: Path) -> list[S
     Returns:
         One comparison a score, in the order of the measures.
     """
-    return compare_scores(asked_by(experiment), frame, ItemRows(output))
+    return compare_scores(asked_by(experiment), frame, ItemRows(output, rows_keys(frame)))
 
 
 def compare_scores(asked: Asked, frame: pd.DataFrame, items: Items) -> list[ScoreComparison]:
@@ -193,7 +194,7 @@ def read_comparison(output: Path) -> dict[str, Any]:
 
 
 def _compare_score(asked: Asked, group: pd.DataFrame, items: Items) -> ScoreComparison:
-    first = group.iloc[0]
+    first = group.iloc[0].to_dict()  # a Series is slow to ask
     names = [name for name in asked.arms if name in set(group["arm"])]
     values: dict[str, dict[int, float | None]] = {name: {} for name in names}
     bounds: dict[str, dict[int, float]] = {name: {} for name in names}

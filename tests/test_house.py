@@ -54,6 +54,7 @@ HOUSE = [
     "stages",
     "learning",
     "scores",
+    "item_rows",
     "responses",
     "comparison",
     "workers",

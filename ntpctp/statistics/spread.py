@@ -2,16 +2,20 @@
 
 import math
 from dataclasses import dataclass
+from functools import lru_cache
+from itertools import combinations
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy import stats
 
 from ntpctp.statistics import _checks
 from ntpctp.statistics._checks import FloatArray
 
 MIN_SEEDS = 3
 """Two values have one distance between them, which says nothing about its own spread."""
+
+_MOST_ARRANGEMENTS = 50_000
+"""Enumerated: all of 10 seeds an arm, C(18, 9) = 48,620."""
 
 
 @dataclass(frozen=True)
@@ -56,12 +60,18 @@ def describe_spread(values: ArrayLike) -> Spread:
     return Spread(
         num_seeds=len(x),
         mean=float(x.mean()),
-        median=float(np.median(x)),
+        median=_median(x),
         standard_deviation=float(x.std(ddof=1)) if len(x) > 1 else None,
-        median_absolute_deviation=float(np.median(np.abs(x - np.median(x)))),
+        median_absolute_deviation=_median(np.abs(x - _median(x))),
         min=float(x.min()),
         max=float(x.max()),
     )
+
+
+def _median(x: FloatArray) -> float:
+    """Return what ``np.median`` does, in a tenth of its time on a few values."""
+    ordered = np.sort(x)
+    return float(ordered[(len(x) - 1) // 2] + ordered[len(x) // 2]) / 2
 
 
 def deviations(values: FloatArray) -> FloatArray:
@@ -74,7 +84,7 @@ def deviations(values: FloatArray) -> FloatArray:
     """
     x = np.sort(values)
     middle = len(x) // 2
-    z: FloatArray = np.abs(x - np.median(x))
+    z: FloatArray = np.abs(x - _median(x))
     if len(x) % 2 == 0:
         z[middle - 1] *= np.sqrt(2)
     return np.delete(z, middle)
@@ -92,8 +102,9 @@ def spread(
 
     The statistic is the difference of the mean ``deviations`` of A and B (Brown and Forsythe
     1974, without structural zeros); the deviations are permuted between the arms, exactly if
-    there are at most ``num_resamples`` arrangements (up to 8 seeds an arm), otherwise at random.
-    Cost: (S_a + S_b) x ``num_resamples`` float64; about 40 ms for 10 seeds an arm, 2 ms for 5.
+    there are at most 50,000 arrangements (up to 10 seeds an arm), otherwise at random. The p value
+    is twice the smaller tail, at most 1, as that of ``scipy.stats.permutation_test``.
+    Cost: about 1 ms for 10 seeds an arm (and 4 MB that are kept), 10 ms for 20.
 
     As each arm is centred on its own median the test is not exact. Measured false-positive rate
     in percent at level 0.05, two independent arms of one distribution, 20,000 simulations
@@ -115,7 +126,7 @@ def spread(
         b: float, shape (S_b,); not paired with ``a``.
         rng: used only where there are too many arrangements.
         names: of A and B, kept in the result.
-        num_resamples: the longest enumeration, and the number of random arrangements.
+        num_resamples: the number of random arrangements.
 
     Raises:
         InputError: if an array is empty, not one-dimensional or not finite.
@@ -130,20 +141,48 @@ def spread(
         reason = f"{fewest} seed{'s' if fewest > 1 else ''} in an arm: at least {MIN_SEEDS} needed"
         return SpreadComparison(names, spread_a, spread_b, ratio, None, None, method, reason)
 
-    def statistic(z_a: FloatArray, z_b: FloatArray, axis: int) -> FloatArray:
-        return np.asarray(z_a.mean(axis=axis) - z_b.mean(axis=axis))
-
     z_a, z_b = deviations(x), deviations(y)
-    test = stats.permutation_test(
-        (z_a, z_b), statistic, vectorized=True, n_resamples=num_resamples, rng=rng
-    )
-    # SciPy doubles the smaller tail, hence twice one arrangement; the random version adds the
-    # observed arrangement to those it draws.
-    num_all = math.comb(len(z_a) + len(z_b), len(z_a))
-    exact = num_all <= num_resamples
-    arrangements = num_all if exact else num_resamples
-    smallest = 2 / (arrangements if exact else arrangements + 1)
-    words = f"{method}; {'all' if exact else 'random'} {arrangements} arrangements"
+    num_a, num_all = len(z_a), math.comb(len(z_a) + len(z_b), len(z_a))
+    exact = num_all <= _MOST_ARRANGEMENTS
+    pooled = np.concatenate([z_a, z_b])
+    if exact:
+        sums = _arrangements(num_a, len(pooled)) @ pooled
+        if 2 * num_a == len(pooled):  # the other half has the complements
+            sums = np.concatenate([sums, pooled.sum() - sums])
+    else:
+        shuffled = rng.permuted(np.tile(pooled, (num_resamples, 1)), axis=1)
+        sums = shuffled[:, :num_a].sum(axis=1)
+    # With the sum of A that of B is given, and the difference of the means rises with it. Equal
+    # sums must count as equal however they were rounded.
+    slack = 1e-12 * pooled.sum()
+    tails = [
+        np.count_nonzero(sums >= z_a.sum() - slack),
+        np.count_nonzero(sums <= z_a.sum() + slack),
+    ]
+    # Of random arrangements the observed one is one more (Phipson and Smyth 2010).
+    hits, total = (min(tails), num_all) if exact else (min(tails) + 1, num_resamples + 1)
+    words = f"{method}; {'all' if exact else 'random'} {num_all if exact else num_resamples}"
     return SpreadComparison(
-        names, spread_a, spread_b, ratio, float(test.pvalue), smallest, words, None
+        names,
+        spread_a,
+        spread_b,
+        ratio,
+        min(1.0, 2 * hits / total),
+        2 / total,
+        f"{words} arrangements",
+        None,
     )
+
+
+@lru_cache(maxsize=4)
+def _arrangements(chosen: int, total: int) -> FloatArray:
+    """Return every way to choose some of ``total``, one a row of zeros and ones.
+
+    Of half of them only the ways that contain the first: the others are what these leave.
+    """
+    places = np.array(list(combinations(range(total), chosen)))
+    if 2 * chosen == total:
+        places = places[places[:, 0] == 0]
+    rows = np.zeros((len(places), total))
+    np.put_along_axis(rows, places, 1.0, axis=1)
+    return rows

@@ -1,10 +1,11 @@
 """The verdict in fixed words, and what a larger experiment would have to be."""
 
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Literal
 
 import numpy as np
-from scipy import optimize, stats
+from scipy import optimize, special
 
 from ntpctp.errors import InputError
 from ntpctp.statistics.difference import PairedDifference, satterthwaite
@@ -95,6 +96,7 @@ def verdict(
     return Verdict(words, "undecided", None, num_seeds, detectable, margin)
 
 
+@lru_cache(maxsize=1024)  # verdicts of many pairs are given twice: alone, and among all pairs
 def num_seeds_needed(difference: PairedDifference, margin: float | None = None) -> int | None:
     """Return the smallest number of seeds at which this difference would give a decision.
 
@@ -121,7 +123,7 @@ def num_seeds_needed(difference: PairedDifference, margin: float | None = None) 
     else:
         item_df = max((difference.num_items or 1) - 1, 1)
         df = satterthwaite(seeds, items, num_seeds - 1, float(item_df))
-    half_width = stats.t.ppf((1 + difference.level) / 2, df) * np.sqrt(seeds + items)
+    half_width = special.stdtrit(df, (1 + difference.level) / 2) * np.sqrt(seeds + items)
     enough = half_width < _room(difference, margin)
     return int(num_seeds[np.argmax(enough)]) if enough.any() else None
 
@@ -135,10 +137,11 @@ def _room(difference: PairedDifference, margin: float | None) -> float:
 def _items_limit(difference: PairedDifference, margin: float | None) -> bool:
     """Return whether infinitely many seeds on these items would leave the verdict open."""
     item_df = max((difference.num_items or 1) - 1, 1)
-    quantile = stats.t.ppf((1 + difference.level) / 2, item_df)
+    quantile = special.stdtrit(float(item_df), (1 + difference.level) / 2)
     return bool(quantile * np.sqrt(difference.item_variance) >= _room(difference, margin) > 0)
 
 
+@lru_cache(maxsize=1024)
 def smallest_detectable_difference(
     difference: PairedDifference, power: float = POWER
 ) -> float | None:
@@ -154,11 +157,11 @@ def smallest_detectable_difference(
     error, df = difference.standard_error, difference.degrees_of_freedom
     if error is None or df is None or error == 0:
         return None
-    critical = float(stats.t.ppf((1 + difference.level) / 2, df))
+    critical = float(special.stdtrit(df, (1 + difference.level) / 2))
 
     def lack(noncentrality: float) -> float:
         # T^2 is noncentral F: one stable tail, where SciPy's noncentral t gives NaN at df = 1.
-        return float(stats.ncf.sf(critical**2, 1, df, noncentrality**2) - power)
+        return float(1 - power - special.ncfdtr(1, df, noncentrality**2, critical**2))
 
     upper = critical + 1.0
     while lack(upper) < 0:

@@ -62,6 +62,34 @@ def test_p_value_is_the_enumerated_one(a, b):
     assert result.sd_ratio == pytest.approx(np.std(a, ddof=1) / np.std(b, ddof=1))
 
 
+@pytest.mark.parametrize("sizes", [(10, 10), (9, 10)])
+def test_all_arrangements_of_ten_seeds_against_scipy(sizes):
+    a, b = (generator(k).standard_normal(size) * (1 + k) for k, size in enumerate(sizes))
+    expected = stats.permutation_test(
+        (deviations(a), deviations(b)),
+        lambda x, y, axis: x.mean(axis=axis) - y.mean(axis=axis),
+        vectorized=True,
+        n_resamples=50_000,
+    )
+    result = spread(a, b, generator())
+    assert result.p_value == pytest.approx(expected.pvalue, rel=1e-12)
+    assert result.smallest_p_value == pytest.approx(2 / len(expected.null_distribution))
+
+
+def test_random_arrangements_estimate_the_p_value_of_all():
+    a, b = generator(1).standard_normal(12), 1.7 * generator(2).standard_normal(12)
+    found = [spread(a, b, generator(seed)).p_value for seed in range(20)]
+    expected = stats.permutation_test(
+        (deviations(a), deviations(b)),
+        lambda x, y, axis: x.mean(axis=axis) - y.mean(axis=axis),
+        vectorized=True,
+        n_resamples=100_000,
+        rng=0,
+    ).pvalue
+    # 20 times 9,999 arrangements: a standard error of 0.2 % of the larger share, doubled.
+    assert np.mean(found) == pytest.approx(expected, abs=0.008)
+
+
 def test_the_wider_arm_is_told_apart_and_its_level_does_not_matter():
     assert spread(A, B, generator()).p_value == pytest.approx(2 / 70)
     assert spread(A, B + 100, generator()).p_value == pytest.approx(2 / 70)
