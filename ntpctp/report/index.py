@@ -39,7 +39,7 @@ class Entry:
         score: what the verdict is about.
         arms: name and level of each arm on that score.
         seeds: how many.
-        date: when it was compared, in UTC.
+        date: when it was compared: the day in UTC.
     """
 
     path: str
@@ -142,7 +142,7 @@ def _entry(path: Path, top: Path) -> Entry:
         "" if primary is None else f"{label_of(primary)} ({wording.shown_unit(unit)})",
         levels,
         seeds,
-        compared.strftime("%Y-%m-%d %H:%M"),
+        compared.strftime("%Y-%m-%d"),
     )
 
 

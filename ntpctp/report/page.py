@@ -25,7 +25,7 @@ from ntpctp.report.headline import (
     question_of,
     worst_seed,
 )
-from ntpctp.report.items import NUM_SHOWN, Flips, Texts, Token, flips, read_rows
+from ntpctp.report.items import NUM_SHOWN, Flips, Rows, Texts, Token, flips
 from ntpctp.report.landscape import landscape_panels
 from ntpctp.report.levels import edits_panels, strata_panels
 from ntpctp.report.overview import seeds_figure
@@ -229,7 +229,7 @@ def _items(
     empty: dict[str, Any] = {"pairs": [], "reason": "", "counts": None, "num_left_out": 0}
     if primary is None:
         return empty, example
-    rows = read_rows(experiment, output, primary)
+    rows = Rows(output, primary)
     texts = Texts(experiment, output, primary.split)
     pairs = [flips(pair, primary, rows, texts) for pair in primary.pairs[:_MOST_PAIRS]]
     known = [pair for pair in pairs if pair is not None]
