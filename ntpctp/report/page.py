@@ -22,7 +22,7 @@ from ntpctp.report.headline import (
     primary_score,
     question_of,
 )
-from ntpctp.report.items import NUM_SHOWN, Flips, Texts, Token, flips, read_rows
+from ntpctp.report.items import NUM_SHOWN, Flips, Rows, Texts, Token, flips
 from ntpctp.report.matched import matched_table
 from ntpctp.report.sections import with_table
 from ntpctp.report.sources import missing_scores, read_audit, read_log, read_provenance
@@ -129,7 +129,7 @@ def _items(
     empty: dict[str, Any] = {"pairs": [], "reason": "", "counts": None, "num_left_out": 0}
     if primary is None:
         return empty, example
-    rows = read_rows(experiment, output, primary)
+    rows = Rows(output, primary)
     texts = Texts(experiment, output, primary.split)
     pairs = [flips(pair, primary, rows, texts) for pair in primary.pairs[:MOST_PAIRS]]
     known = [pair for pair in pairs if pair is not None]

@@ -21,6 +21,7 @@ from ntpctp.report.tables import Table
 from ntpctp.report.verdicts import sizes_table, spread_table, verdict_tables
 from ntpctp.report.wording import difference, number
 from ntpctp.statistics import Verdict
+from ntpctp.storage import write_jsonl
 
 SHARE = "share of items"
 
@@ -87,17 +88,28 @@ def test_flips_count_and_order_items(made: Callable[..., Any]) -> None:
         ("ctp", 0): [1, 1, 1, 0],
         ("ctp", 1): [1, 1, 1, 1],
     }
-    rows = {
-        run: [
-            {"exact_match": right, "prediction": "x" if right else f"y{run[1]}", "reference": "x"}
-            for right in of_run
+    for (arm, seed), of_run in rights.items():
+        path = made_up.output / f"{arm}/seed-{seed}/train/step-000100/evaluation/accuracy.jsonl"
+        rows = [
+            {
+                "split": "test",
+                "item": 10 * number,
+                "exact_match": right,
+                "prediction": "x" if right else f"y{seed}",
+                "reference": "x",
+            }
+            for number, right in enumerate(of_run)
         ]
-        for run, of_run in rights.items()
-    }
+        # Of another split, of no value, out of order: none of them counts or misleads.
+        rows = [{**rows[0], "split": "ood", "exact_match": 0}, *rows[::-1]]
+        rows.insert(1, {**rows[-1], "item": 50, "exact_match": None})
+        write_jsonl(path, rows)
+    rows = items.Rows(made_up.output, primary)
     texts = items.Texts(made_up.experiment, made_up.output, "test")
     found = items.flips(primary.pairs[0], primary, rows, texts)
     assert found is not None
-    assert [item.number for item in found.items] == [2, 1, 3] and found.num_differing == 3
+    assert [item.number for item in found.items] == [20, 10, 30] and found.num_differing == 3
+    assert found.num_items == 4
     assert found.counts == [(0, 1, 1, 2, 0), (1, 3, 0, 1, 0)]
     item = found.items[0]
     assert item.num_right == (0, 2)
