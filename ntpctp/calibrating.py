@@ -20,11 +20,12 @@ from scipy import stats
 
 from ntpctp.errors import InputError
 from ntpctp.experiment import Experiment
+from ntpctp.item_rows import ItemRows, rows_keys
 from ntpctp.measured import Measured
 from ntpctp.pipeline import load_output
 from ntpctp.provenance import PROVENANCE
 from ntpctp.randomness import generator
-from ntpctp.scores import IDENTITY, ItemRows, collect, stands_alone
+from ntpctp.scores import IDENTITY, collect, stands_alone
 from ntpctp.statistics import Calibration, coverage, false_positive_rate
 from ntpctp.storage import read_json, write_json
 
@@ -223,7 +224,7 @@ def _first_rank(experiment: Experiment, output: Path) -> Iterator[Measured]:
     frame = collect(experiment, output)
     last = {name: arm.training.steps for name, arm in experiment.arms.items()}
     final = frame[frame["step"] == frame["arm"].map(last)]
-    items = ItemRows(output)
+    items = ItemRows(output, rows_keys(frame))
     for _, group in final.groupby(IDENTITY, sort=False, dropna=False):
         row = group.iloc[0]
         stratum = None if pd.isna(row["stratum"]) else str(row["stratum"])

@@ -12,9 +12,10 @@ from numpy.typing import NDArray
 
 from ntpctp.errors import InputError
 from ntpctp.experiment import Experiment
+from ntpctp.item_rows import ItemRows, rows_keys
 from ntpctp.measured import Items as Items
 from ntpctp.measured import Measured
-from ntpctp.scores import IDENTITY, ItemRows
+from ntpctp.scores import IDENTITY
 from ntpctp.statistics import (
     Effect,
     PairedDifference,
@@ -34,7 +35,7 @@ from ntpctp.statistics import (
     standardised_effect,
     verdict,
 )
-from ntpctp.storage import read_json, write_json
+from ntpctp.storage import read_json, rebuilt, write_json
 from ntpctp.trajectories import MatchedCurves, Trajectories, has_curve, read_flops
 
 COMPARISON = "comparison.json"
@@ -156,7 +157,7 @@ def compare(experiment: Experiment, frame: pd.DataFrame, output: Path) -> list[S
     Returns:
         One comparison a score, in the order of the measures.
     """
-    return compare_scores(asked_by(experiment, output), frame, ItemRows(output))
+    return compare_scores(asked_by(experiment, output), frame, ItemRows(output, rows_keys(frame)))
 
 
 def compare_scores(asked: Asked, frame: pd.DataFrame, items: Items) -> list[ScoreComparison]:
@@ -185,16 +186,21 @@ def write_comparison(
     experiment: Experiment, comparisons: Sequence[ScoreComparison], output: Path
 ) -> None:
     """Write ``comparison.json``, atomically."""
-    write_json(
-        output / COMPARISON,
-        {
-            "schema_version": SCHEMA_VERSION,
-            "experiment": experiment.name,
-            "seeds": experiment.seeds,
-            "level": experiment.comparison.level,
-            "scores": [_plain(asdict(comparison)) for comparison in comparisons],
-        },
-    )
+    record = comparison_record(experiment.name, asked_by(experiment), comparisons)
+    write_json(output / COMPARISON, record)
+
+
+def comparison_record(
+    name: str, asked: Asked, comparisons: Sequence[ScoreComparison]
+) -> dict[str, Any]:
+    """Return what ``comparison.json`` holds of ``name``: an experiment, or several joined."""
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "experiment": name,
+        "seeds": list(asked.seeds),
+        "level": asked.level,
+        "scores": [_plain(asdict(comparison)) for comparison in comparisons],
+    }
 
 
 def _plain(value: Any) -> Any:
@@ -210,12 +216,35 @@ def read_comparison(output: Path) -> dict[str, Any]:
     """Read ``comparison.json``.
 
     Raises:
-        InputError: if there is none.
+        InputError: if there is none, or it has another schema version.
     """
-    if not (output / COMPARISON).is_file():
-        raise InputError(f"{output / COMPARISON}: no comparison yet; run the experiment first")
-    content: dict[str, Any] = read_json(output / COMPARISON)
+    path = output / COMPARISON
+    if not path.is_file():
+        raise InputError(f"{path}: no comparison yet; run the experiment first")
+    content: dict[str, Any] = read_json(path)
+    if (version := content.get("schema_version")) != SCHEMA_VERSION:
+        raise InputError(
+            f"{path}: expected schema version {SCHEMA_VERSION}, found {version}; `ntpctp compare "
+            f"{output}` writes it anew from what is measured"
+        )
     return content
+
+
+def read_comparisons(output: Path) -> list[ScoreComparison]:
+    """Read ``comparison.json`` as ``compare`` gave it.
+
+    Raises:
+        InputError: as ``read_comparison``; or if it is not what this program writes.
+    """
+    content = read_comparison(output)
+    try:
+        found: list[ScoreComparison] = rebuilt(list[ScoreComparison], content["scores"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise InputError(
+            f"{output / COMPARISON}: not what this program writes: {error}; `ntpctp compare "
+            f"{output}` writes it anew"
+        ) from error
+    return found
 
 
 def _compare_score(

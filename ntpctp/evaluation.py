@@ -25,18 +25,40 @@ from ntpctp.storage import alone, fingerprint, read_json, sha256_of, write_json,
 RESULTS = "evaluation"
 
 
-def stored(checkpoint: Path, measure: Measure, key: str | None = None) -> list[Score] | None:
+def stored(
+    checkpoint: Path, measure: Measure, key: str | None = None, *, verify: bool = True
+) -> list[Score] | None:
     """Return the stored scores of ``measure``, or None if there are none that hold.
 
     Args:
         checkpoint: its directory.
         measure: whose options and version count.
         key: what the scores must have been computed under; None: any weights and data.
+        verify: whether the rows must be those of the scores, which costs reading them; needless
+            where they are not used.
     """
-    return _stored(checkpoint / RESULTS, measure, key)
+    return _stored(checkpoint / RESULTS, measure, key, verify)
 
 
-def _stored(directory: Path, measure: Measure, key: str | None) -> list[Score] | None:
+def outdated(checkpoint: Path, measure: Measure) -> str | None:
+    """Say what the stored scores of ``measure`` were made with, if that is not what it is now."""
+    _, scores = _paths(checkpoint / RESULTS, measure)
+    if not scores.is_file():
+        return None
+    record = read_json(scores)
+    if (version := record["version"]) != measure.version:
+        age = "an older" if version < measure.version else "a newer"
+        return f"{age} version of measure {measure.name} ({version}, here {measure.version})"
+    settings, before = _settings(measure), record["measure"]
+    if settings == before:
+        return None
+    fields = sorted(name for name in {*settings, *before} if settings.get(name) != before.get(name))
+    return f"other options of measure {measure.name} ({', '.join(fields)})"
+
+
+def _stored(
+    directory: Path, measure: Measure, key: str | None, verify: bool = True
+) -> list[Score] | None:
     rows, scores = _paths(directory, measure)
     if not (rows.is_file() and scores.is_file()):
         return None
@@ -45,7 +67,7 @@ def _stored(directory: Path, measure: Measure, key: str | None) -> list[Score] |
         return None
     if key is not None and record["key"] != key:
         return None
-    if record["rows_sha256"] != sha256_of(rows):
+    if verify and record["rows_sha256"] != sha256_of(rows):
         return None
     return [Score(**score) for score in record["scores"]]
 

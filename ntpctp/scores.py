@@ -1,45 +1,46 @@
-"""The table of all scores of an experiment, and the item rows behind them.
+"""The table of all scores of an experiment.
 
 ``scores.parquet`` has one row a score; its columns, in order:
 
-================  =======  ========================================================================
-experiment, arm   text     names
-seed              int      of the run
-stage             text     of the arm
-step              int      optimizer steps at which the checkpoint was taken
-tokens            int      read in training until then, padding excluded
-supervised_tokens int      of those, the ones whose loss weight was not zero
-measure, split    text     what was measured, on which examples; ``learning``: of a whole run
-score             text     the name of the number
-stratum           text     "hops = 3": the part of the items that it is about; null: all of them
-strength          float    of a perturbation; null where there is none
-value             float    null where it could not be computed
-unit              text     of the value
-count             int      items that it rests on
-standard_error    float    over items; null where there is none
-error_bound       float    of a numerical method
-higher_is_better  bool     null: neither
-rows_key          text     the field of the item rows that the value is the mean of; may be null
-reason            text     why the value is null
-schema_version    int      2
-================  =======  ========================================================================
+=================  =======  =======================================================================
+experiment, arm    text     names
+seed               int      of the run
+stage              text     of the arm
+step               int      optimizer steps at which the checkpoint was taken
+tokens             int      read in training until then, padding excluded
+supervised_tokens  int      of those, the ones whose loss weight was not zero
+measure, split     text     what was measured, on which examples; ``learning``: of a whole run
+score              text     the name of the number
+stratum            text     "hops = 3": the part of the items that it is about; null: all of them
+strength           float    of a perturbation; null where there is none
+value              float    null where it could not be computed
+unit               text     of the value
+count              int      items that it rests on
+standard_error     float    over items; null where there is none
+error_bound        float    of a numerical method, or of what lies between two checkpoints
+higher_is_better   bool     null: neither
+rows_key           text     the field of the item rows that the value is the mean of; may be null
+reason             text     why the value is null
+censored           bool     the null stands for more than was measured: larger, not missing
+schema_version     int      2, the same in all rows
+=================  =======  =======================================================================
+
+docs/scores.md has examples of queries.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
 from ntpctp import checkpoints
 from ntpctp.errors import InputError
-from ntpctp.evaluation import rows_path, stored
+from ntpctp.evaluation import outdated, stored
 from ntpctp.experiment import Experiment
 from ntpctp.learning import learning_scores
 from ntpctp.runs import RECORD, STAGE, RunId, run_directory, stage_directory
-from ntpctp.storage import atomic_file, read_json, read_jsonl
+from ntpctp.storage import atomic_file, read_json
 
 SCHEMA_VERSION = 2
 SCORES = "scores.parquet"
@@ -55,9 +56,11 @@ _REFINEMENTS = (
     "contrast_edited",
     "contrast_followed",
     "contrast_original",
+    "flip_rate_under_",
     "half_strength_",
     "teacher_forced",
     "uncritical_loss",
+    "worst_of_draws_under_",
 )
 """Beginnings of scores that say more about another one."""
 
@@ -76,8 +79,12 @@ def stands_alone(
         score: its name.
         strength: None where there is none.
     """
-    whole = strength is None and stratum is None
-    return whole and measure != "edits" and not score.startswith(_REFINEMENTS)
+    return strength is None and stratum is None and not refines(measure, score)
+
+
+def refines(measure: str, score: str) -> bool:
+    """Whether a score says more about another one: it is shown behind that one."""
+    return measure == "edits" or score.startswith(_REFINEMENTS)
 
 
 _TYPES = {
@@ -109,28 +116,60 @@ _TYPES = {
 def collect(experiment: Experiment, output: Path) -> pd.DataFrame:
     """Return the scores of all checkpoints that are measured; what is missing is left out.
 
+    Item rows are held against their scores at the last steps, where a comparison reads them.
+
     Raises:
-        InputError: if runs were trained on different data.
+        InputError: if runs were trained on different data; or if stored scores were made by
+            another version of a measure or with other options: left out, they would be lost.
     """
     _check_same_data(experiment, output)
-    rows = list(_rows(experiment, output))
-    frame = pd.DataFrame(rows, columns=list(_TYPES)).astype(_TYPES)
+    stale: dict[str, list[Path]] = {}
+    rows = list(_rows(experiment, output, stale))
+    if stale:
+        raise InputError(_stale_message(output, stale))
+    frame = _frame(rows)
     derived = list(_learning_rows(experiment, frame))
-    if not derived:
-        return frame
-    more = pd.DataFrame(derived, columns=list(_TYPES)).astype(_TYPES)
-    return pd.concat([frame, more], ignore_index=True)
+    return pd.concat([frame, _frame(derived)], ignore_index=True) if derived else frame
+
+
+def _frame(rows: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
+    # Column by column: pandas takes four times as long to line up the keys of many mappings.
+    columns = {column: [row[column] for row in rows] for column in _TYPES}
+    return pd.DataFrame(columns).astype(_TYPES)
+
+
+def _stale_message(output: Path, stale: Mapping[str, Sequence[Path]]) -> str:
+    lines = [
+        f"{len(paths)} {'checkpoint was' if len(paths) == 1 else 'checkpoints were'} measured by "
+        f"{what}" + _thin(paths)
+        for what, paths in stale.items()
+    ]
+    return (
+        f"{output}: {'; '.join(lines)}. `ntpctp evaluate {output}` measures them again; until then "
+        f"{SCORES} and the report stay as they are"
+    )
+
+
+def _thin(paths: Sequence[Path]) -> str:
+    """Say how many have lost the weights that measuring again needs."""
+    thin = sum(map(checkpoints.is_thin, paths))
+    return f", {thin} of them without weights (evaluation.keep): train again for those" * bool(thin)
 
 
 def _learning_rows(experiment: Experiment, frame: pd.DataFrame) -> Iterator[dict[str, Any]]:
     """Yield the scores of whole runs that have come to their last step, at that step."""
-    for (name, _), of_run in frame.groupby(["arm", "seed"], sort=False):
-        last = of_run[of_run["step"] == experiment.arms[str(name)].training.steps]
-        if len(last):
-            columns = ("experiment", "arm", "seed", "stage", "step", "tokens", "supervised_tokens")
-            of_all = {column: last.iloc[0][column] for column in columns}
+    steps = {name: arm.training.steps for name, arm in experiment.arms.items()}
+    ends = frame[frame["step"] == frame["arm"].map(steps)].drop_duplicates(["arm", "seed"])
+    columns = ["experiment", "arm", "seed", "stage", "step", "tokens", "supervised_tokens"]
+    of_runs: dict[Any, dict[Any, Any]] = {
+        (end["arm"], end["seed"]): end for end in ends[columns].to_dict("records")
+    }
+    # Of all scores few have a target: looked for once, not run by run.
+    targeted = frame[frame["score"].isin(experiment.comparison.targets)]
+    for run, of_run in targeted.groupby(["arm", "seed"], sort=False):
+        if run in of_runs:
             for score in learning_scores(of_run, experiment):
-                yield {**of_all, **score.as_dict(), "schema_version": SCHEMA_VERSION}
+                yield {**of_runs[run], **score.as_dict(), "schema_version": SCHEMA_VERSION}
 
 
 def _check_same_data(experiment: Experiment, output: Path) -> None:
@@ -150,29 +189,35 @@ def _check_same_data(experiment: Experiment, output: Path) -> None:
         )
 
 
-def _rows(experiment: Experiment, output: Path) -> Iterator[dict[str, Any]]:
+def _rows(
+    experiment: Experiment, output: Path, stale: dict[str, list[Path]]
+) -> Iterator[dict[str, Any]]:
+    """Yield the rows of all checkpoints; note under ``stale`` what was measured otherwise."""
     for name, arm in experiment.arms.items():
         steps = experiment.evaluation.checkpoint_steps(arm.training.steps)
         for seed in experiment.seeds:
+            stage = stage_directory(output, RunId(name, seed))
             for step in steps:
-                stage = stage_directory(output, RunId(name, seed))
                 path = checkpoints.directory_of(stage, step)
                 if not path.is_dir():
                     continue
                 progress = checkpoints.read_progress(path)
+                of_checkpoint = {
+                    "experiment": experiment.name,
+                    "arm": name,
+                    "seed": seed,
+                    "stage": STAGE,
+                    "step": step,
+                    "tokens": progress.tokens,
+                    "supervised_tokens": progress.supervised_tokens,
+                    "schema_version": SCHEMA_VERSION,
+                }
                 for measure in experiment.evaluation.at(step, steps[-1]):
-                    for score in stored(path, measure) or ():
-                        yield {
-                            "experiment": experiment.name,
-                            "arm": name,
-                            "seed": seed,
-                            "stage": STAGE,
-                            "step": step,
-                            "tokens": progress.tokens,
-                            "supervised_tokens": progress.supervised_tokens,
-                            **score.as_dict(),
-                            "schema_version": SCHEMA_VERSION,
-                        }
+                    scores = stored(path, measure, verify=step == steps[-1])
+                    if scores is None and (what := outdated(path, measure)):
+                        stale.setdefault(what, []).append(path)
+                    for score in scores or ():
+                        yield of_checkpoint | score.as_dict()
 
 
 def write_scores(frame: pd.DataFrame, output: Path) -> None:
@@ -185,55 +230,23 @@ def read_scores(output: Path) -> pd.DataFrame:
     """Read ``scores.parquet``.
 
     Raises:
-        InputError: if there is none, or it has another schema version.
+        InputError: if there is none, it is no table of scores, or some rows have another schema
+            version.
     """
     path = output / SCORES
     if not path.is_file():
         raise InputError(f"{path}: no scores yet; run the experiment first")
-    frame = pd.read_parquet(path)
-    versions = set(frame["schema_version"])
-    if versions - {SCHEMA_VERSION}:
+    again = f"`ntpctp compare {output}` writes it anew from what is measured"
+    try:
+        frame = pd.read_parquet(path)
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path}: expected a Parquet file: {error}; {again}") from error
+    versions = frame.get("schema_version", pd.Series([None], dtype=object)).unique().tolist()
+    if versions != [SCHEMA_VERSION] and len(frame):
+        found = ", ".join("none" if pd.isna(v) else str(v) for v in sorted(versions, key=str))
         raise InputError(
-            f"{path}: its schema version is {sorted(versions)}, this program reads "
-            f"{SCHEMA_VERSION}; run the experiment again to rewrite it"
+            f"{path}: expected rows of schema version {SCHEMA_VERSION}, found {found}; {again}"
         )
+    if missing := [column for column in _TYPES if column not in frame]:
+        raise InputError(f"{path}: columns are missing: {', '.join(missing)}; {again}")
     return frame
-
-
-class ItemRows:
-    """The item rows of measured checkpoints, each file read once.
-
-    Args:
-        output: the experiment's directory.
-    """
-
-    def __init__(self, output: Path):
-        self._output = output
-        self._read: dict[Path, list[dict[str, Any]]] = {}
-
-    def values(
-        self,
-        run: RunId,
-        step: int,
-        measure: str,
-        split: str,
-        key: str,
-        stratum: str | None = None,
-    ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-        """Return the numbers of the items that have a value, rising, and the values: (items,) each.
-
-        With ``stratum``, only of the items whose row says that they belong to it.
-        """
-        checkpoint = checkpoints.directory_of(stage_directory(self._output, run), step)
-        path = rows_path(checkpoint, measure)
-        if path not in self._read:
-            self._read[path] = sorted(read_jsonl(path), key=lambda row: int(row.get("item", 0)))
-        rows = [
-            row
-            for row in self._read[path]
-            if row["split"] == split
-            and (stratum is None or stratum in row.get("strata", ()))
-            and row.get(key) is not None
-        ]
-        numbers = np.array([row.get("item", 0) for row in rows], np.int64)
-        return numbers, np.array([row[key] for row in rows], np.float64)

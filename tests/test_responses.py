@@ -6,6 +6,7 @@ import pytest
 from scipy import stats
 
 from ntpctp.experiment import experiment_of
+from ntpctp.report.chance import Chances
 from ntpctp.report.responses import response_sections
 from ntpctp.report.wording import MINUS
 from ntpctp.responses import responses
@@ -135,7 +136,7 @@ def test_grids_without_a_curve(grid, objective):
 def test_rates_that_do_not_start_at_zero_have_no_area(tmp_path):
     experiment = noisy_experiment({"objective.rate": [0.1, 0.2, 0.4]})
     (section,) = response_sections(
-        experiment, frame_of(experiment, lambda n, s: 0.8 - float(n)), tmp_path
+        experiment, frame_of(experiment, lambda n, s: 0.8 - float(n)), Chances(experiment, tmp_path)
     )
     assert (section.name, section.tables) == ("by objective.rate", [])
     assert section.lines == ("all arms",)
@@ -143,7 +144,9 @@ def test_rates_that_do_not_start_at_zero_have_no_area(tmp_path):
 
 def test_the_section_has_a_figure_and_its_tables(tmp_path):
     experiment = noisy_experiment()
-    (section,) = response_sections(experiment, frame_of(experiment, falling), tmp_path)
+    (section,) = response_sections(
+        experiment, frame_of(experiment, falling), Chances(experiment, tmp_path)
+    )
     assert section.name == "label noise" and section.lines == ("ntp", "ctp")
     (panel,) = section.panels
     axis = panel.figure["layout"]["xaxis"]["title"]["text"]
@@ -164,21 +167,3 @@ def test_the_section_has_a_figure_and_its_tables(tmp_path):
     assert names.text == f"ntp {MINUS} ctp" and change.text == "+20.0\xa0pp"
     # All three seeds show the same difference: a width of zero is no evidence.
     assert verdict.text == "the data do not say: about 17 seeds needed"
-
-
-def test_chance_is_read_from_the_rows(tmp_path):
-    from ntpctp import checkpoints
-    from ntpctp.report.responses import _chance
-    from ntpctp.runs import RunId, stage_directory
-    from ntpctp.storage import write_jsonl
-
-    experiment = noisy_experiment()
-    assert _chance(experiment, tmp_path, "test") == 0.0
-    place = checkpoints.directory_of(stage_directory(tmp_path, RunId("0-ctp", 1)), 8)
-    (place / "evaluation").mkdir(parents=True)
-    rows = [
-        {"split": "test", "item": i, "choice": 1, "choice_log_likelihoods": [0.0] * (2 + 2 * i)}
-        for i in range(2)
-    ]
-    write_jsonl(place / "evaluation/accuracy.jsonl", rows)
-    assert _chance(experiment, tmp_path, "test") == pytest.approx((1 / 2 + 1 / 4) / 2)

@@ -1,38 +1,126 @@
-"""Item rows behind scores: of which items, in which order."""
+"""scores.parquet: its schema as documented and as other tools read it; what is refused."""
 
+import re
+import shutil
+
+import duckdb
+import pandas as pd
+import pyarrow.parquet
 import pytest
+import yaml
 
-from ntpctp.evaluation import rows_path
-from ntpctp.runs import RunId, stage_directory
-from ntpctp.scores import ItemRows
-from ntpctp.storage import write_jsonl
+from ntpctp import pipeline, scores
+from ntpctp.comparison import COMPARISON
+from ntpctp.errors import InputError
+from ntpctp.measures import Accuracy
+from ntpctp.scores import SCHEMA_VERSION, SCORES, collect, read_scores
+from ntpctp.storage import read_json, write_json
+from tests.simulated import simulate
 
-RUN = RunId("ntp", 0)
+
+@pytest.fixture(scope="module")
+def simulated(tmp_path_factory):
+    output = tmp_path_factory.mktemp("scores") / "run"
+    pipeline.compare_experiment(simulate(output), output)
+    return output
 
 
-@pytest.fixture
-def items(tmp_path):
-    rows = [
-        {"split": "test", "item": 2, "strata": ["hops = 4", "kind = a"], "choice": 0},
-        {"split": "test", "item": 0, "strata": ["hops = 3", "kind = a"], "choice": 1},
-        {"split": "test", "item": 1, "strata": ["hops = 4"], "choice": 1},
-        {"split": "test", "item": 3, "strata": [], "choice": None},
-        {"split": "ood", "item": 0, "strata": ["hops = 4"], "choice": 0},
-    ]
-    write_jsonl(rows_path(stage_directory(tmp_path, RUN) / "step-000005", "accuracy"), rows)
-    return ItemRows(tmp_path)
+def documented(text):
+    """The first words of all rows of the table in a docstring, names apart."""
+    rows = re.findall(r"^([a-z_, ]+?)  +(?:text|int|float|bool) ", text, re.M)
+    return [name for row in rows for name in row.split(", ")]
+
+
+def test_all_columns_are_documented_in_their_order(simulated):
+    columns = list(scores._TYPES)
+    assert documented(scores.__doc__) == columns
+    assert read_scores(simulated).columns.tolist() == columns
+
+
+def test_pandas_arrow_and_duckdb_read_the_same_numbers(simulated):
+    path = simulated / SCORES
+    frame = pd.read_parquet(path)
+    assert len(frame) > 70 and frame["value"].isna().sum() > 0
+    table = pyarrow.parquet.read_table(path).to_pylist()
+    duck = duckdb.sql(f"SELECT * FROM read_parquet('{path}')")
+    assert duck.columns == frame.columns.tolist()
+    for ours, arrow, row in zip(frame.to_dict("records"), table, duck.fetchall(), strict=True):
+        plain = [None if pd.isna(value) else value for value in ours.values()]
+        assert plain == list(arrow.values()) == list(row)
+    means = duckdb.sql(
+        f"SELECT arm, avg(value) FROM read_parquet('{path}') WHERE score = 'exact_match' AND "
+        "split = 'test' AND step = 20 AND stratum IS NULL GROUP BY arm"
+    ).fetchall()
+    (found,) = (
+        score
+        for score in read_json(simulated / COMPARISON)["scores"]
+        if (score["split"], score["score"], score["stratum"]) == ("test", "exact_match", None)
+    )
+    expected = {arm: spread["mean"] for arm, spread in found["arms"].items()}
+    assert dict(means) == pytest.approx(expected, rel=1e-12)
 
 
 @pytest.mark.parametrize(
-    ("split", "stratum", "numbers", "values"),
-    [
-        ("test", None, [0, 1, 2], [1, 1, 0]),
-        ("test", "hops = 4", [1, 2], [1, 0]),
-        ("test", "kind = a", [0, 2], [1, 0]),
-        ("ood", "hops = 4", [0], [0]),
-        ("ood", "hops = 3", [], []),
-    ],
+    ("versions", "found"), [([1], "1"), ([1, SCHEMA_VERSION], "1, 2"), ([None], "none")]
 )
-def test_values_of_the_items_of_a_stratum_in_order(items, split, stratum, numbers, values):
-    found = items.values(RUN, 5, "accuracy", split, "choice", stratum)
-    assert [array.tolist() for array in found] == [numbers, values]
+def test_other_and_mixed_versions_are_refused(simulated, tmp_path, versions, found):
+    frame = read_scores(simulated)
+    frame["schema_version"] = [versions[k % len(versions)] for k in range(len(frame))]
+    frame.to_parquet(tmp_path / SCORES)
+    with pytest.raises(InputError, match=rf"version 2, found {found}; `ntpctp compare {tmp_path}`"):
+        read_scores(tmp_path)
+
+
+def test_what_is_no_table_of_scores_is_refused(tmp_path):
+    with pytest.raises(InputError, match="no scores yet"):
+        read_scores(tmp_path)
+    (tmp_path / SCORES).write_text("no parquet")
+    with pytest.raises(InputError, match="expected a Parquet file"):
+        read_scores(tmp_path)
+    pd.DataFrame({"arm": ["ntp"], "schema_version": [SCHEMA_VERSION]}).to_parquet(tmp_path / SCORES)
+    with pytest.raises(InputError, match="columns are missing: experiment, seed, stage"):
+        read_scores(tmp_path)
+
+
+def test_scores_of_an_older_measure_are_not_lost(simulated, tmp_path, monkeypatch, ntpctp):
+    """The program has a newer version of a measure than the results: nothing is rewritten."""
+    output = tmp_path / "run"
+    shutil.copytree(simulated, output)
+    before = {path: path.read_bytes() for path in (output / SCORES, output / COMPARISON)}
+    monkeypatch.setattr(Accuracy, "version", Accuracy.version + 1)
+    number = len(list(output.glob("*/seed-*/train/step-*")))
+    for command in ("compare", "report"):
+        outcome = ntpctp(command, output)
+        assert outcome.code == 2
+        assert (
+            f"{number} checkpoints were measured by an older version of measure accuracy "
+            f"({Accuracy.version - 1}, here {Accuracy.version}). `ntpctp evaluate {output}` "
+            "measures them again"
+        ) in outcome.err
+    assert {path: path.read_bytes() for path in before} == before
+
+
+def test_scores_of_other_options_are_not_lost(simulated, tmp_path):
+    output = tmp_path / "run"
+    shutil.copytree(simulated, output)
+    content = yaml.safe_load((output / pipeline.EXPERIMENT).read_text())
+    content["evaluation"]["measures"][0]["max_items"] = 5
+    (output / pipeline.EXPERIMENT).write_text(yaml.safe_dump(content))
+    (thin,) = output.glob("ntp/seed-0/train/step-000010")
+    write_json(thin / "thin.json", {})
+    with pytest.raises(InputError, match=r"other options of measure accuracy \(max_items\), 1 of"):
+        collect(pipeline.load_output(output), output)
+
+
+def test_rows_that_are_not_of_their_scores_are_missing(simulated, tmp_path):
+    """At the last step, where they are used; of earlier ones the scores stand for themselves."""
+    output = tmp_path / "run"
+    shutil.copytree(simulated, output)
+    for step in (10, 20):
+        with (output / f"ntp/seed-0/train/step-0000{step}/evaluation/accuracy.jsonl").open(
+            "a"
+        ) as f:
+            f.write("\n")
+    frame = collect(pipeline.load_output(output), output)
+    run = frame[(frame["arm"] == "ntp") & (frame["seed"] == 0) & (frame["measure"] == "accuracy")]
+    assert set(run["step"]) == {0, 10}

@@ -3,7 +3,7 @@
 import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, TypeAlias
@@ -49,7 +49,7 @@ class Score:
 
     def as_dict(self) -> dict[str, Any]:
         """Return the score as a row of ``scores.parquet``."""
-        return asdict(self)
+        return dict(vars(self))
 
 
 Splits: TypeAlias = str | Annotated[list[str], Field(min_length=1)]

@@ -139,6 +139,7 @@ def loss_panels(experiment: Experiment, logs: Logs) -> list[Panel]:
                 f"{title} against optimizer step, one line a seed of {listed(names)}.",
                 plain_figure(losses_figure(found, list(experiment.arms))),
                 table,
+                axis="loss, nats per supervised token",
             )
         )
     return panels

@@ -20,6 +20,9 @@ NUM_COLOURS = 8
 _DASHES = ("solid", "dash", "dot", "dashdot")
 _SYMBOLS = ("circle", "square", "triangle-up", "diamond", "cross", "star", "hexagon", "x")
 HOVER = "<extra></extra>"
+CHANCE_LINE = {"color": "var(--soft)", "width": 1.5, "dash": "dot"}
+_DIGITS = 7
+"""Of the numbers in figures: as many as single precision has, and half the size of all."""
 
 
 def curves_figure(
@@ -30,6 +33,7 @@ def curves_figure(
     *,
     log: bool,
     threshold: float | None = None,
+    chance: float | None = None,
 ) -> go.Figure:
     """Return curves: a thin line a seed, a thick one for the mean, a band for its interval.
 
@@ -40,6 +44,7 @@ def curves_figure(
         x_title: of the axis, with its unit.
         log: whether the axis of values is logarithmic.
         threshold: a value to draw a line at.
+        chance: the score of guessing, where it is known.
     """
     figure = go.Figure()
     seen = [v for curve in found for point in curve.points for v in point.values.values()]
@@ -54,6 +59,10 @@ def curves_figure(
         _add_mean(figure, curve, arms.index(curve.arm), unit)
     if threshold is not None:
         figure.add_hline(threshold, line={"color": "var(--soft)", "width": 1, "dash": "dash"})
+    if chance is not None:
+        # A line of its own, not the axis: where all scores are high it stays in sight.
+        figure.update_yaxes(autorangeoptions_include=[chance])
+        figure.add_hline(chance, line=CHANCE_LINE)
     figure.update_xaxes(title_text=x_title, title_standoff=6)
     if log:
         ends = [math.log10(floor), math.log10(max(seen) * 1.6)]
@@ -65,7 +74,12 @@ def curves_figure(
 
 
 def levels_figure(
-    found: Sequence[Curve], arms: Sequence[str], unit: str, x_title: str, levels: Sequence[str]
+    found: Sequence[Curve],
+    arms: Sequence[str],
+    unit: str,
+    x_title: str,
+    levels: Sequence[str],
+    chances: Sequence[float | None] = (),
 ) -> go.Figure:
     """Return points side by side for each of ``levels``: small ones seeds, large ones their mean.
 
@@ -75,6 +89,7 @@ def levels_figure(
         unit: of the score.
         x_title: what the levels are of.
         levels: from left to right.
+        chances: the score of guessing at each level, where it is known.
     """
     figure = go.Figure()
     width = min(0.22, 0.7 / len(arms))
@@ -108,6 +123,11 @@ def levels_figure(
             ],
             hovertemplate=f"{text(curve.arm)}<br>%{{customdata[0]}}: %{{customdata[1]}}{HOVER}",
         )
+    for place, chance in enumerate(chances):
+        if chance is not None:
+            ends = {"x0": place - 0.42, "x1": place + 0.42, "y0": chance, "y1": chance}
+            figure.add_shape(type="line", line=CHANCE_LINE, **ends)
+    figure.update_yaxes(autorangeoptions_include=[c for c in chances if c is not None])
     figure.update_xaxes(
         title_text=x_title,
         title_standoff=6,
@@ -156,6 +176,7 @@ def _add_band(figure: go.Figure, curve: Curve, index: int, floor: float) -> None
         fill="toself",
         fillcolor=f"var(--arm-{index % NUM_COLOURS}-band)",
         hoverinfo="skip",
+        meta=index,
     )
 
 
@@ -183,6 +204,7 @@ def _add_seed_lines(figure: go.Figure, curve: Curve, index: int, unit: str) -> N
         marker={"color": colour(index), "symbol": symbol(index), "size": 4},
         customdata=seeds,
         hovertemplate=f"{text(curve.arm)}, seed %{{customdata}}<br>at %{{x}}: {shown}{HOVER}",
+        meta=index,
     )
 
 
@@ -202,6 +224,7 @@ def _add_mean(figure: go.Figure, curve: Curve, index: int, unit: str) -> None:
         line={**line(index), "width": 3},
         customdata=words,
         hovertemplate=f"{text(curve.arm)}, %{{customdata}}{HOVER}",
+        meta=index,
     )
 
 
@@ -265,6 +288,17 @@ def text(name: str) -> str:
 
 
 def plain_figure(figure: go.Figure) -> dict[str, Any]:
-    """Return a figure as plain JSON values, NaN as null."""
-    found: dict[str, Any] = json.loads(figure.to_json())
+    """Return a figure as plain JSON values, NaN as null, numbers to seven digits."""
+    found: dict[str, Any] = _short(json.loads(figure.to_json()))
     return found
+
+
+def _short(value: Any) -> Any:
+    if isinstance(value, float):
+        near = float(f"{value:.{_DIGITS}g}")
+        return int(near) if near.is_integer() and abs(near) < 10**_DIGITS else near
+    if isinstance(value, list):
+        return [_short(inner) for inner in value]
+    if isinstance(value, dict):
+        return {key: _short(inner) for key, inner in value.items()}
+    return value

@@ -1,7 +1,9 @@
 """Items that one arm answers and another does not, with their text and what the losses see."""
 
+import json
+import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,18 +13,16 @@ from transformers import PreTrainedTokenizerBase
 from ntpctp import checkpoints
 from ntpctp.comparison import Pair, ScoreComparison
 from ntpctp.errors import InputError
+from ntpctp.evaluation import rows_path
 from ntpctp.experiment import Experiment
+from ntpctp.item_rows import ItemRows
 from ntpctp.objectives import NTP, Selective, no_reference_losses
-from ntpctp.report.sources import read_items
 from ntpctp.runs import RunId, stage_directory
 from ntpctp.tasks import Example
 from ntpctp.tokens import Row, encode, load_tokenizer
 
 NUM_SHOWN = 10
 MOST_TOKENS = 400
-
-Rows = Mapping[tuple[str, int], Sequence[Mapping[str, Any]]]
-"""(arm, seed) -> item rows."""
 
 
 @dataclass(frozen=True)
@@ -138,18 +138,49 @@ class Texts:
         )
 
 
-def read_rows(
-    experiment: Experiment, output: Path, primary: ScoreComparison
-) -> dict[tuple[str, int], list[dict[str, Any]]]:
-    """Return the item rows behind the primary score of every run that has them."""
-    found = {}
-    for name, step in primary.steps.items():
-        for seed in experiment.seeds:
-            rows = read_items(output, RunId(name, seed), step, primary.measure, primary.split)
-            rows = [row for row in rows if row.get(primary.score) is not None]
-            if rows and "prediction" in rows[0]:
-                found[name, seed] = rows
-    return found
+class Rows:
+    """The item rows behind the primary score, run by run: numbers as columns, texts on demand."""
+
+    def __init__(self, output: Path, primary: ScoreComparison):
+        self._output, self._primary = output, primary
+        self._columns = ItemRows(output, {primary.measure: [primary.score]})
+
+    def values(self, arm: str, seed: int) -> dict[int, int]:
+        """Return item -> whether it is answered rightly; empty where there are no such rows."""
+        primary, run = self._primary, RunId(arm, seed)
+        if arm not in primary.steps or not self._path(arm, seed).is_file():
+            return {}
+        numbers, values = self._columns.values(
+            run, primary.steps[arm], primary.measure, primary.split, primary.score
+        )
+        first = self.texts(arm, seed, numbers[:1].tolist())
+        if not all("prediction" in row for row in first.values()):
+            return {}
+        return dict(zip(numbers.tolist(), values.astype(int).tolist(), strict=True))
+
+    def texts(self, arm: str, seed: int, items: Collection[int]) -> dict[int, Mapping[str, Any]]:
+        """Return item -> its whole row."""
+        wanted, found = set(items), {}
+        with self._path(arm, seed).open("rb") as file:
+            for line in file:
+                # Inside of a text the quotes would be escaped: what matches is the row's own field.
+                number = _ITEM.search(line)
+                if number is None or int(number[1]) in wanted:
+                    row = json.loads(line) if line.strip() else {}
+                    known = row.get(self._primary.score) is not None
+                    if known and row["split"] == self._primary.split:
+                        found[int(row.get("item", 0))] = row
+                if len(found) == len(wanted):
+                    break
+        return found
+
+    def _path(self, arm: str, seed: int) -> Path:
+        stage = stage_directory(self._output, RunId(arm, seed))
+        checkpoint = checkpoints.directory_of(stage, self._primary.steps[arm])
+        return rows_path(checkpoint, self._primary.measure)
+
+
+_ITEM = re.compile(rb'"item": ?([0-9]+)')
 
 
 def flips(pair: Pair, primary: ScoreComparison, rows: Rows, texts: Texts) -> Flips | None:
@@ -157,38 +188,39 @@ def flips(pair: Pair, primary: ScoreComparison, rows: Rows, texts: Texts) -> Fli
 
     Items are ordered by the difference in the number of seeds that answer them, then by number.
     """
-    key = primary.score
-    seeds = [seed for seed in pair.seeds if (pair.a, seed) in rows and (pair.b, seed) in rows]
+    arms = (pair.a, pair.b)
+    right = {(arm, seed): rows.values(arm, seed) for arm in arms for seed in pair.seeds}
+    seeds = [seed for seed in pair.seeds if all(right[arm, seed] for arm in arms)]
     if not seeds:
         return None
-    num_items = min(len(rows[arm, seed]) for arm in (pair.a, pair.b) for seed in seeds)
-    right = {
-        arm: [sum(int(rows[arm, seed][n][key]) for seed in seeds) for n in range(num_items)]
-        for arm in (pair.a, pair.b)
-    }
-    gaps = [a - b for a, b in zip(right[pair.a], right[pair.b], strict=True)]
-    order = sorted((n for n in range(num_items) if gaps[n]), key=lambda n: (-abs(gaps[n]), n))
+    shared = set.intersection(*(set(right[arm, seed]) for arm in arms for seed in seeds))
+    numbers = sorted(shared)
+    num_right = {arm: [sum(right[arm, seed][n] for seed in seeds) for n in numbers] for arm in arms}
+    gaps = {n: a - b for n, a, b in zip(numbers, *num_right.values(), strict=True) if a != b}
+    order = sorted(gaps, key=lambda n: (-abs(gaps[n]), n))
+    shown = order[:NUM_SHOWN]
+    found = {(arm, seed): rows.texts(arm, seed, shown) for arm in arms for seed in seeds}
+    place = {n: k for k, n in enumerate(numbers)}
     items = []
-    for place in order[:NUM_SHOWN]:
-        # Items without this score have no place among the rows.
-        number = int(rows[pair.a, seeds[0]][place].get("item", place))
-        tokens = texts.tokens(number, (pair.a, pair.b))
+    for number in shown:
+        tokens = texts.tokens(number, arms)
+        a, b = (
+            _predictions([found[arm, seed][number] for seed in seeds], number, primary.score, texts)
+            for arm in arms
+        )
         items.append(
             Item(
                 number,
                 tokens[:MOST_TOKENS],
                 max(len(tokens) - MOST_TOKENS, 0),
                 texts.plain(number),
-                str(rows[pair.a, seeds[0]][place]["reference"]),
-                (right[pair.a][place], right[pair.b][place]),
-                (
-                    _predictions(pair.a, seeds, rows, place, key, texts),
-                    _predictions(pair.b, seeds, rows, place, key, texts),
-                ),
+                str(found[pair.a, seeds[0]][number]["reference"]),
+                (num_right[pair.a][place[number]], num_right[pair.b][place[number]]),
+                (a, b),
             )
         )
-    counts = [_count(pair, seed, rows, key, num_items) for seed in seeds]
-    return Flips(pair, counts, items, num_items, len(order))
+    counts = [_count(seed, right[pair.a, seed], right[pair.b, seed], numbers) for seed in seeds]
+    return Flips(pair, counts, items, len(numbers), len(order))
 
 
 def _checkpoints(experiment: Experiment, output: Path) -> list[Path]:
@@ -204,13 +236,10 @@ def _checkpoints(experiment: Experiment, output: Path) -> list[Path]:
 
 
 def _predictions(
-    arm: str, seeds: Sequence[int], rows: Rows, place: int, key: str, texts: Texts
+    rows: Sequence[Mapping[str, Any]], number: int, key: str, texts: Texts
 ) -> list[Prediction]:
     """Return the different answers of an arm's seeds, the most frequent first."""
-    answers = [
-        (texts.answer(int(row.get("item", place)), row, key), bool(row[key]))
-        for row in (rows[arm, seed][place] for seed in seeds)
-    ]
+    answers = [(texts.answer(number, row, key), bool(row[key])) for row in rows]
     return [
         Prediction(text, count, right)
         for (text, right), count in sorted(
@@ -220,10 +249,9 @@ def _predictions(
 
 
 def _count(
-    pair: Pair, seed: int, rows: Rows, key: str, num_items: int
+    seed: int, a: Mapping[int, int], b: Mapping[int, int], numbers: Sequence[int]
 ) -> tuple[int, int, int, int, int]:
-    a, b = rows[pair.a, seed][:num_items], rows[pair.b, seed][:num_items]
-    kinds = Counter((bool(x[key]), bool(y[key])) for x, y in zip(a, b, strict=True))
+    kinds = Counter((bool(a[n]), bool(b[n])) for n in numbers)
     return (
         seed,
         kinds[True, True],

@@ -1,11 +1,12 @@
 """Figures over what has no scale of its own: accuracy by stratum, robustness by edit."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import pandas as pd
 
 from ntpctp.experiment import Experiment
 from ntpctp.report import wording
+from ntpctp.report.chance import Chances
 from ntpctp.report.curves import Curve, curves
 from ntpctp.report.figures import levels_figure, plain_figure
 from ntpctp.report.sections import Panel
@@ -16,7 +17,7 @@ _EDITS = "edits"
 _AREA = "area_"
 
 
-def strata_panels(experiment: Experiment, frame: pd.DataFrame) -> list[Panel]:
+def strata_panels(experiment: Experiment, frame: pd.DataFrame, chances: Chances) -> list[Panel]:
     """Return, for each split and property, the accuracy by its levels at the last step.
 
     Of the scores that are given by stratum only the first one is drawn: the one that the task is
@@ -32,7 +33,11 @@ def strata_panels(experiment: Experiment, frame: pd.DataFrame) -> list[Panel]:
         score = str(group["score"].iloc[0])
         shown = group[group["score"] == score]
         title = f"{_capital(score_label(score))} by {name}, {split}"
-        panels.append(_panel(experiment, shown, title, str(name)))
+        guesses = {
+            str(level): chances.of("accuracy", str(split), score, str(stratum))
+            for level, stratum in zip(shown["level"], shown["stratum"], strict=True)
+        }
+        panels.append(_panel(experiment, shown, title, str(name), guesses))
     return panels
 
 
@@ -58,7 +63,13 @@ def _at_the_end(experiment: Experiment, frame: pd.DataFrame) -> pd.DataFrame:
     return frame[frame["step"] == frame["arm"].map(last)]
 
 
-def _panel(experiment: Experiment, scores: pd.DataFrame, title: str, axis: str) -> Panel:
+def _panel(
+    experiment: Experiment,
+    scores: pd.DataFrame,
+    title: str,
+    axis: str,
+    chances: Mapping[str, float | None] | None = None,
+) -> Panel:
     """Return the panel of one score over the column ``level``, in the order of its rows."""
     arms, level = list(experiment.arms), experiment.comparison.level
     names = list(dict.fromkeys(scores["level"]))
@@ -72,12 +83,16 @@ def _panel(experiment: Experiment, scores: pd.DataFrame, title: str, axis: str) 
         f"{direction(unit, higher)}; {counts} items a level, "
         f"{plural(len(experiment.seeds), 'seed')} an arm; at the last step"
     )
+    guesses = [(chances or {}).get(name) for name in names]
+    if any(guess is not None for guess in guesses):
+        note += "; dotted: guessing among the candidates"
     return Panel(
         title,
         note,
         _alternative(title, names, found, unit),
-        plain_figure(levels_figure(found, arms, unit, axis, names)),
+        plain_figure(levels_figure(found, arms, unit, axis, names, guesses)),
         _table(experiment, scores, found, names, title, axis),
+        axis=f"{score_label(str(first['score']))}, {wording.shown_unit(unit)}",
     )
 
 

@@ -12,7 +12,7 @@ from plotly.subplots import make_subplots
 
 from ntpctp.comparison import Pair, ScoreComparison
 from ntpctp.report.curves import mean_interval
-from ntpctp.report.figures import HOVER, colour, finished, number_axis, symbol, text
+from ntpctp.report.figures import CHANCE_LINE, HOVER, colour, finished, number_axis, symbol, text
 from ntpctp.report.wording import MINUS, difference, is_share, percent, quantity, value
 
 _LONGEST_NAME = 18
@@ -21,7 +21,11 @@ _GAP = 62
 
 
 def seeds_figure(
-    comparison: ScoreComparison, arms: Sequence[str], pairs: Sequence[Pair], level: float
+    comparison: ScoreComparison,
+    arms: Sequence[str],
+    pairs: Sequence[Pair],
+    level: float,
+    chance: float | None = None,
 ) -> go.Figure:
     """Return every seed's score by arm and, below, every seed's difference by pair of arms.
 
@@ -30,6 +34,7 @@ def seeds_figure(
         arms: all arms of the experiment, for their colours.
         pairs: those to show, each with a difference.
         level: of the intervals of the arms' means.
+        chance: the score of guessing, where it is known.
     """
     shown = [name for name in arms if comparison.values.get(name)]
     rows_height, pairs_height = 48 * len(shown), 46 * len(pairs)
@@ -46,11 +51,16 @@ def seeds_figure(
         _add_differences(figure, comparison, pair, len(pairs) - 1 - row)
     share = is_share(comparison.unit)
     figure.update_xaxes(**number_axis(share), row=1, col=1)
+    if chance is not None:
+        figure.update_xaxes(autorangeoptions_include=[chance], row=1, col=1)
+        figure.add_vline(chance, line=CHANCE_LINE, layer="below", row=1, col=1)
     figure.update_yaxes(**_name_axis([_short(name) for name in shown]), row=1, col=1)
     if pairs:
         scale, margin = _difference_scale(comparison.unit), comparison.margin or 0.0
         figure.update_xaxes(
             ticksuffix=" pp" if share else "",
+            tickangle=0,
+            nticks=6,
             range=_range_with_zero(comparison, pairs, margin, scale),
             row=2,
             col=1,

@@ -78,6 +78,7 @@ def _panel(experiment: Experiment, a: str, b: str, rows: Sequence[Mapping[str, A
         plain_figure(finished(figure, 300)),
         table,
         tuple(f"seed {row['seed']}: {row['reason']}" for row in rows if row["reason"]),
+        legend=False,
     )
 
 

@@ -2,22 +2,21 @@
 
 from collections.abc import Sequence
 from itertools import groupby
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
 from ntpctp.experiment import Experiment
 from ntpctp.report import wording
+from ntpctp.report.chance import Chances
+from ntpctp.report.curve_tables import curve_table, described
 from ntpctp.report.curves import band_words, curves, mean_interval
 from ntpctp.report.figures import curves_figure, plain_figure
 from ntpctp.report.headline import PRIMARY
-from ntpctp.report.sections import Panel, Section, curve_table, described
-from ntpctp.report.sources import read_items
+from ntpctp.report.sections import Panel, Section
 from ntpctp.report.tables import Cell, Table, arm_cells
 from ntpctp.report.wording import direction, percent, plural, score_label
 from ntpctp.responses import Line, Response, responses
-from ntpctp.runs import RunId
 
 _NOISE_WORDS = (
     "The rate is the share of answer tokens that are wrong in the training labels; held-out items "
@@ -27,28 +26,19 @@ _NOISE_WORDS = (
 )
 
 
-def response_sections(experiment: Experiment, frame: pd.DataFrame, output: Path) -> list[Section]:
+def response_sections(
+    experiment: Experiment, frame: pd.DataFrame, chances: Chances
+) -> list[Section]:
     """Return a section for each numeric factor of the grid."""
 
     def chance(split: str, score: str) -> float:
-        return _chance(experiment, output, split) if score == "choice" else 0.0
+        return chances.of("accuracy", split, score) or 0.0
 
     found = responses(experiment, frame, PRIMARY, chance)
     return [
         _section(experiment, factor, list(of_factor))
         for factor, of_factor in groupby(found, lambda response: response.factor)
     ]
-
-
-def _chance(experiment: Experiment, output: Path, split: str) -> float:
-    """Return the share of items that guessing gets right, from the candidates in the rows."""
-    for name, arm in experiment.arms.items():
-        for seed in experiment.seeds:
-            rows = read_items(output, RunId(name, seed), arm.training.steps, "accuracy", split)
-            counts = [len(r["choice_log_likelihoods"]) for r in rows if "choice" in r]
-            if counts:
-                return float(np.mean([1 / count for count in counts]))
-    return 0.0
 
 
 def _section(experiment: Experiment, factor: str, found: Sequence[Response]) -> Section:
@@ -86,7 +76,10 @@ def _panel(experiment: Experiment, response: Response) -> Panel:
     seeds = plural(len(experiment.seeds), "seed")
     others = ", ".join(f for f in next(iter(experiment.factors.values())) if f != response.factor)
     note = f"{direction(response.unit, response.higher_is_better)}; at the last step; {seeds} a run"
-    figure = curves_figure(drawn, names, response.unit, axis, log=False)
+    chance = response.chance or None  # 0: answers are written, and nobody guesses them
+    if chance is not None:
+        note += f"; dotted: guessing among the candidates, {wording.value(chance, response.unit)}"
+    figure = curves_figure(drawn, names, response.unit, axis, log=False, chance=chance)
     return Panel(
         title,
         f"{note}; lines: {others}" if others else note,
@@ -95,6 +88,8 @@ def _panel(experiment: Experiment, response: Response) -> Panel:
         curve_table(
             names, experiment.seeds, level, drawn, response.unit, title, response.factor, "line"
         ),
+        axis=f"{label}, {wording.shown_unit(response.unit)}",
+        lines=tuple(names),
     )
 
 

@@ -1,7 +1,7 @@
 """One section a measure: its figures, the table behind each, and the verdicts on its scores."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import pandas as pd
@@ -9,12 +9,17 @@ import pandas as pd
 from ntpctp.experiment import Experiment
 from ntpctp.measures.preconditioned import RATIO
 from ntpctp.report import wording
+from ntpctp.report.chance import Chances
+from ntpctp.report.curve_tables import curve_table, described
 from ntpctp.report.curves import Curve, band_words, curves
 from ntpctp.report.figures import curves_figure, plain_figure
-from ntpctp.report.tables import Cell, Table, arm_cells
-from ntpctp.report.wording import direction, full_label, is_share, percent, plural, score_label
+from ntpctp.report.tables import Table
+from ntpctp.report.wording import direction, full_label, is_share, listed, plural, score_label
+from ntpctp.scores import refines
 
 STEP = "optimizer step"
+BY_STEPS = "steps"
+"""Marks a figure over optimizer steps: the script of the page can move it over tokens."""
 _EDGE = 1.0
 """In multiples of 2 / learning rate: where Adam stops being stable."""
 
@@ -29,6 +34,10 @@ class Panel:
         alternative: for those who cannot see it.
         figure: plotly's data, layout.
         table: the same numbers.
+        warnings: what has no value, and why.
+        axis: what the values are, where the figure stands without its words.
+        lines: names of its colours and marks, in order; empty: the arms.
+        legend: whether a legend has to name them where the figure stands alone.
     """
 
     title: str
@@ -37,6 +46,9 @@ class Panel:
     figure: dict[str, Any]
     table: Table
     warnings: tuple[str, ...] = ()
+    axis: str = ""
+    lines: tuple[str, ...] = ()
+    legend: bool = True
 
 
 @dataclass(frozen=True)
@@ -48,6 +60,7 @@ class Section:
         words: what the figures show.
         panels: the figures.
         not_drawn: scores without one.
+        more: figures of what refines those, behind one click.
         lines: what the colours stand for; empty: the arms.
         tables: what stands below the figures.
     """
@@ -58,31 +71,59 @@ class Section:
     not_drawn: list[str]
     lines: tuple[str, ...] = ()
     tables: list[Table] = field(default_factory=list)
+    more: list[Panel] = field(default_factory=list)
 
     @property
     def anchor(self) -> str:
         """The name as links and ids have it."""
         return self.name.replace(" ", "-")
 
+    @property
+    def has_steps(self) -> bool:
+        """Whether a figure stands over optimizer steps, and could over tokens."""
+        return any(p.figure["layout"].get("meta") == BY_STEPS for p in (*self.panels, *self.more))
 
-def measure_sections(experiment: Experiment, frame: pd.DataFrame) -> list[Section]:
+    @property
+    def more_words(self) -> str:
+        """What the further figures are about, once for all splits."""
+        titles = [panel.title.rpartition(", ")[0] or panel.title for panel in self.more]
+        return listed(dict.fromkeys(title[0].lower() + title[1:] for title in titles))
+
+
+def with_table(sections: Sequence[Section], name: str, table: Table | None) -> list[Section]:
+    """Return the sections, the one called ``name`` with a further table at its end."""
+    return [
+        replace(section, tables=[*section.tables, table])
+        if table is not None and section.name == name
+        else section
+        for section in sections
+    ]
+
+
+def measure_sections(
+    experiment: Experiment, frame: pd.DataFrame, chances: Chances
+) -> list[Section]:
     """Return the section of each measure of the experiment."""
     sections = []
     for measure in experiment.evaluation.measures:
         scores = frame[(frame["measure"] == measure.name) & frame["stratum"].isna()]
-        panels, not_drawn = [], []
+        panels: list[Panel] = []
+        more: list[Panel] = []
+        not_drawn: list[str] = []
         for (split, score), group in _in_order(scores).groupby(["split", "score"], sort=False):
             if _worth_a_figure(experiment, _drawn(group)):
                 axis = measure.axis(str(score)) if group["strength"].notna().any() else None
                 if axis is not None and measure.name == "edits":
                     axis = _unit_of_edit(scores, str(score))
-                panels.append(_panel(experiment, group, str(split), str(score), axis))
+                guess = chances.of(measure.name, str(split), str(score))
+                panel = _panel(experiment, group, str(split), str(score), axis, guess)
+                (more if refines(measure.name, str(score)) else panels).append(panel)
             elif measure.name != "edits":  # of which one figure has all areas, the tables the rest
                 not_drawn.append(full_label(str(split), str(score)))
         words = band_words(len(experiment.seeds), experiment.comparison.level)
         if measure.name == "accuracy":
             words = f"{_judged_by(scores)} {words}".strip()
-        sections.append(Section(measure.name, words, panels, not_drawn))
+        sections.append(Section(measure.name, words, panels, not_drawn, more=more))
     return sections
 
 
@@ -137,7 +178,12 @@ def _drawn(scores: pd.DataFrame) -> pd.DataFrame:
 
 
 def _panel(
-    experiment: Experiment, scores: pd.DataFrame, split: str, score: str, by_strength: str | None
+    experiment: Experiment,
+    scores: pd.DataFrame,
+    split: str,
+    score: str,
+    by_strength: str | None,
+    chance: float | None,
 ) -> Panel:
     """Return the panel of a score over steps; with the axis of strengths, over them at the end."""
     arms, level = list(experiment.arms), experiment.comparison.level
@@ -163,12 +209,17 @@ def _panel(
     threshold = _EDGE if unit == RATIO else None
     if threshold is not None:
         note += "; dashed: 2 / learning rate, beyond which Adam is not stable near a minimum"
+    if chance is not None:
+        note += f"; dotted: guessing among the candidates, {wording.value(chance, unit)}"
     axis = by_strength or STEP
+    figure = curves_figure(found, arms, unit, axis, log=log, threshold=threshold, chance=chance)
+    if not by_strength:
+        figure.update_layout(meta=BY_STEPS)
     return Panel(
         title,
         note,
         described(title, axis, found, unit),
-        plain_figure(curves_figure(found, arms, unit, axis, log=log, threshold=threshold)),
+        plain_figure(figure),
         curve_table(
             arms,
             experiment.seeds,
@@ -179,75 +230,8 @@ def _panel(
             "strength" if by_strength else "step",
         ),
         _warnings(scores),
+        f"{score_label(score)}, {wording.shown_unit(unit)}",
     )
-
-
-def curve_table(
-    names: Sequence[str],
-    seeds: Sequence[int],
-    level: float,
-    found: Sequence[Curve],
-    unit: str,
-    title: str,
-    x: str,
-    noun: str = "arm",
-) -> Table:
-    """Return the numbers behind a figure of curves.
-
-    Args:
-        names: of all curves, for their colours.
-        seeds: all, a column each.
-        level: of the intervals.
-        found: the curves.
-        unit: of the values.
-        title: of the figure.
-        x: what the axis is.
-        noun: what a curve is.
-    """
-    cells = arm_cells(dict.fromkeys(names))
-    table = Table(
-        f"{title}: {wording.shown_unit(unit)}",
-        (
-            x,
-            noun,
-            "mean",
-            f"{percent(level)} interval",
-            *[f"seed {s}" for s in seeds],
-        ),
-        text_columns=frozenset({1}),
-    )
-    rows = [
-        (point.x, order, curve, point)
-        for order, curve in enumerate(found)
-        for point in curve.points
-    ]
-    for place, _, curve, point in sorted(rows, key=lambda row: row[:2]):
-        each = []
-        for seed in seeds:
-            bound = point.bounds.get(seed)
-            each.append(
-                Cell(
-                    wording.value(point.values.get(seed), unit),
-                    "" if bound is None else f"± {wording.number(bound)}",
-                )
-            )
-        ends = "none"
-        if point.low is not None:
-            ends = f"{wording.value(point.low, unit)} to {wording.value(point.high, unit)}"
-        table.add(
-            wording.number(place), cells[curve.arm], wording.value(point.mean, unit), ends, *each
-        )
-    return table
-
-
-def described(title: str, axis: str, found: Sequence[Curve], unit: str) -> str:
-    """Return what a figure of curves shows, for those who cannot see it."""
-    ends = "; ".join(
-        f"{curve.arm} from {wording.value(curve.points[0].mean, unit)} to "
-        f"{wording.quantity(curve.points[-1].mean, unit)}"
-        for curve in found
-    )
-    return f"{title} against {axis}; means over seeds: {ends}. The table below has all values."
 
 
 def _warnings(scores: pd.DataFrame) -> tuple[str, ...]:

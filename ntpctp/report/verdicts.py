@@ -77,7 +77,10 @@ def verdict_tables(
                 ),
                 *shown,
                 change,
-                Cell(verdict_words(pair, unit), "; ".join(filter(None, [seen, corrected]))),
+                Cell(
+                    verdict_words(pair, unit),
+                    "; ".join(filter(None, [_margin(comparison, pair), seen, corrected])),
+                ),
                 Cell(plural(len(pair.seeds), "seed"), items),
             )
     return [(a, b, table) for (a, b), table in tables.items()]
@@ -253,6 +256,16 @@ def _level_cell(comparison: ScoreComparison, name: str, arm: int | None) -> Cell
     return Cell(
         wording.value(spread.mean, comparison.unit), "; ".join(filter(None, [in_bits, note]))
     )
+
+
+def _margin(comparison: ScoreComparison, pair: Pair) -> str:
+    """Say what the verdict could be: without a margin, never that there is no difference."""
+    if pair.verdict is None or pair.verdict.decision == "one seed":
+        return ""
+    if comparison.margin is None:
+        return "no margin stated"
+    within = f"margin of ±{wording.width(comparison.margin, comparison.unit)}"
+    return f"within the {within}" if pair.verdict.decision == "no difference" else within
 
 
 def _detectable(pair: Pair, unit: str) -> str:

@@ -16,6 +16,8 @@ NO_VALUE = "no value"
 _SCORES = {
     "exact_match": "exact match",
     "choice": "choice accuracy",
+    "brier": "Brier score",
+    "choice_brier": "Brier score of the choice",
     "stopped": "ended by itself",
     "answer_loss": "loss on the answer",
     "all_loss": "loss on all tokens",

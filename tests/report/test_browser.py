@@ -1,118 +1,168 @@
-"""The page in a real browser: figures drawn, no error, nothing wider than a phone."""
+"""The page in a real browser without a network: drawn, hovered, switched, tabbed, printed."""
 
-import html
-import json
+import base64
 import re
-import shutil
-import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-BROWSER = next(
-    filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
-)
-pytestmark = pytest.mark.skipif(
-    BROWSER is None, reason="no Chromium is installed (Debian: apt-get install chromium)"
-)
+from tests.report.browser import BROWSER, DRIVER, MISSING, Page, browser
 
-FLAGS = [
-    "--headless",
-    "--no-sandbox",
-    "--disable-gpu",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-    "--disable-dev-shm-usage",
-    "--hide-scrollbars",
-    "--enable-logging=stderr",
-    "--virtual-time-budget=20000",
-    "--dump-dom",
-]
+pytestmark = pytest.mark.skipif(BROWSER is None or DRIVER is None, reason=MISSING)
 
-# Put into a copy of the page: waits until all is drawn, then tells the frame around it.
-PROBE = """
-<script>
-window.addEventListener("error", (event) => { root().dataset.failed = event.message; });
-function root() { return document.documentElement; }
-(function wait() {
-  if (root().dataset.drawn !== "yes" && !root().dataset.failed) { setTimeout(wait, 50); return; }
-  const plots = Array.from(document.querySelectorAll(".plot"));
-  document.querySelectorAll("details").forEach((details) => { details.open = true; });
-  if (window.Plotly) Plotly.Fx.hover(plots[0], [{ curveNumber: 0, pointNumber: 1 }]);
-  setTimeout(() => parent.postMessage({
-    failed: root().dataset.failed || null,
-    plots: plots.length,
-    drawn: plots.filter((plot) => plot.querySelector(".scatterlayer path")).length,
-    widest: root().scrollWidth,
-    visible: root().clientWidth,
-    hover: (document.querySelector(".hovertext") || {}).textContent || "",
-    paper: getComputedStyle(document.body).backgroundColor,
-    marker: getComputedStyle(plots[0].querySelector(".points path")).fill,
-    alerts: window.alerts || 0,
-  }, "*"), 300);
-})();
-</script>
-"""
-
-FRAME = """<!doctype html><body>
-<iframe src="page.html" style="width:{width}px;height:900px;border:0"></iframe><pre></pre><script>
-addEventListener("message", (event) => {{
-  document.querySelector("pre").textContent = JSON.stringify(event.data);
-}});
-</script></body>
-"""
+LIGHT, DARK = "rgb(255, 255, 255)", "rgb(20, 23, 28)"
 
 
 @pytest.fixture(scope="module")
-def directory(usual_page: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    directory = tmp_path_factory.mktemp("browser")
-    counted = "<script>window.alert = () => { window.alerts = (window.alerts || 0) + 1; };</script>"
-    page = usual_page.replace("<body>", f"<body>{counted}").replace("</body>", f"{PROBE}</body>")
-    (directory / "page.html").write_text(page, "utf-8")
-    return directory
+def page() -> Iterator[Page]:
+    with browser() as found:
+        yield found
 
 
-def open_page(directory: Path, width: int, *flags: str) -> tuple[dict[str, Any], list[str]]:
-    """Return what the page tells about itself at ``width``, and the console's lines."""
-    frame = directory / f"frame-{width}.html"
-    frame.write_text(FRAME.format(width=width), "utf-8")
-    assert BROWSER is not None
-    done = subprocess.run(
-        [
-            BROWSER,
-            *FLAGS,
-            *flags,
-            f"--user-data-dir={directory / 'profile'}",
-            f"--window-size={max(width, 500)},900",
-            frame.as_uri(),
-        ],
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=True,
+@pytest.fixture(scope="module")
+def file(usual_page: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("browser") / "report.html"
+    path.write_text(usual_page, "utf-8")
+    return path
+
+
+def draw_all(page: Page) -> int:
+    """Open what is closed and scroll through the page until every figure has been near."""
+    page.js("document.querySelectorAll('details').forEach((one) => { one.open = true; })")
+    count = page.js("document.querySelectorAll('.plot').length")
+    for place in range(count):
+        page.js("document.querySelectorAll('.plot')[arguments[0]].scrollIntoView()", place)
+        page.wait(f"document.querySelectorAll('.plot')[{place}].querySelector('.main-svg')")
+    return int(count)
+
+
+def test_it_opens_without_a_complaint_or_a_request(page: Page, file: Path) -> None:
+    page.requests()
+    page.open(file)
+    assert page.requests() == [file.as_uri()]
+    assert page.js("performance.getEntriesByType('resource').map((one) => one.name)") == []
+    assert draw_all(page) == 7
+    drawn = "[...document.querySelectorAll('.plot')].every((p) => p.querySelector('.trace path'))"
+    assert page.js(drawn)
+    assert page.requests() == [] and page.complaints() == []
+
+
+def test_figures_far_below_wait_until_they_come_near(page: Page, file: Path) -> None:
+    page.open(file)
+    drawn = "[...document.querySelectorAll('.plot')].map((p) => !!p.querySelector('.main-svg'))"
+    assert page.js(drawn)[0] and not page.js(drawn)[-1]
+    page.js("location.hash = '#training'")
+    page.wait("document.querySelector('#figure-loss-1 .main-svg')")
+    page.wait("document.querySelector('nav a[href=\"#training\"]').ariaCurrent === 'true'")
+    top = "document.querySelector('#training h2').getBoundingClientRect().top"
+    bar = "document.querySelector('nav').getBoundingClientRect().bottom"
+    assert page.js(top) >= page.js(bar)  # the bar does not hide what a link leads to
+
+
+def test_a_point_under_the_mouse_tells_its_value(page: Page, file: Path) -> None:
+    page.open(file)
+    box = page.js(
+        "(() => { const r = document.querySelector('#figure-overview .points path')"
+        ".getBoundingClientRect(); return [r.x + r.width / 2, r.y + r.height / 2]; })()"
     )
-    told = re.search(r"<pre>(.+?)</pre>", done.stdout)
-    console = [line for line in done.stderr.splitlines() if "CONSOLE" in line]
-    assert told, f"the page did not finish: {console}"
-    return json.loads(html.unescape(told[1])), console
+    assert page.js("document.querySelector('.hovertext')") is None
+    page.point(*box)
+    words = page.wait("document.querySelector('.hovertext')?.textContent")
+    assert re.match(r"ntp, seed 0: [\d.]+\s%", words)
 
 
-def test_on_a_phone(directory: Path) -> None:
-    told, console = open_page(directory, 390)
-    assert console == [] and told["failed"] is None
-    assert told["visible"] == 390 and told["widest"] == 390
-    assert told["drawn"] == told["plots"] == 7
-    assert told["alerts"] == 0
-    assert re.match(r"ntp, seed 1: [\d.]+\s%", told["hover"])
-    assert told["paper"] == "rgb(255, 255, 255)" and told["marker"] == "rgb(0, 114, 178)"
+@pytest.mark.parametrize(("dark", "paper", "ink"), [(False, LIGHT, 0), (True, DARK, 1)])
+def test_light_and_dark(page: Page, file: Path, dark: bool, paper: str, ink: int) -> None:
+    page.open(file, dark=dark)
+    assert page.js("getComputedStyle(document.body).backgroundColor") == paper
+    marker = "getComputedStyle(document.querySelector('#figure-overview .points path')).fill"
+    colours = ["rgb(0, 114, 178)", "rgb(86, 180, 233)"]
+    assert page.js(marker) == colours[ink]
+    # The system's scheme may change while the page is open.
+    scheme = {"name": "prefers-color-scheme", "value": "light" if dark else "dark"}
+    page.cdp("Emulation.setEmulatedMedia", media="", features=[scheme])
+    page.wait(f"{marker} === '{colours[1 - ink]}'")
 
 
-def test_in_the_dark(directory: Path) -> None:
-    told, console = open_page(directory, 1280, "--blink-settings=preferredColorScheme=0")
-    assert console == [] and told["failed"] is None
-    assert told["widest"] == told["visible"] == 1280
-    assert told["drawn"] == told["plots"] == 7
-    assert told["paper"] == "rgb(20, 23, 28)" and told["marker"] == "rgb(86, 180, 233)"
+def test_on_a_phone_nothing_is_wider_than_the_screen(page: Page, file: Path) -> None:
+    page.open(file, 390)
+    draw_all(page)
+    assert page.js("document.documentElement.clientWidth") == 390
+    assert page.js("document.documentElement.scrollWidth") == 390
+    widest = "Math.max(...[...document.querySelectorAll('.plot')].map((p) => p.scrollWidth))"
+    assert page.js(widest) <= 390 - 2 * 16
+
+
+def test_learning_curves_move_to_tokens(page: Page, file: Path) -> None:
+    page.open(file)
+    draw_all(page)
+    mean = "document.querySelector('#figure-accuracy-1').data.at(-1)"  # of ctp: 3 checkpoints
+    title = "document.querySelector('#figure-accuracy-1 .xtitle').textContent"
+    assert page.js(f"{mean}.x") == [0, 50, 100] and page.js(title) == "optimizer step"
+    for place, (value, each) in enumerate([("tokens", 80), ("supervised_tokens", 60)]):
+        page.js(f"document.querySelectorAll('.axis [value={value}]')[arguments[0]].click()", place)
+        page.js("document.querySelector('#figure-accuracy-1').scrollIntoView()")
+        page.wait(f"{mean}.x[2] === {100 * each}")
+        assert page.js(f"{mean}.x") == [0, 50 * each, 100 * each]
+        assert "tokens" in page.js(title)
+        chosen = f"[...document.querySelectorAll('.axis [value={value}]')].map((r) => r.checked)"
+        assert page.js(chosen) == [True, True]  # accuracy and flatness; robustness has no steps
+
+
+def test_tables_and_focus_are_reached_with_the_keyboard(page: Page, file: Path) -> None:
+    page.open(file)
+    summary = "document.querySelector('#figure-overview ~ .behind > summary')"
+    for _ in range(20):
+        page.key("Tab", 9)
+        assert page.js("getComputedStyle(document.activeElement).outlineStyle") in ("solid", "auto")
+        if page.js(f"document.activeElement === {summary}"):
+            break
+    else:
+        pytest.fail("the table behind the first figure is not reached within twenty tabs")
+    assert page.js("getComputedStyle(document.activeElement).outlineWidth") == "2px"
+    assert page.js(f"{summary}.parentElement.querySelector('table').checkVisibility()") is False
+    page.key("Enter", 13, text="\r")
+    assert page.wait(f"{summary}.parentElement.querySelector('table').checkVisibility()")
+    rows = page.js(f"{summary}.parentElement.querySelectorAll('tbody tr').length")
+    assert rows == 5  # a row a seed
+
+
+def test_it_prints_every_part(page: Page, file: Path) -> None:
+    page.open(file, dark=True)
+    pdf = base64.b64decode(page.cdp("Page.printToPDF", preferCSSPageSize=True)["data"])
+    assert pdf.startswith(b"%PDF-")
+    # The events around printing open what paper cannot open, and draw all figures in light colours.
+    page.js("dispatchEvent(new Event('beforeprint'))")
+    page.cdp("Emulation.setEmulatedMedia", media="print")
+    drawn = "[...document.querySelectorAll('.plot')].map((p) => !!p.querySelector('.main-svg'))"
+    assert page.js(drawn) == [True] * 7
+    marker = "getComputedStyle(document.querySelector('#figure-overview .points path')).fill"
+    assert page.js(marker) == "rgb(0, 114, 178)"
+    shown = page.js("document.body.innerText")
+    for heading in page.js("[...document.querySelectorAll('h2')].map((one) => one.textContent)"):
+        assert heading in shown
+    assert "Steadiness is tested by permuting" in shown  # in a part that is closed on the screen
+    assert "71 further" not in shown and page.js("document.querySelectorAll('nav').length") == 1
+    assert page.js("document.querySelector('nav').checkVisibility()") is False
+    page.cdp("Emulation.setEmulatedMedia", media="")
+    page.js("dispatchEvent(new Event('afterprint'))")
+    assert page.js("document.querySelectorAll('details[data-print][open]').length") == 0
+    assert page.js("document.documentElement.dataset.paper === undefined")
+
+
+@pytest.mark.parametrize("dark", [False, True])
+def test_axe_finds_nothing(page: Page, file: Path, dark: bool) -> None:
+    """Contrast, names of figures and controls, order of headings, heads of tables, landmarks."""
+    from axe_core_python.selenium import Axe
+
+    page.open(file, dark=dark)
+    draw_all(page)
+    found: dict[str, Any] = Axe().run(page.driver)
+    assert len(found["passes"]) > 20
+    wrong = {
+        entry["id"]: [node["html"][:200] for node in entry["nodes"]][:3]
+        for entry in found["violations"]
+    }
+    assert wrong == {}

@@ -4,9 +4,14 @@ import pandas as pd
 import pytest
 
 from ntpctp.measures import InputEdits
+from ntpctp.report.chance import Chances
 from ntpctp.report.levels import edits_panels, strata_panels
 from ntpctp.report.sections import measure_sections
 from ntpctp.report.wording import bits, quantity
+
+
+def chances_of(made):
+    return Chances(made.experiment, made.output)
 
 
 def by_level(made, scores, levels, **fields):
@@ -24,7 +29,7 @@ def by_level(made, scores, levels, **fields):
 def test_accuracy_by_the_levels_of_each_property(usual):
     levels = ["hops = 3", "hops = 10", "kind = <b>"]
     frame = by_level(usual, ["exact_match", "teacher_forced"], levels)
-    hops, kinds = strata_panels(usual.experiment, frame)
+    hops, kinds = strata_panels(usual.experiment, frame, chances_of(usual))
     assert hops.title == "Exact match by hops, test" and kinds.title == "Exact match by kind, test"
     assert hops.figure["layout"]["xaxis"]["ticktext"] == ["3", "10"]
     assert kinds.figure["layout"]["xaxis"]["ticktext"] == ["&lt;b&gt;"]
@@ -41,14 +46,14 @@ def test_accuracy_by_the_levels_of_each_property(usual):
 
 
 def test_without_strata_there_is_nothing_to_draw(usual):
-    assert strata_panels(usual.experiment, usual.frame) == []
+    assert strata_panels(usual.experiment, usual.frame, chances_of(usual)) == []
 
 
 def test_a_stratum_is_no_figure_over_steps(usual):
     frame = by_level(usual, ["exact_match"], ["hops = 3", "hops = 4"])
     titles = [
         panel.title
-        for section in measure_sections(usual.experiment, frame)
+        for section in measure_sections(usual.experiment, frame, chances_of(usual))
         for panel in section.panels
     ]
     assert len(titles) == len(set(titles)) > 3
@@ -59,7 +64,7 @@ def test_all_edits_side_by_side(usual):
     evaluation = replace_measures(usual.experiment, [InputEdits()])
     (panel,) = edits_panels(evaluation, frame)
     assert panel.figure["layout"]["xaxis"]["ticktext"] == ["premise order", "typos"]
-    (section,) = measure_sections(evaluation, frame)
+    (section,) = measure_sections(evaluation, frame, chances_of(usual))
     assert section.panels == [] and section.not_drawn == []  # all areas are in that one figure
 
 
@@ -69,7 +74,7 @@ def replace_measures(experiment, measures):
 
 
 def test_accuracy_says_by_what_the_task_is_judged(usual):
-    section = next(s for s in measure_sections(usual.experiment, usual.frame))
+    section = next(s for s in measure_sections(usual.experiment, usual.frame, chances_of(usual)))
     assert section.name == "accuracy"
     assert section.words.startswith("The task is judged by the answer that the model writes")
 

@@ -1,6 +1,7 @@
 """Each part of the page against numbers worked out by hand."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pandas as pd
@@ -19,6 +20,8 @@ from ntpctp.report.matched import matched_table
 from ntpctp.report.tables import Table
 from ntpctp.report.verdicts import sizes_table, spread_table, verdict_tables
 from ntpctp.report.wording import difference, number
+from ntpctp.statistics import Verdict
+from ntpctp.storage import write_jsonl
 
 SHARE = "share of items"
 
@@ -85,17 +88,28 @@ def test_flips_count_and_order_items(made: Callable[..., Any]) -> None:
         ("ctp", 0): [1, 1, 1, 0],
         ("ctp", 1): [1, 1, 1, 1],
     }
-    rows = {
-        run: [
-            {"exact_match": right, "prediction": "x" if right else f"y{run[1]}", "reference": "x"}
-            for right in of_run
+    for (arm, seed), of_run in rights.items():
+        path = made_up.output / f"{arm}/seed-{seed}/train/step-000100/evaluation/accuracy.jsonl"
+        rows = [
+            {
+                "split": "test",
+                "item": 10 * number,
+                "exact_match": right,
+                "prediction": "x" if right else f"y{seed}",
+                "reference": "x",
+            }
+            for number, right in enumerate(of_run)
         ]
-        for run, of_run in rights.items()
-    }
+        # Of another split, of no value, out of order: none of them counts or misleads.
+        rows = [{**rows[0], "split": "ood", "exact_match": 0}, *rows[::-1]]
+        rows.insert(1, {**rows[-1], "item": 50, "exact_match": None})
+        write_jsonl(path, rows)
+    rows = items.Rows(made_up.output, primary)
     texts = items.Texts(made_up.experiment, made_up.output, "test")
     found = items.flips(primary.pairs[0], primary, rows, texts)
     assert found is not None
-    assert [item.number for item in found.items] == [2, 1, 3] and found.num_differing == 3
+    assert [item.number for item in found.items] == [20, 10, 30] and found.num_differing == 3
+    assert found.num_items == 4
     assert found.counts == [(0, 1, 1, 2, 0), (1, 3, 0, 1, 0)]
     item = found.items[0]
     assert item.num_right == (0, 2)
@@ -233,3 +247,19 @@ def test_power_beyond_the_possible_is_said(usual: Any) -> None:
     assert words.endswith("These data could hardly have shown any difference that can be.")
     ((_, _, table),) = verdict_tables(usual.experiment, [comparison])
     assert "could have seen none that is possible" in table.rows[0][4].note
+
+
+def test_a_row_says_whether_its_verdict_could_be_no_difference(made: Callable[..., Any]) -> None:
+    """Rows with and without a margin stand side by side: each says which it is."""
+    made_up = made()
+    found = {c.score: c for c in made_up.comparisons}
+    match, loss = found["exact_match"], found["answer_loss"]
+    assert match.margin == 0.01 and loss.margin is None
+    same = Verdict("no difference larger than 0.01", "no difference", None, None, None, 0.01)
+    alike = replace(match, pairs=[replace(match.pairs[0], verdict=same)])
+    ((_, _, table),) = verdict_tables(made_up.experiment, [alike, match, loss])
+    first, second, third = (row[4] for row in table.rows)
+    assert first.text == "no difference larger than 1.0\xa0pp"
+    assert first.note == "within the margin of ±1.0\xa0pp"
+    assert second.note.startswith("margin of ±1.0\xa0pp; ")
+    assert third.note.startswith("no margin stated; ")

@@ -5,6 +5,7 @@ import pytest
 
 from ntpctp.comparison import compare
 from ntpctp.measures import Adversarial, Robustness, WeightNoise
+from ntpctp.report.chance import Chances
 from ntpctp.report.sections import measure_sections
 from ntpctp.report.verdicts import is_tabled, spread_table, verdict_tables
 from ntpctp.report.wording import full_label, score_label
@@ -55,6 +56,10 @@ def frame_of(made, measure, kind, half=lambda arm, seed: 0.5 + seed / 10):
     )
 
 
+def chances_of(made):
+    return Chances(made.experiment, made.output)
+
+
 def with_measure(made, measure):
     evaluation = made.experiment.evaluation.model_copy(update={"measures": [measure]})
     return made.experiment.model_copy(update={"evaluation": evaluation})
@@ -84,14 +89,17 @@ def with_measure(made, measure):
 )
 def test_one_panel_a_score_and_each_measure_s_own_axis(usual, measure, kind, axis):
     frame = frame_of(usual, measure.name, kind)
-    (section,) = measure_sections(with_measure(usual, measure), frame)
+    (section,) = measure_sections(with_measure(usual, measure), frame, chances_of(usual))
     titles = [panel.title for panel in section.panels]
+    refined = [panel.title for panel in section.more]
     place = " at transformer.h.0" if "_at_" in kind else ""
     assert titles == [
         f"Accuracy under {KINDS[kind]}{place}, test",
+        f"Area under the {KINDS[kind]} curve{place}, test",
+    ]
+    assert refined == [
         f"Right in every draw of {KINDS[kind]}{place}, test",
         f"Answers changed by {KINDS[kind]}{place}, test",
-        f"Area under the {KINDS[kind]} curve{place}, test",
         f"Strength of {KINDS[kind]} that takes half of the advantage over chance{place}, test",
     ]
     by_strength, by_step = section.panels[0], section.panels[-1]
@@ -113,8 +121,8 @@ def test_a_half_strength_that_some_seed_lacks_has_no_mean(usual):
         usual, "robustness", "noise", lambda arm, seed: None if (arm, seed) == ("ctp", 0) else 0.5
     )
     experiment = with_measure(usual, Robustness())
-    (section,) = measure_sections(experiment, frame)
-    panel = section.panels[-1]
+    (section,) = measure_sections(experiment, frame, chances_of(usual))
+    panel = section.more[-1]
     assert panel.title.startswith("Strength of noise")
     assert "ntp from" in panel.alternative and "ctp from" not in panel.alternative
     assert len(panel.warnings) == 2 and "more than half is left" in panel.warnings[0]
@@ -135,8 +143,8 @@ def test_a_half_strength_that_some_seed_lacks_has_no_mean(usual):
 def test_nobody_has_a_half_strength(usual):
     frame = frame_of(usual, "robustness", "noise", lambda *_: None)
     experiment = with_measure(usual, Robustness())
-    (section,) = measure_sections(experiment, frame)
-    assert len(section.panels) == 4
+    (section,) = measure_sections(experiment, frame, chances_of(usual))
+    assert len(section.panels) == len(section.more) == 2
     assert section.not_drawn == [
         "strength of noise that takes half of the advantage over chance, test"
     ]

@@ -1,0 +1,111 @@
+"""Experiments' directories as they are found, each held against what this program reads."""
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+
+from ntpctp import checkpoints
+from ntpctp.errors import InputError
+from ntpctp.evaluation import outdated
+from ntpctp.experiment import Experiment
+from ntpctp.pipeline import EXPERIMENT, load_output
+from ntpctp.provenance import PROVENANCE
+from ntpctp.report.wording import listed
+from ntpctp.runs import RunId, stage_directory
+from ntpctp.scores import SCORES, read_scores
+from ntpctp.storage import read_json
+
+
+@dataclass(frozen=True)
+class Source:
+    """One experiment's directory, as it was found.
+
+    Attributes:
+        label: its name, or its directory where several have that name.
+        directory: where it is.
+        experiment: what was asked.
+        frame: its ``scores.parquet``.
+        data: fingerprint of its data; None: not recorded.
+        packages: versions that computed it.
+    """
+
+    label: str
+    directory: Path
+    experiment: Experiment
+    frame: pd.DataFrame
+    data: str | None
+    packages: Mapping[str, str | None]
+
+
+def experiments_in(directories: Iterable[Path]) -> list[Path]:
+    """Return experiments' directories; of a staged experiment those of its stages.
+
+    Raises:
+        InputError: if a directory is no experiment and has none in it, or stands twice.
+    """
+    found: list[Path] = []
+    for directory in directories:
+        if (directory / EXPERIMENT).is_file():
+            found.append(directory)
+            continue
+        inside = sorted(path.parent for path in directory.glob(f"*/{EXPERIMENT}"))
+        if not inside:
+            raise InputError(
+                f"{directory}: not an experiment's directory: neither it nor a directory in it has "
+                f"an {EXPERIMENT}"
+            )
+        found += inside
+    for path, count in Counter(path.resolve() for path in found).items():
+        if count > 1:
+            raise InputError(f"{path}: given {count} times; give every experiment once")
+    return found
+
+
+def read_sources(directories: Sequence[Path]) -> list[Source]:
+    """Read experiments from what is stored.
+
+    Raises:
+        InputError: for a directory whose scores are missing, of another schema version, or made by
+            another version of a measure.
+    """
+    experiments = [load_output(directory) for directory in directories]
+    names = Counter(experiment.name for experiment in experiments)
+    return [
+        _read_source(
+            experiment.name if names[experiment.name] == 1 else str(directory),
+            directory,
+            experiment,
+        )
+        for directory, experiment in zip(directories, experiments, strict=True)
+    ]
+
+
+def _read_source(label: str, directory: Path, experiment: Experiment) -> Source:
+    frame = read_scores(directory)
+    stale: Counter[str] = Counter()
+    for name, arm in experiment.arms.items():
+        last = arm.training.steps
+        for seed in experiment.seeds:
+            path = checkpoints.directory_of(stage_directory(directory, RunId(name, seed)), last)
+            for measure in experiment.evaluation.at(last, last):
+                if what := outdated(path, measure):
+                    stale[what] += 1
+    if stale:
+        raise InputError(
+            f"{directory}: the last checkpoints of {stale.total()} runs were measured by "
+            f"{listed(stale)}; `ntpctp evaluate {directory}` measures them again, then "
+            f"`ntpctp compare {directory}` writes {SCORES}"
+        )
+    path = directory / PROVENANCE
+    record = read_json(path) if path.is_file() else {}
+    return Source(
+        label,
+        directory,
+        experiment,
+        frame,
+        record.get("data_fingerprint"),
+        record.get("packages", {}),
+    )

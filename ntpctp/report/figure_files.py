@@ -1,0 +1,198 @@
+"""Every figure of the page as a file for papers: light, with real colours, a column wide."""
+
+import copy
+import re
+import textwrap
+from collections.abc import Iterator, Mapping, Sequence
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from ntpctp.comparison import ScoreComparison
+from ntpctp.errors import InputError
+from ntpctp.experiment import Experiment
+from ntpctp.report.all_sections import all_sections
+from ntpctp.report.appendix import loss_panels
+from ntpctp.report.chance import Chances
+from ntpctp.report.figures import line, symbol, text
+from ntpctp.report.headline import primary_score
+from ntpctp.report.sections import Panel
+from ntpctp.report.sources import read_log
+from ntpctp.report.top import overview_panel
+from ntpctp.runs import RunId
+from ntpctp.storage import atomic_file
+
+WIDTH = 336
+"""Pixels of 1/96 inch: 3.5 inches, the column of a paper in two columns."""
+_FONT = {"family": "Helvetica, Arial, 'Liberation Sans', 'DejaVu Sans', sans-serif", "size": 10}
+_LEGEND_LINE = 18
+"""Pixels that a line of the legend takes."""
+_LETTER = 6
+"""Pixels that a letter of an axis's title takes."""
+_SHRINK = 0.8
+"""Of the heights on the page, which are for a figure twice as wide."""
+_COLOUR = re.compile(r"var\((--[\w-]+)\)")
+_NEEDS = (
+    "figures as files are drawn by kaleido in a Chrome or Chromium, and {}: {}; "
+    "the report itself needs neither"
+)
+
+
+def named_panels(
+    experiment: Experiment,
+    frame: pd.DataFrame,
+    comparisons: Sequence[ScoreComparison],
+    output: Path,
+) -> dict[str, Panel]:
+    """Return every figure of the page under the name that tells what it shows.
+
+    ``accuracy-test-exact-match``: the part of the page, the split, the score.
+    """
+    chances = Chances(experiment, output)
+    top = overview_panel(experiment, primary_score(experiment, comparisons), chances)
+    logs = {
+        name: {seed: read_log(output, RunId(name, seed)) for seed in experiment.seeds}
+        for name in experiment.arms
+    }
+    found: dict[str, Panel] = {"overview": top} if top else {}
+    for part, panel in _panels(experiment, frame, output, chances):
+        score, _, split = panel.title.rpartition(", ")
+        words = (part, split, score) if score else (part, panel.title)
+        found[_free(_slug("-".join(words)), found)] = panel
+    for panel in loss_panels(experiment, logs):
+        found[_free(_slug(f"training-{panel.title}"), found)] = panel
+    return found
+
+
+def write_figures(
+    panels: Mapping[str, Panel], arms: Sequence[str], folder: Path, format_name: str
+) -> list[Path]:
+    """Write each figure to ``folder``/<name>.<format>; a figure is written whole or not at all.
+
+    It takes about a second to start the browser, and some tenths of one for a figure.
+
+    Args:
+        panels: by their names.
+        arms: of the experiment.
+        folder: is made if it is not there.
+        format_name: svg, pdf or png.
+
+    Raises:
+        InputError: if kaleido or a browser for it is not installed; then nothing is written.
+    """
+    try:
+        import kaleido
+        from kaleido.errors import ChromeNotFoundError
+    except ImportError:
+        install = "install it with: pip install 'ntpctp[figures]'"
+        raise InputError(_NEEDS.format("kaleido is not installed", install)) from None
+    written = []
+    try:
+        # mathjax=False: it would be fetched, and no figure has formulas.
+        kaleido.start_sync_server(n=1, mathjax=False, silence_warnings=True)
+        for name, panel in panels.items():
+            figure = paper_figure(panel, arms)
+            size = {"width": figure["layout"]["width"], "height": figure["layout"]["height"]}
+            scale = {"scale": 4} if format_name == "png" else {}  # 384 dots an inch
+            data = kaleido.calc_fig_sync(figure, opts={"format": format_name, **size, **scale})
+            path = folder / f"{name}.{format_name}"
+            with atomic_file(path) as temporary:
+                temporary.write_bytes(data)
+            written.append(path)
+    except ChromeNotFoundError:
+        install = (
+            "install one (Debian: apt-get install chromium), or name it in the environment "
+            "variable BROWSER_PATH"
+        )
+        raise InputError(_NEEDS.format("no browser was found", install)) from None
+    finally:
+        kaleido.stop_sync_server(silence_warnings=True)
+    return written
+
+
+def paper_figure(panel: Panel, arms: Sequence[str]) -> dict[str, Any]:
+    """Return a panel's figure as it stands alone: with its axis named, a legend, and real colours.
+
+    Args:
+        panel: of the page.
+        arms: of the experiment.
+    """
+    figure = copy.deepcopy(panel.figure)
+    layout = figure["layout"]
+    layout |= {"width": WIDTH, "height": round(_SHRINK * layout["height"])}
+    layout |= {"paper_bgcolor": "#ffffff", "plot_bgcolor": "#ffffff"}
+    layout["font"] |= _FONT
+    for name, axis in layout.items():
+        if name.startswith(("xaxis", "yaxis")):
+            axis.setdefault("tickfont", {})["size"] = _FONT["size"]
+    if panel.axis and not layout["yaxis"].get("title", {}).get("text"):
+        lines = textwrap.wrap(panel.axis, layout["height"] // _LETTER)
+        layout["yaxis"]["title"] = {"text": "<br>".join(map(text, lines)), "standoff": 6}
+    if panel.legend:
+        entries = list(_legend(panel, panel.lines or tuple(arms)))
+        for trace in figure["data"]:
+            trace["showlegend"] = False
+        figure["data"] += entries
+        layout["showlegend"] = bool(entries)
+        layout["height"] += _LEGEND_LINE * -(-len(entries) // 3)
+        layout["legend"] = {
+            "orientation": "h", "x": 0, "xanchor": "left", "y": 1.02, "yanchor": "bottom",
+            "bgcolor": "rgba(0,0,0,0)",
+        }  # fmt: skip
+    painted: dict[str, Any] = _painted(figure)
+    return painted
+
+
+def _legend(panel: Panel, lines: Sequence[str]) -> Iterator[dict[str, Any]]:
+    """Yield one empty trace for each line that the figure has, as the legend shows it."""
+    drawn = str(panel.figure["data"])
+    marks = '"markers"' in drawn.replace("'", '"')
+    for index, name in enumerate(lines):
+        look = line(index)
+        if look["color"] in drawn:
+            marker = {"color": look["color"], "symbol": symbol(index), "size": 5}
+            yield {
+                "type": "scatter", "x": [None], "y": [None], "name": text(name),
+                "mode": "markers" if marks else "lines", "line": {**look, "width": 3},
+                "marker": marker, "showlegend": True,
+            }  # fmt: skip
+
+
+def _panels(
+    experiment: Experiment, frame: pd.DataFrame, output: Path, chances: Chances
+) -> Iterator[tuple[str, Panel]]:
+    for section in all_sections(experiment, frame, output, chances):
+        for panel in (*section.panels, *section.more):
+            yield section.name, panel
+
+
+@cache
+def _colours() -> dict[str, str]:
+    """Return the colours of the style sheet on paper: those before the dark ones."""
+    style = (Path(__file__).parent / "style.css").read_text("utf-8")
+    light = style[style.index(":root {") : style.index("@media")]
+    return dict(re.findall(r"(--[\w-]+):\s*([^;]+);", light))
+
+
+def _painted(value: Any) -> Any:
+    if isinstance(value, str):
+        return _COLOUR.sub(lambda found: _colours()[found[1]], value)
+    if isinstance(value, list):
+        return [_painted(inner) for inner in value]
+    if isinstance(value, dict):
+        return {key: _painted(inner) for key, inner in value.items()}
+    return value
+
+
+def _slug(words: str) -> str:
+    return re.sub(r"[^a-z0-9.]+", "-", words.lower()).strip("-.")[:120]
+
+
+def _free(name: str, taken: Mapping[str, object]) -> str:
+    number = 2
+    free = name
+    while free in taken:
+        free, number = f"{name}-{number}", number + 1
+    return free

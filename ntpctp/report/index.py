@@ -1,0 +1,164 @@
+"""``index.html``: one row for every experiment below a directory, with its verdict."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Literal
+from urllib.parse import quote
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+from ntpctp import checkpoints
+from ntpctp.comparison import COMPARISON, read_comparisons
+from ntpctp.errors import InputError
+from ntpctp.experiment import Experiment
+from ntpctp.pipeline import EXPERIMENT, load_output, runs_of
+from ntpctp.report import wording
+from ntpctp.report.headline import headline, label_of, primary_score, question_of
+from ntpctp.runs import stage_directory
+from ntpctp.storage import atomic_file
+
+INDEX = "index.html"
+REPORT = "report.html"
+_DEPTH = 4
+"""How deep experiments are looked for: runs/<group>/<experiment>/<stage>, and one more."""
+
+
+@dataclass(frozen=True)
+class Entry:
+    """What the index says about one experiment.
+
+    Attributes:
+        path: of its directory, relative to the index.
+        link: of its report, relative to the index; empty if there is none.
+        name: its own, or that of its directory where it cannot be read.
+        question: what it asks.
+        verdict: its headline, or why there is none.
+        tone: of the verdict; ``missing``: there is none.
+        score: what the verdict is about.
+        arms: name and level of each arm on that score.
+        seeds: how many.
+        date: when it was compared: the day in UTC.
+    """
+
+    path: str
+    link: str
+    name: str
+    question: str
+    verdict: str
+    tone: Literal["better", "same", "open", "missing"]
+    score: str
+    arms: list[tuple[str, str]]
+    seeds: int | None
+    date: str
+
+
+def write_index(directory: Path) -> Path:
+    """Write ``index.html`` over all experiments below ``directory``, atomically; return it.
+
+    Nothing is computed anew: verdicts are those of each ``comparison.json``. What is unfinished or
+    cannot be read stands there with the reason.
+
+    Raises:
+        InputError: if there is no experiment below ``directory``.
+    """
+    entries = [_entry(path, directory) for path in _experiments(directory)]
+    if not entries:
+        raise InputError(
+            f"{directory}: expected an experiment's directory, or experiments in it; found no "
+            f"{EXPERIMENT} down to {_DEPTH} directories deep"
+        )
+    environment = Environment(
+        loader=FileSystemLoader(Path(__file__).parent),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    page = environment.get_template("index.html.j2").render(
+        entries=entries,
+        title=directory.resolve().name,
+        num_open=sum(entry.tone == "missing" for entry in entries),
+    )
+    with atomic_file(directory / INDEX) as temporary:
+        temporary.write_text(page, "utf-8")
+    return directory / INDEX
+
+
+def _experiments(directory: Path, depth: int = _DEPTH) -> Iterator[Path]:
+    """Yield directories with an experiment; inside of one no other is looked for."""
+    if (directory / EXPERIMENT).is_file():
+        yield directory
+    elif depth and directory.is_dir():
+        for inside in sorted(directory.iterdir()):
+            if inside.is_dir() and not inside.name.startswith("."):
+                yield from _experiments(inside, depth - 1)
+
+
+def _entry(path: Path, top: Path) -> Entry:
+    relative = path.relative_to(top).as_posix()
+    # "./": a colon in the first part would else read as a scheme.
+    report = path / REPORT
+    link = f"./{quote(report.relative_to(top).as_posix())}" if report.is_file() else ""
+    try:
+        experiment = load_output(path)
+    except InputError as error:
+        reason = f"cannot be read: {error}"
+        return Entry(relative, link, path.name, "", reason, "missing", "", [], None, "")
+    question, seeds = question_of(experiment), len(experiment.seeds)
+
+    def without_verdict(reason: str) -> Entry:
+        arms = [(name, "") for name in experiment.arms]
+        return Entry(
+            relative, link, experiment.name, question, reason, "missing", "", arms, seeds, ""
+        )
+
+    if unfinished := _unfinished(experiment, path):
+        return without_verdict(unfinished)
+    try:
+        comparisons = read_comparisons(path)
+    except InputError as error:
+        return without_verdict(str(error))
+    primary = primary_score(experiment, comparisons)
+    head = headline(experiment, primary)
+    spreads = {} if primary is None else primary.arms
+    unit = "" if primary is None else primary.unit
+    levels = [
+        (
+            name,
+            wording.NO_VALUE if (s := spreads.get(name)) is None else wording.value(s.mean, unit),
+        )
+        for name in experiment.arms
+    ]
+    compared = datetime.fromtimestamp((path / COMPARISON).stat().st_mtime, UTC)
+    return Entry(
+        relative,
+        link,
+        experiment.name,
+        question,
+        head.verdict,
+        head.tone,
+        "" if primary is None else f"{label_of(primary)} ({wording.shown_unit(unit)})",
+        levels,
+        seeds,
+        compared.strftime("%Y-%m-%d"),
+    )
+
+
+def _unfinished(experiment: Experiment, output: Path) -> str:
+    """Say how many runs have not come to their last step, if not all have."""
+    runs = runs_of(experiment)
+    lasts = (
+        checkpoints.directory_of(
+            stage_directory(output, run), experiment.arms[run.arm].training.steps
+        )
+        for run in runs
+    )
+    ended = sum(last.is_dir() for last in lasts)
+    if ended == len(runs):
+        return ""
+    return (
+        f"unfinished: {ended} of {wording.plural(len(runs), 'run')} have their last checkpoint; "
+        "the same `ntpctp run` carries on"
+    )

@@ -1,0 +1,86 @@
+"""The primary score at the top of a page: a table of the arms, and the figure of every seed."""
+
+from ntpctp.comparison import ScoreComparison
+from ntpctp.experiment import Experiment
+from ntpctp.report import wording
+from ntpctp.report.chance import Chances
+from ntpctp.report.curves import MIN_SEEDS
+from ntpctp.report.figures import plain_figure
+from ntpctp.report.headline import label_of, worst_seed
+from ntpctp.report.overview import seeds_figure
+from ntpctp.report.sections import Panel
+from ntpctp.report.tables import Table, arm_cells
+from ntpctp.report.wording import percent
+
+MOST_PAIRS = 6
+"""Shown in the figure at the top, and with their items; the tables have all."""
+
+
+def overview_table(experiment: Experiment, primary: ScoreComparison | None) -> Table | None:
+    """Return level and spread of each arm on the primary score."""
+    if primary is None:
+        return None
+    cells = arm_cells(experiment.arms)
+    unit = primary.unit
+    table = Table(
+        f"{label_of(primary)} at the last step",
+        ("arm", "mean", "sd over seeds", "worst seed", "seeds"),
+    )
+    for name in experiment.arms:
+        spread = primary.arms.get(name)
+        if spread is None:
+            table.add(cells[name], *[wording.NO_VALUE] * 3, "0")
+            continue
+        sd = spread.standard_deviation
+        table.add(
+            cells[name],
+            wording.value(spread.mean, unit),
+            "unknown" if sd is None else wording.width(sd, unit),
+            wording.value(worst_seed(primary, name), unit),
+            str(spread.num_seeds),
+        )
+    return table
+
+
+def overview_panel(
+    experiment: Experiment, primary: ScoreComparison | None, chances: Chances
+) -> Panel | None:
+    """Return the figure at the top: every seed by arm, and every difference by pair."""
+    if primary is None or not any(primary.arms.values()):
+        return None
+    arms, level = list(experiment.arms), experiment.comparison.level
+    pairs = [pair for pair in primary.pairs if pair.difference is not None][:MOST_PAIRS]
+    label = label_of(primary)
+    title = f"{label[0].upper()}{label[1:]}: every seed"
+    table = Table(f"{title}, {wording.shown_unit(primary.unit)}", ("seed", *arms))
+    for seed in experiment.seeds:
+        table.add(
+            str(seed),
+            *(wording.value(primary.values.get(name, {}).get(seed), primary.unit) for name in arms),
+        )
+    alternative = f"{title}. " + " ".join(
+        f"{name}: mean {wording.quantity(spread.mean, primary.unit)}, from "
+        f"{wording.value(spread.min, primary.unit)} to {wording.value(spread.max, primary.unit)}."
+        for name, spread in primary.arms.items()
+        if spread is not None
+    )
+    note = "point: seed"
+    if len(experiment.seeds) > 1:
+        note += "; diamond: mean over seeds"
+    if len(experiment.seeds) >= MIN_SEEDS:
+        note += f" with {percent(level)} interval"
+    chance = chances.of(primary.measure, primary.split, primary.score)
+    if chance is not None:
+        words = wording.value(chance, primary.unit)
+        note += f"; dotted: guessing among the candidates, {words}"
+    if pairs:
+        note += "; below: difference, same seed in both arms"
+        if primary.margin is not None:
+            note += (
+                f"; shaded: within ±{wording.width(primary.margin, primary.unit)}, which the "
+                "experiment calls no difference"
+            )
+    if len(pairs) < len(primary.pairs):
+        note += f"; {len(pairs)} of {len(primary.pairs)} pairs"
+    figure = plain_figure(seeds_figure(primary, arms, pairs, level, chance))
+    return Panel(title, note, alternative, figure, table, legend=False)

@@ -1,0 +1,87 @@
+"""Item rows as columns: of which items, in which order, and the same numbers as the JSON."""
+
+import json
+
+import numpy as np
+import pytest
+
+from ntpctp.errors import InputError
+from ntpctp.evaluation import rows_path
+from ntpctp.item_rows import ItemRows, _narrow
+from ntpctp.runs import RunId, stage_directory
+from ntpctp.storage import write_jsonl
+
+RUN = RunId("ntp", 0)
+ROWS = [
+    {"split": "test", "item": 2, "strata": ["hops = 4", "kind = a"], "choice": 0},
+    {"split": "test", "item": 0, "strata": ["hops = 3", "kind = a"], "choice": 1},
+    {"split": "test", "item": 1, "strata": ["hops = 4"], "choice": 1},
+    {"split": "test", "item": 3, "strata": [], "choice": None},
+    {"split": "ood", "item": 0, "strata": ["hops = 4"], "choice": 0},
+]
+
+
+def path_of(output):
+    return rows_path(stage_directory(output, RUN) / "step-000005", "accuracy")
+
+
+def values(output, split, key="choice", stratum=None):
+    rows = ItemRows(output, {"accuracy": ["choice", "brier"]})
+    return [array.tolist() for array in rows.values(RUN, 5, "accuracy", split, key, stratum)]
+
+
+@pytest.mark.parametrize(
+    ("split", "stratum", "numbers", "found"),
+    [
+        ("test", None, [0, 1, 2], [1, 1, 0]),
+        ("test", "hops = 4", [1, 2], [1, 0]),
+        ("test", "kind = a", [0, 2], [1, 0]),
+        ("ood", "hops = 4", [0], [0]),
+        ("ood", "hops = 3", [], []),
+    ],
+)
+def test_values_of_the_items_of_a_stratum_in_order(tmp_path, split, stratum, numbers, found):
+    write_jsonl(path_of(tmp_path), ROWS)
+    assert values(tmp_path, split, stratum=stratum) == [numbers, found]
+    # What Arrow does not read as numbers takes the slower way to the same end.
+    odd = [{**row, "choice": row["choice"] and bool(row["choice"])} for row in ROWS]
+    odd[0]["choice"] = False
+    write_jsonl(path_of(tmp_path), odd)
+    assert '"choice": true' in path_of(tmp_path).read_text()
+    assert values(tmp_path, split, stratum=stratum) == [numbers, found]
+
+
+def test_numbers_are_those_of_the_json_to_the_last_bit(tmp_path):
+    generator = np.random.default_rng(0)
+    numbers = np.exp(generator.normal(scale=20, size=3000)).tolist()
+    rows = [
+        {"split": "test", "item": item, "brier": number, "choice": item % 3 / 4, "prediction": "x"}
+        for item, number in enumerate(numbers)
+    ]
+    write_jsonl(path_of(tmp_path), rows)
+    assert values(tmp_path, "test", "brier") == [list(range(3000)), numbers]
+    assert values(tmp_path, "test")[1] == [item % 3 / 4 for item in range(3000)]
+
+
+def test_narrow_columns_lose_nothing():
+    for numbers, dtype in (
+        ([0.0, 1.0, -7.0], np.int8),
+        ([0.25, np.nan], np.float32),
+        ([300.0, 1.0], np.float32),
+        ([0.1], np.float64),
+        ([1e300], np.float64),
+    ):
+        narrow = _narrow(np.array(numbers))
+        assert narrow.dtype == dtype
+        np.testing.assert_array_equal(narrow.astype(np.float64), numbers)
+
+
+def test_no_rows_and_bad_rows(tmp_path):
+    write_jsonl(path_of(tmp_path), [])
+    assert values(tmp_path, "test") == [[], []]
+    path_of(tmp_path).write_text(json.dumps(ROWS[0]) + "\n[]\n")
+    with pytest.raises(InputError, match=r"line 2: expected one JSON object, found list"):
+        values(tmp_path, "test")
+    path_of(tmp_path).unlink()
+    with pytest.raises(InputError, match="expected a file with one JSON object a line"):
+        values(tmp_path, "test")
