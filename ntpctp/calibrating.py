@@ -163,7 +163,7 @@ def verdict_of(record: Mapping[str, Any]) -> str:
     return (
         f"Of A/A comparisons with {size} seeds in each half ({rate['num_comparisons']} scores of "
         f"arms, all splits of {rate['num_stored']} seeds), {rate['rate']:.1%} were called "
-        f"different (95 % interval {low:.0%} to {high:.0%}, nominal {nominal:.0%}): {judged}."
+        f"different (95% interval {low:.0%} to {high:.0%}, nominal {nominal:.0%}): {judged}."
     )
 
 

@@ -6,11 +6,11 @@ from itertools import count
 import pytest
 import yaml
 
-from ntpctp.budgets import with_steps
+from ntpctp.budgets import amounts_at, with_steps
 from ntpctp.errors import InputError
 from ntpctp.experiment import experiment_of
 from ntpctp.flops import training_flops
-from ntpctp.pipeline import checked_stages
+from ntpctp.pipeline import checked_stages, expected_flops
 from ntpctp.preparation import initial_model, prepare
 from ntpctp.stages import stages_of
 from ntpctp.supervision import SupervisedRows
@@ -72,6 +72,41 @@ def test_a_schedule_step_by_step(tiny, fade, amount):
         if reached >= amount:
             break
     assert steps(experiment) == {"s": step + 1}
+
+
+@pytest.mark.parametrize("fade", [0, 4])
+def test_what_is_spent_until_each_checkpoint(tiny, fade):
+    phases = [{"objective": "ntp", "until": 9}, {"objective": "ctp"}]
+    arms = {"s": {"objective": {"name": "schedule", "phases": phases, "fade": fade}}}
+    experiment = of(tiny, {"supervised_tokens": 2000}, arms=arms)
+    data = prepare(experiment)
+    rows = SupervisedRows(data.splits["train"].rows, experiment.arms["s"].objective)
+    costs = [int(rows.batch(range(BATCH), step)["num_supervised"]) for step in range(40)]
+    checkpoints = [0, 3, 9, 11, 25, 40]
+    found = amounts_at(experiment.arms["s"], data, 0, "supervised_tokens", checkpoints)
+    assert found == pytest.approx([sum(costs[:step]) for step in checkpoints])
+    assert len({*costs}) > 1
+
+
+def test_operations_are_written_for_every_checkpoint_or_why_not(tiny, monkeypatch):
+    experiment = with_steps(of(tiny, {"epochs": 2.0}))
+    data = prepare(experiment)
+    found = expected_flops(experiment, data)
+    model = initial_model(experiment.arms["ctp"], data, 0)
+    (a_row,) = training_flops(model, [TOKENS], [ANSWER])
+    assert found["ctp"]["steps"] == experiment.evaluation.checkpoint_steps(15)
+    expected = [a_row * BATCH * step for step in found["ctp"]["steps"]]
+    assert found["ctp"]["flops"] == pytest.approx(expected)
+
+    def unknown(*_):
+        raise AttributeError("no attribute 'num_attention_heads'")
+
+    monkeypatch.setattr("ntpctp.budgets.training_flops", unknown)
+    found = expected_flops(experiment, data)
+    assert found["ntp"]["flops"] is None
+    assert found["ntp"]["reason"] == (
+        "operations of this model are not known: no attribute 'num_attention_heads'"
+    )
 
 
 def test_selective_counts_what_it_keeps(tiny):

@@ -168,6 +168,17 @@ def test_scores_without_a_value_in_some_seed_are_left_out_and_said(stored):
     assert record["coverage"][0]["num_comparisons"] == 1
 
 
+def test_arms_with_other_seeds_are_not_paired(stored, monkeypatch):
+    directory = stored(gaussian(7), 7)
+    frame = calibrating.collect(None, directory)
+    gone = {("ntp", 6), ("ctp", 0)}
+    there = [run not in gone for run in zip(frame["arm"], frame["seed"], strict=True)]
+    monkeypatch.setattr(calibrating, "collect", lambda *_: frame[there])
+    record = calibrate(directory)
+    assert record["false_positives"][0]["num_stored"] == 6
+    assert record["coverage"] == []
+
+
 def test_too_few_seeds_are_refused_with_the_command_that_helps(stored, tmp_path):
     with pytest.raises(InputError, match=r"needs 4 seeds .* found 3\n.*--train 7"):
         calibrate(stored(gaussian(3), 3))

@@ -37,13 +37,14 @@ def matched_table(primary: ScoreComparison | None, level: float, most_pairs: int
     for pair in primary.pairs[:most_pairs]:
         for found in pair.matched:
             names = f"{pair.a} {wording.MINUS} {pair.b}"
-            table.add(names, _AXES[found.axis], *_cells(found, primary.unit))
+            axis = Cell(_AXES[found.axis], found.reason or "")
+            table.add(names, axis, *_cells(found, primary.unit))
     return table
 
 
 def _cells(found: MatchedCurves, unit: str) -> list[Cell]:
-    if found.reason is not None or found.last is None:
-        return [Cell(wording.NO_VALUE, found.reason or ""), *[Cell(wording.NO_VALUE)] * 3]
+    if found.last is None:
+        return [Cell(wording.NO_VALUE)] * 4
     differences = {at.budget / found.last: at.difference for at in found.points}
     return [
         Cell(wording.number(found.last), wording.plural(len(found.seeds), "seed")),

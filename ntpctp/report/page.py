@@ -111,7 +111,7 @@ def render(
         sections=with_table(sections, "accuracy", matched),
         seeds=appendix.seeds_tables(experiment, frame),
         shared=shared,
-        sizes=sizes_table(experiment, comparisons),
+        sizes=sizes_table(experiment, first),
         spread=spread_table(experiment, comparisons),
         spread_tests=spread_tests(comparisons),
         verdicts=verdict_tables(experiment, first),

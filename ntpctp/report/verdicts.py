@@ -107,7 +107,7 @@ def sizes_table(experiment: Experiment, comparisons: Sequence[ScoreComparison]) 
             table.add(
                 label_of(comparison),
                 f"{pair.a} {wording.MINUS} {pair.b}",
-                Cell(wording.NO_VALUE, g.reason or "")
+                Cell(wording.NO_VALUE, (g.reason or "").partition(": ")[2])
                 if g.estimate is None
                 else Cell(wording.number(g.estimate, 3), wording.interval(g.low, g.high, "")),
                 Cell(wording.NO_VALUE, "one seed")

@@ -73,7 +73,7 @@ def false_positive_rate(
     """
     scores = _by_item(_checks.finite(runs, "runs", 1, 2))
     _checks.level(level)
-    num_stored, num_items = scores.shape
+    num_stored = len(scores)
     if num_seeds < 2 or num_stored < 2 * num_seeds:
         raise InputError(
             f"A/A with {num_seeds} seeds in each half needs num_seeds >= 2 and at least "
@@ -82,6 +82,18 @@ def false_positive_rate(
     order = np.tile(np.arange(num_stored), (num_experiments, 1))
     drawn = rng.permuted(order, axis=1)[:, : 2 * num_seeds]
     a, b = drawn[:, :num_seeds], drawn[:, num_seeds:]
+    found = _of_halves(scores, a, b, level, largest)
+    # Without an interval the exact sign-flip test of seeds that agree decides.
+    sure = found.has_interval | (2.0 ** (1 - num_seeds) <= 1 - level)
+    hits = int(np.count_nonzero(((found.low > 0) | (found.high < 0)) & sure))
+    method = "A/A: disjoint halves of the seeds of one arm, without replacement"
+    return _result(hits, num_experiments, 1 - level, num_seeds, num_stored, method)
+
+
+def _of_halves(
+    scores: FloatArray, a: NDArray[np.intp], b: NDArray[np.intp], level: float, largest: float
+) -> "_Intervals":
+    """Return the intervals of seeds ``a`` minus seeds ``b``, (E, n) each, of ``scores`` (S, N)."""
     # What all seeds have in common is in no difference; without it less is lost to rounding.
     centred = scores - scores.mean(axis=0)
     means, gram = centred.mean(axis=1), centred @ centred.T
@@ -90,12 +102,8 @@ def false_positive_rate(
         return np.asarray(gram[x[:, :, None], y[:, None, :]])
 
     of_pairs = products(a, a) - products(a, b) - products(b, a) + products(b, b)
-    found = _intervals(means[a] - means[b], of_pairs, num_items, level, largest, np.ptp(scores))
-    # Without an interval the exact sign-flip test of seeds that agree decides.
-    sure = found.has_interval | (2.0 ** (1 - num_seeds) <= 1 - level)
-    hits = int(np.count_nonzero(((found.low > 0) | (found.high < 0)) & sure))
-    method = "A/A: disjoint halves of the seeds of one arm, without replacement"
-    return _result(hits, num_experiments, 1 - level, num_seeds, num_stored, method)
+    size = float(np.ptp(scores))
+    return _intervals(means[a] - means[b], of_pairs, scores.shape[1], level, largest, size)
 
 
 def coverage(
@@ -138,28 +146,35 @@ def coverage(
     d = _by_item(scores_a - scores_b)
     truth = float(d.mean())
     num_stored, num_items = d.shape
-    size = float(np.abs(d).max())
     # A resample that happens to have no spread must not miss the truth by a rounding error.
-    slack = 1e-12 * size
-    first, second = np.triu_indices(num_stored)
-    products = d[first] * d[second]
-    pair = np.zeros((num_stored, num_stored), np.intp)
-    pair[first, second] = pair[second, first] = np.arange(len(first))
+    slack = 1e-12 * float(np.abs(d).max())
     hits, chunk = 0, max(1, _CHUNK_WEIGHTS // num_items)
     for start in range(0, num_experiments, chunk):
         count = min(chunk, num_experiments - start)
         seeds = rng.integers(num_stored, size=(count, num_seeds))
         weights = np.ones((count, 1)) if num_items == 1 else draw_counts(rng, num_items, count)
-        means = np.take_along_axis(weights @ d.T / num_items, seeds, axis=1)
-        places = pair[seeds[:, :, None], seeds[:, None, :]].reshape(count, -1)
-        gram = np.take_along_axis(weights @ products.T, places, axis=1)
-        found = _intervals(
-            means, gram.reshape(count, num_seeds, num_seeds), num_items, level, largest, size
-        )
+        found = _of_draws(d, seeds, weights, level, largest)
         held = (found.low - slack <= truth) & (truth <= found.high + slack)
         hits += int(np.count_nonzero(held))
     method = "seeds and items drawn with replacement from the stored runs, their mean as truth"
     return _result(hits, num_experiments, level, num_seeds, num_stored, method)
+
+
+def _of_draws(
+    d: FloatArray, seeds: NDArray[np.int64], weights: FloatArray, level: float, largest: float
+) -> "_Intervals":
+    """Return the intervals of ``d`` (S, N) with seeds (E, n) and items drawn so often: (E, N)."""
+    num_stored, num_items = d.shape
+    count, num_seeds = seeds.shape
+    first, second = np.triu_indices(num_stored)
+    pair = np.zeros((num_stored, num_stored), np.intp)
+    pair[first, second] = pair[second, first] = np.arange(len(first))
+    means = np.take_along_axis(weights @ d.T / num_items, seeds, axis=1)
+    places = pair[seeds[:, :, None], seeds[:, None, :]].reshape(count, -1)
+    gram = np.take_along_axis(weights @ (d[first] * d[second]).T, places, axis=1)
+    size = float(np.abs(d).max())
+    square = gram.reshape(count, num_seeds, num_seeds)
+    return _intervals(means, square, num_items, level, largest, size)
 
 
 class _Intervals(NamedTuple):

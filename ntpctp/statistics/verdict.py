@@ -151,8 +151,8 @@ def _equal_seeds_needed(difference: PairedDifference, margin: float | None) -> i
     if size > 0:
         shares.append(size / (r + size))
     if margin is not None and size < margin:
-        upper = (margin - size) / (r - size) if size < r else 1.0
-        shares.append(min((margin + size) / (r + size), upper))
+        # The end on the side of the estimate is the one that is nearer to its margin.
+        shares.append((margin - size) / (r - size) if size < r else 1.0)
     if not shares:
         return None
     if max(shares) >= 1:

@@ -8,7 +8,7 @@ from scipy import stats
 
 from ntpctp.errors import InputError
 from ntpctp.statistics import coverage, false_positive_rate, paired_difference, verdict
-from ntpctp.statistics.calibration import _intervals
+from ntpctp.statistics.calibration import _intervals, _of_draws, _of_halves
 
 
 def generator(seed=0):
@@ -79,6 +79,21 @@ def test_false_positives_with_items_are_the_enumerated_ones(num_items):
     assert result.rate == pytest.approx(np.mean(rejected), abs=0.03)
 
 
+def test_each_experiment_is_that_of_paired_difference():
+    """On the very same draws, of right and wrong items that do not all change alike."""
+    rng = generator(4)
+    runs = (rng.random((7, 25)) < rng.random((7, 1)) ** 0.2 * rng.random((1, 25))).astype(float)
+    drawn = generator(1).permuted(np.tile(np.arange(7), (50, 1)), axis=1)
+    found = _of_halves(runs, drawn[:, :3], drawn[:, 3:6], 0.8, 1)
+    for k, order in enumerate(drawn):
+        one = paired_difference(
+            runs[order[:3]], runs[order[3:6]], generator(), level=0.8, largest=1
+        )
+        assert (found.low[k], found.high[k]) == pytest.approx((one.low, one.high), abs=1e-12)
+    result = false_positive_rate(runs, 3, generator(1), level=0.8, largest=1, num_experiments=50)
+    assert 0 < result.count == np.count_nonzero((found.low > 0) | (found.high < 0))
+
+
 @pytest.mark.parametrize(("num_seeds", "level"), [(3, 0.95), (2, 0.4)])
 def test_halves_without_spread_are_called_by_the_exact_test_alone(num_seeds, level):
     """Half of the scores are 0, half 1: draws that separate them have differences all alike."""
@@ -106,6 +121,20 @@ def test_coverage_of_a_tiny_population_is_the_enumerated_one():
     result = coverage(d, np.zeros(3), 2, generator(), level=0.5, num_experiments=4000)
     assert result.low < np.mean(held) < result.high
     assert result.nominal == 0.5
+
+
+def test_each_draw_is_that_of_paired_difference():
+    """Seeds and items drawn by hand, some of them twice."""
+    rng = generator(6)
+    a, b = items("right or wrong", (6, 15), rng), items("right or wrong", (6, 15), rng)
+    seeds, drawn = rng.integers(6, size=(40, 4)), rng.integers(15, size=(40, 15))
+    weights = np.stack([np.bincount(row, minlength=15) for row in drawn]).astype(float)
+    found = _of_draws(a - b, seeds, weights, 0.9, 1)
+    for k in range(40):
+        places = np.ix_(seeds[k], drawn[k])
+        one = paired_difference(a[places], b[places], generator(), level=0.9, largest=1)
+        ends = max(found.low[k], -1), min(found.high[k], 1)
+        assert ends == pytest.approx((one.low, one.high), abs=1e-12)
 
 
 def test_its_own_interval_is_clopper_and_pearson():
