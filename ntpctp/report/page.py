@@ -24,7 +24,7 @@ from ntpctp.report.headline import (
 from ntpctp.report.items import NUM_SHOWN, Flips, Texts, Token, flips, read_rows
 from ntpctp.report.sources import missing_scores, read_audit, read_log, read_provenance
 from ntpctp.report.tables import Cell, Table
-from ntpctp.report.templates import environment, plotly_script
+from ntpctp.report.templates import Pack, environment, plotly_script
 from ntpctp.report.top import MOST_PAIRS, overview_panel, overview_table
 from ntpctp.report.verdicts import (
     effects_table,
@@ -94,6 +94,7 @@ def render(
         ),
         overview=overview_table(experiment, primary),
         overview_panel=overview_panel(experiment, primary, chances),
+        pack=Pack(),
         plotly=plotly_script(),
         primary=primary,
         provenance=appendix.provenance_table(read_provenance(output)),

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from ntpctp.report import templates
 from tests.report.browser import BROWSER, DRIVER, MISSING, Page, browser
 
 pytestmark = pytest.mark.skipif(BROWSER is None or DRIVER is None, reason=MISSING)
@@ -127,6 +128,24 @@ def test_tables_and_focus_are_reached_with_the_keyboard(page: Page, file: Path) 
     assert page.wait(f"{summary}.parentElement.querySelector('table').checkVisibility()")
     rows = page.js(f"{summary}.parentElement.querySelectorAll('tbody tr').length")
     assert rows == 5  # a row a seed
+
+
+def test_a_long_table_is_unpacked_when_it_is_opened(
+    page: Page, usual: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(templates, "MOST_CELLS", 20)
+    path = tmp_path / "report.html"
+    path.write_text(usual.page(), "utf-8")
+    page.open(path)
+    details = "document.querySelector('#figure-accuracy-1 ~ .behind')"
+    table = f"{details}.querySelectorAll('tbody tr')"
+    assert page.js(f"{table}.length") == 0
+    for opened in (True, False, True):  # once, however often
+        page.js(
+            "document.querySelector('#figure-accuracy-1 ~ .behind').open = arguments[0]", opened
+        )
+        page.wait(f"{table}.length === {2 * 3}")  # arms, checkpoints
+    assert page.complaints() == []
 
 
 def test_it_prints_every_part(page: Page, file: Path) -> None:
