@@ -165,6 +165,8 @@ def test_it_prints_every_part(page: Page, file: Path) -> None:
     assert "Steadiness is tested by permuting" in shown  # in a part that is closed on the screen
     assert "71 further" not in shown and page.js("document.querySelectorAll('nav').length") == 1
     assert page.js("document.querySelector('nav').checkVisibility()") is False
+    page.size(688)  # A4 less its margins
+    assert page.js("document.querySelector('#verdicts table').offsetWidth") <= 688
     page.cdp("Emulation.setEmulatedMedia", media="")
     page.js("dispatchEvent(new Event('afterprint'))")
     assert page.js("document.querySelectorAll('details[data-print][open]').length") == 0
