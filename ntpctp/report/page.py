@@ -27,7 +27,7 @@ from ntpctp.report.matched import matched_table
 from ntpctp.report.sections import with_table
 from ntpctp.report.sources import missing_scores, read_audit, read_log, read_provenance
 from ntpctp.report.tables import Cell, Table
-from ntpctp.report.templates import environment, plotly_script
+from ntpctp.report.templates import Pack, environment, plotly_script
 from ntpctp.report.top import MOST_PAIRS, overview_panel, overview_table
 from ntpctp.report.verdicts import (
     effects_table,
@@ -101,6 +101,7 @@ def render(
         ),
         overview=overview_table(experiment, primary),
         overview_panel=overview_panel(experiment, primary, chances),
+        pack=Pack(),
         plotly=plotly_script(),
         primary=primary,
         provenance=appendix.provenance_table(read_provenance(output)),

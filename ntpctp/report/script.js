@@ -1,6 +1,6 @@
 (async function () {
   "use strict";
-  // plotly lies packed in the page: a third of its size.
+  // plotly, the figures and long tables lie packed in the page: at a third of their size.
   async function unpacked(id) {
     const text = atob(document.getElementById(id).textContent);
     const bytes = new Uint8Array(text.length);
@@ -14,6 +14,15 @@
     script.textContent = text;
     document.body.append(script);
   }
+
+  const { figures, tables, axes } = JSON.parse(await unpacked("packed"));
+
+  document.addEventListener("toggle", function (event) {
+    const { table } = event.target.dataset;
+    if (!table || !event.target.open) return;
+    event.target.insertAdjacentHTML("beforeend", tables[table]);
+    delete event.target.dataset.table;
+  }, true);
 
   // Figures name their colours as the style sheet does; what they look like is decided there.
   const root = document.documentElement;
@@ -33,9 +42,7 @@
     return value;
   }
 
-  // Learning curves stand over optimizer steps; this is where else they can stand.
-  const stored = document.getElementById("axes");
-  const axes = stored ? JSON.parse(stored.textContent) : {};
+  // Learning curves stand over optimizer steps; `axes` is where else they can stand.
   let axis = "steps";
 
   function place(known, seed) {
@@ -57,9 +64,7 @@
   }
 
   function draw(plot) {
-    const figure = coloured(
-      JSON.parse(document.getElementById(plot.dataset.figure).textContent), getComputedStyle(root)
-    );
+    const figure = coloured(figures[plot.dataset.figure], getComputedStyle(root));
     moved(figure);
     figure.layout.font.family = font;
     figure.layout.hoverlabel.font.family = font;

@@ -87,7 +87,7 @@ class Section:
     def more_words(self) -> str:
         """What the further figures are about, once for all splits."""
         titles = [panel.title.rpartition(", ")[0] or panel.title for panel in self.more]
-        return listed(dict.fromkeys(title[0].lower() + title[1:] for title in titles))
+        return listed(dict.fromkeys(titles))
 
 
 def with_table(sections: Sequence[Section], name: str, table: Table | None) -> list[Section]:

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from ntpctp.report import templates
 from tests.report.browser import BROWSER, DRIVER, MISSING, Page, browser
 
 pytestmark = pytest.mark.skipif(BROWSER is None or DRIVER is None, reason=MISSING)
@@ -129,6 +130,24 @@ def test_tables_and_focus_are_reached_with_the_keyboard(page: Page, file: Path) 
     assert rows == 5  # a row a seed
 
 
+def test_a_long_table_is_unpacked_when_it_is_opened(
+    page: Page, usual: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(templates, "MOST_CELLS", 20)
+    path = tmp_path / "report.html"
+    path.write_text(usual.page(), "utf-8")
+    page.open(path)
+    details = "document.querySelector('#figure-accuracy-1 ~ .behind')"
+    table = f"{details}.querySelectorAll('tbody tr')"
+    assert page.js(f"{table}.length") == 0
+    for opened in (True, False, True):  # once, however often
+        page.js(
+            "document.querySelector('#figure-accuracy-1 ~ .behind').open = arguments[0]", opened
+        )
+        page.wait(f"{table}.length === {2 * 3}")  # arms, checkpoints
+    assert page.complaints() == []
+
+
 def test_it_prints_every_part(page: Page, file: Path) -> None:
     page.open(file, dark=True)
     pdf = base64.b64decode(page.cdp("Page.printToPDF", preferCSSPageSize=True)["data"])
@@ -146,6 +165,8 @@ def test_it_prints_every_part(page: Page, file: Path) -> None:
     assert "Steadiness is tested by permuting" in shown  # in a part that is closed on the screen
     assert "71 further" not in shown and page.js("document.querySelectorAll('nav').length") == 1
     assert page.js("document.querySelector('nav').checkVisibility()") is False
+    page.size(688)  # A4 less its margins
+    assert page.js("document.querySelector('#verdicts table').offsetWidth") <= 688
     page.cdp("Emulation.setEmulatedMedia", media="")
     page.js("dispatchEvent(new Event('afterprint'))")
     assert page.js("document.querySelectorAll('details[data-print][open]').length") == 0
