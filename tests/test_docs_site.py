@@ -81,6 +81,15 @@ def test_links_of_the_readme_lead_somewhere():
             assert anchor in {re.sub(r"[^\w -]", "", h.lower()).replace(" ", "-") for h in headings}
 
 
+def test_pictures_are_small_and_shown():
+    pictures = sorted((ROOT / "docs/images").iterdir())
+    shown = "".join(path.read_text() for path in (ROOT / "docs").glob("*.md"))
+    assert len(pictures) >= 3
+    for path in pictures:
+        assert path.suffix == ".png" and path.stat().st_size < 300_000, path.name
+        assert f"(images/{path.name})" in shown, path.name
+
+
 def defined_scores(measure):
     """The names that a docstring defines: in front of the colon of each of its points."""
     points = re.findall(r"^\s*\* (.+?)(?=^\s*\* |^\s*$|\Z)", measure.__doc__, re.M | re.S)
