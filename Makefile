@@ -3,11 +3,12 @@ PYTHON ?= python3.11
 BIN := .venv/bin
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: help quickstart test lint install clean
+.PHONY: help quickstart test lint docs install clean
 
 help:
 	@echo "make quickstart  install, run recipes/quickstart.yaml, show the comparison"
 	@echo "make test        install, lint, type-check, run all tests"
+	@echo "make docs        the documentation as a site, in build/site/index.html"
 	@echo "make install     only the environment .venv"
 
 # The stamp is renewed when what is to be installed changes.
@@ -25,6 +26,11 @@ lint: install
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+# A warning, such as a dead link, is an error.
+docs: install
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+	@echo build/site/index.html
 
 test: lint
 	$(BIN)/pytest -n auto --dist loadfile

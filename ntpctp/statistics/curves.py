@@ -197,8 +197,8 @@ def compare_times_to_target(a: TimesToTarget, b: TimesToTarget) -> TimeCompariso
         b: likewise, in the same unit.
 
     Returns:
-        The comparison; without a p value, and with the reason, if an arm has a single seed or no
-        seed of either arm reached the target.
+        The comparison; without a p value, and with the reason, if an arm has a single seed, no seed
+        of either arm reached the target, or the arms never run side by side when one does.
     """
     reason = None
     if min(len(a.times), len(b.times)) < 2:
@@ -206,14 +206,31 @@ def compare_times_to_target(a: TimesToTarget, b: TimesToTarget) -> TimeCompariso
     elif not (a.reached.any() or b.reached.any()):
         reason = "no seed of either arm reached the target"
     else:
-        times, reached = np.concatenate([a.times, b.times]), np.concatenate([a.reached, b.reached])
-        # The variance of the test is 0: all are at risk, and then all are done, at one time.
-        if reached.all() and (times == times[0]).all():
-            reason = "all seeds of both arms reached the target at the same time"
+        reason = _why_no_test(a, b)
     if reason is not None:
         return TimeComparison(a, b, None, reason)
     test = stats.logrank(_censored(a.times, a.reached), _censored(b.times, b.reached))
     return TimeComparison(a, b, float(test.pvalue), None)
+
+
+def _why_no_test(a: TimesToTarget, b: TimesToTarget) -> str | None:
+    """Return why the log-rank test has no variance, so no p value; None where it has one.
+
+    At each time at which seeds get there, the test compares the arms' shares of those with their
+    shares of the seeds still on the way: that says nothing where only one arm is on the way, as
+    when the other one ended earlier, or where all get there at once.
+    """
+    together = False
+    for time in np.unique(np.concatenate([a.times[a.reached], b.times[b.reached]])):
+        on_the_way = [int((arm.times >= time).sum()) for arm in (a, b)]
+        arriving = sum(int(((arm.times == time) & arm.reached).sum()) for arm in (a, b))
+        if min(on_the_way) > 0:
+            if arriving < sum(on_the_way):
+                return None
+            together = True
+    if together:
+        return "all seeds that were on the way reached the target at the same time"
+    return "no seed reached the target while the other arm was still being trained"
 
 
 def _censored(times: FloatArray, reached: NDArray[np.bool_]) -> stats.CensoredData:

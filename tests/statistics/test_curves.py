@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from scipy import stats
 from statsmodels.duration.survfunc import SurvfuncRight, survdiff
 
 from ntpctp.errors import InputError
@@ -156,3 +157,35 @@ def test_times_that_are_all_one_have_no_test():
     all_at_once = censored_times(np.zeros(3), np.ones(3, bool))
     found = compare_times_to_target(all_at_once, all_at_once)
     assert found.p_value is None and "at the same time" in found.reason
+
+
+def test_arms_of_different_length_that_never_run_side_by_side_have_no_test():
+    """One arm is trained for 200 steps in vain, the other gets there afterwards."""
+    short = censored_times(np.full(3, 200.0), np.zeros(3, bool))
+    long = censored_times(np.array([250.0, 300, 420]), np.ones(3, bool))
+    for pair in ((short, long), (long, short)):
+        found = compare_times_to_target(*pair)
+        assert found.p_value is None
+        assert found.reason == (
+            "no seed reached the target while the other arm was still being trained"
+        )
+
+
+@pytest.mark.filterwarnings("ignore:invalid value encountered:RuntimeWarning")
+def test_there_is_a_reason_exactly_where_the_test_has_no_number():
+    rng, missing = np.random.default_rng(0), 0
+    for _ in range(300):
+        times = rng.integers(1, 4, (2, 2)).astype(float)
+        reached = rng.random((2, 2)) < 0.6
+        if not reached.any():
+            continue
+        data = [
+            stats.CensoredData.right_censored(t, ~r) for t, r in zip(times, reached, strict=True)
+        ]
+        number = stats.logrank(*data).pvalue
+        arms = [censored_times(t, r) for t, r in zip(times, reached, strict=True)]
+        found = compare_times_to_target(*arms)
+        assert (found.p_value is None) == np.isnan(number)
+        assert (found.reason is None) == (found.p_value is not None)
+        missing += found.p_value is None
+    assert 10 < missing < 200
