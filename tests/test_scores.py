@@ -2,6 +2,7 @@
 
 import re
 import shutil
+from pathlib import Path
 
 import duckdb
 import pandas as pd
@@ -35,6 +36,29 @@ def test_all_columns_are_documented_in_their_order(simulated):
     columns = list(scores._TYPES)
     assert documented(scores.__doc__) == columns
     assert read_scores(simulated).columns.tolist() == columns
+
+
+def test_the_page_has_the_same_columns_and_its_queries_run(
+    simulated, tmp_path, monkeypatch, capsys
+):
+    page = (Path(__file__).parents[1] / "docs" / "scores.md").read_text("utf-8")
+    rows = re.findall(r"^\| (`[a-z_`, ]+`) \|", page, re.M)
+    assert [name.strip("`") for row in rows for name in row.split(", ")] == list(scores._TYPES)
+    shutil.copytree(simulated, tmp_path / "runs" / "quickstart")
+    monkeypatch.chdir(tmp_path)
+    blocks = re.findall(r"```python\n(.*?)```", page, re.S)
+    assert len(blocks) == 4
+    printed = []
+    for block in blocks:
+        exec(block, {})
+        printed.append(capsys.readouterr().out)
+    assert all(printed)
+    frame = read_scores(simulated)
+    chosen = (frame["arm"] == "ctp") & (frame["step"] == 20) & frame["stratum"].isna()
+    values = frame[chosen & (frame["score"] == "exact_match") & (frame["split"] == "test")]["value"]
+    assert f"{values.mean():.6f}" in printed[0] and f"{values.std():.6f}" in printed[0]
+    assert "no items" in printed[2]
+    assert float(printed[3]) == pytest.approx(values.iloc[0])
 
 
 def test_pandas_arrow_and_duckdb_read_the_same_numbers(simulated):

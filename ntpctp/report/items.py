@@ -16,7 +16,7 @@ from ntpctp.errors import InputError
 from ntpctp.evaluation import rows_path
 from ntpctp.experiment import Experiment
 from ntpctp.item_rows import ItemRows
-from ntpctp.objectives import NTP, Selective, no_reference_losses
+from ntpctp.objectives import NTP, Noisy, Selective, no_reference_losses
 from ntpctp.runs import RunId, stage_directory
 from ntpctp.tasks import Example
 from ntpctp.tokens import Row, encode, load_tokenizer
@@ -111,9 +111,9 @@ class Texts:
             return []
         try:
             row = encode([self._examples[number]], self._tokenizer)[0]
+            columns = [self._shares(row, arm) for arm in arms]
         except InputError:
             return []
-        columns = [self._shares(row, arm) for arm in arms]
         return [
             Token(self._piece(int(token)), tuple(column[place] for column in columns))
             for place, token in enumerate(row.input_ids)
@@ -123,6 +123,9 @@ class Texts:
         objective = self._experiment.arms[arm].objective
         # Which tokens a selective loss sees depends on the weights: all of them are candidates.
         rule = NTP() if isinstance(objective, Selective) else objective
+        if isinstance(rule, Noisy):
+            # Wrong labels have the same weights, and are drawn from answers that are not here.
+            rule = rule.model_copy(update={"rate": 0.0})
         weights = rule.supervise([row], no_reference_losses)[0].weights.astype(float)
         weights[0] = 0.0  # nothing precedes the first token, so no loss sees it
         return [float(weight) for weight in weights / (weights.max() or 1.0)]

@@ -1,5 +1,6 @@
 """Each part of the page against numbers worked out by hand."""
 
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -9,6 +10,7 @@ import pytest
 from scipy import stats
 
 from ntpctp.comparison import compare
+from ntpctp.experiment import experiment_of
 from ntpctp.measures import MEASURES
 from ntpctp.report import items, sources
 from ntpctp.report.appendix import disagreements_table
@@ -130,6 +132,17 @@ def test_tokens_carry_the_weight_of_each_objective(made: Callable[..., Any]) -> 
     num_answer = len(example.answer) + 1  # the end of the sequence is learned too
     assert {token.weights for token in tokens[1:-num_answer]} == {(1.0, 0.0)}
     assert {token.weights for token in tokens[-num_answer:]} == {(1.0, 1.0)}
+
+
+def test_tokens_of_an_answer_of_one_token_under_wrong_labels(made: Callable[..., Any]) -> None:
+    made_up = made(seeds=1)
+    noisy = {"objective": {"name": "noisy", "rate": 0.5, "base": "ntp"}}
+    content = made_up.experiment.model_dump(mode="json")
+    experiment = experiment_of({**content, "arms": {"noisy": noisy}}, "test")
+    shutil.copytree(made_up.output / "ntp", made_up.output / "noisy")
+    texts = items.Texts(experiment, made_up.output, "test")
+    number = next(n for n, e in enumerate(experiment.task.split("test")) if len(set(e.answer)) == 1)
+    assert [token.weights for token in texts.tokens(number, ["noisy"])][:2] == [(0.0,), (1.0,)]
 
 
 def test_the_likeliest_choice_is_the_answer_shown(made: Callable[..., Any]) -> None:
