@@ -1,0 +1,39 @@
+"""The command calibrate."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ntpctp.cli.console import console
+from ntpctp.cli.experiments import train_all
+from ntpctp.cli.results import conclude
+
+
+def calibrate(
+    directory: Annotated[Path, typer.Argument(help="an experiment's directory")],
+    train: Annotated[
+        int | None,
+        typer.Option(
+            min=1, help="first train every arm with this many seeds more, in DIRECTORY/calibration"
+        ),
+    ] = None,
+    workers: Annotated[
+        int | None, typer.Option(min=1, help="with --train: runs at once; by default one a core")
+    ] = None,
+) -> None:
+    """Prove the verdicts honest on the experiment's own runs.
+
+    How often is an arm called different from itself, and how often does the interval of two arms
+    hold a difference that is known?
+    """
+    from ntpctp import calibrating, pipeline, terminal
+
+    if train is not None:
+        fresh = calibrating.with_fresh_seeds(pipeline.load_output(directory), train)
+        train_all(fresh, directory / calibrating.TRAINED, workers)
+    record = calibrating.calibrate(directory)
+    calibrating.write_calibration(record, directory)
+    for renderable in terminal.calibration_tables(record):
+        console.print(renderable)
+    conclude(directory, None)

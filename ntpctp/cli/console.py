@@ -1,0 +1,31 @@
+"""What all commands share: where they print, and how they end when something is wrong."""
+
+import errno
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from rich.console import Console
+
+from ntpctp.errors import InputError
+
+console = Console()
+errors = Console(stderr=True)
+
+_CANNOT_WRITE = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR)
+OVERRIDES_HELP = "fields to change, as dotted.key=value (training.steps=500 seeds=5)"
+
+
+@contextmanager
+def clear_errors() -> Iterator[None]:
+    """Print what the user can mend in plain words; exit code 2 for bad input, 1 for the disk."""
+    try:
+        yield
+    except (InputError, OSError) as error:
+        errors.print("[bold red]error:[/] ", end="")
+        errors.print(str(error), markup=False, highlight=False, soft_wrap=True)
+        if isinstance(error, OSError) and error.errno in _CANNOT_WRITE:
+            errors.print("choose an --output that can be written; what is finished is kept")
+        raise SystemExit(2 if isinstance(error, InputError) else 1) from None
+    except KeyboardInterrupt:
+        errors.print("\nstopped; what is finished is kept, the same command carries on")
+        raise SystemExit(130) from None

@@ -1,0 +1,201 @@
+"""Commands about an experiment file: run, train, list, audit."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from ntpctp.cli.console import OVERRIDES_HELP, clear_errors, console, errors
+from ntpctp.cli.results import conclude
+
+if TYPE_CHECKING:  # the library takes seconds to import; --help does not wait for it
+    from ntpctp.experiment import Experiment
+
+
+def run(
+    experiment: Annotated[Path, typer.Argument(help="the experiment file (YAML)")],
+    overrides: Annotated[list[str] | None, typer.Argument(help=OVERRIDES_HELP)] = None,
+    output: Annotated[
+        Path | None, typer.Option(help="directory of the results; by default runs/<name>")
+    ] = None,
+    workers: Annotated[
+        int | None, typer.Option(min=1, help="runs at once; by default one a core")
+    ] = None,
+    plan: Annotated[
+        bool, typer.Option("--plan", help="print what it will take, and train nothing")
+    ] = False,
+    flops_per_second: Annotated[
+        float | None,
+        typer.Option(help="with --plan: peak of the device, 312e12 for an A100 in bf16"),
+    ] = None,
+    processes: Annotated[
+        int, typer.Option(min=1, help="with --plan: processes, or GPUs, that share each run")
+    ] = 1,
+) -> None:
+    """Train, measure and compare all arms and seeds, stage after stage where the file has stages.
+
+    Run it again to carry on after a stop.
+    """
+    if plan:
+        _plan(experiment, overrides or [], workers, flops_per_second, processes)
+        return
+    from ntpctp import pipeline
+    from ntpctp.experiment import load_experiment
+    from ntpctp.stages import load_stages
+
+    stages = load_stages(experiment, overrides or [])
+    if stages is None:
+        settings = load_experiment(experiment, overrides or [])
+        _run(settings, output or Path("runs") / settings.name, workers)
+        return
+    whole = output or Path("runs") / stages.name
+    stages = pipeline.checked_stages(stages, whole)
+    for stage, of_stage in stages.experiments(whole).items():
+        _run(of_stage, whole / stage, workers)
+
+
+def _plan(
+    path: Path,
+    overrides: list[str],
+    workers: int | None,
+    flops_per_second: float | None,
+    processes: int,
+) -> None:
+    """Print what an experiment, or each of its stages, will take."""
+    import torch
+
+    from ntpctp import pipeline, terminal
+    from ntpctp.budgets import with_steps
+    from ntpctp.experiment import load_experiment
+    from ntpctp.plan import matmul_rate, plan
+    from ntpctp.preparation import prepare
+    from ntpctp.stages import load_stages
+
+    torch.set_num_threads(1)
+    stages = load_stages(path, overrides)
+    chosen = stages.from_scratch() if stages else {"": load_experiment(path, overrides)}
+    rate = flops_per_second or matmul_rate()
+    for stage, of_stage in chosen.items():
+        settings = with_steps(of_stage)
+        plans = plan(settings, prepare(settings), processes)
+        num_arms = stages.num_arms(stage) if stages else dict.fromkeys(plans, 1)
+        num_runs = {arm: number * len(settings.seeds) for arm, number in num_arms.items()}
+        # Runs that have a device, or several, to themselves follow one another.
+        alone = flops_per_second is not None or processes > 1
+        side_by_side = workers or (1 if alone else pipeline.default_workers())
+        num_workers = min(side_by_side, sum(num_runs.values()))
+        if stage:
+            console.rule(f"stage {stage}")
+        console.print(terminal.plan_table(plans, num_runs))
+        flops = sum(num_runs[arm] * arm_plan.flops for arm, arm_plan in plans.items())
+        console.print(
+            terminal.plan_time(flops, rate, num_workers, processes, flops_per_second is None),
+            soft_wrap=True,
+        )
+
+
+def _run(settings: "Experiment", directory: Path, workers: int | None) -> None:
+    """Do all runs of an experiment, compare them, and end the program if some failed."""
+    from ntpctp.budgets import with_steps
+    from ntpctp.preparation import encoded_beside
+
+    settings = with_steps(settings, encoded_beside(directory))
+    train_all(settings, directory, workers, then=lambda: conclude(directory))
+
+
+def train_all(
+    settings: "Experiment",
+    directory: Path,
+    workers: int | None,
+    then: Callable[[], None] = lambda: None,
+) -> None:
+    """Do all runs of an experiment, then something else, and end the program if some failed."""
+    from ntpctp import pipeline, terminal
+
+    num_workers = min(workers or pipeline.default_workers(), len(pipeline.runs_of(settings)))
+    console.print(terminal.plan(settings, directory, num_workers))
+    # clear_errors: typer would turn an interruption into exit code 1 before main sees it.
+    with clear_errors(), terminal.ProgressDisplay(console, settings) as display:
+        failures = pipeline.run_experiment(
+            settings, directory, num_workers=num_workers, on_event=display.show
+        )
+    if failures:
+        for name, failure in failures.items():
+            errors.print(f"[red]failed:[/] {name}: ", end="")
+            errors.print(failure.traceback or failure.message, markup=False, highlight=False)
+        errors.print(
+            f"{len(failures)} of {len(pipeline.runs_of(settings))} runs failed; the others are "
+            "complete. The same command carries on."
+        )
+    then()
+    if failures:
+        raise typer.Exit(1)
+
+
+def train(
+    experiment: Annotated[Path, typer.Argument(help="the experiment file (YAML)")],
+    overrides: Annotated[list[str] | None, typer.Argument(help=OVERRIDES_HELP)] = None,
+    arm: Annotated[str, typer.Option(help="which arm of the experiment")] = "",
+    seed: Annotated[int, typer.Option(min=0, help="which seed")] = 0,
+    stage: Annotated[
+        str | None, typer.Option(help="which stage, if the experiment has stages")
+    ] = None,
+    output: Annotated[Path | None, typer.Option(help="by default runs/<name>")] = None,
+) -> None:
+    """Train one arm with one seed in this process (what recipes/train.py launches)."""
+    from ntpctp.launch import train_one
+
+    train_one(experiment, overrides or [], arm, seed, output, stage)
+
+
+def list_runs(
+    experiment: Annotated[Path, typer.Argument(help="the experiment file (YAML)")],
+    overrides: Annotated[list[str] | None, typer.Argument(help=OVERRIDES_HELP)] = None,
+    stage: Annotated[str | None, typer.Option(help="the runs of this stage alone")] = None,
+) -> None:
+    """Print all runs, one a line, as the arguments of recipes/train.py: for scripts and arrays."""
+    from ntpctp.launch import runs_in
+
+    for of_stage, run_id in runs_in(experiment, overrides or []):
+        if stage in (None, of_stage):
+            named = f"--stage {of_stage} " if of_stage else ""
+            typer.echo(f"{named}--arm {run_id.arm} --seed {run_id.seed}")
+
+
+def audit(
+    experiment: Annotated[Path, typer.Argument(help="the experiment file (YAML)")],
+    overrides: Annotated[list[str] | None, typer.Argument(help=OVERRIDES_HELP)] = None,
+    examples: Annotated[int, typer.Option(min=0, help="how many to print")] = 3,
+    json: Annotated[bool, typer.Option("--json", help="the counts for machines")] = False,
+) -> None:
+    """Show what the loss sees: the first examples token by token for every arm, and counts."""
+    from ntpctp import terminal
+    from ntpctp.audit import audit as count
+    from ntpctp.audit import first_tokens
+    from ntpctp.experiment import load_experiment
+    from ntpctp.preparation import prepare
+    from ntpctp.stages import load_stages
+
+    stages = load_stages(experiment, overrides or [])
+    if stages is None:
+        chosen = {"": load_experiment(experiment, overrides or [])}
+    else:
+        chosen = stages.from_scratch()
+    prepared = {stage: prepare(settings) for stage, settings in chosen.items()}
+    records = {stage: count(settings, prepared[stage]) for stage, settings in chosen.items()}
+    if json:
+        console.print_json(data=records if stages else records[""])
+        return
+    for stage, settings in chosen.items():
+        if stages:
+            console.rule(f"stage {stage}")
+        for tokens in first_tokens(settings, prepared[stage], examples):
+            console.print(
+                terminal.weighted_tokens(
+                    list(settings.arms), tokens, console.color_system is not None
+                ),
+                soft_wrap=True,
+            )
+        for table in terminal.audit_tables(records[stage]):
+            console.print(table)

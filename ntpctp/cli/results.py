@@ -1,0 +1,189 @@
+"""Commands about what was measured: compare, report."""
+
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from ntpctp.cli.console import console, errors
+from ntpctp.errors import InputError
+
+if TYPE_CHECKING:  # the library takes seconds to import; --help does not wait for it
+    from ntpctp.tidy import Row
+
+
+class Format(StrEnum):
+    """How a comparison is printed."""
+
+    table = "table"
+    json = "json"
+    csv = "csv"
+    markdown = "markdown"
+    latex = "latex"
+
+
+class FigureFormat(StrEnum):
+    """What figures are written as."""
+
+    svg = "svg"
+    pdf = "pdf"
+    png = "png"
+
+
+def compare(
+    directories: Annotated[
+        list[Path],
+        typer.Argument(
+            help="an experiment's directory; or several, or that of a staged experiment, to be "
+            "joined"
+        ),
+    ],
+    format_name: Annotated[
+        Format,
+        typer.Option(
+            "--format",
+            help="how the comparison is printed: table for a terminal; json and csv with all "
+            "scores and digits, markdown and latex rounded, each with nothing else on stdout",
+        ),
+    ] = Format.table,
+    everything: Annotated[
+        bool,
+        typer.Option(
+            "--all",
+            help="markdown and latex: also scores by stratum and strength, and those of which "
+            "neither direction is better",
+        ),
+    ] = False,
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            help="several directories: also write the joined comparison into this file, as "
+            "--format json prints it; by default it is only printed"
+        ),
+    ] = None,
+) -> None:
+    """Compare the arms anew from what is measured; show the tables, write the report.
+
+    Several experiments are joined: arms on the same data are compared with each other, tasks stand
+    side by side with aggregates over them. Their directories stay as they are.
+    """
+    if len(directories) > 1 or not _is_experiment(directories[0]):
+        _join(directories, format_name, everything, output)
+        return
+    if output is not None:
+        raise InputError(
+            f"--output: one experiment's comparison is written into its directory, {directories[0]}"
+        )
+    conclude(directories[0], format_name, everything)
+
+
+def report(
+    directory: Annotated[
+        Path, typer.Argument(help="an experiment's directory, or one with several in it")
+    ],
+    figures: Annotated[
+        Path | None, typer.Option(help="also write every figure to a file in this directory")
+    ] = None,
+    figure_format: Annotated[FigureFormat, typer.Option(help="of those files")] = FigureFormat.svg,
+) -> None:
+    """Write report.html anew, without the tables; over several experiments, index.html.
+
+    The index has one row for every experiment below the directory: its question, verdict, and the
+    way to its report. Nothing is computed for it and no experiment is changed.
+    """
+    if _is_experiment(directory):
+        conclude(directory, None)
+        if figures is not None:
+            _write_figures(directory, figures, figure_format.value)
+        return
+    if figures is not None:
+        raise InputError(f"--figures: expected one experiment's directory, {directory} is none")
+    from ntpctp.report.index import write_index
+
+    path = write_index(directory)
+    console.print(f"index: {path}", highlight=False, soft_wrap=True)
+
+
+def _is_experiment(directory: Path) -> bool:
+    return (directory / "experiment.yaml").is_file() or not directory.is_dir()
+
+
+def conclude(
+    directory: Path, format_name: Format | None = Format.table, everything: bool = False
+) -> None:
+    """Write scores, comparison and report from what is measured, and show where they are."""
+    from ntpctp import pipeline, terminal
+    from ntpctp.comparison import read_comparison
+    from ntpctp.report import write_report
+
+    experiment = pipeline.load_output(directory)
+    frame, comparisons = pipeline.compare_experiment(experiment, directory)
+    path = directory / "report.html"
+    write_report(experiment, frame, comparisons, directory, path)
+    if format_name is Format.table:
+        for renderable in terminal.comparison_tables(read_comparison(directory)):
+            console.print(renderable)
+    elif format_name is not None:
+        from ntpctp.tidy import tidy_rows
+
+        _print_rows(tidy_rows(read_comparison(directory)), {}, format_name, everything)
+    where = errors if format_name not in (None, Format.table) else console
+    where.print(f"report: {path}", highlight=False, soft_wrap=True)
+
+
+def _join(
+    directories: list[Path], format_name: Format, everything: bool, output: Path | None
+) -> None:
+    """Compare several experiments from what is stored; their directories stay as they are."""
+    from ntpctp import terminal
+    from ntpctp.joining import join, joined_record
+    from ntpctp.storage import write_json
+    from ntpctp.tidy import tidy_rows
+
+    record = joined_record(join(directories))
+    rows = [row for group in record["groups"] for row in tidy_rows(group)]
+    more = {key: value for key, value in record.items() if key != "groups"}
+    more["groups"] = [
+        {key: value for key, value in group.items() if key != "scores"}
+        for group in record["groups"]
+    ]
+    if output is not None:
+        write_json(output, {"rows": rows, **more})
+    if format_name is Format.table:
+        for renderable in terminal.joined_tables(record):
+            console.print(renderable)
+    else:
+        _print_rows(rows, more, format_name, everything)
+        if format_name is not Format.json:
+            for words in terminal.joined_words(record):
+                errors.print(words, markup=False, highlight=False, soft_wrap=True)
+
+
+def _print_rows(
+    rows: "list[Row]", more: dict[str, object], format_name: Format, everything: bool
+) -> None:
+    """Print rows and nothing else on stdout, so that it can be piped."""
+    from ntpctp import tidy
+
+    text = {
+        Format.json: lambda: tidy.as_json(rows, more),
+        Format.csv: lambda: tidy.as_csv(rows),
+        Format.markdown: lambda: tidy.as_markdown(rows, everything),
+        Format.latex: lambda: tidy.as_latex(rows, everything),
+    }[format_name]()
+    if not rows:
+        errors.print("one arm only: nothing to compare")
+    typer.echo(text, nl=False)
+
+
+def _write_figures(directory: Path, folder: Path, format_name: str) -> None:
+    """Write the figures of an experiment's report, each to a file of its own."""
+    from ntpctp import pipeline
+    from ntpctp.report.figure_files import named_panels, write_figures
+
+    experiment = pipeline.load_output(directory)
+    frame, comparisons = pipeline.compare_experiment(experiment, directory)
+    panels = named_panels(experiment, frame, comparisons, directory)
+    written = write_figures(panels, list(experiment.arms), folder, format_name)
+    console.print(f"figures: {len(written)} in {folder}", highlight=False, soft_wrap=True)
