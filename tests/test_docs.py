@@ -22,6 +22,7 @@ from ntpctp.catalogue import task_of
 from ntpctp.errors import InputError
 from ntpctp.experiment import experiment_of, load_experiment
 from ntpctp.measures import MEASURES
+from ntpctp.scores import SCORES
 from ntpctp.stages import load_stages
 from ntpctp.suites import load_suite
 from ntpctp.tasks import TASKS, JsonLines
@@ -52,6 +53,7 @@ def checkpoint(tmp_path_factory):
         experiment, directory, num_workers=1, on_event=lambda event: None
     )
     assert not failures
+    pipeline.compare_experiment(experiment, directory)
     stage = directory / "ctp/seed-0/train"
     checkpoints.verify(stage / "step-000002")
     return stage / "step-000002"
@@ -90,6 +92,7 @@ def test_python_runs_and_prints_what_the_page_says(page, playground, checkpoint)
     there = playground / "runs/quickstart/ctp/seed-0/train"
     there.mkdir(parents=True)
     (there / "step-001600").symlink_to(checkpoint)
+    (playground / "runs/quickstart" / SCORES).symlink_to(checkpoint.parents[3] / SCORES)
     names: dict[str, object] = {"__name__": "__main__"}
     printed = ""
     for block in blocks_of(page):
