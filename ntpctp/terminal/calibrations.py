@@ -1,0 +1,42 @@
+"""How honest the verdicts are, as tables."""
+
+from collections.abc import Iterator
+from typing import Any
+
+from rich.box import SIMPLE_HEAD
+from rich.console import RenderableType
+from rich.table import Table
+from rich.text import Text
+
+
+def calibration_tables(record: dict[str, Any]) -> Iterator[RenderableType]:
+    """Yield the rates of ``calibration.json``, then its verdict in one sentence."""
+    for name, title, note in (
+        ("false_positives", "A/A: halves of one arm's seeds called different", "95 % interval"),
+        ("coverage", "intervals of two arms that hold a known difference", "of the drawing alone"),
+    ):
+        table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
+        for column in (
+            "seeds",
+            "of stored",
+            "comparisons",
+            "rate",
+            note,
+            "normal scores",
+            "nominal",
+        ):
+            table.add_column(column, justify="right")
+        for rate in record[name]:
+            table.add_row(
+                *(str(rate[key]) for key in ("num_seeds", "num_stored", "num_comparisons")),
+                f"{rate['rate']:.1%}",
+                f"{rate['low']:.1%} to {rate['high']:.1%}",
+                f"{rate['of_normal']:.1%}",
+                f"{rate['nominal']:.0%}",
+            )
+        if table.rows:
+            yield table
+            yield Text(record[name][-1]["method"], style="dim")
+    for words in record["left_out"]:
+        yield Text(f"left out: {words}", style="yellow")
+    yield Text(record["verdict"], style="bold")

@@ -1,0 +1,129 @@
+"""Comparisons as tables: of one experiment."""
+
+from collections.abc import Iterator
+from typing import Any
+
+from rich.box import SIMPLE_HEAD
+from rich.console import RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from ntpctp.scores import IDENTITY, stands_alone
+
+_MOST_MISSING = 10
+
+
+def comparison_tables(
+    comparison: dict[str, Any], others: str = "see the report"
+) -> Iterator[RenderableType]:
+    """Yield the tables of a comparison, as ``comparison.json`` has it: one a pair of arms.
+
+    Here stand the scores that one direction is better of and that do not merely refine another one.
+
+    Args:
+        comparison: its content.
+        others: where the other scores are.
+    """
+    left_out = 0
+    pairs: dict[tuple[str, str], list[tuple[dict[str, Any], dict[str, Any]]]] = {}
+    for score in comparison["scores"]:
+        if score["higher_is_better"] is None:
+            continue
+        if not _stands_alone(score):
+            left_out += 1
+            continue
+        for pair in score["pairs"]:
+            pairs.setdefault((pair["a"], pair["b"]), []).append((score, pair))
+    if not pairs:
+        yield "one arm only: nothing to compare"
+    for (a, b), entries in pairs.items():
+        level = f"{comparison['level']:.0%}"
+        title = f"{a} against {b} at the last step: mean (sd over seeds), {level} interval"
+        table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
+        table.add_column("score", min_width=12)
+        for name in (a, b, f"{a} - {b}"):
+            table.add_column(name, justify="right")
+        table.add_column("verdict", min_width=16)
+        for score, pair in entries:
+            table.add_row(
+                score_name(score),
+                *(_level_and_spread(score["arms"][arm]) for arm in (a, b)),
+                _interval(pair),
+                Text(pair["verdict"]["words"] if pair["verdict"] else pair["reason"] or "-"),
+            )
+        yield table
+    if left_out and pairs:
+        words = f"{left_out} further scores, by strength and stratum: {others}"
+        yield Text(words, style="dim")
+    yield from _effects_tables(comparison)
+    missing = [(score, what) for score in comparison["scores"] for what in score["missing"]]
+    for score, what in missing[:_MOST_MISSING]:
+        yield Text(f"missing: {score_name(score)}, {what}", style="yellow")
+    if len(missing) > _MOST_MISSING:
+        more = len(missing) - _MOST_MISSING
+        yield Text(f"missing: {more} more, {others}", style="yellow")
+
+
+def _effects_tables(comparison: dict[str, Any]) -> Iterator[Table]:
+    """Yield the table of a grid's main effects and interactions, if there is one."""
+    level = f"{comparison['level']:.0%}"
+    title = f"factors at the last step: mean difference, {level} interval, p after Holm"
+    table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    for name in ("score", "contrast"):
+        table.add_column(name)
+    for name in ("difference", "p"):
+        table.add_column(name, justify="right")
+    for score in comparison["scores"]:
+        if score["higher_is_better"] is None or not _stands_alone(score):
+            continue
+        for found in score["effects"]:
+            p = found["holm_p_value"]
+            effect = found["effect"]
+            table.add_row(
+                score_name(score),
+                "; ".join(
+                    f"{factor}: {a} - {b}"
+                    for factor, (a, b) in zip(effect["factors"], effect["levels"], strict=True)
+                ),
+                _interval(effect),
+                "-" if p is None else f"{p:.2g}",
+            )
+    if table.rows:
+        yield table
+
+
+def _stands_alone(score: dict[str, Any]) -> bool:
+    return stands_alone(*(score[key] for key in IDENTITY))
+
+
+def score_name(score: dict[str, Any]) -> str:
+    """Return how a score is called in tables: its split, stratum, name and strength."""
+    stratum = "" if score["stratum"] is None else f" ({score['stratum']})"
+    strength = "" if score["strength"] is None else f" {score['strength']:g}"
+    return f"{score['split']}{stratum} {score['score']}{strength}".replace("_", " ")
+
+
+def _level_and_spread(spread: dict[str, Any] | None) -> str:
+    if spread is None:
+        return "no value"
+    deviation = spread["standard_deviation"]
+    return (
+        f"{number(spread['mean'])} ({number(deviation) if deviation is not None else 'one seed'})"
+    )
+
+
+def _interval(pair: dict[str, Any]) -> str:
+    difference = pair["difference"]
+    if difference is None:
+        return "-"
+    if difference["low"] is None:
+        return f"{number(difference['estimate'])} (no interval)"
+    return (
+        f"{number(difference['estimate'])} "
+        f"\\[{number(difference['low'])}, {number(difference['high'])}]"
+    )
+
+
+def number(value: float) -> str:
+    """Return a number with three significant digits, shares with three decimals."""
+    return f"{value:.3f}" if abs(value) < 10 else f"{value:.3g}"

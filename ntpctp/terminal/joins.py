@@ -1,0 +1,103 @@
+"""Comparisons as tables: of several experiments, joined."""
+
+from collections.abc import Iterator
+from typing import Any
+
+from rich.box import SIMPLE_HEAD
+from rich.console import RenderableType
+from rich.rule import Rule
+from rich.table import Table
+from rich.text import Text
+
+from ntpctp.terminal.comparisons import comparison_tables, number
+
+
+def joined_tables(record: dict[str, Any]) -> Iterator[RenderableType]:
+    """Yield the tables of several experiments, as ``joining.joined_record`` gives them."""
+    for group in record["groups"]:
+        yield Rule(Text(group["experiment"]))
+        if group["differing_settings"]:
+            yield _settings_table(group)
+        yield from comparison_tables(group, "see --format json")
+        for note in group["notes"]:
+            yield Text(f"note: {note}", style="yellow")
+    if len(record["groups"]) > 1:
+        yield Rule(Text("over tasks"))
+    if record["over_tasks"] is not None:
+        yield from _over_tables(record["over_tasks"])
+    for note in record["notes"]:
+        yield Text(f"note: {note}", style="yellow")
+
+
+def joined_words(record: dict[str, Any]) -> Iterator[str]:
+    """Yield what has to be said beside the rows of several experiments, line by line."""
+    for group in record["groups"]:
+        if group["differing_settings"]:
+            fields = ", ".join(group["differing_settings"])
+            yield f"{group['experiment']}: settings that not all arms share: {fields}"
+        yield from (f"{group['experiment']}: {note}" for note in group["notes"])
+    yield from record["notes"]
+    if record["over_tasks"] is not None:
+        yield "aggregates over tasks: see --format table or json"
+
+
+def _settings_table(group: dict[str, Any]) -> Table:
+    """Return which settings the joined arms do not share: rule 1 holds within experiments alone."""
+    arms = list(dict.fromkeys(arm for of in group["differing_settings"].values() for arm in of))
+    title = "settings that not all joined arms share: nobody has seen to it that they do"
+    table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    table.add_column("setting")
+    for arm in arms:
+        table.add_column(Text(arm), overflow="fold")
+    for field, values in group["differing_settings"].items():
+        table.add_row(Text(field), *(Text(values[arm]) for arm in arms))
+    return table
+
+
+def _over_tables(over: dict[str, Any]) -> Iterator[RenderableType]:
+    tasks = ", ".join(f"{task}: {score}" for task, score in over["tasks"].items())
+    yield Text(f"{len(over['tasks'])} tasks ({tasks}), {over['unit']}")
+    level = f"{next(iter(over['means'].values()))['level']:.0%}"
+    means = Table(
+        title=f"interquartile mean over runs and tasks, {level} interval over seeds",
+        title_justify="left",
+        box=SIMPLE_HEAD,
+        padding=(0, 1, 0, 0),
+    )
+    shares = [0.25, 0.5, 0.75]
+    profiles = list(over["profiles"].values())
+    thresholds = profiles[0]["thresholds"]
+    places = [round(share * (len(thresholds) - 1)) for share in shares]
+    above = [f"above {thresholds[place]:.3g}" for place in places]
+    for column in ("arm", "mean", "seeds", *above):
+        means.add_column(column, justify="left" if column == "arm" else "right")
+    for arm, mean in over["means"].items():
+        estimates = over["profiles"][arm]["estimate"]
+        means.add_row(
+            Text(arm),
+            _aggregate(mean),
+            str(len(over["seeds"][arm])),
+            *(f"{estimates[place]:.0%}" for place in places),
+        )
+    yield means
+    pairs = Table(
+        title=f"probability that a run of A is better than a run of B, {level} interval",
+        title_justify="left",
+        box=SIMPLE_HEAD,
+        padding=(0, 1, 0, 0),
+    )
+    for column in ("A", "B", "probability"):
+        pairs.add_column(column, justify="right" if column == "probability" else "left")
+    for entry in over["improvements"]:
+        pairs.add_row(Text(entry["a"]), Text(entry["b"]), _aggregate(entry["probability"]))
+    if pairs.rows:
+        yield pairs
+    for words in over["limits"]:
+        yield Text(words, style="dim")
+
+
+def _aggregate(found: dict[str, Any]) -> str:
+    if found["low"] is None:
+        return f"{number(found['estimate'])} ({found['reason']})"
+    ends = f"\\[{number(found['low'])}, {number(found['high'])}]"
+    return f"{number(found['estimate'])} {ends}"

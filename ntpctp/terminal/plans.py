@@ -1,0 +1,72 @@
+"""What a run will take."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+from rich import filesize
+from rich.table import Table
+
+from ntpctp.experiment import Experiment
+from ntpctp.plan import SHARE_OF_PEAK, ArmPlan
+
+
+def plan(experiment: Experiment, output: Path, num_workers: int) -> str:
+    """Return in one line what will be done."""
+    arms, seeds = len(experiment.arms), len(experiment.seeds)
+    threads = "one thread each" if num_workers > 1 else "all threads"
+    return (
+        f"{experiment.name}: {arms} arms ({', '.join(experiment.arms)}) x {seeds} seeds = "
+        f"{arms * seeds} runs, {num_workers} at once, {threads} -> {output}"
+    )
+
+
+def plan_table(plans: dict[str, ArmPlan], num_runs: dict[str, int]) -> Table:
+    """Return what one run of every arm takes, and all of its runs together."""
+    table = Table("of one run", *plans, f"all {sum(num_runs.values())} runs")
+    total = {
+        name: sum(num_runs[arm] * getattr(arm_plan, name) for arm, arm_plan in plans.items())
+        for name in ("steps", "tokens", "supervised_tokens", "flops", "checkpoints", "disk_bytes")
+    }
+    for label, name, shown in _PLANNED:
+        values = [shown(getattr(arm_plan, name)) for arm_plan in plans.values()]
+        table.add_row(label, *values, shown(total[name]) if name in total else "")
+    return table
+
+
+def _amount(number: float) -> str:
+    return f"{number:,.0f}" if number < 1e7 else f"{number:.3g}"
+
+
+def _bytes(number: float) -> str:
+    return filesize.decimal(int(number))
+
+
+_PLANNED: tuple[tuple[str, str, Callable[[float], str]], ...] = (
+    ("parameters", "parameters", _amount),
+    ("steps", "steps", _amount),
+    ("tokens", "tokens", _amount),
+    ("tokens in the loss", "supervised_tokens", _amount),
+    ("operations (FLOPs)", "flops", _amount),
+    ("checkpoints", "checkpoints", _amount),
+    ("on the disk", "disk_bytes", _bytes),
+    ("memory of a process, at least", "memory_bytes", _bytes),
+)
+
+
+def plan_time(flops: float, rate: float, num_workers: int, processes: int, measured: bool) -> str:
+    """Return how long training will take, with what that assumes."""
+    seconds = flops / (SHARE_OF_PEAK * rate * num_workers * processes)
+    device = "that a matmul reaches here in one thread" if measured else "of the device"
+    unit, length = next(
+        (unit, length)
+        for unit, length in {"hours": 3600.0, "minutes": 60.0, "seconds": 1.0}.items()
+        if seconds >= length or unit == "seconds"
+    )
+    together = f"{num_workers} runs side by side" if num_workers > 1 else "one run at a time"
+    if processes > 1:
+        together += f" on {processes} processes"
+    each = ", each at" if num_workers * processes > 1 else " at"
+    return (
+        f"training: about {seconds / length:.1f} {unit}, if {together}{each} {SHARE_OF_PEAK:.0%} "
+        f"of the {rate:.3g} operations a second {device}; measures come on top"
+    )
