@@ -1,7 +1,7 @@
 """Arms against each other at the end of training, from files alone: ``comparison.json``."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, field, is_dataclass, replace
 from itertools import combinations
 from pathlib import Path
 from typing import Any, Protocol
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from ntpctp.errors import InputError
 from ntpctp.experiment import Experiment
-from ntpctp.item_rows import ItemRows, rows_keys
+from ntpctp.item_rows import ItemRows, Values, rows_keys
 from ntpctp.randomness import generator
 from ntpctp.runs import RunId
 from ntpctp.scores import IDENTITY
@@ -123,7 +123,7 @@ class Items(Protocol):
 
     def values(
         self, run: RunId, step: int, measure: str, split: str, key: str, stratum: str | None
-    ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    ) -> Values:
         """Return the numbers of the items that have a value, and the values: (items,) each."""
 
 
@@ -161,7 +161,7 @@ def write_comparison(
 ) -> None:
     """Write ``comparison.json``, atomically."""
     record = comparison_record(experiment.name, asked_by(experiment), comparisons)
-    write_json(output / COMPARISON, record)
+    write_json(output / COMPARISON, record, indent=None)  # of many arms megabytes
 
 
 def comparison_record(
@@ -173,12 +173,16 @@ def comparison_record(
         "experiment": name,
         "seeds": list(asked.seeds),
         "level": asked.level,
-        "scores": [_plain(asdict(comparison)) for comparison in comparisons],
+        "scores": _plain(comparisons),
     }
 
 
 def _plain(value: Any) -> Any:
-    """Return nested values with arrays as lists."""
+    """Return nested dataclasses as dicts, and arrays as lists."""
+    if isinstance(value, str | int | float | None):
+        return value
+    if is_dataclass(value):
+        return {key: _plain(of_key) for key, of_key in vars(value).items()}
     if isinstance(value, dict):
         return {key: _plain(of_key) for key, of_key in value.items()}
     if isinstance(value, list | tuple):
@@ -278,6 +282,7 @@ class _Measured:
     last: Mapping[str, int]  # arm -> step
     items: Items
     censored: frozenset[str]  # arms with a value that is larger than was measured, and null
+    found: dict[RunId, Values] = field(default_factory=dict)  # of the items, run by run
 
     def seeds(self, asked: Asked, arms: Iterable[str]) -> list[int]:
         """Return the seeds that have a value in all of ``arms``."""
@@ -305,10 +310,12 @@ class _Measured:
                 )
         return None
 
-    def _rows(self, run: RunId) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-        stratum = None if pd.isna(self.score["stratum"]) else str(self.score["stratum"])
-        key = self.score["measure"], self.score["split"], self.score["rows_key"], stratum
-        return self.items.values(run, self.last[run.arm], *key)
+    def _rows(self, run: RunId) -> Values:
+        if run not in self.found:
+            stratum = None if pd.isna(self.score["stratum"]) else str(self.score["stratum"])
+            key = self.score["measure"], self.score["split"], self.score["rows_key"], stratum
+            self.found[run] = self.items.values(run, self.last[run.arm], *key)
+        return self.found[run]
 
     def times(self, a: str, b: str) -> TimeComparison:
         """Return the times to a target of two arms; a null stands for more than the last step."""

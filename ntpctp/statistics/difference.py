@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy import special, stats
+from scipy import special
 
 from ntpctp.statistics import _checks
 from ntpctp.statistics._checks import FloatArray
@@ -216,7 +216,7 @@ def paired_difference(
     interval = t_interval(d, level)
     error, df = interval.standard_error, interval.degrees_of_freedom
     if error > 0:
-        p_value = float(2 * stats.t.sf(abs(estimate) / error, df))
+        p_value = float(2 * special.stdtr(df, -abs(estimate) / error))
     else:
         p_value = 1.0 if estimate == 0 else 0.0
     win = win_probability(
@@ -233,7 +233,9 @@ def paired_difference(
         high = item_range * no_discordance_bound(d.shape[1], level)
         low = -high
         # What more seeds cannot reduce is then all of it.
-        item_variance = (high / float(stats.t.ppf((1 + level) / 2, max(d.shape[1] - 1, 1)))) ** 2
+        item_variance = (
+            high / float(special.stdtrit(max(d.shape[1] - 1.0, 1.0), (1 + level) / 2))
+        ) ** 2
         method = "no item differs in any seed: exact binomial bound on how many others could"
     return PairedDifference(
         estimate=estimate,
@@ -278,7 +280,7 @@ def _item_interval(
     if num_items < 2:
         return None, None, None
     error = float(d.mean(axis=0).std(ddof=1) / np.sqrt(num_items))
-    half_width = float(stats.t.ppf((1 + level) / 2, num_items - 1)) * error
+    half_width = float(special.stdtrit(num_items - 1.0, (1 + level) / 2)) * error
     return error, estimate - half_width, estimate + half_width
 
 

@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy import optimize, stats
+from scipy import optimize, special
 
 from ntpctp.statistics import _checks
 
@@ -57,7 +57,7 @@ def win_probability(a: ArrayLike, b: ArrayLike, level: float = 0.95) -> WinProba
     wins = np.sign(scores_a[:, None] - scores_b[None, :])
     estimate = float((1 + wins.mean()) / 2)
     m = (len(scores_a) + len(scores_b)) / 2 - 1
-    z = float(stats.norm.ppf((1 + _checks.level(level)) / 2))
+    z = float(special.ndtri((1 + _checks.level(level)) / 2))
 
     def excess(theta: float) -> float:
         spread = 1 + m * (1 - theta) / (2 - theta) + m * theta / (1 + theta)
