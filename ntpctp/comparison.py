@@ -1,7 +1,7 @@
 """Arms against each other at the end of training, from files alone: ``comparison.json``."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, is_dataclass, replace
 from itertools import combinations
 from pathlib import Path
 from typing import Any
@@ -187,7 +187,7 @@ def write_comparison(
 ) -> None:
     """Write ``comparison.json``, atomically."""
     record = comparison_record(experiment.name, asked_by(experiment), comparisons)
-    write_json(output / COMPARISON, record)
+    write_json(output / COMPARISON, record, indent=None)  # of many arms megabytes
 
 
 def comparison_record(
@@ -199,12 +199,16 @@ def comparison_record(
         "experiment": name,
         "seeds": list(asked.seeds),
         "level": asked.level,
-        "scores": [_plain(asdict(comparison)) for comparison in comparisons],
+        "scores": _plain(comparisons),
     }
 
 
 def _plain(value: Any) -> Any:
-    """Return nested values with arrays as lists."""
+    """Return nested dataclasses as dicts, and arrays as lists."""
+    if isinstance(value, str | int | float | None):
+        return value
+    if is_dataclass(value):
+        return {key: _plain(of_key) for key, of_key in vars(value).items()}
     if isinstance(value, dict):
         return {key: _plain(of_key) for key, of_key in value.items()}
     if isinstance(value, list | tuple):

@@ -49,8 +49,6 @@ class ItemRows:
         self._output, self._keys = output, keys
         self._measure = ""
         self._files: dict[Path, _Columns] = {}
-        self._asked: tuple[str, str, str, str | None] = ("", "", "", None)
-        self._values: dict[tuple[RunId, int], Values] = {}
 
     def values(
         self,
@@ -70,15 +68,11 @@ class ItemRows:
         """
         if measure != self._measure:
             self._measure, self._files = measure, {}
-        if self._asked != (asked := (measure, split, key, stratum)):
-            self._asked, self._values = asked, {}
-        if (run, step) not in self._values:
-            checkpoint = checkpoints.directory_of(stage_directory(self._output, run), step)
-            path = rows_path(checkpoint, measure)
-            if path not in self._files:
-                self._files[path] = _read(path, self._keys[measure])
-            self._values[run, step] = self._files[path].values(split, key, stratum)
-        return self._values[run, step]
+        checkpoint = checkpoints.directory_of(stage_directory(self._output, run), step)
+        path = rows_path(checkpoint, measure)
+        if path not in self._files:
+            self._files[path] = _read(path, self._keys[measure])
+        return self._files[path].values(split, key, stratum)
 
 
 @dataclass(frozen=True)

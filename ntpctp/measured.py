@@ -2,13 +2,14 @@
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol, Self
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from ntpctp.item_rows import Values
 from ntpctp.randomness import generator
 from ntpctp.runs import RunId
 from ntpctp.statistics import (
@@ -24,7 +25,7 @@ class Items(Protocol):
 
     def values(
         self, run: RunId, step: int, measure: str, split: str, key: str, stratum: str | None
-    ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    ) -> Values:
         """Return the numbers of the items that have a value, and the values: (items,) each."""
 
 
@@ -39,6 +40,7 @@ class Measured:
     items: Items
     censored: frozenset[str]  # arms with a value that is larger than was measured, and null
     missing: list[str]  # "arm, seed k: reason" of every value that could not be computed
+    found: dict[RunId, Values] = field(default_factory=dict)  # of the items, run by run
 
     @classmethod
     def read(cls, rows: pd.DataFrame, last: Mapping[str, int], items: Items) -> Self:
@@ -122,10 +124,12 @@ class Measured:
                 )
         return None
 
-    def _rows(self, run: RunId) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-        stratum = None if pd.isna(self.score["stratum"]) else str(self.score["stratum"])
-        key = self.score["measure"], self.score["split"], self.score["rows_key"], stratum
-        return self.items.values(run, self.last[run.arm], *key)
+    def _rows(self, run: RunId) -> Values:
+        if run not in self.found:
+            stratum = None if pd.isna(self.score["stratum"]) else str(self.score["stratum"])
+            key = self.score["measure"], self.score["split"], self.score["rows_key"], stratum
+            self.found[run] = self.items.values(run, self.last[run.arm], *key)
+        return self.found[run]
 
     def times(self, a: str, b: str) -> TimeComparison:
         """Return the times to a target of two arms; a null stands for more than the last step."""

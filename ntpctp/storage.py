@@ -136,10 +136,13 @@ def fingerprint(value: Any) -> str:
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
 
 
-def write_json(path: Path, value: Any) -> None:
-    """Write ``value`` as indented JSON, atomically. NaN and infinity are refused."""
+def write_json(path: Path, value: Any, *, indent: int | None = 2) -> None:
+    """Write ``value`` as JSON, atomically. NaN and infinity are refused.
+
+    Without ``indent`` it is one line, which takes a tenth of the time.
+    """
     with atomic_file(path) as temporary:
-        temporary.write_text(json.dumps(value, indent=2, allow_nan=False) + "\n", "utf-8")
+        temporary.write_text(json.dumps(value, indent=indent, allow_nan=False) + "\n", "utf-8")
 
 
 def read_json(path: Path) -> Any:

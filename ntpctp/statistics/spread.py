@@ -104,7 +104,7 @@ def spread(
     1974, without structural zeros); the deviations are permuted between the arms, exactly if
     there are at most 50,000 arrangements (up to 10 seeds an arm), otherwise at random. The p value
     is twice the smaller tail, at most 1, as that of ``scipy.stats.permutation_test``.
-    Cost: about 1 ms for 10 seeds an arm (and 4 MB that are kept), 10 ms for 20.
+    Cost: about 0.4 ms for 10 seeds an arm, 10 ms for 20.
 
     As each arm is centred on its own median the test is not exact. Measured false-positive rate
     in percent at level 0.05, two independent arms of one distribution, 20,000 simulations
@@ -146,9 +146,7 @@ def spread(
     exact = num_all <= _MOST_ARRANGEMENTS
     pooled = np.concatenate([z_a, z_b])
     if exact:
-        sums = _arrangements(num_a, len(pooled)) @ pooled
-        if 2 * num_a == len(pooled):  # the other half has the complements
-            sums = np.concatenate([sums, pooled.sum() - sums])
+        sums = _sums(pooled, num_a)
     else:
         shuffled = rng.permuted(np.tile(pooled, (num_resamples, 1)), axis=1)
         sums = shuffled[:, :num_a].sum(axis=1)
@@ -174,15 +172,25 @@ def spread(
     )
 
 
-@lru_cache(maxsize=4)
-def _arrangements(chosen: int, total: int) -> FloatArray:
-    """Return every way to choose some of ``total``, one a row of zeros and ones.
+def _sums(values: FloatArray, chosen: int) -> FloatArray:
+    """Return the sum of every way to choose some of ``values``.
 
-    Of half of them only the ways that contain the first: the others are what these leave.
+    A choice is one from the first half and one from the second, so that few sums are added up
+    from single values: for 9 of 18 the 512 of each half instead of 48,620.
     """
-    places = np.array(list(combinations(range(total), chosen)))
-    if 2 * chosen == total:
-        places = places[places[:, 0] == 0]
-    rows = np.zeros((len(places), total))
-    np.put_along_axis(rows, places, 1.0, axis=1)
+    half = len(values) // 2
+    first, second = values[:half], values[half:]
+    parts = [
+        np.add.outer(_subsets(half, k) @ first, _subsets(len(second), chosen - k) @ second)
+        for k in range(max(0, chosen - len(second)), min(half, chosen) + 1)
+    ]
+    return np.concatenate([part.ravel() for part in parts])
+
+
+@lru_cache(maxsize=64)
+def _subsets(total: int, chosen: int) -> FloatArray:
+    """Return every way to choose some of ``total``, one a row of zeros and ones."""
+    ways = list(combinations(range(total), chosen))
+    rows = np.zeros((len(ways), total))
+    np.put_along_axis(rows, np.array(ways, np.int64).reshape(len(ways), chosen), 1.0, axis=1)
     return rows
