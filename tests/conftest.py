@@ -16,6 +16,7 @@ import torch
 import yaml
 
 from ntpctp import cli
+from ntpctp.cli.console import console, errors
 from ntpctp.experiment import Experiment, experiment_of
 from ntpctp.libraries import quiet_libraries
 
@@ -73,7 +74,8 @@ def ntpctp(monkeypatch, capsys) -> Callable[..., Outcome]:
 
     def run(*arguments: object) -> Outcome:
         # Wide enough that no message is wrapped.
-        monkeypatch.setenv("COLUMNS", "400")
+        for printer in (console, errors):
+            monkeypatch.setattr(printer, "width", 400)
         monkeypatch.setattr(sys, "argv", ["ntpctp", *map(str, arguments)])
         capsys.readouterr()
         with pytest.raises(SystemExit) as stop:
