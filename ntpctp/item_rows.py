@@ -80,14 +80,15 @@ class _Columns:
     """One file, its rows in the order of their items."""
 
     items: NDArray[np.int64]
-    splits: NDArray[np.str_]
-    strata: dict[str, NDArray[np.bool_]]  # whether each row belongs to it
+    splits: dict[str, NDArray[np.bool_]]  # whether each row belongs to it
+    strata: dict[str, NDArray[np.bool_]]
     numbers: dict[str, NDArray[Any]]  # NaN where a row has none
 
     def values(self, split: str, key: str, stratum: str | None) -> Values:
-        chosen = (self.splits == split) & ~np.isnan(self.numbers[key])
+        nowhere = np.zeros(len(self.items), bool)
+        chosen = self.splits.get(split, nowhere) & ~np.isnan(self.numbers[key])
         if stratum is not None:
-            chosen &= self.strata.get(stratum, np.zeros(len(self.items), bool))
+            chosen &= self.strata.get(stratum, nowhere)
         return self.items[chosen], self.numbers[key][chosen].astype(np.float64)
 
 
@@ -119,7 +120,7 @@ def _read(path: Path, keys: Collection[str]) -> _Columns:
     order = np.argsort(items, kind="stable")
     return _Columns(
         items[order],
-        table["split"].to_numpy().astype(str)[order],
+        {name: member[order] for name, member in _splits(table["split"]).items()},
         {name: member[order] for name, member in _strata(table["strata"]).items()},
         {key: _narrow(table[key].to_numpy()[order]) for key in keys},
     )
@@ -129,9 +130,20 @@ def _number(value: Any) -> float | None:
     return None if value is None else float(value)
 
 
+def _splits(column: pa.ChunkedArray) -> dict[str, NDArray[np.bool_]]:
+    """Return split -> whether each row belongs to it."""
+    names = _joined(column).dictionary_encode()
+    places = names.indices.to_numpy(zero_copy_only=False)
+    return {name: places == place for place, name in enumerate(names.dictionary.to_pylist())}
+
+
+def _joined(column: pa.ChunkedArray) -> pa.Array:
+    return pa.concat_arrays(column.chunks) if column.num_chunks else pa.array([], column.type)
+
+
 def _strata(column: pa.ChunkedArray) -> dict[str, NDArray[np.bool_]]:
     """Return stratum -> whether each row belongs to it."""
-    lists = pa.concat_arrays(column.chunks) if column.num_chunks else pa.array([], column.type)
+    lists = _joined(column)
     names = lists.flatten().dictionary_encode()
     places, rows = names.indices.to_numpy(), pa.compute.list_parent_indices(lists).to_numpy()
     found = {}

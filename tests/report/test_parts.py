@@ -103,7 +103,8 @@ def test_flips_count_and_order_items(made: Callable[..., Any]) -> None:
             for number, right in enumerate(of_run)
         ]
         # Of another split, of no value, out of order: none of them counts or misleads.
-        rows = [{**rows[0], "split": "ood", "exact_match": 0}, *rows[::-1]]
+        decoy = {**rows[2], "split": "ood", "prediction": "decoy"}
+        rows = [rows[3], rows[2], decoy, rows[1], rows[0]]
         rows.insert(1, {**rows[-1], "item": 50, "exact_match": None})
         write_jsonl(path, rows)
     rows = items.Rows(made_up.output, primary)
