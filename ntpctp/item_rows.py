@@ -1,6 +1,7 @@
 """The numbers of item rows, as columns: what a comparison reads of ``<measure>.jsonl``."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from ntpctp import checkpoints
 from ntpctp.evaluation import rows_path
 from ntpctp.runs import RunId, stage_directory
 from ntpctp.storage import read_jsonl
+from ntpctp.workers import cores
 
 Values = tuple[NDArray[np.int64], NDArray[np.float64]]
 """Numbers of items, rising, and their values: (items,) each."""
@@ -66,13 +68,32 @@ class ItemRows:
         Raises:
             InputError: if there is no such file, or it does not hold one JSON object a line.
         """
+        self.read(measure, [(run, step)])
+        return self._files[self._path(measure, run, step)].values(split, key, stratum)
+
+    def read(self, measure: str, runs: Iterable[tuple[RunId, int]]) -> None:
+        """Read what will be asked for, as many files at once as there are cores.
+
+        Args:
+            measure: of the rows; those of another one are forgotten.
+            runs: with their steps.
+
+        Raises:
+            InputError: as ``values``.
+        """
         if measure != self._measure:
             self._measure, self._files = measure, {}
+        paths = (self._path(measure, run, step) for run, step in runs)
+        new = [path for path in paths if path not in self._files]
+        if not new:
+            return
+        with ThreadPoolExecutor(min(cores(), len(new))) as pool:
+            found = list(pool.map(lambda path: _read(path, self._keys[measure]), new))
+        self._files.update(zip(new, found, strict=True))
+
+    def _path(self, measure: str, run: RunId, step: int) -> Path:
         checkpoint = checkpoints.directory_of(stage_directory(self._output, run), step)
-        path = rows_path(checkpoint, measure)
-        if path not in self._files:
-            self._files[path] = _read(path, self._keys[measure])
-        return self._files[path].values(split, key, stratum)
+        return rows_path(checkpoint, measure)
 
 
 @dataclass(frozen=True)
@@ -104,6 +125,7 @@ def _read(path: Path, keys: Collection[str]) -> _Columns:
     try:
         table = pa.json.read_json(
             path,
+            read_options=pa.json.ReadOptions(use_threads=False),  # files are read side by side
             parse_options=pa.json.ParseOptions(
                 explicit_schema=schema, unexpected_field_behavior="ignore"
             ),

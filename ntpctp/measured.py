@@ -28,6 +28,9 @@ class Items(Protocol):
     ) -> Values:
         """Return the numbers of the items that have a value, and the values: (items,) each."""
 
+    def read(self, measure: str, runs: Iterable[tuple[RunId, int]]) -> None:
+        """Read what will be asked for, several runs with their steps at once."""
+
 
 @dataclass(frozen=True)
 class Measured:
@@ -66,6 +69,9 @@ class Measured:
             elif not known:
                 missing.append(f"{RunId(row['arm'], row['seed'])}: {row['reason']}")
         first = rows.iloc[0].to_dict()  # a Series is slow to ask
+        if pd.notna(first["rows_key"]):
+            known = ((arm, s) for arm, of in values.items() for s, v in of.items() if v is not None)
+            items.read(first["measure"], [(RunId(arm, seed), last[arm]) for arm, seed in known])
         return cls(values, bounds, first, last, items, frozenset(censored), missing)
 
     @property

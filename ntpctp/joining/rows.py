@@ -1,6 +1,6 @@
 """The item rows of joined arms, each run's held against its scores when first read."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -32,6 +32,15 @@ class JoinedRows:
         stratum = keyed["stratum"].astype(object).where(keyed["stratum"].notna(), None)
         keys = keyed.assign(stratum=stratum)[columns].itertuples(index=False, name=None)
         self._expected: dict[tuple[Any, ...], float] = dict(zip(keys, keyed["value"], strict=True))
+
+    def read(self, measure: str, runs: Iterable[tuple[RunId, int]]) -> None:
+        """Read what will be asked for: see ``ItemRows.read``."""
+        of_sources: dict[str, list[tuple[RunId, int]]] = {}
+        for run, step in runs:
+            source, arm = self._arms[run.arm]
+            of_sources.setdefault(source.label, []).append((RunId(arm, run.seed), step))
+        for label, of_source in of_sources.items():
+            self._rows[label].read(measure, of_source)
 
     def values(
         self, run: RunId, step: int, measure: str, split: str, key: str, stratum: str | None
