@@ -122,9 +122,9 @@ class Asked:
     level: float
     margin: Mapping[str, float]
     factors: Mapping[str, Mapping[str, str]]
-    targets: Mapping[str, float] = field(default_factory=dict)
-    held_out: Sequence[str] = ()
-    flops: Mapping[str, Mapping[int, float]] = field(default_factory=dict)
+    targets: Mapping[str, float]
+    held_out: Sequence[str]
+    flops: Mapping[str, Mapping[int, float]]
 
     @property
     def arms(self) -> list[str]:

@@ -19,6 +19,7 @@ from ntpctp.learning import LEARNING
 from ntpctp.provenance import PROVENANCE
 from ntpctp.report.wording import flat, listed
 from ntpctp.runs import RunId
+from ntpctp.trajectories import read_flops
 
 
 @dataclass(frozen=True)
@@ -28,7 +29,7 @@ class Group:
     Attributes:
         label: names of the experiments.
         sources: the experiments.
-        asked: joined arms, all seeds; level and margins of the first experiment.
+        asked: joined arms, all seeds; level, margins and targets of the first experiment.
         comparisons: of all scores; one score has several where it was measured in several ways.
         differing: setting -> joined arm -> its value, of what not all arms share.
         notes: what is not joined or not paired, and why.
@@ -93,6 +94,13 @@ def _group(sources: Sequence[Source]) -> Group:
         first.level,
         first.margin,
         first.factors if len(sources) == 1 else {},
+        first.targets,
+        first.held_out,
+        {
+            joined[place, arm]: flops
+            for place, source in enumerate(sources)
+            for arm, flops in read_flops(source.directory).items()
+        },
     )
     frames = [
         source.frame.assign(
@@ -202,11 +210,17 @@ def _notes_on_seeds(sources: Sequence[Source]) -> list[str]:
 
 
 def _notes_on_rules(sources: Sequence[Source]) -> list[str]:
-    """Say whose level and margins hold, where experiments state different ones."""
-    first, *others = (source.experiment.comparison for source in sources)
-    if all((o.level, o.margin) == (first.level, first.margin) for o in others):
+    """Say whose level, margins and targets hold, where experiments state different ones."""
+    first, *others = (
+        (rules.level, rules.margin, rules.targets)
+        for rules in (source.experiment.comparison for source in sources)
+    )
+    if all(other == first for other in others):
         return []
-    return [f"level and margins differ between the experiments: those of {sources[0].label} hold"]
+    return [
+        "level, margins or targets differ between the experiments: those of "
+        f"{sources[0].label} hold"
+    ]
 
 
 def _differing(

@@ -7,8 +7,6 @@ from pathlib import Path
 from typing import Literal
 from urllib.parse import quote
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
-
 from ntpctp import checkpoints
 from ntpctp.comparison import COMPARISON, read_comparisons
 from ntpctp.errors import InputError
@@ -16,6 +14,7 @@ from ntpctp.experiment import Experiment
 from ntpctp.pipeline import EXPERIMENT, load_output, runs_of
 from ntpctp.report import wording
 from ntpctp.report.headline import headline, label_of, primary_score, question_of
+from ntpctp.report.templates import environment
 from ntpctp.runs import stage_directory
 from ntpctp.storage import atomic_file
 
@@ -69,17 +68,14 @@ def write_index(directory: Path) -> Path:
             f"{directory}: expected an experiment's directory, or experiments in it; found no "
             f"{EXPERIMENT} down to {_DEPTH} directories deep"
         )
-    environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    page = environment.get_template("index.html.j2").render(
-        entries=entries,
-        title=directory.resolve().name,
-        num_open=sum(entry.tone == "missing" for entry in entries),
+    page = (
+        environment()
+        .get_template("index.html.j2")
+        .render(
+            entries=entries,
+            title=directory.resolve().name,
+            num_open=sum(entry.tone == "missing" for entry in entries),
+        )
     )
     with atomic_file(directory / INDEX) as temporary:
         temporary.write_text(page, "utf-8")
