@@ -50,7 +50,7 @@ class ItemRows:
     def __init__(self, output: Path, keys: Mapping[str, Collection[str]]):
         self._output, self._keys = output, keys
         self._measure = ""
-        self._files: dict[Path, _Columns] = {}
+        self._files: dict[tuple[RunId, int], _Columns] = {}
 
     def values(
         self,
@@ -69,7 +69,7 @@ class ItemRows:
             InputError: if there is no such file, or it does not hold one JSON object a line.
         """
         self.read(measure, [(run, step)])
-        return self._files[self._path(measure, run, step)].values(split, key, stratum)
+        return self._files[run, step].values(split, key, stratum)
 
     def read(self, measure: str, runs: Iterable[tuple[RunId, int]]) -> None:
         """Read what will be asked for, as many files at once as there are cores.
@@ -83,12 +83,12 @@ class ItemRows:
         """
         if measure != self._measure:
             self._measure, self._files = measure, {}
-        paths = (self._path(measure, run, step) for run, step in runs)
-        new = [path for path in paths if path not in self._files]
+        new = [each for each in runs if each not in self._files]
         if not new:
             return
+        paths = [self._path(measure, run, step) for run, step in new]
         with ThreadPoolExecutor(min(cores(), len(new))) as pool:
-            found = list(pool.map(lambda path: _read(path, self._keys[measure]), new))
+            found = list(pool.map(lambda path: _read(path, self._keys[measure]), paths))
         self._files.update(zip(new, found, strict=True))
 
     def _path(self, measure: str, run: RunId, step: int) -> Path:

@@ -44,6 +44,7 @@ class Measured:
     censored: frozenset[str]  # arms with a value that is larger than was measured, and null
     missing: list[str]  # "arm, seed k: reason" of every value that could not be computed
     found: dict[RunId, Values] = field(default_factory=dict)  # of the items, run by run
+    kinds: dict[RunId, int] = field(default_factory=dict)  # the same where the items are
 
     @classmethod
     def read(cls, rows: pd.DataFrame, last: Mapping[str, int], items: Items) -> Self:
@@ -119,16 +120,26 @@ class Measured:
         """Say which two runs have values of different items, so that they cannot be paired."""
         if pd.isna(self.score["rows_key"]):
             return None
-        runs = [RunId(arm, seed) for arm in arms for seed in seeds]
-        first, *others = [(run, self._rows(run)[0]) for run in runs]
-        for run, numbers in others:
-            if not np.array_equal(first[1], numbers):
-                alone = len(np.setxor1d(first[1], numbers))
+        first, *others = (RunId(arm, seed) for arm in arms for seed in seeds)
+        for run in others:
+            if self._items_of(run) != self._items_of(first):
+                before, numbers = (self._rows(each)[0] for each in (first, run))
+                alone = len(np.setxor1d(before, numbers))
                 return (
-                    f"not of the same items: {len(first[1])} in {first[0]}, {len(numbers)} in "
+                    f"not of the same items: {len(before)} in {first}, {len(numbers)} in "
                     f"{run}, of which {alone} in one alone; measure all arms on the same items"
                 )
         return None
+
+    def _items_of(self, run: RunId) -> int:
+        """Return a number for the items behind a run's value, alike for runs with the same ones."""
+        if run not in self.kinds:
+            numbers = self._rows(run)[0]
+            self.kinds[run] = next(
+                (k for r, k in self.kinds.items() if np.array_equal(self._rows(r)[0], numbers)),
+                len(self.kinds),
+            )
+        return self.kinds[run]
 
     def _rows(self, run: RunId) -> Values:
         if run not in self.found:

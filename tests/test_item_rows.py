@@ -85,3 +85,20 @@ def test_no_rows_and_bad_rows(tmp_path):
     path_of(tmp_path).unlink()
     with pytest.raises(InputError, match="expected a file with one JSON object a line"):
         values(tmp_path, "test")
+
+
+def test_runs_that_are_read_side_by_side_have_their_own_values(tmp_path):
+    runs = [(RunId(arm, seed), 5) for arm in ("ntp", "ctp") for seed in range(20)]
+    for place, (run, _) in enumerate(runs):
+        rows = [{"split": "test", "item": i, "choice": place + i / 8} for i in range(3)]
+        path = rows_path(stage_directory(tmp_path, run) / "step-000005", "accuracy")
+        path.parent.mkdir(parents=True)
+        write_jsonl(path, rows)
+    rows = ItemRows(tmp_path, {"accuracy": ["choice"]})
+    rows.read("accuracy", runs)
+    for place, (run, step) in enumerate(runs):
+        numbers, found = rows.values(run, step, "accuracy", "test", "choice")
+        assert numbers.tolist() == [0, 1, 2]
+        assert found.tolist() == [place, place + 0.125, place + 0.25]
+    with pytest.raises(InputError, match="step-000006"):
+        rows.read("accuracy", [(runs[0][0], 6)])
