@@ -162,7 +162,7 @@ def verdict_of(record: Mapping[str, Any]) -> str:
             judged += f", but {rate['num_stored']} seeds could hardly show one"
     return (
         f"Of A/A comparisons with {size} seeds in each half ({rate['num_comparisons']} scores of "
-        f"arms, all splits of {rate['num_stored']} seeds), {rate['rate']:.1%} were called "
+        f"arms, random splits of {rate['num_stored']} seeds), {rate['rate']:.1%} were called "
         f"different (95% interval {low:.0%} to {high:.0%}, nominal {nominal:.0%}): {judged}."
     )
 

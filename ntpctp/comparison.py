@@ -15,6 +15,7 @@ from ntpctp.experiment import Experiment
 from ntpctp.item_rows import ItemRows, rows_keys
 from ntpctp.measured import Items as Items
 from ntpctp.measured import Measured
+from ntpctp.runs import RunId
 from ntpctp.scores import IDENTITY
 from ntpctp.statistics import (
     Effect,
@@ -157,7 +158,19 @@ def compare(experiment: Experiment, frame: pd.DataFrame, output: Path) -> list[S
     Returns:
         One comparison a score, in the order of the measures.
     """
-    return compare_scores(asked_by(experiment, output), frame, ItemRows(output, rows_keys(frame)))
+    asked = asked_by(experiment, output)
+    found = compare_scores(asked, frame, ItemRows(output, rows_keys(frame)))
+    return [replace(one, missing=one.missing + _unmeasured(asked, one)) for one in found]
+
+
+def _unmeasured(asked: Asked, found: ScoreComparison) -> list[str]:
+    """Name the runs of an experiment without the score where others of their arm have it."""
+    return [
+        f"{RunId(arm, seed)}: not measured at step {found.steps[arm]}"
+        for arm, of_arm in found.values.items()
+        for seed in asked.seeds
+        if seed not in of_arm
+    ]
 
 
 def compare_scores(asked: Asked, frame: pd.DataFrame, items: Items) -> list[ScoreComparison]:
@@ -226,6 +239,11 @@ def read_comparison(output: Path) -> dict[str, Any]:
     if not path.is_file():
         raise InputError(f"{path}: no comparison yet; run the experiment first")
     content: dict[str, Any] = read_json(path)
+    if not isinstance(content, dict):
+        raise InputError(
+            f"{path}: expected an object, found {type(content).__name__}; `ntpctp compare "
+            f"{output}` writes it anew from what is measured"
+        )
     if (version := content.get("schema_version")) != SCHEMA_VERSION:
         raise InputError(
             f"{path}: expected schema version {SCHEMA_VERSION}, found {version}; `ntpctp compare "
@@ -310,6 +328,8 @@ def _compare_pair(
         arrived = ", ".join(measured.arrived(arm) for arm in (a, b))
         if times is not None and times.p_value is not None:
             arrived += f"; log-rank p = {times.p_value:.2g}"
+        elif times is not None and times.reason is not None:
+            arrived += f"; no log-rank test: {times.reason}"
         both = [s for s in asked.seeds if all(s in measured.values[arm] for arm in (a, b))]
         return Pair(a, b, both, None, None, None, None, times, arrived)
     if not seeds:

@@ -19,7 +19,7 @@ def learning_scores(frame: pd.DataFrame, experiment: Experiment) -> list[Score]:
     r"""Return the scores of a run from those of its checkpoints.
 
     For every score that has a target (``comparison.targets``) and a better direction, and every
-    held-out split on which it is measured at two checkpoints or more:
+    held-out split on which it is measured at two checkpoints or more, the last step among them:
 
     * ``steps_to_<score>``: optimizer steps until the score is at the target, interpolated linearly
       between the checkpoint before and the first one at the target; ``error_bound`` is how far the
@@ -49,7 +49,9 @@ def learning_scores(frame: pd.DataFrame, experiment: Experiment) -> list[Score]:
     found: list[Score] = []
     for (split, name), group in chosen.groupby(["split", "score"], sort=False):
         curve = group.dropna(subset="value").sort_values("step")
-        if len(curve) > 1 and curve["higher_is_better"].notna().all():
+        # A curve that ends early would be another run's average.
+        ended = len(curve) > 1 and curve["step"].iloc[-1] == frame["step"].max()
+        if ended and curve["higher_is_better"].notna().all():
             target = experiment.comparison.targets[str(name)]
             found += _of_curve(curve, str(split), str(name), target)
             if split in untrained:

@@ -209,7 +209,9 @@ def test_one_sentence_judges(low, high, words):
     record = {"false_positives": [vars(rate), vars(other)], "judged_size": 3}
     sentence = verdict_of(record)
     assert words in sentence
-    assert "3 seeds in each half (12 scores of arms, all splits of 8 seeds), 4.0% were" in sentence
+    assert (
+        "3 seeds in each half (12 scores of arms, random splits of 8 seeds), 4.0% were" in sentence
+    )
 
 
 def test_the_terminal_shows_rates_and_verdict(stored, tmp_path):

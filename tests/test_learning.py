@@ -154,6 +154,13 @@ def test_the_mean_over_training_says_how_rough_it_is(tiny):
     assert mean.value == pytest.approx(fine) and mean.error_bound == pytest.approx(fine - coarse)
 
 
+def test_a_curve_without_its_end_is_not_averaged(tiny):
+    whole = frame_of({0: 0.0, 4: 0.8, 8: 1.0})
+    other = frame_of({8: 0.5}, score="answer_loss")
+    cut = pd.concat([whole[whole["step"] < 8], other], ignore_index=True)
+    assert learning_scores(whole, tiny()) and learning_scores(cut, tiny()) == []
+
+
 def test_a_score_without_a_better_direction_has_no_target(tiny):
     frame = frame_of({0: 0.0, 8: 1.0}, score="stopped").assign(higher_is_better=pd.NA)
     experiment = tiny(comparison={"targets": {"stopped": 0.5}})

@@ -1,15 +1,27 @@
 """What all commands share: where they print, and how they end when something is wrong."""
 
 import errno
+import os
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import TextIO
 
 from rich.console import Console
 
 from ntpctp.errors import InputError
 
-console = Console()
-errors = Console(stderr=True)
+PIPED_WIDTH = 160
+"""Columns where there is no terminal to ask, and COLUMNS does not say: tables lose nothing."""
+
+
+def _printer(stream: TextIO, stderr: bool) -> Console:
+    known = stream.isatty() or os.environ.get("COLUMNS", "").isdigit()
+    return Console(stderr=stderr, width=None if known else PIPED_WIDTH)
+
+
+console = _printer(sys.stdout, stderr=False)
+errors = _printer(sys.stderr, stderr=True)
 
 _CANNOT_WRITE = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR)
 OVERRIDES_HELP = "fields to change, as dotted.key=value (training.steps=500 seeds=5)"

@@ -92,6 +92,8 @@ def report(
     The index has one row for every experiment below the directory: its question, verdict, and the
     way to its report. Nothing is computed for it and no experiment is changed.
     """
+    if figures is not None and figures.exists() and not figures.is_dir():
+        raise InputError(f"--figures: expected a directory, {figures} is a file")
     if _is_experiment(directory):
         conclude(directory, None)
         if figures is not None:

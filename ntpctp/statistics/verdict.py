@@ -99,7 +99,9 @@ def verdict(
     num_seeds = num_seeds_needed(difference, margin)
     if num_seeds is not None:
         need = f"about {num_seeds} seeds needed"
-    elif difference.standard_error == 0 and difference.item_variance == 0 == difference.estimate:
+    elif difference.standard_error == 0 == difference.estimate and (
+        margin is None or difference.item_variance == 0
+    ):
         need = "no seed shows a difference"
     elif _items_limit(difference, margin):
         need = "more items needed, seeds alone do not suffice"

@@ -40,15 +40,16 @@ def comparison_tables(
         level = f"{comparison['level']:.0%}"
         title = f"{a} against {b} at the last step: mean (sd over seeds), {level} interval"
         table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
-        table.add_column("score", min_width=12)
+        # Folded, where a terminal is narrow: a number must not lose its end.
+        table.add_column("score", min_width=12, overflow="fold")
         for name in (a, b, f"{a} - {b}"):
-            table.add_column(name, justify="right")
-        table.add_column("verdict", min_width=16)
+            table.add_column(Text(name), justify="right", overflow="fold")
+        table.add_column("verdict", overflow="fold")
         for score, pair in entries:
             table.add_row(
                 score_name(score),
                 *(_level_and_spread(score["arms"][arm]) for arm in (a, b)),
-                _interval(pair),
+                _interval(pair) + _fewer_seeds(score, pair),
                 Text(pair["verdict"]["words"] if pair["verdict"] else pair["reason"] or "-"),
             )
         yield table
@@ -110,6 +111,15 @@ def _level_and_spread(spread: dict[str, Any] | None) -> str:
     return (
         f"{number(spread['mean'])} ({number(deviation) if deviation is not None else 'one seed'})"
     )
+
+
+def _fewer_seeds(score: dict[str, Any], pair: dict[str, Any]) -> str:
+    """Say on how many seeds a difference rests, if the arms' means rest on more."""
+    spreads = [score["arms"][arm] for arm in (pair["a"], pair["b"])]
+    most = max((spread["num_seeds"] for spread in spreads if spread), default=0)
+    if pair["difference"] is None or len(pair["seeds"]) == most:
+        return ""
+    return f" ({len(pair['seeds'])} seeds in both)"
 
 
 def _interval(pair: dict[str, Any]) -> str:

@@ -126,11 +126,42 @@ def test_what_cannot_be_compared_or_indexed(runs, ntpctp, tmp_path):
     assert outcome.code == 2 and "nowhere" in outcome.err
     broken = tmp_path / "runs/broken"
     shutil.copytree(runs / "one", broken)
-    for text in ('{"schema_version": 1}', "{", '{"schema_version": 4, "scores": [{}]}'):
+    for text in ('{"schema_version": 1}', "{", "[1, 2]", '{"schema_version": 4, "scores": [{}]}'):
         (broken / COMPARISON).write_text(text)
         assert ntpctp("report", tmp_path / "runs").code == 0
         page = (tmp_path / "runs/index.html").read_text("utf-8")
         assert str(broken / COMPARISON) in page and "1 without a verdict" in page
+    outcome = ntpctp("report", runs / "one", "--figures", broken / COMPARISON)
+    assert outcome.code == 2 and "expected a directory" in outcome.err
     (broken / SCORES).unlink()
     outcome = ntpctp("compare", broken, runs / "two")
     assert outcome.code == 2 and "no scores yet" in outcome.err
+
+
+def test_a_lost_measurement_is_named_and_the_seeds_of_a_difference_are_counted(
+    runs, ntpctp, tmp_path
+):
+    lost = tmp_path / "lost"
+    shutil.copytree(runs / "one", lost)
+    for path in lost.glob("ctp/seed-1/train/step-000020/evaluation/accuracy.*"):
+        path.unlink()
+    printed = ntpctp("compare", lost).out
+    assert "test exact match, ctp, seed 1: not measured at step 20" in printed
+    assert "(2 seeds in both)" in printed
+
+
+def test_a_narrow_terminal_loses_no_number(runs):
+    """Words fold where there is no room; none of their letters is cut off."""
+    from rich.console import Console
+
+    from ntpctp.joining import join, joined_record
+    from ntpctp.terminal import comparison_tables
+
+    record = joined_record(join([runs / "one", runs / "two"]))
+    letters = []
+    for width in (400, 60):
+        console = Console(width=width, file=io.StringIO())
+        for table in comparison_tables(record["groups"][0]):
+            console.print(table)
+        letters.append(sorted(filter(str.isalnum, console.file.getvalue())))
+    assert letters[0] == letters[1]
