@@ -132,8 +132,9 @@ def t_intervals_of(
         interaction = rest_squares / ((num_seeds - 1) * (num_items - 1)) / (num_seeds * num_items)
         items = np.maximum(item_squares / (num_items - 1) / num_items - interaction, 0.0)
     total = seeds + items
-    # The means of all seeds are equal although their items are not: what is left is luck.
-    luck = (total == 0) & (interaction > 0)
+    # The means of all seeds are equal, but for rounding, although their items are not: what is left
+    # is luck. Means that differ at all differ by more: 1 / N of one item.
+    luck = (total <= 1e-20 * interaction) & (interaction > 0)
     # Where nothing varies the second degrees of freedom have no weight.
     usual = satterthwaite(np.where(total > 0, seeds, 1.0), items, df, max(num_items - 1.0, 1.0))
     df = np.where(luck, df * (num_items - 1.0), np.where(total > 0, usual, df))

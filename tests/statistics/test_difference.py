@@ -271,3 +271,11 @@ def test_seeds_whose_means_agree_by_luck_leave_a_width():
     # ... and a verdict, which needs the seeds' spread to say how many would do.
     decided = verdict(found, names=("a", "b"), higher_is_better=True, margin=None)
     assert decided.decision == "undecided"
+
+
+@pytest.mark.parametrize(("num_seeds", "num_items"), [(3, 10), (3, 50), (6, 20), (7, 30)])
+def test_rounding_of_equal_means_is_no_spread(num_seeds, num_items):
+    """Each seed gains one item, another one each time: the means are equal but for rounding."""
+    d = np.eye(num_seeds, num_items)
+    found = paired_difference(d, 0 * d, np.random.default_rng(0), largest=1)
+    assert found.high - found.low > 0.5 * found.estimate and found.p_value > 1e-3
