@@ -67,10 +67,9 @@ def steps_of(arm: Arm, data: Data, seed: int) -> int:
     budget = arm.training.budget
     assert budget is not None
     cost = _cost_of_steps(arm, data, seed, budget.unit)
-    last = arm.objective.mixture(_FAR)
     reached = 0.0
     for step in count():
-        if arm.objective.mixture(step) == last:  # from here on all steps cost the same
+        if step >= arm.objective.settled_from:  # from here on all steps cost the same
             if not cost(step):
                 raise InputError(
                     f"training.budget {budget.unit}: the objective {arm.objective.name} ends with "
@@ -100,10 +99,9 @@ def amounts_at(arm: Arm, data: Data, seed: int, unit: Unit, steps: Sequence[int]
         steps: rising.
     """
     cost = _cost_of_steps(arm, data, seed, unit)
-    last = arm.objective.mixture(_FAR)
     total, done, found = 0.0, 0, []
     for step in steps:
-        while done < step and arm.objective.mixture(done) != last:
+        while done < min(step, arm.objective.settled_from):
             total += cost(done)
             done += 1
         if done < step:  # from here on all steps cost the same
@@ -147,7 +145,6 @@ def _flops(arm: Arm, data: Data, seed: int, step: int) -> float:
     return float(training_flops(initial_model(arm, data, seed), sizes, head).mean())
 
 
-_FAR = 10**12  # a step behind the end of every schedule
 _COSTS: dict[Unit, Callable[[Arm, Data, int, int], float]] = {
     "epochs": _epochs,
     "tokens": _tokens,

@@ -163,7 +163,7 @@ def verdict_of(record: Mapping[str, Any]) -> str:
     return (
         f"Of A/A comparisons with {size} seeds in each half ({rate['num_comparisons']} scores of "
         f"arms, random splits of {rate['num_stored']} seeds), {rate['rate']:.1%} were called "
-        f"different (95% interval {low:.0%} to {high:.0%}, nominal {nominal:.0%}): {judged}."
+        f"different (95% interval {low:.0%} to {high:.0%}, nominal {100 * nominal:g}%): {judged}."
     )
 
 
@@ -244,6 +244,11 @@ def _check_same(first: tuple[Experiment, Path], second: tuple[Experiment, Path])
             f"{path_b}: its runs are of other arms or data than those of {path_a}; delete it and "
             "train it again"
         )
+    if a.evaluation.measures != b.evaluation.measures:
+        raise InputError(
+            f"{path_b}: its runs are measured in other ways than those of {path_a}; "
+            f"`ntpctp calibrate {path_a} --train {len(b.seeds)}` measures them anew"
+        )
     if both := sorted(set(a.seeds) & set(b.seeds)):
         raise InputError(
             f"{path_b}: has the seeds {both} that {path_a} has too; delete it and train it again"
@@ -277,9 +282,9 @@ def _false_positives(found: Scores, size: int, level: float) -> PooledRate:
         1 - level,
         1 - level,
         f"mean over arms, scores and {each[0][1].num_experiments} random splits of the seeds "
-        "each; the interval (Clopper and Pearson) counts only pairs of halves that have no seed in "
-        f"common, here {apart} in {len(arms)} arms, as scores of one run are not independent: it "
-        "holds for new seeds, and more stored seeds narrow it",
+        "each; the interval (Clopper and Pearson) counts only as many pairs of halves as an arm "
+        f"has without a common seed, here {apart} in {len(arms)} arms, as scores of one run are "
+        "not independent: it holds for new seeds, and more stored seeds narrow it",
         [{**asdict(subject), **asdict(one)} for subject, one in each],
     )
 

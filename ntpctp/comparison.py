@@ -362,7 +362,7 @@ def _compare_pair(
         difference,
         None,
         decided,
-        spread(means[0], means[1], rng, names=(a, b)),
+        spread(measured.known(a), measured.known(b), rng, names=(a, b)),
         times,
         reason,
         effect=standardised_effect(means[0] - means[1], level),

@@ -13,6 +13,7 @@ import pyarrow.json
 from numpy.typing import NDArray
 
 from ntpctp import checkpoints
+from ntpctp.errors import InputError
 from ntpctp.evaluation import rows_path
 from ntpctp.runs import RunId, stage_directory
 from ntpctp.storage import read_jsonl
@@ -66,10 +67,18 @@ class ItemRows:
         With ``stratum``, only of the items whose row says that they belong to it.
 
         Raises:
-            InputError: if there is no such file, or it does not hold one JSON object a line.
+            InputError: if there is no such file, it does not hold one JSON object a line, a field
+                is of another type, or an item has several values.
         """
         self.read(measure, [(run, step)])
-        return self._files[run, step].values(split, key, stratum)
+        found = self._files[run, step].values(split, key, stratum)
+        if (np.diff(found[0]) == 0).any():
+            twice = found[0][:-1][np.diff(found[0]) == 0][0]
+            raise InputError(
+                f"{self._path(measure, run, step)}: expected one row an item of {split} with "
+                f"{key!r}, found several of item {twice}; they cannot be paired with other runs"
+            )
+        return found
 
     def read(self, measure: str, runs: Iterable[tuple[RunId, int]]) -> None:
         """Read what will be asked for, as many files at once as there are cores.
@@ -133,11 +142,18 @@ def _read(path: Path, keys: Collection[str]) -> _Columns:
     except (OSError, pa.ArrowInvalid):
         # What is odd about the file (it is absent, empty, holds a line that is no object, or true
         # for 1), this reader bears or names, five times slower.
-        rows = [
-            {name: _number(value) if name in keys else value for name, value in row.items()}
-            for row in read_jsonl(path)
-        ]
-        table = pa.Table.from_pylist(rows, schema)
+        read = read_jsonl(path)
+        try:
+            rows = [
+                {name: _number(value) if name in keys else value for name, value in row.items()}
+                for row in read
+            ]
+            table = pa.Table.from_pylist(rows, schema)
+        except (TypeError, ValueError, pa.ArrowException) as error:
+            raise InputError(
+                f"{path}: expected split as text, item as a whole number and {', '.join(keys)} as "
+                f"numbers, found another type: {error}"
+            ) from None
     items = table["item"].fill_null(0).to_numpy()
     order = np.argsort(items, kind="stable")
     return _Columns(

@@ -30,8 +30,9 @@ def learning_scores(frame: pd.DataFrame, experiment: Experiment) -> list[Score]:
     * ``mean_<score>``: mean over the steps of training (trapezoidal rule over the checkpoints, at
       least three), the area under the learning curve divided by its length; ``error_bound`` is what
       leaving out every other checkpoint changes.
-    * ``forgotten_<score>``: value at the start of this stage minus value at its end, on splits of
-      tasks that this stage does not train on: what was learned in earlier stages and lost.
+    * ``forgotten_<score>``: value at the start of this stage minus value at its end (the other way
+      round where lower is better), on splits of tasks that this stage does not train on: what was
+      learned in earlier stages and lost.
 
     All depend on which checkpoints there are: compare arms with the same ``evaluation.every``.
 
@@ -56,9 +57,9 @@ def learning_scores(frame: pd.DataFrame, experiment: Experiment) -> list[Score]:
             found += _of_curve(curve, str(split), str(name), target)
             if split in untrained:
                 values = curve["value"].to_numpy(np.float64)
-                found.append(
-                    _score(curve, f"forgotten_{name}", float(values[0] - values[-1]), False)
-                )
+                higher = bool(curve["higher_is_better"].iloc[0])
+                lost = values[0] - values[-1] if higher else values[-1] - values[0]
+                found.append(_score(curve, f"forgotten_{name}", float(lost), False))
     return found
 
 

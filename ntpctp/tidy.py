@@ -160,7 +160,7 @@ def _tables(
             pairs.setdefault((row["data"], row["arm_a"], row["arm_b"]), []).append(row)
     for (data, a, b), of_pair in pairs.items():
         levels = {row["level"] for row in of_pair if row["level"] is not None}
-        interval = f"{max(levels):.0%} interval" if levels else "interval"
+        interval = f"{100 * max(levels):g}% interval" if levels else "interval"
         holm = any(row["holm_p_value"] is not None for row in of_pair)
         header = [
             "score (unit)",

@@ -164,9 +164,10 @@ class Trajectories:
             else:
                 budgets = _floats(run[_COLUMNS[axis]])
             # Checkpoints behind a stop are the one at the stop again.
-            spent = steps if axis == "steps" else tokens
-            new = np.isfinite(budgets) & _rises(spent) & _rises(budgets)
-            self._curves[key] = budgets[new], values[new]
+            new = _rises(steps if axis == "steps" else tokens) & np.isfinite(budgets)
+            budgets, values = budgets[new], values[new]
+            rising = _rises(budgets)
+            self._curves[key] = budgets[rising], values[rising]
         return self._curves[key]
 
 

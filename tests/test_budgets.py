@@ -58,10 +58,16 @@ def test_operations(tiny):
         assert steps(experiment)[name] == math.ceil(1e8 / (a_row * BATCH))
 
 
+TO_CTP = [{"objective": "ntp", "until": 9}, {"objective": "ctp"}]
+AND_BACK = [
+    {"objective": "ctp", "until": 7}, {"objective": "ntp", "until": 14}, {"objective": "ctp"},
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("phases", [TO_CTP, AND_BACK])
 @pytest.mark.parametrize("fade", [0, 4])
 @pytest.mark.parametrize("amount", [100, 250, 700, 3000])
-def test_a_schedule_step_by_step(tiny, fade, amount):
-    phases = [{"objective": "ntp", "until": 9}, {"objective": "ctp"}]
+def test_a_schedule_step_by_step(tiny, phases, fade, amount):
     arms = {"s": {"objective": {"name": "schedule", "phases": phases, "fade": fade}}}
     experiment = of(tiny, {"supervised_tokens": amount}, arms=arms)
     rows = SupervisedRows(prepare(experiment).splits["train"].rows, experiment.arms["s"].objective)
@@ -74,9 +80,9 @@ def test_a_schedule_step_by_step(tiny, fade, amount):
     assert steps(experiment) == {"s": step + 1}
 
 
+@pytest.mark.parametrize("phases", [TO_CTP, AND_BACK])
 @pytest.mark.parametrize("fade", [0, 4])
-def test_what_is_spent_until_each_checkpoint(tiny, fade):
-    phases = [{"objective": "ntp", "until": 9}, {"objective": "ctp"}]
+def test_what_is_spent_until_each_checkpoint(tiny, phases, fade):
     arms = {"s": {"objective": {"name": "schedule", "phases": phases, "fade": fade}}}
     experiment = of(tiny, {"supervised_tokens": 2000}, arms=arms)
     data = prepare(experiment)

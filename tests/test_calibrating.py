@@ -159,6 +159,14 @@ def test_further_runs_under_other_settings_are_refused(stored, tmp_path):
         calibrate(tmp_path)
 
 
+def test_further_runs_measured_otherwise_are_refused(stored, tmp_path):
+    stored(gaussian(4), 4)
+    measures = [{"name": "accuracy", "max_items": 3}]
+    stored(gaussian(2), [4, 5], tmp_path / "calibration", evaluation={"measures": measures})
+    with pytest.raises(InputError, match=r"measured in other ways .* --train 2` measures them"):
+        calibrate(tmp_path)
+
+
 def test_scores_without_a_value_in_some_seed_are_left_out_and_said(stored):
     scores = gaussian(6)
     scores["ntp", "all_loss"][2] = np.nan

@@ -87,6 +87,24 @@ def test_no_rows_and_bad_rows(tmp_path):
         values(tmp_path, "test")
 
 
+@pytest.mark.parametrize(
+    ("row", "match"),
+    [
+        ({"choice": "abc"}, "choice as numbers, found another type|choice, brier as numbers"),
+        ({"item": "0"}, "item as a whole number"),
+        ({"item": 1}, "found several of item 1"),
+    ],
+)
+def test_rows_that_cannot_be_paired_are_refused(tmp_path, row, match):
+    rows = [{"split": "test", "item": i, "choice": 1.0} for i in (0, 1)]
+    path = path_of(tmp_path)
+    path.parent.mkdir(parents=True)
+    write_jsonl(path, [*rows, {**rows[0], **row}])
+    with pytest.raises(InputError, match=match) as found:
+        values(tmp_path, "test")
+    assert str(path) in str(found.value)
+
+
 def test_runs_that_are_read_side_by_side_have_their_own_values(tmp_path):
     runs = [(RunId(arm, seed), 5) for arm in ("ntp", "ctp") for seed in range(20)]
     for place, (run, _) in enumerate(runs):

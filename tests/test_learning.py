@@ -167,6 +167,13 @@ def test_a_score_without_a_better_direction_has_no_target(tiny):
     assert learning_scores(frame, experiment) == []
 
 
+def test_a_loss_that_rises_is_forgotten(tiny, monkeypatch):
+    monkeypatch.setattr("ntpctp.learning.untrained_splits", lambda task: {"test"})
+    frame = frame_of({0: 1.0, 8: 3.0}, score="answer_loss").assign(higher_is_better=False)
+    experiment = tiny(comparison={"targets": {"answer_loss": 0.5}})
+    assert values(learning_scores(frame, experiment))["forgotten_answer_loss"] == 2.0
+
+
 def test_stages_have_transfer_and_forgetting_among_their_scores(tmp_path):
     stages = checked_stages(stages_of({**CONTENT, "seeds": 1}, "x"), tmp_path)
     found = stages.experiments(tmp_path)

@@ -137,6 +137,11 @@ def test_latex_is_escaped_and_compiles(tmp_path):
     assert (tmp_path / "t.pdf").stat().st_size > 1000
 
 
+def test_levels_are_not_rounded():
+    for level, shown in ((0.995, "99.5% interval"), (0.975, "97.5% interval"), (0.95, "95% int")):
+        assert shown in as_markdown([row(level=level)])
+
+
 def test_rows_of_a_comparison():
     spread = {"mean": 0.5, "standard_deviation": 0.1, "num_seeds": 3}
     difference = {

@@ -95,6 +95,17 @@ def test_operations_that_are_not_recorded_are_said():
     assert found.reason == "operations of b are not recorded; ntpctp run does so"
 
 
+def test_operations_that_are_not_known_at_one_checkpoint_take_that_one_away():
+    flops = {"a": FLOPS["a"], "b": {s: f for s, f in FLOPS["b"].items() if s != 10}}
+    found = compared(frame(), flops)["flops"]
+    assert found.reason is None and (found.first, found.last) == (0, 3000)
+    # B runs straight from step 0 to 20 there, where it has 0.4 (seed 0) and 0.3 (seed 1).
+    a, b = [0.3 * 1.5 / 2, 0.1 + 0.1 * 1.5 / 2], [0.4 * 0.75, 0.1 + 0.2 * 0.75]
+    half, _ = found.points
+    assert half.budget == 1500
+    assert half.difference.estimate == pytest.approx(np.mean(a) - np.mean(b))
+
+
 def test_nothing_is_extrapolated():
     late = {run: values[2:] for run, values in VALUES.items() if run[0] == "a"}
     early = {run: values[:2] for run, values in VALUES.items() if run[0] == "b"}

@@ -85,19 +85,23 @@ def report(
     figures: Annotated[
         Path | None, typer.Option(help="also write every figure to a file in this directory")
     ] = None,
-    figure_format: Annotated[FigureFormat, typer.Option(help="of those files")] = FigureFormat.svg,
+    figure_format: Annotated[
+        FigureFormat | None, typer.Option(help="of those files; by default svg")
+    ] = None,
 ) -> None:
     """Write report.html anew, without the tables; over several experiments, index.html.
 
     The index has one row for every experiment below the directory: its question, verdict, and the
     way to its report. Nothing is computed for it and no experiment is changed.
     """
+    if figure_format is not None and figures is None:
+        raise InputError("--figure-format: expected --figures with it, the directory of the files")
     if figures is not None and figures.exists() and not figures.is_dir():
         raise InputError(f"--figures: expected a directory, {figures} is a file")
     if _is_experiment(directory):
         conclude(directory, None)
         if figures is not None:
-            _write_figures(directory, figures, figure_format.value)
+            _write_figures(directory, figures, (figure_format or FigureFormat.svg).value)
         return
     if figures is not None:
         raise InputError(f"--figures: expected one experiment's directory, {directory} is none")

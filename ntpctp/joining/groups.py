@@ -151,8 +151,10 @@ def _measure_settings(experiment: Experiment, measure: str) -> dict[str, object]
     if measure == LEARNING:
         shared = {"every": experiment.evaluation.every}
         return shared | {f"targets.{k}": v for k, v in experiment.comparison.targets.items()}
-    options = (m for m in experiment.evaluation.measures if m.name == measure)
-    return flat(next(options).model_dump(mode="json", exclude={"at"}))
+    for options in experiment.evaluation.measures:
+        if options.name == measure:
+            return flat(options.model_dump(mode="json", exclude={"at"}))
+    return {"options": "unknown: the experiment file does not list it"}
 
 
 def _notes_on_ways(

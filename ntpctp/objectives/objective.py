@@ -74,6 +74,11 @@ class Objective(Options, ABC):
             losses_of: for objectives that compare with another model.
         """
 
+    @property
+    def settled_from(self) -> int:
+        """The first optimizer step (from 0) from which ``mixture`` changes no more."""
+        return 0
+
     def mixture(self, step: int) -> list[tuple[float, "Objective"]]:
         """Return the objectives that make up this one at optimizer step ``step`` (from 0).
 

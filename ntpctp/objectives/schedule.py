@@ -70,6 +70,10 @@ class Schedule(Objective):
             )
         return self
 
+    @property
+    def settled_from(self) -> int:  # noqa: D102
+        return (self.phases[-2].until or 0) + self.fade
+
     def mixture(self, step: int) -> list[tuple[float, Objective]]:  # noqa: D102
         current = next(
             index

@@ -49,6 +49,11 @@ def paired(a: ArrayLike, b: ArrayLike) -> tuple[FloatArray, FloatArray]:
     return array_a, array_b
 
 
+def varies(values: FloatArray, size: float) -> bool:
+    """Return whether ``values`` differ by more than a rounding error of numbers up to ``size``."""
+    return bool(np.ptp(values) > 1e-12 * size)
+
+
 def level(value: float) -> float:
     """Return a confidence level after checking that it lies in (0, 1).
 

@@ -182,9 +182,10 @@ def paired_difference(
     Where nothing varies, every d_sn being c, a t interval would have no width whatever the data.
     With a known r the interval is [c - q (r + c), c + q (r - c)], q = ``no_discordance_bound`` of
     the items (of the seeds, where there are none): by Clopper and Pearson at most the share q of
-    others differs from c, and no further than r. Its p value is (r / (r + abs(c)))^n, the level at
-    which 0 comes to lie on the end. Without a known r there is no interval, and the exact sign-flip
-    test gives the p value: at 95 % it needs six seeds.
+    others differs from c, and no further than r. Of items it says nothing on a seed that is unlike
+    these; with few seeds that is a strong assumption, which ``method`` states. Its p value is
+    (r / (r + abs(c)))^n, the level at which 0 comes to lie on the end. Without a known r there is
+    no interval, and the exact sign-flip test gives the p value: at 95 % it needs six seeds.
 
     Why not resample: the variance of the seeds-and-items bootstrap (Owen 2007, "The pigeonhole
     bootstrap") has a closed form, (MS_s + MS_i + MS_e) / (S N) after the corrections S/(S-1) and
@@ -240,7 +241,7 @@ def paired_difference(
     estimate = float(d.mean())
     item_error, item_low, item_high = _item_interval(d, estimate, level)
     # Equal values may differ by a rounding error of their scores.
-    varies = bool(np.ptp(d) > 1e-12 * max(np.abs(scores_a).max(), np.abs(scores_b).max()))
+    varies = _checks.varies(d, max(np.abs(scores_a).max(), np.abs(scores_b).max()))
     record = PairedDifference(
         estimate=estimate,
         low=None,
@@ -340,9 +341,12 @@ def _of_equal(record: PairedDifference) -> PairedDifference:
         item_variance=width**2,
         item_low=low,
         item_high=high,
-        method="all items differ alike in all seeds: exact binomial bound on how many others do not"
-        if c
-        else "no item differs in any seed: exact binomial bound on how many others could",
+        method=(
+            "all items differ alike in all seeds: exact binomial bound on how many others do not"
+            if c
+            else "no item differs in any seed: exact binomial bound on how many others could"
+        )
+        + "; other seeds are taken to be like these",
     )
 
 

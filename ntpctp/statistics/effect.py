@@ -44,8 +44,7 @@ def standardised_effect(differences: ArrayLike, level: float = 0.95) -> Standard
         reason = f"{num_seeds} seed{'s' if num_seeds > 1 else ''}: at least 3 needed"
         return StandardisedEffect(None, None, None, level, num_seeds, reason)
     deviation = float(d.std(ddof=1))
-    # Equal values can leave a rounding error of their mean as their spread.
-    if deviation <= 1e-14 * float(np.abs(d).max()):
+    if not _checks.varies(d, float(np.abs(d).max())):
         reason = "all seeds show the same difference: no spread to measure it in"
         return StandardisedEffect(None, None, None, level, num_seeds, reason)
     t = float(np.sqrt(num_seeds) * d.mean() / deviation)

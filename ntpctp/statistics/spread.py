@@ -57,11 +57,12 @@ def describe_spread(values: ArrayLike) -> Spread:
         InputError: if ``values`` is empty, not one-dimensional or not finite.
     """
     x = _checks.finite(values, "values", 1)
+    varies = _checks.varies(x, float(np.abs(x).max()))
     return Spread(
         num_seeds=len(x),
-        mean=float(x.mean()),
+        mean=float(x.mean()) if varies else float(x[0]),
         median=_median(x),
-        standard_deviation=float(x.std(ddof=1)) if len(x) > 1 else None,
+        standard_deviation=(float(x.std(ddof=1)) if varies else 0.0) if len(x) > 1 else None,
         median_absolute_deviation=_median(np.abs(x - _median(x))),
         min=float(x.min()),
         max=float(x.max()),
@@ -116,10 +117,10 @@ def spread(
         exponential                             0    0   4.5   7.6              1.3   6.9
         30 % collapse: two narrow modes         0    0   3.4   7.6              1.1   7.4
 
-    With fewer than 5 seeds no p value below 0.05 exists (``smallest_p_value``). "zeros kept" is
-    the test without the removal: with 5 seeds it all but never rejects. Where scores of one seed
-    correlate by 0.7 between the arms, the rates fall to 1.0 (5 seeds) and 1.8 (10) for normal
-    scores: the test is then too careful.
+    With fewer than 5 seeds in each arm no p value below 0.05 exists (``smallest_p_value``). "zeros
+    kept" is the test without the removal: with 5 seeds it all but never rejects. Where scores of
+    one seed correlate by 0.7 between the arms, the rates fall to 1.0 (5 seeds) and 1.8 (10) for
+    normal scores: the test is then too careful.
 
     Args:
         a: float, shape (S_a,), one score a seed.

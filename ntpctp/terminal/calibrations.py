@@ -32,7 +32,7 @@ def calibration_tables(record: dict[str, Any]) -> Iterator[RenderableType]:
                 f"{rate['rate']:.1%}",
                 f"{rate['low']:.1%} to {rate['high']:.1%}",
                 f"{rate['of_normal']:.1%}",
-                f"{rate['nominal']:.0%}",
+                f"{100 * rate['nominal']:g}%",
             )
         if table.rows:
             yield table

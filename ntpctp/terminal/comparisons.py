@@ -37,7 +37,7 @@ def comparison_tables(
     if not pairs:
         yield "one arm only: nothing to compare"
     for (a, b), entries in pairs.items():
-        level = f"{comparison['level']:.0%}"
+        level = f"{100 * comparison['level']:g}%"
         title = f"{a} against {b} at the last step: mean (sd over seeds), {level} interval"
         table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
         # Folded, where a terminal is narrow: a number must not lose its end.
@@ -67,7 +67,7 @@ def comparison_tables(
 
 def _effects_tables(comparison: dict[str, Any]) -> Iterator[Table]:
     """Yield the table of a grid's main effects and interactions, if there is one."""
-    level = f"{comparison['level']:.0%}"
+    level = f"{100 * comparison['level']:g}%"
     title = f"factors at the last step: mean difference, {level} interval, p after Holm"
     table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
     for name in ("score", "contrast"):

@@ -57,7 +57,7 @@ def _settings_table(group: dict[str, Any]) -> Table:
 def _over_tables(over: dict[str, Any]) -> Iterator[RenderableType]:
     tasks = ", ".join(f"{task}: {score}" for task, score in over["tasks"].items())
     yield Text(f"{len(over['tasks'])} tasks ({tasks}), {over['unit']}")
-    level = f"{next(iter(over['means'].values()))['level']:.0%}"
+    level = f"{100 * next(iter(over['means'].values()))['level']:g}%"
     means = Table(
         title=f"interquartile mean over runs and tasks, {level} interval over seeds",
         title_justify="left",

@@ -148,6 +148,15 @@ def test_a_lost_measurement_is_named_and_the_seeds_of_a_difference_are_counted(
     printed = ntpctp("compare", lost).out
     assert "test exact match, ctp, seed 1: not measured at step 20" in printed
     assert "(2 seeds in both)" in printed
+    (score,) = (
+        score
+        for score in read_json(lost / COMPARISON)["scores"]
+        if (score["split"], score["score"], score["stratum"]) == ("test", "exact_match", None)
+    )
+    (pair,) = score["pairs"]
+    # The difference is paired; how each arm spreads is not, and rests on all of its seeds.
+    assert pair["difference"]["num_seeds"] == 2
+    assert [pair["spread"][arm]["num_seeds"] for arm in ("a", "b")] == [3, 2]
 
 
 def test_a_narrow_terminal_loses_no_number(runs):

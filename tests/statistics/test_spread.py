@@ -143,3 +143,12 @@ def test_size_under_the_null(num_seeds, low, high):
     observed = np.abs(2 * z[:, :num_values].sum(axis=1) - z.sum(axis=1))
     p_values = np.mean(statistic >= observed[:, None] * (1 - 1e-9), axis=1)
     assert low < np.mean(p_values <= 0.05) < high
+
+
+def test_equal_values_have_no_spread_whatever_the_rounding():
+    """0.1 three times has a mean of 0.10000000000000002, and deviations from it."""
+    for value, count in ((0.1, 3), (0.7, 6), (1e9 / 3, 7)):
+        found = describe_spread([value] * count)
+        assert (found.mean, found.standard_deviation) == (value, 0.0)
+    compared = spread([0.7] * 6, [0.1] * 6, np.random.default_rng(0))
+    assert compared.sd_ratio is None and compared.p_value == 1
