@@ -1,30 +1,22 @@
-"""Arms against each other at the end of training, from files alone: ``comparison.json``."""
+"""Arms against each other at the end of training, from files alone."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, is_dataclass, replace
+from collections.abc import Sequence
+from dataclasses import replace
 from itertools import combinations
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from ntpctp.errors import InputError
+from ntpctp.comparison.asked import Asked, asked_by
+from ntpctp.comparison.records import FactorEffect, Pair, ScoreComparison, SeedItems
 from ntpctp.experiment import Experiment
 from ntpctp.item_rows import ItemRows, rows_keys
-from ntpctp.measured import Items as Items
-from ntpctp.measured import Measured
+from ntpctp.measured import Items, Measured
 from ntpctp.runs import RunId
 from ntpctp.scores import IDENTITY
 from ntpctp.statistics import (
-    Effect,
-    PairedDifference,
-    Share,
-    Spread,
-    SpreadComparison,
-    StandardisedEffect,
-    TimeComparison,
     Verdict,
     describe_spread,
     factor_effects,
@@ -36,115 +28,7 @@ from ntpctp.statistics import (
     standardised_effect,
     verdict,
 )
-from ntpctp.storage import read_json, rebuilt, write_json
-from ntpctp.trajectories import MatchedCurves, Trajectories, has_curve, read_flops
-
-COMPARISON = "comparison.json"
-SCHEMA_VERSION = 5
-
-
-@dataclass(frozen=True)
-class SeedItems:
-    """One seed's items that exactly one of two arms gets right, and McNemar's exact test."""
-
-    seed: int
-    num_only_a: int
-    num_only_b: int
-    num_items: int
-    p_value: float  # for these weights and new items; corrected for nothing
-
-
-@dataclass(frozen=True)
-class Pair:
-    """Two arms on one score: A minus B, seed by seed and, where there are items, item by item."""
-
-    a: str
-    b: str
-    seeds: list[int]  # those that both arms have
-    difference: PairedDifference | None
-    holm_p_value: float | None  # adjusted for all pairs of arms on this score
-    verdict: Verdict | None  # None where neither direction is better
-    spread: SpreadComparison | None
-    times: TimeComparison | None  # of steps to a target: seeds that did not reach it count too
-    reason: str | None  # why there is no difference
-    effect: StandardisedEffect | None = None  # of the seeds' differences, in their own spread
-    mcnemar: list[SeedItems] | None = None  # None: items are not right or wrong
-    matched: list[MatchedCurves] = field(default_factory=list)  # of scores with a learning curve
-
-
-@dataclass(frozen=True)
-class FactorEffect:
-    """A main effect or an interaction of a grid's factors on one score."""
-
-    effect: Effect
-    seeds: list[int]  # those that all arms have
-    holm_p_value: float | None  # adjusted for all effects on this score
-
-
-@dataclass(frozen=True)
-class ScoreComparison:
-    """One score of all arms at their last step."""
-
-    measure: str
-    split: str
-    stratum: str | None  # the part of the items that it is about; None: all of them
-    score: str
-    strength: float | None
-    unit: str
-    higher_is_better: bool | None
-    margin: float | None
-    target: float | None
-    steps: dict[str, int]  # arm -> its last step
-    arms: dict[str, Spread | None]  # over seeds; None: no seed has a value
-    reaching: dict[str, Share | None]  # seeds at the target or better; None: no target, no value
-    values: dict[str, dict[int, float | None]]  # arm -> seed -> value
-    missing: list[str]  # "arm, seed k: reason" of every value that could not be computed
-    pairs: list[Pair]
-    effects: list[FactorEffect]  # of a grid with at least two factors
-
-
-@dataclass(frozen=True)
-class Asked:
-    """What a comparison needs to know beside the scores: of one experiment, or of several joined.
-
-    Attributes:
-        steps: arm -> its last step; the order of the arms.
-        seeds: in order.
-        level: of the intervals.
-        margin: per score, the difference that would not matter, in its unit.
-        factors: arm -> factor -> level, of a grid; else empty.
-        targets: per score, the value that seeds are to reach.
-        held_out: the splits on which scores have learning curves.
-        flops: arm -> step -> operations of training until there, as far as they are known.
-    """
-
-    steps: Mapping[str, int]
-    seeds: Sequence[int]
-    level: float
-    margin: Mapping[str, float]
-    factors: Mapping[str, Mapping[str, str]]
-    targets: Mapping[str, float]
-    held_out: Sequence[str]
-    flops: Mapping[str, Mapping[int, float]]
-
-    @property
-    def arms(self) -> list[str]:
-        """The names."""
-        return list(self.steps)
-
-
-def asked_by(experiment: Experiment, output: Path | None = None) -> Asked:
-    """Return what an experiment asks of its comparison; with its directory, its operations too."""
-    return Asked(
-        {name: arm.training.steps for name, arm in experiment.arms.items()},
-        experiment.seeds,
-        experiment.comparison.level,
-        experiment.comparison.margin,
-        experiment.factors,
-        experiment.comparison.targets,
-        experiment.task.evaluation_splits,
-        read_flops(output) if output else {},
-    )
+from ntpctp.trajectories import Trajectories, has_curve
 
 
 def compare(experiment: Experiment, frame: pd.DataFrame, output: Path) -> list[ScoreComparison]:
@@ -192,80 +76,6 @@ def compare_scores(asked: Asked, frame: pd.DataFrame, items: Items) -> list[Scor
             key = tuple(measured.score[column] for column in ("measure", "split", "score"))
             curves = Trajectories(by_score[key], asked.flops)
         found.append(_compare_score(asked, measured, curves))
-    return found
-
-
-def write_comparison(
-    experiment: Experiment, comparisons: Sequence[ScoreComparison], output: Path
-) -> None:
-    """Write ``comparison.json``, atomically."""
-    record = comparison_record(experiment.name, asked_by(experiment), comparisons)
-    write_json(output / COMPARISON, record, indent=None)  # of many arms megabytes
-
-
-def comparison_record(
-    name: str, asked: Asked, comparisons: Sequence[ScoreComparison]
-) -> dict[str, Any]:
-    """Return what ``comparison.json`` holds of ``name``: an experiment, or several joined."""
-    return {
-        "schema_version": SCHEMA_VERSION,
-        "experiment": name,
-        "seeds": list(asked.seeds),
-        "level": asked.level,
-        "scores": _plain(comparisons),
-    }
-
-
-def _plain(value: Any) -> Any:
-    """Return nested dataclasses as dicts, and arrays as lists."""
-    if isinstance(value, str | int | float | None):
-        return value
-    if is_dataclass(value):
-        return {key: _plain(of_key) for key, of_key in vars(value).items()}
-    if isinstance(value, dict):
-        return {key: _plain(of_key) for key, of_key in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
-    return value.tolist() if isinstance(value, np.ndarray) else value
-
-
-def read_comparison(output: Path) -> dict[str, Any]:
-    """Read ``comparison.json``.
-
-    Raises:
-        InputError: if there is none, or it has another schema version.
-    """
-    path = output / COMPARISON
-    if not path.is_file():
-        raise InputError(f"{path}: no comparison yet; run the experiment first")
-    content: dict[str, Any] = read_json(path)
-    if not isinstance(content, dict):
-        raise InputError(
-            f"{path}: expected an object, found {type(content).__name__}; `ntpctp compare "
-            f"{output}` writes it anew from what is measured"
-        )
-    if (version := content.get("schema_version")) != SCHEMA_VERSION:
-        raise InputError(
-            f"{path}: expected schema version {SCHEMA_VERSION}, found {version}; `ntpctp compare "
-            f"{output}` writes it anew from what is measured"
-        )
-    return content
-
-
-def read_comparisons(output: Path) -> list[ScoreComparison]:
-    """Read ``comparison.json`` as ``compare`` gave it.
-
-    Raises:
-        InputError: as ``read_comparison``; or if it is not what this program writes.
-    """
-    content = read_comparison(output)
-    try:
-        found: list[ScoreComparison] = rebuilt(list[ScoreComparison], content["scores"])
-    except (KeyError, TypeError, ValueError) as error:
-        raise InputError(
-            f"{output / COMPARISON}: not what this program writes: {error}; `ntpctp compare "
-            f"{output}` writes it anew"
-        ) from error
     return found
 
 

@@ -1,0 +1,30 @@
+"""Arms against each other at the end of training, from files alone: ``comparison.json``."""
+
+from ntpctp.comparison.arms import compare, compare_scores
+from ntpctp.comparison.asked import Asked, asked_by
+from ntpctp.comparison.files import (
+    COMPARISON,
+    SCHEMA_VERSION,
+    comparison_record,
+    read_comparison,
+    read_comparisons,
+    write_comparison,
+)
+from ntpctp.comparison.records import FactorEffect, Pair, ScoreComparison, SeedItems
+
+__all__ = [
+    "COMPARISON",
+    "SCHEMA_VERSION",
+    "Asked",
+    "FactorEffect",
+    "Pair",
+    "ScoreComparison",
+    "SeedItems",
+    "asked_by",
+    "compare",
+    "compare_scores",
+    "comparison_record",
+    "read_comparison",
+    "read_comparisons",
+    "write_comparison",
+]

@@ -1,0 +1,52 @@
+"""What an experiment, or several joined, ask of a comparison."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from ntpctp.experiment import Experiment
+from ntpctp.trajectories import read_flops
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What a comparison needs to know beside the scores: of one experiment, or of several joined.
+
+    Attributes:
+        steps: arm -> its last step; the order of the arms.
+        seeds: in order.
+        level: of the intervals.
+        margin: per score, the difference that would not matter, in its unit.
+        factors: arm -> factor -> level, of a grid; else empty.
+        targets: per score, the value that seeds are to reach.
+        held_out: the splits on which scores have learning curves.
+        flops: arm -> step -> operations of training until there, as far as they are known.
+    """
+
+    steps: Mapping[str, int]
+    seeds: Sequence[int]
+    level: float
+    margin: Mapping[str, float]
+    factors: Mapping[str, Mapping[str, str]]
+    targets: Mapping[str, float]
+    held_out: Sequence[str]
+    flops: Mapping[str, Mapping[int, float]]
+
+    @property
+    def arms(self) -> list[str]:
+        """The names."""
+        return list(self.steps)
+
+
+def asked_by(experiment: Experiment, output: Path | None = None) -> Asked:
+    """Return what an experiment asks of its comparison; with its directory, its operations too."""
+    return Asked(
+        {name: arm.training.steps for name, arm in experiment.arms.items()},
+        experiment.seeds,
+        experiment.comparison.level,
+        experiment.comparison.margin,
+        experiment.factors,
+        experiment.comparison.targets,
+        experiment.task.evaluation_splits,
+        read_flops(output) if output else {},
+    )
