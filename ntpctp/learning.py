@@ -46,12 +46,15 @@ def learning_scores(frame: pd.DataFrame, experiment: Experiment) -> list[Score]:
         & frame["strength"].isna()
         & frame["stratum"].isna()
     ]
+    if chosen.empty:
+        return []
+    last = experiment.arms[str(chosen["arm"].iloc[0])].training.steps
     untrained = untrained_splits(experiment.task)
     found: list[Score] = []
     for (split, name), group in chosen.groupby(["split", "score"], sort=False):
         curve = group.dropna(subset="value").sort_values("step")
         # A curve that ends early would be another run's average.
-        ended = len(curve) > 1 and curve["step"].iloc[-1] == frame["step"].max()
+        ended = len(curve) > 1 and curve["step"].iloc[-1] >= last
         if ended and curve["higher_is_better"].notna().all():
             target = experiment.comparison.targets[str(name)]
             found += _of_curve(curve, str(split), str(name), target)

@@ -12,7 +12,7 @@ from ntpctp.pipeline import checked_stages, compare_experiment
 from ntpctp.preparation import prepare
 from ntpctp.report.verdicts import verdict_tables
 from ntpctp.runs import RunId, execute
-from ntpctp.scores import collect
+from ntpctp.scores import _learning_rows, collect
 from ntpctp.stages import stages_of
 from tests.test_stages import CONTENT
 
@@ -159,6 +159,8 @@ def test_a_curve_without_its_end_is_not_averaged(tiny):
     other = frame_of({8: 0.5}, score="answer_loss")
     cut = pd.concat([whole[whole["step"] < 8], other], ignore_index=True)
     assert learning_scores(whole, tiny()) and learning_scores(cut, tiny()) == []
+    # As the table of scores is made: other scores of the run are there, this one's end is not.
+    assert list(_learning_rows(tiny(), whole)) and list(_learning_rows(tiny(), cut)) == []
 
 
 def test_a_score_without_a_better_direction_has_no_target(tiny):

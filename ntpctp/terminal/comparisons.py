@@ -57,12 +57,15 @@ def comparison_tables(
         words = f"{left_out} further scores, by strength and stratum: {others}"
         yield Text(words, style="dim")
     yield from _effects_tables(comparison)
-    missing = [(score, what) for score in comparison["scores"] for what in score["missing"]]
-    for score, what in missing[:_MOST_MISSING]:
-        yield Text(f"missing: {score_name(score)}, {what}", style="yellow")
+    missing: dict[str, list[str]] = {}
+    for score in comparison["scores"]:
+        for what in score["missing"]:
+            missing.setdefault(what, []).append(score_name(score))
+    for what, names in list(missing.items())[:_MOST_MISSING]:
+        more = f" and {len(names) - 2} more scores" if len(names) > 2 else ""
+        yield Text(f"missing: {what} ({', '.join(names[:2])}{more})", style="yellow")
     if len(missing) > _MOST_MISSING:
-        more = len(missing) - _MOST_MISSING
-        yield Text(f"missing: {more} more, {others}", style="yellow")
+        yield Text(f"missing: {len(missing) - _MOST_MISSING} more, {others}", style="yellow")
 
 
 def _effects_tables(comparison: dict[str, Any]) -> Iterator[Table]:

@@ -146,7 +146,7 @@ def test_a_lost_measurement_is_named_and_the_seeds_of_a_difference_are_counted(
     for path in lost.glob("ctp/seed-1/train/step-000020/evaluation/accuracy.*"):
         path.unlink()
     printed = ntpctp("compare", lost).out
-    assert "test exact match, ctp, seed 1: not measured at step 20" in printed
+    assert "missing: ctp, seed 1: not measured at step 20 (test exact match, " in printed
     assert "(2 seeds in both)" in printed
     (score,) = (
         score
