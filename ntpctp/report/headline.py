@@ -116,9 +116,11 @@ def _verdict(
         return f"{best} is better {others}.", "better", arms.index(best)
     if len(arms) > 2:
         found = sum(wins.values())
+        if not found and decisions != {"no difference"}:
+            return f"The data do not say which of the {len(arms)} arms is best.", "open", None
         return (
-            f"No arm is better than all others: {found} of {plural(len(pairs), 'pair')} "
-            f"{'has' if found == 1 else 'have'} a better arm.",
+            f"No arm is shown to be better than all others: {found} of "
+            f"{plural(len(pairs), 'pair')} {'has' if found == 1 else 'have'} a better arm.",
             "open",
             None,
         )

@@ -214,6 +214,29 @@ def test_a_difference_in_spread_is_claimed_where_the_test_says_so(
     assert "(ctp) against" in words and "closer together" not in words
 
 
+@pytest.mark.parametrize(
+    ("better", "start"),
+    [
+        ({}, "The data do not say which of the 3 arms is best."),
+        ({(0, 1): "a"}, "No arm is shown to be better than all others: 1 of 3 pairs has"),
+        ({(0, 1): "a", (0, 2): "a"}, "ntp is better than all others."),
+    ],
+)
+def test_the_headline_of_three_arms(made: Callable[..., Any], better: Any, start: str) -> None:
+    """Undecided pairs do not say that no arm is better."""
+    made_up = made(arms=("ntp", "ctp", "half"))
+    primary = primary_score(made_up.experiment, made_up.comparisons)
+    assert primary is not None
+    open_verdict = Verdict("the data do not say", "undecided", None, 9, None, None)
+    names = list(primary.arms)
+    pairs = []
+    for pair in primary.pairs:
+        key = names.index(pair.a), names.index(pair.b)
+        decided = Verdict(f"{pair.a} better", "better", better.get(key), None, None, None)
+        pairs.append(replace(pair, verdict=decided if key in better else open_verdict))
+    assert headline(made_up.experiment, replace(primary, pairs=pairs)).verdict.startswith(start)
+
+
 def test_matched_budgets_are_tabled_and_what_is_not_known_is_said(usual: Any) -> None:
     primary = primary_score(usual.experiment, usual.comparisons)
     table = matched_table(primary, 0.95, 6)
