@@ -1,11 +1,17 @@
 """What all tests share: one thread, no network, tiny models and data."""
 
 import os
+import tempfile
 
 os.environ["HF_HUB_OFFLINE"] = "1"
+# Where evaluate puts the code that it loads. Python takes it from one place a process, so all tests
+# of a process share it; and not with other processes, nor with the user.
+os.environ["HF_MODULES_CACHE"] = tempfile.mkdtemp(prefix="ntpctp-modules-")
 os.environ["ACCELERATE_USE_CPU"] = "true"
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
 
+import atexit
+import shutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -20,6 +26,7 @@ from ntpctp.cli.console import console, errors
 from ntpctp.experiment import Experiment, experiment_of
 from ntpctp.libraries import quiet_libraries
 
+atexit.register(shutil.rmtree, os.environ["HF_MODULES_CACHE"], ignore_errors=True)
 quiet_libraries()
 torch.set_num_threads(1)
 

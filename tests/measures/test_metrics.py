@@ -115,21 +115,12 @@ def test_what_cannot_be_computed_is_refused(call, message):
         call()
 
 
-@pytest.fixture(scope="module")
-def modules(tmp_path_factory):
-    """Where the library puts the code that it loads: Python takes it from one place a process."""
-    evaluate = pytest.importorskip("evaluate", reason="the extra evaluate is not installed")
-    with pytest.MonkeyPatch.context() as patch:
-        directory = tmp_path_factory.mktemp("evaluate")
-        patch.setattr(evaluate.config, "HF_MODULES_CACHE", str(directory))
-        yield evaluate
-
-
 @pytest.fixture
-def load(modules, tmp_path, monkeypatch):
+def load(tmp_path, monkeypatch):
     """The real library, as a user calls it."""
+    evaluate = pytest.importorskip("evaluate", reason="the extra evaluate is not installed")
     monkeypatch.chdir(ROOT)
-    return lambda name: modules.load(f"evaluation/metrics/{name}", cache_dir=str(tmp_path))
+    return lambda name: evaluate.load(f"evaluation/metrics/{name}", cache_dir=str(tmp_path))
 
 
 def test_answer_accuracy_loads(load):
