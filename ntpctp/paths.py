@@ -9,7 +9,6 @@ trained.
 
 import re
 from collections.abc import Callable
-from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +17,7 @@ import torch
 from transformers import PreTrainedModel
 
 from ntpctp import checkpoints
+from ntpctp.comparison import asked_by
 from ntpctp.curvature import loss_path
 from ntpctp.experiment import Experiment, LossPathOptions
 from ntpctp.measures import Subject
@@ -40,7 +40,7 @@ def measure_paths(
     on_event: Callable[[Event], None] = lambda event: None,
     device: str | torch.device = "cpu",
 ) -> None:
-    """Measure the loss on the answers along the path between all pairs of arms, seed by seed.
+    """Measure the loss on the answers along the path between arms that are compared, seed by seed.
 
     Weights are those of each arm's last step, in float32. What is stored and holds is not computed
     again. Costs a forward pass over the examples for each point of each path.
@@ -62,7 +62,7 @@ def measure_paths(
     pairs = [
         (RunId(a, s), RunId(b, s))
         for s in experiment.seeds
-        for a, b in combinations(experiment.arms, 2)
+        for a, b in asked_by(experiment).pairs(experiment.arms)
     ]
     rows: list[dict[str, Any]] = []
     for number, (a, b) in enumerate(pairs, 1):

@@ -17,7 +17,7 @@ from ntpctp.experiment import Arm, Experiment
 from ntpctp.measures.curve import half_strengths
 from ntpctp.objectives import Noisy
 from ntpctp.randomness import generator
-from ntpctp.statistics import PairedDifference, Verdict, holm, paired_difference, verdict
+from ntpctp.statistics import PairedDifference, Verdict, holm_of_known, paired_difference, verdict
 
 LABEL_NOISE = "objective.rate"
 _FEWEST_LEVELS = 3
@@ -122,12 +122,10 @@ class Response:
         """
         pairs = list(combinations(self.lines, 2))
         differences = [self._difference(a, b, level) for a, b in pairs]
-        known = [d.p_value for d in differences if d is not None and d.p_value is not None]
-        adjusted = iter(holm(known).tolist() if len(pairs) > 1 and known else [])
+        p_values = [None if d is None else d.p_value for d in differences]
+        adjusted = holm_of_known(p_values) if len(pairs) > 1 else [None] * len(pairs)
         found = []
-        for (a, b), difference in zip(pairs, differences, strict=True):
-            has_p = difference is not None and difference.p_value is not None
-            p = next(adjusted, None) if has_p else None
+        for (a, b), difference, p in zip(pairs, differences, adjusted, strict=True):
             decided = None
             if difference is not None and self.higher_is_better is not None:
                 decided = verdict(

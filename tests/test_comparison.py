@@ -12,6 +12,7 @@ from ntpctp.comparison import compare, read_comparison, write_comparison
 from ntpctp.errors import InputError
 from ntpctp.evaluation import rows_path
 from ntpctp.experiment import experiment_of
+from ntpctp.report.headline import headline
 from ntpctp.runs import RunId, stage_directory
 from ntpctp.storage import write_json, write_jsonl
 from tests.conftest import tiny_content
@@ -325,3 +326,30 @@ def test_curves_stand_with_their_pair_and_in_the_file(tmp_path):
         np.mean(values["ntp"] - values["ctp"])
     )
     assert pair["effect"]["num_seeds"] == SEEDS and pair["mcnemar"] is None
+
+
+def test_with_a_baseline_each_other_arm_is_compared_with_it_alone(grid, tmp_path):
+    asked, values = grid
+    changed = asked.comparison.model_copy(update={"baseline": "ntp-0.8"})
+    asked = asked.model_copy(update={"comparison": changed})
+    (found,) = compare(asked, frame_of(asked, values), tmp_path)
+    assert [(pair.a, pair.b) for pair in found.pairs] == [
+        ("ntp-0.4", "ntp-0.8"),
+        ("ntp-0.8", "ctp-0.4"),
+        ("ntp-0.8", "ctp-0.8"),
+    ]
+    raw = [float(stats.ttest_rel(values[pair.a], values[pair.b]).pvalue) for pair in found.pairs]
+    expected = multipletests(raw, method="holm")[1]
+    assert [pair.holm_p_value for pair in found.pairs] == pytest.approx(expected, rel=1e-9)
+    assert len(found.effects) == 3  # of the grid, as without one
+    words = headline(asked, found).verdict
+    better = [pair for pair in found.pairs if pair.verdict.decision == "better"]
+    worse = sum((pair.a if pair.verdict.better == "a" else pair.b) == "ntp-0.8" for pair in better)
+    assert words.startswith("Against ntp-0.8, of 3 arms: ")
+    assert f"{len(better) - worse} better" in words and f"{worse} worse" in words
+    assert better, "the check on the words needs a verdict"
+
+
+def test_a_baseline_is_one_of_the_arms():
+    with pytest.raises(InputError, match=r"comparison.baseline: .*'ntpp'; did you mean 'ntp'\?"):
+        experiment(comparison={"baseline": "ntpp"})

@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
-from itertools import combinations
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +19,7 @@ from ntpctp.statistics import (
     Verdict,
     describe_spread,
     factor_effects,
-    holm,
+    holm_of_known,
     mcnemar,
     paired_difference,
     share_reaching,
@@ -88,9 +87,7 @@ def _compare_score(
     target = None
     if strength is None and measured.higher_is_better is not None:
         target = asked.targets.get(first["score"])
-    pairs = [
-        _compare_pair(asked, a, b, measured, margin, curves) for a, b in combinations(names, 2)
-    ]
+    pairs = [_compare_pair(asked, a, b, measured, margin, curves) for a, b in asked.pairs(names)]
     known = {name: measured.known(name) for name in names}
     return ScoreComparison(
         measure=first["measure"],
@@ -209,15 +206,8 @@ def _corrected(pairs: list[Pair], higher: bool | None, margin: float | None) -> 
                 adjusted_p_value=adjusted,
             ),
         )
-        for pair, adjusted in zip(pairs, _holm(p_values), strict=True)
+        for pair, adjusted in zip(pairs, holm_of_known(p_values), strict=True)
     ]
-
-
-def _holm(p_values: Sequence[float | None]) -> list[float | None]:
-    """Adjust those that are known."""
-    known = [p for p in p_values if p is not None]
-    adjusted = iter(holm(known).tolist() if known else [])
-    return [None if p is None else next(adjusted) for p in p_values]
 
 
 def _effects(asked: Asked, measured: Measured) -> list[FactorEffect]:
@@ -235,5 +225,5 @@ def _effects(asked: Asked, measured: Measured) -> list[FactorEffect]:
     }
     rng = measured.stream("effects")
     effects = factor_effects(cells, factors, rng, level=asked.level, largest=measured.largest)
-    adjusted = _holm([effect.difference.p_value for effect in effects])
+    adjusted = holm_of_known([effect.difference.p_value for effect in effects])
     return [FactorEffect(e, seeds, p) for e, p in zip(effects, adjusted, strict=True)]

@@ -1,7 +1,8 @@
 """What an experiment, or several joined, ask of a comparison."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import combinations
 from pathlib import Path
 
 from ntpctp.experiment import Experiment
@@ -21,6 +22,7 @@ class Asked:
         targets: per score, the value that seeds are to reach.
         held_out: the splits on which scores have learning curves.
         flops: arm -> step -> operations of training until there, as far as they are known.
+        baseline: the arm that each other one is compared with; None: all pairs are compared.
     """
 
     steps: Mapping[str, int]
@@ -31,11 +33,18 @@ class Asked:
     targets: Mapping[str, float]
     held_out: Sequence[str]
     flops: Mapping[str, Mapping[int, float]]
+    baseline: str | None = None
 
     @property
     def arms(self) -> list[str]:
         """The names."""
         return list(self.steps)
+
+    def pairs(self, arms: Iterable[str]) -> list[tuple[str, str]]:
+        """Return those pairs of ``arms`` that are compared, in the order of the arms."""
+        return [
+            pair for pair in combinations(arms, 2) if self.baseline is None or self.baseline in pair
+        ]
 
 
 def asked_by(experiment: Experiment, output: Path | None = None) -> Asked:
@@ -49,4 +58,5 @@ def asked_by(experiment: Experiment, output: Path | None = None) -> Asked:
         experiment.comparison.targets,
         experiment.task.evaluation_splits,
         read_flops(output) if output else {},
+        experiment.comparison.baseline,
     )

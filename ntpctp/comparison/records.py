@@ -34,7 +34,7 @@ class Pair:
     b: str
     seeds: list[int]  # those that both arms have
     difference: PairedDifference | None
-    holm_p_value: float | None  # adjusted for all pairs of arms on this score
+    holm_p_value: float | None  # adjusted for all compared pairs on this score
     verdict: Verdict | None  # None where neither direction is better
     spread: SpreadComparison | None
     times: TimeComparison | None  # of steps to a target: seeds that did not reach it count too

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, SerializeAsAny, model_validator
 
+from ntpctp.errors import nearest
 from ntpctp.measures import MEASURES, Measure
 from ntpctp.models import ModelOptions
 from ntpctp.objectives import OBJECTIVES
@@ -166,6 +167,11 @@ class Comparison(Options):
         default_factory=lambda: {"exact_match": 0.9, "choice": 0.9},
         description="per score, the value whose first step is looked for, see measure learning",
     )
+    baseline: Name | None = Field(
+        None,
+        description="the arm that every other one is compared with, with Holm's correction over "
+        "these pairs alone; by default all pairs of arms are compared",
+    )
     loss_path: LossPathOptions | None = Field(
         None, description="also the loss between the arms' weights; {} for its defaults"
     )
@@ -211,6 +217,12 @@ class Experiment(Options):
                     "them differ (to test the comparison itself, give them different seeds in two "
                     "experiments)"
                 )
+        baseline = self.comparison.baseline
+        if baseline is not None and baseline not in self.arms:
+            raise ValueError(
+                f"comparison.baseline: expected one of the arms {list(self.arms)}, found "
+                f"{baseline!r}{nearest(baseline, self.arms)}"
+            )
         if self.factors and self.factors.keys() != self.arms.keys():
             raise ValueError(f"factors: expected the arms {list(self.arms)}, as keys")
         if len({tuple(levels) for levels in self.factors.values()}) > 1:

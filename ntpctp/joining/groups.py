@@ -101,6 +101,7 @@ def _group(sources: Sequence[Source]) -> Group:
             for place, source in enumerate(sources)
             for arm, flops in read_flops(source.directory).items()
         },
+        first.baseline if len(sources) == 1 else None,
     )
     frames = [
         source.frame.assign(

@@ -1,6 +1,6 @@
 """The answer at the top of the page: one score, a verdict in plain words, and how steady it is."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -114,6 +114,8 @@ def _verdict(
     if wins[best] == len(arms) - 1:
         others = "than all others" if len(arms) > 2 else f"than {_other(pairs[0], best)}"
         return f"{best} is better {others}.", "better", arms.index(best)
+    if len(arms) > 2 and experiment.comparison.baseline is not None:
+        return _against_baseline(experiment.comparison.baseline, pairs, wins)
     if len(arms) > 2:
         found = sum(wins.values())
         if not found and decisions != {"no difference"}:
@@ -128,6 +130,25 @@ def _verdict(
         words = verdict_words(pairs[0], primary.unit)
         return f"{words[0].upper()}{words[1:]}.", "same", None
     return f"The data do not say whether {arms[0]} or {arms[1]} is better.", "open", None
+
+
+def _against_baseline(
+    baseline: str, pairs: Sequence[Pair], wins: Mapping[str, int]
+) -> tuple[str, Literal["better", "same", "open"], int | None]:
+    """Say how many arms differ from the one that all are compared with, and in which direction."""
+    better = [arm for arm in wins if arm != baseline and wins[arm]]
+    worse = wins[baseline]
+    same = sum(p.verdict.decision == "no difference" for p in pairs if p.verdict)
+    open_pairs = len(pairs) - len(better) - worse - same
+    counted = [
+        f"{len(better)} better" + (f" ({listed(better)})" if better else ""),
+        f"{worse} worse",
+        *([f"{same} no different within the margin"] if same else []),
+        *([f"{open_pairs} undecided"] if open_pairs else []),
+    ]
+    words = f"Against {baseline}, of {plural(len(pairs), 'arm')}: {', '.join(counted)}."
+    tone: Literal["better", "same", "open"] = "better" if better or worse else "open"
+    return words, "same" if same == len(pairs) else tone, None
 
 
 def _level(primary: ScoreComparison, pair: Pair) -> str:

@@ -18,7 +18,7 @@ from ntpctp.statistics.curves import (
 from ntpctp.statistics.difference import PairedDifference, paired_difference
 from ntpctp.statistics.effect import StandardisedEffect, standardised_effect
 from ntpctp.statistics.factorial import Effect, factor_effects
-from ntpctp.statistics.multiplicity import PairOfArms, all_pairs, holm
+from ntpctp.statistics.multiplicity import PairOfArms, all_pairs, holm, holm_of_known
 from ntpctp.statistics.permutation import PermutationTest, sign_flip_test
 from ntpctp.statistics.probability import WinProbability, win_probability
 from ntpctp.statistics.proportions import McNemar, Share, mcnemar, share, share_reaching
@@ -67,6 +67,7 @@ __all__ = [  # noqa: RUF022
     "smallest_detectable_difference",
     # many arms, grids, tasks
     "holm",
+    "holm_of_known",
     "PairOfArms",
     "all_pairs",
     "Effect",

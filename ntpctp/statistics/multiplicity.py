@@ -1,7 +1,7 @@
 """Many comparisons: Holm's correction, and all pairs of arms at once."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 
@@ -35,6 +35,19 @@ def holm(p_values: ArrayLike) -> FloatArray:
     adjusted = np.empty_like(p)
     adjusted[order] = np.minimum(np.maximum.accumulate(scaled), 1)
     return adjusted
+
+
+def holm_of_known(p_values: Sequence[float | None]) -> list[float | None]:
+    """Return what ``holm`` makes of those p values that are known; ``None`` stays ``None``.
+
+    What cannot be tested is no test, so it does not count among them.
+
+    >>> holm_of_known([0.01, None, 0.03])
+    [0.02, None, 0.03]
+    """
+    known = [p for p in p_values if p is not None]
+    adjusted = iter(holm(known).tolist() if known else [])
+    return [None if p is None else next(adjusted) for p in p_values]
 
 
 @dataclass(frozen=True)
