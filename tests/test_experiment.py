@@ -8,6 +8,7 @@ from pydantic import ValidationError
 
 from ntpctp.errors import InputError
 from ntpctp.experiment import Evaluation, experiment_of, load_experiment
+from ntpctp.maps import load_map
 from ntpctp.options import Options
 from ntpctp.stages import load_stages
 from ntpctp.yaml_file import parse_value, read_yaml
@@ -16,6 +17,7 @@ from tests.conftest import tiny_content
 ROOT = Path(__file__).parents[1]
 RECIPES = sorted(p for p in (ROOT / "recipes").rglob("*.yaml") if p.parent.name != "accelerate")
 WITH_STAGES = [path for path in RECIPES if "stages" in read_yaml(path)[0]]
+WITH_MAP = [path for path in RECIPES if "map" in read_yaml(path)[0]]
 
 
 def test_shipped_recipes_are_found():
@@ -30,8 +32,16 @@ def test_shipped_recipes_with_stages_load(path):
         assert len(experiment.arms) >= 2 and len(experiment.seeds) >= 3
 
 
+@pytest.mark.parametrize("path", WITH_MAP, ids=lambda path: path.name)
+def test_shipped_recipes_with_a_map_load(path):
+    found = load_map(path)
+    assert len(found.experiments) >= 4 and list(found.levels) == list(found.experiments)
+    for experiment in found.experiments.values():
+        assert len(experiment.arms) >= 2 and len(experiment.seeds) >= 3
+
+
 @pytest.mark.parametrize(
-    "path", [p for p in RECIPES if p not in WITH_STAGES], ids=lambda path: path.name
+    "path", [p for p in RECIPES if p not in [*WITH_STAGES, *WITH_MAP]], ids=lambda path: path.name
 )
 def test_shipped_recipes_load_and_survive_the_round_trip(path):
     experiment = load_experiment(path)

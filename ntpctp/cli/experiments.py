@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ntpctp.cli.console import OVERRIDES_HELP, clear_errors, console, errors
-from ntpctp.cli.results import conclude
+from ntpctp.cli.results import conclude, conclude_map
 
 if TYPE_CHECKING:  # the library takes seconds to import; --help does not wait for it
     from ntpctp.experiment import Experiment
+    from ntpctp.maps import Map
 
 
 def run(
@@ -33,7 +34,7 @@ def run(
         int, typer.Option(min=1, help="with --plan: processes, or GPUs, that share each run")
     ] = 1,
 ) -> None:
-    """Train, measure and compare all arms and seeds, stage after stage where the file has stages.
+    """Train, measure and compare all arms and seeds, stage after stage, cell after cell of a map.
 
     Run it again to carry on after a stop.
     """
@@ -42,8 +43,12 @@ def run(
         return
     from ntpctp import pipeline
     from ntpctp.experiment import load_experiment
+    from ntpctp.maps import load_map
     from ntpctp.stages import load_stages
 
+    if found := load_map(experiment, overrides or []):
+        _run_map(found, output or Path("runs") / found.name, workers)
+        return
     stages = load_stages(experiment, overrides or [])
     if stages is None:
         settings = load_experiment(experiment, overrides or [])
@@ -55,6 +60,29 @@ def run(
         _run(of_stage, whole / stage, workers)
 
 
+def _run_map(found: "Map", whole: Path, workers: int | None) -> None:
+    """Do all cells of a map, whether or not some of their runs fail, then write its page."""
+    from ntpctp.budgets import with_steps
+    from ntpctp.maps import write_map
+    from ntpctp.preparation import encoded_beside, prepare
+
+    for cell, settings in found.experiments.items():
+        # What is wrong with the last cell shows before the first is trained.
+        prepare(with_steps(settings, encoded_beside(whole / cell)), encoded_beside(whole / cell))
+    write_map(found, whole)
+    failed = []
+    for number, (cell, settings) in enumerate(found.experiments.items(), 1):
+        console.rule(f"cell {number} of {len(found.experiments)}: {cell}")
+        try:
+            _run(settings, whole / cell, workers)
+        except typer.Exit:
+            failed.append(cell)
+    conclude_map(whole)
+    if failed:
+        errors.print(f"{len(failed)} cells have failed runs: {', '.join(failed)}")
+        raise typer.Exit(1)
+
+
 def _plan(
     path: Path,
     overrides: list[str],
@@ -62,37 +90,53 @@ def _plan(
     flops_per_second: float | None,
     processes: int,
 ) -> None:
-    """Print what an experiment, or each of its stages, will take."""
+    """Print what an experiment, each of its stages, or all cells of a map will take."""
     import torch
 
     from ntpctp import pipeline, terminal
     from ntpctp.budgets import with_steps
     from ntpctp.experiment import load_experiment
+    from ntpctp.maps import load_map
     from ntpctp.plan import matmul_rate, plan
     from ntpctp.preparation import prepare
     from ntpctp.stages import load_stages
 
     torch.set_num_threads(1)
-    stages = load_stages(path, overrides)
-    chosen = stages.from_scratch() if stages else {"": load_experiment(path, overrides)}
+    found = load_map(path, overrides)
+    stages = None if found else load_stages(path, overrides)
+    chosen = {"": load_experiment(path, overrides)} if not found and not stages else {}
+    chosen |= stages.from_scratch() if stages else {}
+    chosen |= found.experiments if found else {}
     rate = flops_per_second or matmul_rate()
-    for stage, of_stage in chosen.items():
-        settings = with_steps(of_stage)
+    # Runs that have a device, or several, to themselves follow one another.
+    alone = flops_per_second is not None or processes > 1
+    side_by_side = workers or (1 if alone else pipeline.default_workers())
+
+    def time(flops: float, num_runs: int) -> str:
+        num_workers = min(side_by_side, num_runs)
+        return terminal.plan_time(flops, rate, num_workers, processes, flops_per_second is None)
+
+    planned = []
+    for part, of_part in chosen.items():
+        settings = with_steps(of_part)
         plans = plan(settings, prepare(settings), processes)
-        num_arms = stages.num_arms(stage) if stages else dict.fromkeys(plans, 1)
+        num_arms = stages.num_arms(part) if stages else dict.fromkeys(plans, 1)
         num_runs = {arm: number * len(settings.seeds) for arm, number in num_arms.items()}
-        # Runs that have a device, or several, to themselves follow one another.
-        alone = flops_per_second is not None or processes > 1
-        side_by_side = workers or (1 if alone else pipeline.default_workers())
-        num_workers = min(side_by_side, sum(num_runs.values()))
-        if stage:
-            console.rule(f"stage {stage}")
+        planned.append((plans, num_runs))
+        if found:
+            continue
+        if part:
+            console.rule(f"stage {part}")
         console.print(terminal.plan_table(plans, num_runs))
         flops = sum(num_runs[arm] * arm_plan.flops for arm, arm_plan in plans.items())
-        console.print(
-            terminal.plan_time(flops, rate, num_workers, processes, flops_per_second is None),
-            soft_wrap=True,
-        )
+        console.print(time(flops, sum(num_runs.values())), soft_wrap=True)
+    if found:
+        console.print(terminal.map_plan_table(found.levels, planned))
+        whole = [
+            sum(num_runs[arm] * arm_plan.flops for arm, arm_plan in plans.items())
+            for plans, num_runs in planned
+        ]
+        console.print(time(sum(whole), sum(planned[0][1].values())), soft_wrap=True)
 
 
 def _run(settings: "Experiment", directory: Path, workers: int | None) -> None:

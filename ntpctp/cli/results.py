@@ -89,7 +89,7 @@ def report(
         FigureFormat | None, typer.Option(help="of those files; by default svg")
     ] = None,
 ) -> None:
-    """Write report.html anew, without the tables; over several experiments, index.html.
+    """Write report.html anew, without the tables; of a map map.html; over experiments index.html.
 
     The index has one row for every experiment below the directory: its question, verdict, and the
     way to its report. Nothing is computed for it and no experiment is changed.
@@ -98,6 +98,11 @@ def report(
         raise InputError("--figure-format: expected --figures with it, the directory of the files")
     if figures is not None and figures.exists() and not figures.is_dir():
         raise InputError(f"--figures: expected a directory, {figures} is a file")
+    if (directory / "map.yaml").is_file():
+        conclude_map(directory)
+        if figures is not None:
+            _write_map_figures(directory, figures, (figure_format or FigureFormat.svg).value)
+        return
     if _is_experiment(directory):
         conclude(directory, None)
         if figures is not None:
@@ -136,6 +141,18 @@ def conclude(
         _print_rows(tidy_rows(read_comparison(directory)), {}, format_name, everything)
     where = errors if format_name not in (None, Format.table) else console
     where.print(f"report: {path}", highlight=False, soft_wrap=True)
+
+
+def conclude_map(directory: Path) -> None:
+    """Write the page of a map from the comparisons of its cells, and say where it is."""
+    from ntpctp.report.map_cells import pair_maps, read_cells
+    from ntpctp.report.map_page import write_map_page
+    from ntpctp.report.map_tables import summary
+
+    path = write_map_page(directory)
+    for of_pair in pair_maps(read_cells(directory)[1]):
+        console.print(summary(of_pair), highlight=False, soft_wrap=True)
+    console.print(f"map: {path}", highlight=False, soft_wrap=True)
 
 
 def _join(
@@ -192,4 +209,13 @@ def _write_figures(directory: Path, folder: Path, format_name: str) -> None:
     frame, comparisons = pipeline.compare_experiment(experiment, directory)
     panels = named_panels(experiment, frame, comparisons, directory)
     written = write_figures(panels, list(experiment.arms), folder, format_name)
+    console.print(f"figures: {len(written)} in {folder}", highlight=False, soft_wrap=True)
+
+
+def _write_map_figures(directory: Path, folder: Path, format_name: str) -> None:
+    """Write the figures of a map, each to a file of its own."""
+    from ntpctp.report.figure_files import write_figures
+    from ntpctp.report.map_page import map_panels
+
+    written = write_figures(map_panels(directory), [], folder, format_name)
     console.print(f"figures: {len(written)} in {folder}", highlight=False, soft_wrap=True)

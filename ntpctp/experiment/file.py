@@ -32,6 +32,12 @@ def load_experiment(path: Path, overrides: Sequence[str] = ()) -> Experiment:
             f"{path}: has stages, each an experiment of its own: start it by `ntpctp run`; the "
             "experiment of a stage is then in its directory, <output>/<stage>/experiment.yaml"
         )
+    if "map" in content:
+        raise InputError(
+            f"{path}: has a map, each of its cells an experiment of its own: start it by `ntpctp "
+            "run`; the experiment of a cell is then in its directory, "
+            "<output>/<cell>/experiment.yaml"
+        )
     for override in overrides:
         lines.pop(apply_override(content, override), None)
     return experiment_of(content, str(path), lines)

@@ -34,13 +34,14 @@ class Cell:
         return "-".join(self.levels.values())
 
 
-def cells(grid: Any, source: str) -> list[Cell]:
+def cells(grid: Any, source: str, block: str = "grid") -> list[Cell]:
     """Return all combinations of ``grid``, the last factor changing fastest.
 
     Args:
         grid: dotted field -> a list of values, or a map from level names to values. A level of a
             list is named by its value, a block by its ``name``.
         source: named in messages.
+        block: what the file calls it.
 
     Raises:
         InputError: if it is no map of lists or maps, a factor has fewer than two levels, or two
@@ -48,10 +49,12 @@ def cells(grid: Any, source: str) -> list[Cell]:
     """
     if not isinstance(grid, Mapping) or not grid:
         raise InputError(
-            f"{source}: grid: expected a map from fields to lists of values, such as "
-            f"objective: [ntp, ctp]; found {grid!r}"
+            f"{source}: {block}: expected a map from fields to lists of values, such as "
+            f"training.weight_decay: [0, 0.1]; found {grid!r}"
         )
-    factors = {str(field): _levels(str(field), values, source) for field, values in grid.items()}
+    factors = {
+        str(field): _levels(values, f"{source}: {block}.{field}") for field, values in grid.items()
+    }
     found = [
         Cell(
             dict(zip(factors, names, strict=True)),
@@ -60,12 +63,13 @@ def cells(grid: Any, source: str) -> list[Cell]:
         for names in product(*factors.values())
     ]
     if len({cell.name for cell in found}) < len(found):
-        raise InputError(f"{source}: grid: two combinations have one name; name levels differently")
+        raise InputError(
+            f"{source}: {block}: two combinations have one name; name levels differently"
+        )
     return found
 
 
-def _levels(field: str, values: Any, source: str) -> dict[str, Any]:
-    where = f"{source}: grid.{field}"
+def _levels(values: Any, where: str) -> dict[str, Any]:
     if isinstance(values, Mapping):
         levels = {str(name): value for name, value in values.items()}
     elif isinstance(values, list):
@@ -79,8 +83,8 @@ def _levels(field: str, values: Any, source: str) -> dict[str, Any]:
         raise InputError(f"{where}: expected a list of values, found {values!r}")
     if len(levels) < 2:
         raise InputError(
-            f"{where}: expected at least two values, found {len(levels)}; what all arms share "
-            "stands outside the grid"
+            f"{where}: expected at least two values, found {len(levels)}; what all share "
+            "stands outside"
         )
     return levels
 

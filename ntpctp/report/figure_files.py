@@ -26,6 +26,8 @@ from ntpctp.storage import atomic_file
 
 WIDTH = 336
 """Pixels of 1/96 inch: 3.5 inches, the column of a paper in two columns."""
+WIDE = 672
+"""Both columns."""
 _FONT = {"family": "Helvetica, Arial, 'Liberation Sans', 'DejaVu Sans', sans-serif", "size": 10}
 _LEGEND_LINE = 18
 """Pixels that a line of the legend takes."""
@@ -121,7 +123,7 @@ def paper_figure(panel: Panel, arms: Sequence[str]) -> dict[str, Any]:
     """
     figure = copy.deepcopy(panel.figure)
     layout = figure["layout"]
-    layout |= {"width": WIDTH, "height": round(_SHRINK * layout["height"])}
+    layout |= {"width": WIDE if panel.wide else WIDTH, "height": round(_SHRINK * layout["height"])}
     layout |= {"paper_bgcolor": "#ffffff", "plot_bgcolor": "#ffffff"}
     layout["font"] |= _FONT
     for name, axis in layout.items():

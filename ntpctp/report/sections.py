@@ -38,6 +38,7 @@ class Panel:
         axis: what the values are, where the figure stands without its words.
         lines: names of its colours and marks, in order; empty: the arms.
         legend: whether a legend has to name them where the figure stands alone.
+        wide: whether it takes both columns of a paper.
     """
 
     title: str
@@ -49,6 +50,7 @@ class Panel:
     axis: str = ""
     lines: tuple[str, ...] = ()
     legend: bool = True
+    wide: bool = False
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@
 from ntpctp.terminal.calibrations import calibration_tables
 from ntpctp.terminal.comparisons import comparison_tables
 from ntpctp.terminal.joins import joined_tables, joined_words
-from ntpctp.terminal.plans import plan, plan_table, plan_time
+from ntpctp.terminal.plans import map_plan_table, plan, plan_table, plan_time
 from ntpctp.terminal.progress import ProgressDisplay
 from ntpctp.terminal.supervision import audit_tables, weighted_tokens
 
@@ -14,6 +14,7 @@ __all__ = [
     "comparison_tables",
     "joined_tables",
     "joined_words",
+    "map_plan_table",
     "plan",
     "plan_table",
     "plan_time",

@@ -1,6 +1,6 @@
 """What a run will take."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from rich import filesize
@@ -31,6 +31,38 @@ def plan_table(plans: dict[str, ArmPlan], num_runs: dict[str, int]) -> Table:
         values = [shown(getattr(arm_plan, name)) for arm_plan in plans.values()]
         table.add_row(label, *values, shown(total[name]) if name in total else "")
     return table
+
+
+def map_plan_table(
+    levels: Mapping[str, Mapping[str, str]],
+    planned: Sequence[tuple[Mapping[str, ArmPlan], Mapping[str, int]]],
+) -> Table:
+    """Return what all runs of every cell of a map take, and those of all cells together.
+
+    Args:
+        levels: cell -> field -> its level there.
+        planned: the arms' plans and their numbers of runs, cell by cell.
+    """
+    fields = list(next(iter(levels.values())))
+    table = Table(*fields, "runs", *(label for label, _ in _OF_MAP))
+    totals = [0.0] * (1 + len(_OF_MAP))
+    for of_cell, (plans, num_runs) in zip(levels.values(), planned, strict=True):
+        amounts: list[float] = [sum(num_runs.values())]
+        for _, name in _OF_MAP:
+            amounts.append(sum(num_runs[arm] * getattr(plans[arm], name) for arm in plans))
+        totals = [total + amount for total, amount in zip(totals, amounts, strict=True)]
+        table.add_row(*of_cell.values(), *_shown(amounts))
+    table.add_section()
+    table.add_row("all cells", *[""] * (len(fields) - 1), *_shown(totals))
+    return table
+
+
+_OF_MAP = (("steps", "steps"), ("operations (FLOPs)", "flops"), ("on the disk", "disk_bytes"))
+
+
+def _shown(amounts: Sequence[float]) -> list[str]:
+    *numbers, disk = amounts
+    return [*map(_amount, numbers), _bytes(disk)]
 
 
 def _amount(number: float) -> str:

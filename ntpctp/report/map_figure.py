@@ -1,0 +1,157 @@
+"""The figure of a map: the difference of two arms in every cell, coloured as the better one."""
+
+from collections.abc import Mapping, Sequence
+from itertools import product
+
+import plotly.graph_objects as go
+from plotly.subplots import make_subplots
+
+from ntpctp.report import wording
+from ntpctp.report.figures import HOVER, colour, finished, plain_figure, text
+from ntpctp.report.headline import label_of
+from ntpctp.report.map_cells import PairMap
+from ntpctp.report.map_tables import (
+    estimate_of,
+    is_unfit,
+    map_table,
+    mean_of,
+    named,
+    short,
+    summary,
+    unit_of,
+    words_of,
+)
+from ntpctp.report.sections import Panel
+
+_ROW, _TITLE, _AXIS = 64, 40, 56
+"""Pixels: of a row of cells, above a part, and below it."""
+_UNFIT = "*"
+
+
+def map_panel(found: PairMap) -> Panel:
+    """Return the figure of two arms over a map, with its table.
+
+    Settings stand in the order of the file: the first from left to right, the second from top to
+    bottom, each combination of the others in a part of its own.
+    """
+    fields = list(found.cells[0].cell.levels)
+    x, *rest = fields
+    y, across, down = rest[0] if rest else None, rest[1:2], rest[2:]
+    label = next(label_of(entry.cell.primary) for entry in found.cells if entry.cell.primary)
+    note = (
+        f"{label}; in each cell {found.a} minus {found.b}, below it both levels; bold: decided, "
+        "corrected for all cells (Holm)"
+    )
+    if any(is_unfit(entry.cell, arm) for entry in found.cells for arm in (found.a, found.b)):
+        note += (
+            f"; {_UNFIT}: that arm is below the target of the experiment on its own training items"
+        )
+    figure = _figure(found, x, y, across, down)
+    return Panel(
+        f"{found.a} against {found.b}",
+        note,
+        summary(found),
+        plain_figure(figure),
+        map_table(found),
+        legend=False,
+        wide=True,
+    )
+
+
+def _figure(
+    found: PairMap, x: str, y: str | None, across: Sequence[str], down: Sequence[str]
+) -> go.Figure:
+    """Draw one part for every combination of the settings beyond two."""
+    levels = {
+        field: list(dict.fromkeys(entry.cell.levels[field] for entry in found.cells))
+        for field in found.cells[0].cell.levels
+    }
+    columns = list(product(*(levels[field] for field in across)))
+    rows = list(product(*(levels[field] for field in down)))
+    inside = len(levels[y]) if y else 1
+    part = _TITLE + _ROW * inside
+    height = len(rows) * part + _AXIS
+    figure = make_subplots(
+        rows=len(rows),
+        cols=len(columns),
+        shared_xaxes=True,
+        shared_yaxes=True,
+        horizontal_spacing=0.03,
+        vertical_spacing=_TITLE / height if len(rows) > 1 else 0,
+        subplot_titles=[
+            text(", ".join(named([*across, *down], [*column, *row])))
+            for row in rows
+            for column in columns
+        ],
+    )
+    sizes = [abs(e) for entry in found.cells if (e := estimate_of(entry)) is not None]
+    largest = max(sizes) or 1.0
+    for i, row in enumerate(rows):
+        for j, column in enumerate(columns):
+            place = dict(zip([*across, *down], [*column, *row], strict=True))
+            figure.add_trace(_part(found, levels, x, y, place, largest), row=i + 1, col=j + 1)
+    figure.update_xaxes(type="category", showgrid=False)
+    figure.update_yaxes(type="category", showgrid=False, autorange="reversed")
+    figure.update_xaxes(title_text=text(short(x)), title_standoff=6, row=len(rows))
+    if y:
+        figure.update_yaxes(title_text=text(short(y)), title_standoff=6, col=1)
+    else:
+        figure.update_yaxes(showticklabels=False)
+    figure.update_annotations(font={"size": 12, "color": "var(--soft-ink)"})
+    return finished(figure, height, {"l": 8, "r": 12, "t": _TITLE, "b": _AXIS})
+
+
+def _part(
+    found: PairMap,
+    levels: Mapping[str, Sequence[str]],
+    x: str,
+    y: str | None,
+    place: Mapping[str, str],
+    largest: float,
+) -> go.Heatmap:
+    """Draw the cells whose settings beyond two are those of ``place``."""
+    unit = unit_of(found.cells)
+    heights = levels[y] if y else [""]
+    values: list[list[float | None]] = [[None] * len(levels[x]) for _ in heights]
+    words = [["no value"] * len(levels[x]) for _ in heights]
+    hovers = [[""] * len(levels[x]) for _ in heights]
+    for entry in found.cells:
+        own = entry.cell.levels
+        if any(own[field] != level for field, level in place.items()):
+            continue
+        i, j = heights.index(own[y]) if y else 0, levels[x].index(own[x])
+        estimate = estimate_of(entry)
+        hovers[i][j] = "<br>".join(map(text, [*named(own, own.values()), words_of(entry, unit)]))
+        if estimate is None:
+            continue
+        # The colour is that of the better arm, whichever direction is better.
+        higher = entry.cell.primary is None or entry.cell.primary.higher_is_better is not False
+        values[i][j] = estimate / largest if higher else -estimate / largest
+        shown = wording.difference(estimate, unit)
+        means = " | ".join(
+            wording.value(mean_of(entry.cell, arm), unit)
+            + (_UNFIT if is_unfit(entry.cell, arm) else "")
+            for arm in (found.a, found.b)
+        )
+        words[i][j] = f"{f'<b>{shown}</b>' if entry.better else shown}<br><sub>{means}</sub>"
+    arms = [0, 1]
+    if experiment := next((e.cell.experiment for e in found.cells if e.cell.experiment), None):
+        arms = [list(experiment.arms).index(arm) for arm in (found.a, found.b)]
+    return go.Heatmap(
+        x=list(map(text, levels[x])),
+        y=list(map(text, heights)),
+        z=values,
+        text=words,
+        texttemplate="%{text}",
+        textfont={"color": "var(--ink)", "size": 12},
+        customdata=hovers,
+        hovertemplate=f"%{{customdata}}{HOVER}",
+        hoverongaps=False,
+        zmin=-1,
+        zmax=1,
+        colorscale=[[0, colour(arms[1])], [0.5, "var(--paper)"], [1, colour(arms[0])]],
+        opacity=0.6,
+        showscale=False,
+        xgap=3,
+        ygap=3,
+    )

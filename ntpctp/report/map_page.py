@@ -1,0 +1,126 @@
+"""``map.html`` and ``map.json``: where one arm wins, over all cells of a map."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+from ntpctp.report import wording
+from ntpctp.report.figures import NUM_COLOURS
+from ntpctp.report.headline import label_of, question_of
+from ntpctp.report.map_cells import CellDifference, MapCell, PairMap, pair_maps, read_cells
+from ntpctp.report.map_figure import map_panel
+from ntpctp.report.map_tables import cells_table, effects_table, estimate_of, summary
+from ntpctp.report.sections import Panel
+from ntpctp.report.templates import Pack, environment, plotly_script
+from ntpctp.statistics import PairedDifference
+from ntpctp.storage import atomic_file, write_json
+
+PAGE, RECORD = "map.html", "map.json"
+
+
+def write_map_page(output: Path) -> Path:
+    """Write ``map.html`` and ``map.json`` of the map in ``output``; return the page.
+
+    Raises:
+        InputError: if ``output`` is no map.
+    """
+    name, cells = read_cells(output)
+    maps = pair_maps(cells)
+    begun = next((cell.experiment for cell in cells if cell.experiment), None)
+    page = (
+        environment()
+        .get_template("map.html.j2")
+        .render(
+            name=name,
+            question=question_of(begun) if begun else name,
+            arms=list(begun.arms) if begun else [],
+            level=wording.percent(begun.comparison.level) if begun else "",
+            num_colours=NUM_COLOURS,
+            num_cells=len(cells),
+            maps=[
+                (summary(of_pair), _panel(of_pair), effects_table(of_pair), of_pair.reason)
+                for of_pair in maps
+            ],
+            cells=cells_table(cells),
+            links=[
+                (cell.name, f"./{quote(cell.name)}/report.html")
+                for cell in cells
+                if (output / cell.name / "report.html").is_file()
+            ],
+            pack=Pack(),
+            plotly=plotly_script(),
+        )
+    )
+    write_json(output / RECORD, _record(name, cells, maps))
+    with atomic_file(output / PAGE) as temporary:
+        temporary.write_text(page, "utf-8")
+    return output / PAGE
+
+
+def map_panels(output: Path) -> dict[str, Panel]:
+    """Return the figure of every pair of arms that has a difference in some cell, by its name.
+
+    Raises:
+        InputError: if ``output`` is no map.
+    """
+    _, cells = read_cells(output)
+    panels = {f"map-{found.a}-{found.b}": _panel(found) for found in pair_maps(cells)}
+    return {name: panel for name, panel in panels.items() if panel is not None}
+
+
+def _panel(found: PairMap) -> Panel | None:
+    known = [entry for entry in found.cells if estimate_of(entry) is not None]
+    return map_panel(found) if known else None
+
+
+def _record(name: str, cells: Sequence[MapCell], maps: Sequence[PairMap]) -> dict[str, Any]:
+    return {
+        "map": name,
+        "cells": [
+            {
+                "cell": cell.name,
+                "levels": dict(cell.levels),
+                "score": label_of(cell.primary) if cell.primary else None,
+                "unit": cell.primary.unit if cell.primary else None,
+                "values": cell.primary.values if cell.primary else None,
+                "training": dict(cell.training),
+                "reason": cell.reason,
+            }
+            for cell in cells
+        ],
+        "pairs": [
+            {
+                "a": of_pair.a,
+                "b": of_pair.b,
+                "cells": [_difference_record(entry) for entry in of_pair.cells],
+                "effects": [
+                    {
+                        "setting": entry.effect.factors[0],
+                        "levels": list(entry.effect.levels[0]),
+                        **_interval_record(entry.effect.difference),
+                        "holm_p_value": entry.holm_p_value,
+                    }
+                    for entry in of_pair.effects
+                ],
+                "seeds": of_pair.seeds,
+                "reason": of_pair.reason,
+            }
+            for of_pair in maps
+        ],
+    }
+
+
+def _difference_record(entry: CellDifference) -> dict[str, Any]:
+    return {
+        "cell": entry.cell.name,
+        **_interval_record(entry.pair.difference if entry.pair else None),
+        "holm_p_value": entry.holm_p_value,
+        "better": entry.better,
+        "reason": entry.cell.reason or (entry.pair.reason if entry.pair else None),
+    }
+
+
+def _interval_record(result: PairedDifference | None) -> dict[str, Any]:
+    keys = ("estimate", "low", "high", "level", "p_value", "num_seeds", "num_items")
+    return {key: None if result is None else getattr(result, key) for key in keys}
