@@ -21,6 +21,7 @@ from ntpctp import checkpoints, cli, pipeline
 from ntpctp.catalogue import task_of
 from ntpctp.errors import InputError
 from ntpctp.experiment import experiment_of, load_experiment
+from ntpctp.maps import load_map
 from ntpctp.measures import MEASURES
 from ntpctp.scores import SCORES
 from ntpctp.stages import load_stages
@@ -127,8 +128,7 @@ def check_yaml(path, content):
     if "tasks" in content:
         load_suite(path)
     elif "name" in content and any(field in content for field in EXPERIMENT_FIELDS):
-        if load_stages(path) is None:
-            load_experiment(path)
+        load_any(path)
     else:
         check_part(path, content)
 
@@ -150,8 +150,13 @@ def check_part(path, content):
         else:
             whole[field] = value
     path.write_text(yaml.safe_dump(whole, sort_keys=False))
-    if load_stages(path) is None:
-        load_experiment(path)
+    load_any(path)
+
+
+def load_any(path, overrides=()):
+    """Read a file as `ntpctp run` does."""
+    if load_map(path, overrides) is None and load_stages(path, overrides) is None:
+        load_experiment(path, overrides)
 
 
 def test_a_wrong_part_is_refused(tmp_path):
@@ -159,6 +164,7 @@ def test_a_wrong_part_is_refused(tmp_path):
         {"training": {"budgt": {"tokens": 5}}},
         {"objective": "noisy", "grid": {"objective.rat": [0, 0.1]}},
         {"measures": ["acuracy"]},
+        {"map": {"task.train_sise": [20, 40]}},
     ):
         with pytest.raises(InputError, match=r"did you mean|unknown"):
             check_part(tmp_path / "part.yaml", part)
@@ -272,8 +278,7 @@ def check_ntpctp(words):
     if path is not None and path.is_file():
         overrides = [o for o in given["overrides"] or [] if not o.startswith(("[", "key", "..."))]
         try:
-            if load_stages(path, overrides) is None:
-                load_experiment(path, overrides)
+            load_any(path, overrides)
         except InputError as error:
             raise AssertionError(str(error)) from error
     tables = {"tasks": TASKS, "measures": MEASURES}
