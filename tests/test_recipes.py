@@ -1,6 +1,7 @@
 """What lies under recipes/ and scripts/ for launches, run or tried as a user would."""
 
 import json
+import math
 import os
 import subprocess
 import sys
@@ -13,6 +14,8 @@ from accelerate.commands.config.config_args import load_config_from_file
 from ntpctp.experiment import load_experiment
 from ntpctp.launch import runs_in, train_one
 from ntpctp.models import load
+from ntpctp.stages import load_stages
+from ntpctp.yaml_file import read_yaml
 from tests.conftest import tiny_content
 from tests.published_tokenizer import gpt2_tokenizer
 from tests.test_house import ROOT
@@ -109,17 +112,61 @@ def test_a_stage_has_to_be_named(tmp_path, stage, message):
     assert not (tmp_path / "out").exists()
 
 
-@pytest.mark.parametrize("name", ["prontoqa", "prosqa"])
-def test_first_steps_of_the_paper_scale_with_a_narrow_model(tmp_path, name):
-    tokenizer = tmp_path / "tokenizer"
-    gpt2_tokenizer(tokenizer, "{{ messages[0].content }}")
-    path = ROOT / f"recipes/paper/{name}.yaml"
-    narrow = ["model.layers=2", "model.width=16", "model.heads=2", "training.mixed_precision=no"]
-    small = ["task.train_size=60", "task.test_size=8", "training.steps=3", "seeds=1"]
-    full = load_experiment(path, [f"tokenizer={tokenizer}"])
-    assert (full.model.width, full.model.layers, full.model.context) == (768, 12, 1024)
-    assert full.seeds == [0, 1, 2, 3, 4]
-    overrides = [f"tokenizer={tokenizer}", *narrow, *small, "training.batch_size=20"]
-    train_one(path, overrides, "ctp", 0, tmp_path / "out")
-    last = load(tmp_path / "out/ctp/seed-0/train/step-000003")
-    assert last.config.vocab_size == 50257
+PAPER = sorted((ROOT / "recipes/paper").glob("*.yaml"))
+NARROW = ["model.layers=2", "model.width=16", "model.heads=2"]
+
+
+@pytest.fixture(scope="module")
+def published(tmp_path_factory):
+    """GPT-2's own tokenizer."""
+    directory = tmp_path_factory.mktemp("published")
+    gpt2_tokenizer(directory, "{{ messages[0].content }}")
+    return directory
+
+
+def first_steps(path, tokenizer):
+    """Overrides that leave of a recipe for GPUs its first 20 steps, of a narrow model."""
+    content, _ = read_yaml(path)
+    blocks = [f"stages.{name}." for name in content["stages"]] if "stages" in content else [""]
+    own = [
+        f"{block}{field}"
+        for block in blocks
+        for field in (
+            "task.train_size=70",
+            "task.test_size=8",
+            "training.steps=20",
+            "training.micro_batch_size=7",
+            "training.batch_size=14",
+            "training.mixed_precision=no",
+        )
+    ]
+    tokenized = [f"tokenizer={tokenizer}"] if "tokenizer" in content else []
+    return [*tokenized, *NARROW, *own, "seeds=1"]
+
+
+@pytest.mark.parametrize("path", PAPER, ids=lambda path: path.stem)
+def test_first_steps_of_the_paper_scale_with_a_narrow_model(tmp_path, path, published):
+    overrides = first_steps(path, published)
+    # Not an arm with more budget than the others, nor a stage that needs another's checkpoint.
+    longer = ("ctp-2x", "ctp-4x")
+    runs = [(stage, run) for stage, run in runs_in(path, overrides) if run.arm not in longer]
+    stage, run = runs[0] if runs[0][0] else runs[-1]
+    train_one(path, overrides, run.arm, run.seed, tmp_path / "out", stage)
+    (last,) = tmp_path.glob(f"out/**/{run.arm}/seed-0/train/step-*20*")
+    assert load(last).config.n_embd == 16
+    log = [json.loads(line) for line in (last.parent / "log.jsonl").read_text().splitlines()]
+    assert log[-1]["step"] >= 20 and all(math.isfinite(row["loss"]) for row in log)
+
+
+@pytest.mark.parametrize("path", PAPER, ids=lambda path: path.stem)
+def test_the_paper_scale_is_that_of_gpt2(path, published):
+    content, _ = read_yaml(path)
+    overrides = [f"tokenizer={published}"] if "tokenizer" in content else []
+    if stages := load_stages(path, overrides):
+        experiments = list(stages.from_scratch().values())
+    else:
+        experiments = [load_experiment(path, overrides)]
+    for experiment in experiments:
+        assert experiment.seeds == [0, 1, 2, 3, 4]
+        for arm in experiment.arms.values():
+            assert (arm.model.width, arm.model.layers, arm.model.heads) == (768, 12, 12)

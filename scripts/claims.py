@@ -1,0 +1,182 @@
+"""Keep what the experiments on the papers' claims measured, and write the tables of docs/claims.md.
+
+python scripts/claims.py keep 1-addition 7-initialisation   # runs/claims-NAME -> docs/claims/NAME
+python scripts/claims.py tables                             # docs/claims.md from what is kept
+
+What is kept of an experiment: its file as resolved, versions, audit, all scores (``scores.parquet``),
+the comparison and a few figures; no weights, no rows of single items. A table of the page stands
+between ``<!-- KIND NAME: SPLIT/SCORE, ... -->`` and ``<!-- end -->``, where KIND is ``verdicts``
+(every compared pair of arms), ``factors`` (effects of a grid), ``cells`` or ``settings`` (of a map).
+The numbers are those of ``comparison.json``, as the report shows them.
+"""
+
+import argparse
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+from ntpctp.comparison import ScoreComparison, read_comparisons
+from ntpctp.maps import MAP
+from ntpctp.pipeline import load_output
+from ntpctp.report.map_cells import pair_maps, read_cells
+from ntpctp.report.map_tables import effects_table as settings_table
+from ntpctp.report.map_tables import map_table
+from ntpctp.report.tables import Cell, Table
+from ntpctp.report.verdicts import effects_table, verdict_tables
+
+ROOT = Path(__file__).parents[1]
+KEPT = ROOT / "docs/claims"
+PAGE = ROOT / "docs/claims.md"
+FILES = ("experiment.yaml", "provenance.json", "audit.json", "comparison.json", "scores.parquet")
+OF_MAP = ("map.yaml", "map.json")
+FIGURES = re.compile(
+    r"overview|map-.*"
+    r"|accuracy-(test|held-out|ood-hops|ood-words)-(exact-match|choice-accuracy)"
+    r"|(robustness|edits)-.*accuracy.*|flatness-.*top-eigenvalue-answer-loss|responses-.*"
+)
+"""Names of the figures that are kept."""
+BLOCK = re.compile(r"(<!-- (\w+) ([\w.-]+)(?:/(\w+))?(?:: ([^>]*?))? -->\n).*?(<!-- end -->)", re.S)
+
+
+def main() -> None:
+    """Parse the command line and do what it says."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    commands = parser.add_subparsers(dest="command", required=True)
+    keeping = commands.add_parser("keep", help="copy results from runs/ into docs/claims/")
+    keeping.add_argument("names", nargs="+", help="of recipes/claims, without .yaml")
+    keeping.add_argument("--runs", type=Path, default=ROOT / "runs", help="where they were run")
+    commands.add_parser("tables", help="write the tables of docs/claims.md anew")
+    arguments = parser.parse_args()
+    if arguments.command == "tables":
+        PAGE.write_text(with_tables(PAGE.read_text("utf-8"), KEPT), "utf-8")
+        return
+    for name in arguments.names:
+        directory = arguments.runs / f"claims-{name}"
+        if not directory.is_dir():
+            sys.exit(f"error: {directory}: not run yet: ntpctp run recipes/claims/{name}.yaml")
+        keep(directory, KEPT / name)
+        print(KEPT / name)
+
+
+def keep(directory: Path, to: Path) -> None:
+    """Copy the results of an experiment, of the stages of one, or of the cells of a map.
+
+    Args:
+        directory: of finished runs.
+        to: is replaced.
+    """
+    shutil.rmtree(to, ignore_errors=True)
+    parts = [path.parent for path in [directory / FILES[0], *directory.glob(f"*/{FILES[0]}")]]
+    for part in filter(lambda path: (path / FILES[0]).is_file(), parts):
+        own = to / part.relative_to(directory)
+        own.mkdir(parents=True, exist_ok=True)
+        for file in FILES:
+            shutil.copyfile(part / file, own / file)
+        settings = own / FILES[0]
+        # Later stages name the checkpoints that they start from: say where they would be.
+        text = settings.read_text("utf-8").replace(str(directory.parent.resolve()), "runs")
+        settings.write_text(text, "utf-8")
+        if not (directory / MAP).is_file():
+            keep_figures(part, own)
+    if (directory / MAP).is_file():
+        for file in OF_MAP:
+            shutil.copyfile(directory / file, to / file)
+        keep_figures(directory, to)
+
+
+def keep_figures(directory: Path, to: Path) -> None:
+    """Draw the figures of an experiment or a map, and keep the few that the page may need."""
+    with tempfile.TemporaryDirectory() as scratch:
+        command = [sys.executable, "-m", "ntpctp", "report", str(directory), "--figures", scratch]
+        subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+        for path in sorted(Path(scratch).glob("*.svg")):
+            if FIGURES.fullmatch(path.stem):
+                shutil.copyfile(path, to / path.name)
+
+
+def with_tables(text: str, kept: Path) -> str:
+    """Return the page with every table made anew from what is kept."""
+
+    def table(found: re.Match[str]) -> str:
+        opening, kind, name, stage, scores, end = found.groups()
+        tables = list(tables_of(kind, kept / name / (stage or ""), scores or ""))
+        return opening + "\n" + "\n".join(map(markdown, tables)) + "\n" + end
+
+    return BLOCK.sub(table, text)
+
+
+def tables_of(kind: str, directory: Path, scores: str) -> list[Table]:
+    """Return the tables that a marker of the page asks for.
+
+    Args:
+        kind: see the top of this file.
+        directory: of one kept experiment.
+        scores: ``SPLIT/SCORE, ...``, in order.
+    """
+    if kind in ("cells", "settings"):
+        maps = pair_maps(read_cells(directory)[1])
+        return [map_table(of) if kind == "cells" else settings_table(of) for of in maps]
+    experiment = load_output(directory)
+    chosen = chosen_scores(read_comparisons(directory), scores, directory)
+    if kind == "factors":
+        found = effects_table(experiment, chosen)
+        if found is None:
+            sys.exit(f"error: {directory}: no factors")
+        return [found]
+    if kind != "verdicts":
+        sys.exit(f"error: {PAGE}: expected verdicts, factors, cells or settings, found {kind!r}")
+    tables = [table for _, _, table in verdict_tables(experiment, chosen)]
+    return tables if len(tables) == 1 else [one_table(tables)]
+
+
+def one_table(tables: Sequence[Table]) -> Table:
+    """Return the verdicts of several pairs of arms in one table, a row a pair and score."""
+    first = tables[0]
+    columns = ("A", "B", first.columns[0], "A's", "B's", "A − B", *first.columns[4:])
+    joined = Table("", columns)
+    for table in tables:
+        for row in table.rows:
+            joined.add(table.columns[1], table.columns[2], *row)
+    return joined
+
+
+def chosen_scores(
+    comparisons: Sequence[ScoreComparison], scores: str, directory: Path
+) -> list[ScoreComparison]:
+    """Return the comparisons of ``SPLIT/SCORE, ...``."""
+    by_name = {
+        f"{c.split}/{c.score}": c for c in comparisons if c.stratum is None and c.strength is None
+    }
+    names = [name.strip() for name in scores.split(",")]
+    if unknown := [name for name in names if name not in by_name]:
+        sys.exit(f"error: {directory}: no score {unknown[0]}; there are {', '.join(by_name)}")
+    return [by_name[name] for name in names]
+
+
+def markdown(table: Table) -> str:
+    """Return a table of the report as Markdown."""
+    text = "\n".join(
+        f"| {' | '.join(cells)} |"
+        for cells in [
+            table.columns,
+            ["---" if n in table.text_columns else "---:" for n in range(len(table.columns))],
+            *[[shown(cell) for cell in row] for row in table.rows],
+        ]
+    )
+    return f"{text}\n"
+
+
+def shown(cell: Cell) -> str:
+    """Return a cell in one line; what is a note in the report follows, small."""
+    note = f"<br><small>{cell.note}</small>" if cell.note else ""
+    return f"{cell.text}{note}".replace("|", "\\|")
+
+
+if __name__ == "__main__":
+    main()
