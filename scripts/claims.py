@@ -3,11 +3,12 @@
 python scripts/claims.py keep 1-addition 7-initialisation   # runs/claims-NAME -> docs/claims/NAME
 python scripts/claims.py tables                             # docs/claims.md from what is kept
 
-What is kept of an experiment: its file as resolved, versions, audit, all scores (``scores.parquet``),
-the comparison and a few figures; no weights, no rows of single items. A table of the page stands
-between ``<!-- KIND NAME: SPLIT/SCORE, ... -->`` and ``<!-- end -->``, where KIND is ``verdicts``
-(every compared pair of arms), ``factors`` (effects of a grid), ``cells`` or ``settings`` (of a map).
-The numbers are those of ``comparison.json``, as the report shows them.
+What is kept of an experiment: its file as resolved, versions, audit, all scores
+(``scores.parquet``), the comparison, curvature along training (``equal-loss.json``) and a few
+figures; no weights, no rows of single items. A table of the page stands between
+``<!-- KIND NAME: SPLIT/SCORE, ... -->`` and ``<!-- end -->``, where KIND is ``verdicts`` (every
+compared pair of arms), ``factors`` (effects of a grid), ``equal-loss`` (curvature at equal loss),
+``cells`` or ``settings`` (of a map). Numbers are those of the report.
 """
 
 import argparse
@@ -20,26 +21,34 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ntpctp.comparison import ScoreComparison, read_comparisons
+from ntpctp.equal_loss import Curvature, Runs, read_curvature
 from ntpctp.maps import MAP
 from ntpctp.pipeline import load_output
+from ntpctp.report.equal_loss import compared, equal_loss_table
 from ntpctp.report.map_cells import pair_maps, read_cells
 from ntpctp.report.map_tables import effects_table as settings_table
 from ntpctp.report.map_tables import map_table
 from ntpctp.report.tables import Cell, Table
 from ntpctp.report.verdicts import effects_table, verdict_tables
+from ntpctp.report.wording import MINUS
+from ntpctp.storage import read_json, write_json
 
 ROOT = Path(__file__).parents[1]
 KEPT = ROOT / "docs/claims"
 PAGE = ROOT / "docs/claims.md"
 FILES = ("experiment.yaml", "provenance.json", "audit.json", "comparison.json", "scores.parquet")
+CURVATURE = "equal-loss.json"
+"""split -> arm -> seed -> [step, loss on the answer, top eigenvalue] of every checkpoint."""
 OF_MAP = ("map.yaml", "map.json")
 FIGURES = re.compile(
     r"overview|map-.*"
     r"|accuracy-(test|held-out|ood-hops|ood-words)-(exact-match|choice-accuracy)"
-    r"|(robustness|edits)-.*accuracy.*|flatness-.*top-eigenvalue-answer-loss|responses-.*"
+    r"|(robustness|edits)-.*accuracy.*|flatness-.*top-eigenvalue-(answer-loss|against.*)|responses-.*"
 )
 """Names of the figures that are kept."""
-BLOCK = re.compile(r"(<!-- (\w+) ([\w.-]+)(?:/(\w+))?(?:: ([^>]*?))? -->\n).*?(<!-- end -->)", re.S)
+BLOCK = re.compile(
+    r"(<!-- ([\w-]+) ([\w.-]+)(?:/(\w+))?(?:: ([^>]*?))? -->\n).*?(<!-- end -->)", re.S
+)
 
 
 def main() -> None:
@@ -78,6 +87,9 @@ def keep(directory: Path, to: Path) -> None:
         own.mkdir(parents=True, exist_ok=True)
         for file in FILES:
             shutil.copyfile(part / file, own / file)
+        curvature = read_curvature(load_output(part), part)
+        if curvature:
+            write_json(own / CURVATURE, curvature, indent=None)
         settings = own / FILES[0]
         # Later stages name the checkpoints that they start from: say where they would be.
         text = settings.read_text("utf-8").replace(str(directory.parent.resolve()), "runs")
@@ -123,6 +135,11 @@ def tables_of(kind: str, directory: Path, scores: str) -> list[Table]:
         maps = pair_maps(read_cells(directory)[1])
         return [map_table(of) if kind == "cells" else settings_table(of) for of in maps]
     experiment = load_output(directory)
+    if kind == "equal-loss":
+        return [
+            equal_loss_table(experiment, split, compared(experiment, split, arms))
+            for split, arms in read_kept_curvature(directory).items()
+        ]
     chosen = chosen_scores(read_comparisons(directory), scores, directory)
     if kind == "factors":
         found = effects_table(experiment, chosen)
@@ -135,10 +152,21 @@ def tables_of(kind: str, directory: Path, scores: str) -> list[Table]:
     return tables if len(tables) == 1 else [one_table(tables)]
 
 
+def read_kept_curvature(directory: Path) -> dict[str, dict[str, Runs]]:
+    """Read what ``keep`` wrote of the curvature along training."""
+    return {
+        split: {
+            arm: {int(seed): [Curvature(*point) for point in run] for seed, run in runs.items()}
+            for arm, runs in arms.items()
+        }
+        for split, arms in read_json(directory / CURVATURE).items()
+    }
+
+
 def one_table(tables: Sequence[Table]) -> Table:
     """Return the verdicts of several pairs of arms in one table, a row a pair and score."""
     first = tables[0]
-    columns = ("A", "B", first.columns[0], "A's", "B's", "A − B", *first.columns[4:])
+    columns = ("A", "B", first.columns[0], "A's", "B's", f"A {MINUS} B", *first.columns[4:])
     joined = Table("", columns)
     for table in tables:
         for row in table.rows:

@@ -60,6 +60,7 @@ HOUSE = [
     "responses",
     "measured",
     "trajectories",
+    "equal_loss",
     "comparison",
     "paths",
     "pipeline",

@@ -7,6 +7,7 @@ import pandas as pd
 
 from ntpctp.experiment import Experiment
 from ntpctp.report.chance import Chances
+from ntpctp.report.equal_loss import equal_loss_panels
 from ntpctp.report.landscape import landscape_panels
 from ntpctp.report.levels import edits_panels, strata_panels
 from ntpctp.report.paths import path_sections
@@ -33,6 +34,8 @@ def _with_more(
         return replace(section, panels=[*landscape_panels(experiment, output), *section.panels])
     if section.name == "accuracy":
         return replace(section, more=[*strata_panels(experiment, frame, chances), *section.more])
+    if section.name == "flatness":
+        return replace(section, panels=[*section.panels, *equal_loss_panels(experiment, output)])
     if section.name == "edits":
         return replace(section, panels=[*edits_panels(experiment, frame), *section.panels])
     return section
