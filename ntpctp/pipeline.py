@@ -1,6 +1,6 @@
 """From an experiment to its comparison; what exists and verifies is not done again."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +9,7 @@ import torch
 import yaml
 from accelerate import PartialState
 
-from ntpctp import workers
+from ntpctp import signs, workers
 from ntpctp.audit import AUDIT, audit
 from ntpctp.budgets import amounts_at, with_steps
 from ntpctp.comparison import ScoreComparison, compare, write_comparison
@@ -19,7 +19,7 @@ from ntpctp.libraries import quiet_libraries
 from ntpctp.paths import measure_paths
 from ntpctp.preparation import Data, encoded_beside, prepare
 from ntpctp.provenance import PROVENANCE, provenance
-from ntpctp.runs import Event, RunId, execute, is_complete
+from ntpctp.runs import Event, RunId, execute, is_complete, run_directory
 from ntpctp.scores import collect, write_scores
 from ntpctp.stages import Stages
 from ntpctp.storage import atomic_file, locked, write_json
@@ -29,6 +29,8 @@ from ntpctp.trajectories import FLOPS
 from ntpctp.yaml_file import read_yaml
 
 EXPERIMENT = "experiment.yaml"
+_DEPTH = 4
+"""How deep experiments are looked for: runs/<group>/<experiment>/<stage>, and one more."""
 
 
 def runs_of(experiment: Experiment) -> list[RunId]:
@@ -89,7 +91,9 @@ def run_experiment(
             preload=["ntpctp.runs"],
         )
         for name in failures:
-            on_event(Event(_run_named(experiment, name), "failed", text=failures[name].message))
+            run, failure = _run_named(experiment, name), failures[name]
+            signs.fail(run_directory(output, run), failure.message, failure.traceback)
+            on_event(Event(run, "failed", text=failure.message))
         if not failures:
             measure_paths(experiment, data, output, on_event, PartialState().device)
     return failures
@@ -157,6 +161,32 @@ def load_output(output: Path) -> Experiment:
         raise InputError(f"{output}: not an experiment's directory: it has no {EXPERIMENT}")
     content, lines = read_yaml(output / EXPERIMENT)
     return experiment_of(content, str(output / EXPERIMENT), lines)
+
+
+def experiments_below(directory: Path) -> list[Path]:
+    """Return the directories of all experiments in ``directory``, itself included.
+
+    Inside of one no other is looked for.
+
+    Raises:
+        InputError: if there is none.
+    """
+    found = list(_look(directory, _DEPTH))
+    if not found:
+        raise InputError(
+            f"{directory}: expected an experiment's directory, or experiments in it; found no "
+            f"{EXPERIMENT} down to {_DEPTH} directories deep"
+        )
+    return found
+
+
+def _look(directory: Path, depth: int) -> Iterator[Path]:
+    if (directory / EXPERIMENT).is_file():
+        yield directory
+    elif depth and directory.is_dir():
+        for inside in sorted(directory.iterdir()):
+            if inside.is_dir() and not inside.name.startswith("."):
+                yield from _look(inside, depth - 1)
 
 
 def _work(

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from accelerate import Accelerator
 
-from ntpctp import checkpoints, models
+from ntpctp import checkpoints, models, signs
 from ntpctp.errors import InputError
 from ntpctp.evaluation import evaluate, is_evaluated
 from ntpctp.experiment import Experiment
@@ -193,6 +193,7 @@ def execute(
     """
     with locked(run_directory(output, run), f"the run {run}"):
         clear_temporaries(run_directory(output, run))
+        signs.begin(run_directory(output, run))
         accelerator = accelerator_of(experiment, run, output)
         train_run(experiment, data, run, output, accelerator, on_event)
         evaluate_run(experiment, data, run, output, accelerator.device, on_event)

@@ -7,8 +7,9 @@ What is kept of an experiment: its file as resolved, versions, audit, all scores
 (``scores.parquet``), the comparison, curvature along training (``equal-loss.json``) and a few
 figures; no weights, no rows of single items. A table of the page stands between
 ``<!-- KIND NAME: SPLIT/SCORE, ... -->`` and ``<!-- end -->``, where KIND is ``verdicts`` (every
-compared pair of arms), ``factors`` (effects of a grid), ``equal-loss`` (curvature at equal loss),
-``cells`` or ``settings`` (of a map). Numbers are those of the report.
+compared pair of arms), ``factors`` (effects of a grid), ``matched`` (at the same cost),
+``equal-loss`` (curvature at equal loss), ``cells`` or ``settings`` (of a map). Numbers are those of
+the report.
 """
 
 import argparse
@@ -28,6 +29,7 @@ from ntpctp.report.equal_loss import compared, equal_loss_table
 from ntpctp.report.map_cells import pair_maps, read_cells
 from ntpctp.report.map_tables import effects_table as settings_table
 from ntpctp.report.map_tables import map_table
+from ntpctp.report.matched import matched_table
 from ntpctp.report.tables import Cell, Table
 from ntpctp.report.verdicts import effects_table, verdict_tables
 from ntpctp.report.wording import MINUS
@@ -146,8 +148,11 @@ def tables_of(kind: str, directory: Path, scores: str) -> list[Table]:
         if found is None:
             sys.exit(f"error: {directory}: no factors")
         return [found]
+    if kind == "matched":
+        tables = [matched_table(score, experiment.comparison.level, 10) for score in chosen]
+        return [table for table in tables if table is not None]
     if kind != "verdicts":
-        sys.exit(f"error: {PAGE}: expected verdicts, factors, cells or settings, found {kind!r}")
+        sys.exit(f"error: {PAGE}: {kind!r} is no kind of table: see the top of scripts/claims.py")
     tables = [table for _, _, table in verdict_tables(experiment, chosen)]
     return tables if len(tables) == 1 else [one_table(tables)]
 

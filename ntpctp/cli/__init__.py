@@ -8,6 +8,7 @@ from ntpctp.cli.checkpoints import evaluate
 from ntpctp.cli.console import clear_errors
 from ntpctp.cli.experiments import audit, list_runs, run, train
 from ntpctp.cli.results import compare, report
+from ntpctp.cli.states import status
 from ntpctp.libraries import quiet_libraries
 
 __all__ = ["app", "clear_errors", "main"]
@@ -24,6 +25,7 @@ app = typer.Typer(
 app.command()(run)
 app.command()(train)
 app.command("list")(list_runs)
+app.command()(status)
 app.command()(evaluate)
 app.command()(compare)
 app.command()(report)

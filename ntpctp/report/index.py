@@ -1,6 +1,5 @@
 """``index.html``: one row for every experiment below a directory, with its verdict."""
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -11,7 +10,7 @@ from ntpctp import checkpoints
 from ntpctp.comparison import COMPARISON, read_comparisons
 from ntpctp.errors import InputError
 from ntpctp.experiment import Experiment
-from ntpctp.pipeline import EXPERIMENT, load_output, runs_of
+from ntpctp.pipeline import experiments_below, load_output, runs_of
 from ntpctp.report import wording
 from ntpctp.report.headline import headline, label_of, primary_score, question_of
 from ntpctp.report.templates import environment
@@ -20,8 +19,6 @@ from ntpctp.storage import atomic_file
 
 INDEX = "index.html"
 REPORT = "report.html"
-_DEPTH = 4
-"""How deep experiments are looked for: runs/<group>/<experiment>/<stage>, and one more."""
 
 
 @dataclass(frozen=True)
@@ -62,12 +59,7 @@ def write_index(directory: Path) -> Path:
     Raises:
         InputError: if there is no experiment below ``directory``.
     """
-    entries = [_entry(path, directory) for path in _experiments(directory)]
-    if not entries:
-        raise InputError(
-            f"{directory}: expected an experiment's directory, or experiments in it; found no "
-            f"{EXPERIMENT} down to {_DEPTH} directories deep"
-        )
+    entries = [_entry(path, directory) for path in experiments_below(directory)]
     page = (
         environment()
         .get_template("index.html.j2")
@@ -80,16 +72,6 @@ def write_index(directory: Path) -> Path:
     with atomic_file(directory / INDEX) as temporary:
         temporary.write_text(page, "utf-8")
     return directory / INDEX
-
-
-def _experiments(directory: Path, depth: int = _DEPTH) -> Iterator[Path]:
-    """Yield directories with an experiment; inside of one no other is looked for."""
-    if (directory / EXPERIMENT).is_file():
-        yield directory
-    elif depth and directory.is_dir():
-        for inside in sorted(directory.iterdir()):
-            if inside.is_dir() and not inside.name.startswith("."):
-                yield from _experiments(inside, depth - 1)
 
 
 def _entry(path: Path, top: Path) -> Entry:

@@ -1,0 +1,193 @@
+"""What every run of an experiment is doing, read from its directory; no checkpoint is opened."""
+
+import fcntl
+import json
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from ntpctp import checkpoints
+from ntpctp.evaluation import rows_path
+from ntpctp.experiment import Experiment
+from ntpctp.runs import RunId, run_directory, stage_directory
+from ntpctp.signs import WORKER, read_failure, read_worker
+
+_TAIL = 2048
+"""Bytes at the end of a log that hold its last line."""
+
+State = Literal["done", "running", "failed", "stopped", "waiting"]
+
+
+@dataclass(frozen=True)
+class RunState:
+    """One run.
+
+    Attributes:
+        run: which.
+        state: ``stopped``: begun, but no process of this host works on it now.
+        host: where it runs or ran last; None: not recorded.
+        step: of the last line of its log; 0 before the first.
+        steps: of its training.
+        loss: of that line, the arm's own.
+        measured: checkpoints whose measures are all stored.
+        checkpoints: that it is to have.
+        last_sign: when it last wrote, in seconds since the epoch; None: never.
+        seconds_a_step: of its training so far; None: not known.
+        failure: message and traceback of a failed run.
+    """
+
+    run: RunId
+    state: State
+    host: str | None
+    step: int
+    steps: int
+    loss: float | None
+    measured: int
+    checkpoints: int
+    last_sign: float | None
+    seconds_a_step: float | None
+    failure: dict[str, Any] | None
+
+
+def states_of(experiment: Experiment, output: Path) -> Iterator[RunState]:
+    """Yield the state of every run, seed by seed.
+
+    It looks at what is there: a checkpoint counts as measured when the results of all its measures
+    are, whether they hold is for ``ntpctp run`` to verify. Costs a few file accesses a run.
+    """
+    needed = {
+        name: [
+            (step, [measure.name for measure in experiment.evaluation.at(step, steps[-1])])
+            for step in steps
+        ]
+        for name, arm in experiment.arms.items()
+        for steps in [experiment.evaluation.checkpoint_steps(arm.training.steps)]
+    }
+    for seed in experiment.seeds:
+        for name, arm in experiment.arms.items():
+            yield _state_of(RunId(name, seed), output, arm.training.steps, needed[name])
+
+
+def _state_of(
+    run: RunId, output: Path, steps: int, needed: list[tuple[int, list[str]]]
+) -> RunState:
+    directory, stage = run_directory(output, run), stage_directory(output, run)
+    if not directory.is_dir():
+        return RunState(run, "waiting", None, 0, steps, None, 0, len(needed), None, None, None)
+    last = _last_line(stage / "log.jsonl")
+    measured = 0
+    # Checkpoints are measured in order; of finished runs one look at the last is enough.
+    if _is_measured(stage, *needed[-1]):
+        measured = len(needed)
+    elif last:
+        measured = sum(_is_measured(stage, *entry) for entry in needed[:-1])
+    failure = read_failure(directory)
+    if _is_held(directory / ".lock"):
+        state: State = "running"
+    elif measured == len(needed):
+        state = "done"
+    elif failure:
+        state = "failed"
+    else:
+        state = "stopped"
+    step = int(last["step"]) if last else 0
+    seconds = float(last["seconds"]) if last else 0.0
+    return RunState(
+        run,
+        state,
+        read_worker(directory).get("host"),
+        step,
+        steps,
+        float(last["loss"]) if last else None,
+        measured,
+        len(needed),
+        _last_sign(directory, stage, needed),
+        seconds / step if step else None,
+        failure,
+    )
+
+
+def _is_measured(stage: Path, step: int, measures: list[str]) -> bool:
+    """Whether a checkpoint is there, and all that is to be measured of it."""
+    checkpoint = checkpoints.directory_of(stage, step)
+    if not measures:
+        return checkpoint.is_dir()
+    return all(rows_path(checkpoint, measure).is_file() for measure in measures)
+
+
+def _last_line(log: Path) -> dict[str, Any] | None:
+    """Return the last whole line of a log; None: there is none yet."""
+    try:
+        with log.open("rb") as file:
+            file.seek(max(0, log.stat().st_size - _TAIL))
+            tail = file.read()
+    except FileNotFoundError:
+        return None
+    # What a killed process left half written is no line.
+    for line in reversed(tail[: tail.rfind(b"\n") + 1].splitlines()):
+        try:
+            found: dict[str, Any] = json.loads(line)
+        except ValueError:
+            continue
+        return found
+    return None
+
+
+def _is_held(lock: Path) -> bool:
+    """Whether a process of this host holds a lock."""
+    try:
+        with lock.open("rb") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            except BlockingIOError:
+                return True
+    except FileNotFoundError:
+        pass
+    return False
+
+
+def _last_sign(directory: Path, stage: Path, needed: list[tuple[int, list[str]]]) -> float | None:
+    """Return when a run last wrote its log, a result, or who works on it."""
+    paths = [directory / WORKER, stage / "log.jsonl"]
+    paths += [checkpoints.directory_of(stage, step) / "evaluation" for step, _ in needed[-1:]]
+    times = []
+    for path in paths:
+        try:
+            times.append(path.stat().st_mtime)
+        except OSError:  # not there yet, or something else is in its place
+            continue
+    return max(times, default=None)
+
+
+def seconds_left(states: list[RunState]) -> float | None:
+    """Return how long training will still take, if it goes on as now; None: nothing to judge by.
+
+    The steps that are left by the mean time of a step of their arm (of all arms where it has none),
+    shared by the runs that are at work. Measuring and comparing come on top.
+    """
+    known: dict[str, list[float]] = {}
+    for state in states:
+        if state.seconds_a_step is not None:
+            known.setdefault(state.run.arm, []).append(state.seconds_a_step)
+    if not known:
+        return None
+    everywhere = [seconds for of_arm in known.values() for seconds in of_arm]
+    left = 0.0
+    for state in states:
+        of_arm = known.get(state.run.arm, everywhere)
+        if state.state in ("running", "stopped", "waiting"):
+            left += (state.steps - state.step) * sum(of_arm) / len(of_arm)
+    return left / max(1, sum(state.state == "running" for state in states))
+
+
+def record_of(experiment: Experiment, output: Path, states: list[RunState]) -> dict[str, Any]:
+    """Return the states of an experiment as JSON has them."""
+    return {
+        "experiment": experiment.name,
+        "directory": str(output),
+        "counts": dict(Counter(state.state for state in states)),
+        "seconds_left": seconds_left(states),
+        "runs": [{**asdict(state), **asdict(state.run), "run": str(state.run)} for state in states],
+    }

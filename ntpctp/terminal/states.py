@@ -1,0 +1,65 @@
+"""What the runs of an experiment are doing, as a table."""
+
+import time
+from collections import Counter
+from collections.abc import Iterator, Sequence
+
+from rich.box import SIMPLE_HEAD
+from rich.console import RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from ntpctp.states import RunState, State, seconds_left
+
+_ORDER: tuple[State, ...] = ("running", "failed", "stopped", "waiting", "done")
+_QUIET = ("waiting", "done")
+_STYLES = {"running": "green", "failed": "red", "stopped": "yellow"}
+
+
+def states_tables(
+    name: str, states: Sequence[RunState], everything: bool
+) -> Iterator[RenderableType]:
+    """Yield one line on all runs of an experiment, then those that are neither done nor waiting.
+
+    Args:
+        name: of the experiment.
+        states: of its runs.
+        everything: list all of them.
+    """
+    counts = Counter(state.state for state in states)
+    words = ", ".join(f"{counts[state]} {state}" for state in _ORDER if counts[state])
+    left = seconds_left(list(states))
+    time_left = f"; training: about {duration(left)} left" if left else ""
+    yield Text(f"{name}: {len(states)} runs: {words}{time_left}")
+    listed = [state for state in states if everything or state.state not in _QUIET]
+    if not listed:
+        return
+    table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    for column in ("run", "state", "host", "step", "loss", "measured", "last sign"):
+        table.add_column(column, justify="right" if column in ("step", "loss") else "left")
+    for state in sorted(listed, key=lambda state: _ORDER.index(state.state)):
+        table.add_row(
+            Text(str(state.run)),
+            Text(state.state, style=_STYLES.get(state.state, "")),
+            Text(state.host or "-"),
+            f"{state.step:,}/{state.steps:,}",
+            "-" if state.loss is None else f"{state.loss:.4f}",
+            f"{state.measured}/{state.checkpoints}",
+            "-" if state.last_sign is None else f"{duration(time.time() - state.last_sign)} ago",
+        )
+    yield table
+    for state in listed:
+        if state.failure:
+            yield Text(f"{state.run}: {state.failure['message']}", style="red")
+
+
+def duration(seconds: float) -> str:
+    """Return a time span in the largest unit of which it has two or more.
+
+    >>> duration(90), duration(7300), duration(3e5)
+    ('90 s', '122 min', '83 h')
+    """
+    for unit, length in (("h", 3600.0), ("min", 60.0)):
+        if seconds >= 2.5 * length:
+            return f"{seconds / length:.0f} {unit}"
+    return f"{max(seconds, 0.0):.0f} s"

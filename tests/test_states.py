@@ -1,0 +1,141 @@
+"""``ntpctp status``: what is said of runs that are done, at work, failed, stopped or waiting."""
+
+import json
+import os
+import shutil
+import time
+
+import pytest
+
+from ntpctp import pipeline, signs
+from ntpctp.experiment import experiment_of
+from ntpctp.runs import RunId, run_directory
+from ntpctp.states import seconds_left, states_of
+from ntpctp.storage import locked
+from tests.conftest import tiny_content
+
+CONTENT = {"evaluation": {"every": 4, "measures": ["accuracy"]}}
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """The tiny experiment of two arms and two seeds, run once; tests copy it."""
+    directory = tmp_path_factory.mktemp("states") / "tiny"
+    experiment = experiment_of(tiny_content(**CONTENT), "tiny")
+    failures = pipeline.run_experiment(
+        experiment, directory, num_workers=1, on_event=lambda e: None
+    )
+    assert not failures
+    return experiment, directory
+
+
+@pytest.fixture
+def copied(finished, tmp_path):
+    experiment, directory = finished
+    shutil.copytree(directory, tmp_path / "tiny")
+    return experiment, tmp_path / "tiny"
+
+
+def by_name(experiment, output):
+    return {str(state.run): state for state in states_of(experiment, output)}
+
+
+def test_finished_runs_are_done(finished):
+    experiment, output = finished
+    states = by_name(experiment, output)
+    assert list(states) == ["ntp, seed 0", "ctp, seed 0", "ntp, seed 1", "ctp, seed 1"]
+    for run, state in states.items():
+        arm, _, seed = run.partition(", seed ")
+        lines = (output / arm / f"seed-{seed}/train/log.jsonl").read_text().splitlines()
+        assert (state.state, state.step, state.steps) == ("done", 8, 8)
+        assert state.loss == json.loads(lines[-1])["loss"]
+        assert (state.measured, state.checkpoints) == (3, 3)
+        assert state.host == os.uname().nodename and time.time() - state.last_sign < 600
+        assert state.failure is None
+    assert seconds_left(list(states.values())) == 0
+
+
+def test_what_is_missing_makes_a_run_stopped_or_waiting(copied):
+    experiment, output = copied
+    (output / "ntp/seed-0/train/step-000008/evaluation/accuracy.jsonl").unlink()
+    log = output / "ctp/seed-0/train/log.jsonl"
+    log.write_text(log.read_text().splitlines()[0] + '\n{"step": 4, "lo')  # killed while it wrote
+    shutil.rmtree(output / "ctp/seed-0/train/step-000008")
+    shutil.rmtree(output / "ctp/seed-1")
+    states = by_name(experiment, output)
+    assert [state.state for state in states.values()] == ["stopped", "stopped", "done", "waiting"]
+    assert (states["ntp, seed 0"].step, states["ntp, seed 0"].measured) == (8, 2)
+    assert (states["ctp, seed 0"].step, states["ctp, seed 0"].measured) == (2, 2)
+    waiting = states["ctp, seed 1"]
+    assert (waiting.step, waiting.loss, waiting.last_sign, waiting.host) == (0, None, None, None)
+    # 6 of 8 steps of one ctp run and 8 of the other, at the speed of the one that has a log.
+    speed = states["ctp, seed 0"].seconds_a_step
+    assert seconds_left(list(states.values())) == pytest.approx(14 * speed)
+
+
+def test_a_held_lock_is_a_running_run(copied):
+    experiment, output = copied
+    (output / "ntp/seed-0/train/step-000008/evaluation/accuracy.jsonl").unlink()
+    with locked(run_directory(output, RunId("ntp", 0)), "a test"):
+        assert by_name(experiment, output)["ntp, seed 0"].state == "running"
+    assert by_name(experiment, output)["ntp, seed 0"].state == "stopped"
+
+
+def test_a_failure_keeps_its_traceback_until_the_run_begins_again(copied, ntpctp):
+    experiment, output = copied
+    directory = run_directory(output, RunId("ctp", 1))
+    shutil.rmtree(directory / "train/step-000008")
+    signs.fail(directory, "RuntimeError: out of luck", "Traceback: line 1")
+    state = by_name(experiment, output)["ctp, seed 1"]
+    assert state.state == "failed"
+    assert state.failure["message"] == "RuntimeError: out of luck"
+    done = ntpctp("status", str(output))
+    assert "4 runs: 1 failed, 3 done" in done.out
+    assert "ctp, seed 1: RuntimeError: out of luck" in done.out
+    failures = pipeline.run_experiment(experiment, output, num_workers=1, on_event=lambda e: None)
+    assert not failures
+    state = by_name(experiment, output)["ctp, seed 1"]
+    assert state.state == "done" and state.failure is None
+
+
+def test_a_run_that_fails_says_why(copied):
+    experiment, output = copied
+    checkpoint = output / "ntp/seed-1/train/step-000008"
+    shutil.rmtree(checkpoint)
+    checkpoint.write_text("a file where a directory has to be")
+    failures = pipeline.run_experiment(experiment, output, num_workers=1, on_event=lambda e: None)
+    assert list(failures) == ["ntp, seed 1"]
+    states = by_name(experiment, output)
+    assert [state.state for state in states.values()] == ["done", "done", "failed", "done"]
+    assert states["ntp, seed 1"].failure["message"] == failures["ntp, seed 1"].message
+
+
+def test_json_has_all_runs_of_all_experiments(copied, ntpctp):
+    experiment, output = copied
+    shutil.copytree(output, output.parent / "second")
+    done = ntpctp("status", str(output.parent), "--json")
+    first, second = json.loads(done.out)
+    assert first["directory"] == str(output.parent / "second") or second["experiment"] == "tiny"
+    for record in (first, second):
+        assert record["counts"] == {"done": 4} and record["seconds_left"] == 0
+        assert [run["run"] for run in record["runs"]] == list(by_name(experiment, output))
+        assert {run["arm"] for run in record["runs"]} == {"ntp", "ctp"}
+
+
+def test_only_what_needs_a_look_is_listed_unless_all_is_asked_for(copied, ntpctp):
+    _, output = copied
+    assert "seed 0" not in ntpctp("status", str(output)).out
+    listed = ntpctp("status", str(output), "--all").out
+    assert all(run in listed for run in ("ntp, seed 0", "ctp, seed 1")) and "3/3" in listed
+
+
+def test_no_experiment_is_an_error(tmp_path, ntpctp):
+    done = ntpctp("status", str(tmp_path))
+    assert done.code == 2 and "found no experiment.yaml" in done.err
+
+
+def test_an_experiment_that_has_only_begun_is_waiting(copied, ntpctp):
+    _, output = copied
+    for arm in ("ntp", "ctp"):
+        shutil.rmtree(output / arm)
+    assert "4 runs: 4 waiting" in ntpctp("status", str(output)).out
