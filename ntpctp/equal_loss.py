@@ -48,8 +48,10 @@ class EqualLoss:
         seeds: those with a curve in both arms.
         first: largest loss of the common range, nats per token; None: there is none.
         last: smallest loss of the common range.
+        last_of: the run that gets no lower, "arm, seed k".
         at_last: ln of the ratio at ``last``.
         mean: ln of the ratio, on average over ln loss from ``first`` to ``last``.
+        left_out: seeds and checkpoints that do not count, and why.
         reason: why there is no range.
     """
 
@@ -58,8 +60,10 @@ class EqualLoss:
     seeds: list[int]
     first: float | None
     last: float | None
+    last_of: str | None
     at_last: PairedDifference | None
     mean: PairedDifference | None
+    left_out: list[str]
     reason: str | None
 
 
@@ -86,9 +90,10 @@ def at_equal_loss(
     """Compare two arms where both have the same loss on the answer.
 
     Each run gives a curve of ln eigenvalue over -ln loss, straight between checkpoints; those that
-    do not lower the loss of the run, or have no positive eigenvalue, are left out. The range is
-    that which all runs of both arms pass: nothing is extrapolated. Ratios are paired by seed, with
-    t intervals over seeds, corrected for nothing.
+    do not lower the loss of the run, or have no positive eigenvalue, are left out, and so is step
+    0, where the arms of a seed are one model. The range is that which all runs of both arms pass:
+    nothing is extrapolated. Ratios are paired by seed, with t intervals over seeds, corrected for
+    nothing.
 
     Args:
         a: name of the first arm.
@@ -98,34 +103,61 @@ def at_equal_loss(
         rng: as for ``paired_difference``.
         level: of the intervals.
     """
-    shared = [seed for seed in runs_a if seed in runs_b]
-    curves = {s: (_curve(runs_a[s]), _curve(runs_b[s])) for s in shared}
-    seeds = [s for s, both in curves.items() if all(len(x) > 1 for x, _ in both)]
+    left_out: list[str] = []
+    curves: dict[int, list[_Curve]] = {}
+    for seed in sorted({*runs_a, *runs_b}):
+        both = [_curve(runs.get(seed, [])) for runs in (runs_a, runs_b)]
+        short = [arm for arm, (x, _) in zip((a, b), both, strict=True) if len(x) < 2]
+        if short:
+            why = "without two trained checkpoints of falling loss"
+            left_out.append(f"seed {seed}: {' and '.join(short)} {why}")
+        else:
+            curves[seed] = both
+        for arm, runs in ((a, runs_a), (b, runs_b)):
+            unknown = [p.step for p in runs.get(seed, []) if p.value is None or p.value <= 0]
+            if unknown:
+                steps = ", ".join(map(str, unknown))
+                left_out.append(
+                    f"{RunId(arm, seed)}: no positive, converged eigenvalue at step {steps}"
+                )
+    seeds = list(curves)
     if not seeds:
-        reason = "no seed has two checkpoints of falling loss in both arms"
-        return EqualLoss(a, b, [], None, None, None, None, reason)
-    both_arms = [curve for seed in seeds for curve in curves[seed]]
-    first = max(x[0] for x, _ in both_arms)
-    last = min(x[-1] for x, _ in both_arms)
+        reason = "no seed has two trained checkpoints of falling loss in both arms"
+        return EqualLoss(a, b, [], None, None, None, None, None, left_out, reason)
+    first = max(x[0] for both in curves.values() for x, _ in both)
+    last, last_of = min(
+        (float(x[-1]), str(RunId(arm, seed)))
+        for seed, both in curves.items()
+        for arm, (x, _) in zip((a, b), both, strict=True)
+    )
     if last <= first:
-        reason = "no loss that all runs of both arms pass, and nothing is extrapolated"
-        return EqualLoss(a, b, seeds, None, None, None, None, reason)
+        reason = (
+            f"no loss that all runs of both arms pass once trained ({last_of} ends at "
+            f"{math.exp(-last):.3g} nats), and nothing is extrapolated"
+        )
+        return EqualLoss(a, b, seeds, None, None, last_of, None, None, left_out, reason)
     # On all corners of all curves, so that interpolating changes none of them.
-    corners = np.unique(np.concatenate([x for x, _ in both_arms]))
+    corners = np.unique(np.concatenate([x for both in curves.values() for x, _ in both]))
     grid = np.concatenate([[first], corners[(corners > first) & (corners < last)], [last]])
     on_a, on_b = (
-        np.stack([np.interp(grid, *curves[seed][side]) for seed in seeds]) for side in (0, 1)
+        np.stack([np.interp(grid, *both[side]) for both in curves.values()]) for side in (0, 1)
     )
     (at_last,) = difference_at(grid, on_a, grid, on_b, [last], rng, level=level)
     mean = area_between(grid, on_a, on_b, rng, level=level)
-    return EqualLoss(a, b, seeds, math.exp(-first), math.exp(-last), at_last, mean, None)
+    ends = math.exp(-first), math.exp(-last)
+    return EqualLoss(a, b, seeds, *ends, last_of, at_last, mean, left_out, None)
 
 
-def _curve(run: Sequence[Curvature]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return -ln loss, rising, and ln eigenvalue."""
+_Curve = tuple[NDArray[np.float64], NDArray[np.float64]]
+
+
+def _curve(run: Sequence[Curvature]) -> _Curve:
+    """Return -ln loss, rising, and ln eigenvalue, of trained checkpoints."""
     x, y, lowest = [], [], math.inf
     for point in run:
-        if point.value is not None and point.value > 0 and 0 < point.loss < lowest:
+        if point.step == 0 or point.value is None or point.value <= 0:
+            continue
+        if 0 < point.loss < lowest:
             lowest = point.loss
             x.append(-math.log(point.loss))
             y.append(math.log(point.value))

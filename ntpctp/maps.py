@@ -20,15 +20,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from ntpctp.errors import InputError
 from ntpctp.experiment import Cell, Experiment, apply_override, cells, experiment_of, set_field
-from ntpctp.storage import atomic_file
+from ntpctp.storage import read_json, write_json
 from ntpctp.yaml_file import FieldPath, read_yaml
 
-MAP = "map.yaml"
-_OF_ALL = ("name", "question", "arms", "grid", "objective", "seeds", "map", "comparison")
+CELLS = "cells.json"
+_LONGEST = 100
+"""Characters of the name of a cell's experiment: it may become a directory elsewhere."""
+_OF_ALL = ("name", "question", "arms", "grid", "seeds", "map", "comparison")
 """What a cell may not change: the map would not be of one question."""
 _NOT_IN_NAMES = re.compile(r"[^A-Za-z0-9._-]+")
 
@@ -49,23 +49,28 @@ class Map:
 
 
 def write_map(found: Map, output: Path) -> None:
-    """Write ``map.yaml``, which cells there are, so that the directory explains itself."""
-    text = yaml.safe_dump({"name": found.name, "cells": found.levels}, sort_keys=False)
-    with atomic_file(output / MAP) as temporary:
-        temporary.write_text(text, "utf-8")
+    """Write ``cells.json``, which cells there are, so that the directory explains itself."""
+    write_json(output / CELLS, {"name": found.name, "cells": found.levels})
 
 
 def read_levels(output: Path) -> tuple[str, dict[str, dict[str, str]]]:
-    """Read ``map.yaml``: the name of the map, and the levels of each cell.
+    """Read ``cells.json``: the name of the map, and the levels of each cell.
 
     Raises:
         InputError: if it is not there, or not what ``write_map`` writes.
     """
-    content, _ = read_yaml(output / MAP)
-    name, levels = content.get("name"), content.get("cells")
-    if not isinstance(name, str) or not isinstance(levels, dict) or not levels:
-        raise InputError(f"{output / MAP}: expected a name and cells, as `ntpctp run` writes them")
-    return name, levels
+    path = output / CELLS
+    if not path.is_file():
+        raise InputError(f"{path}: not a map's directory: `ntpctp run` writes it")
+    content = read_json(path)
+    try:
+        name = str(content["name"])
+        found = {str(cell): dict(levels) for cell, levels in content["cells"].items()}
+    except (AttributeError, KeyError, TypeError, ValueError):
+        found = {}
+    if not found:
+        raise InputError(f"{path}: expected a name and cells, as `ntpctp run` writes them")
+    return name, found
 
 
 def load_map(path: Path, overrides: Sequence[str] = ()) -> Map | None:
@@ -83,7 +88,14 @@ def load_map(path: Path, overrides: Sequence[str] = ()) -> Map | None:
     if "map" not in content:
         return None
     for override in overrides:
-        lines.pop(apply_override(content, override), None)
+        path_of = apply_override(content, override)
+        lines.pop(path_of, None)
+        for field in content["map"] if isinstance(content["map"], Mapping) else ():
+            if path_of[0] != "map" and _overlap(".".join(map(str, path_of)), str(field)):
+                raise InputError(
+                    f"{override!r}: the map of {path} gives {field} in every cell; change the map "
+                    f"(map.{field}=[...])"
+                )
     return map_of(content, str(path), lines)
 
 
@@ -110,6 +122,7 @@ def map_of(
                 f"{source}: map.{field}: cells of a map differ in what arms share, such as "
                 "task.train_size, model.width or training.steps"
             )
+        _check_shared(field, content, source)
     names = Counter(_cell_name(cell) for cell in found)
     if twice := [name for name, count in names.items() if count > 1]:
         raise InputError(
@@ -118,15 +131,21 @@ def map_of(
         )
     experiments = {}
     for cell in found:
-        own = copy.deepcopy(shared)
-        placed = dict(lines or {})
+        cell_name, own, placed = _cell_name(cell), copy.deepcopy(shared), dict(lines or {})
         for field, value in cell.settings.items():
-            set_field(own, field, value)
+            try:
+                set_field(own, field, value)
+            except InputError as error:
+                raise InputError(f"{source}: map.{error}") from None
             placed[tuple(field.split("."))] = placed.get(("map", field), 0)
-        own["name"] = f"{content['name']}-{_cell_name(cell)}"
-        experiments[_cell_name(cell)] = experiment_of(
-            own, f"{source}, cell {_cell_name(cell)}", placed
-        )
+        own["name"] = f"{content['name']}-{cell_name}"
+        if len(own["name"]) > _LONGEST:
+            raise InputError(
+                f"{source}: map: the experiment of a cell would be called {own['name']!r}, "
+                f"{len(own['name'])} characters where {_LONGEST} are possible; give the map a "
+                "shorter name, or its levels: {short: value}"
+            )
+        experiments[cell_name] = experiment_of(own, f"{source}, cell {cell_name}", placed)
     levels = {_cell_name(cell): cell.levels for cell in found}
     return Map(content["name"], levels, experiments)
 
@@ -135,3 +154,48 @@ def _cell_name(cell: Cell) -> str:
     """Return what a cell's directory is called: ``train_size-300_length-3``."""
     name = "_".join(f"{field.split('.')[-1]}-{level}" for field, level in cell.levels.items())
     return _NOT_IN_NAMES.sub("-", name)
+
+
+def _check_shared(field: str, content: Mapping[str, Any], source: str) -> None:
+    """Refuse a field that an arm or the grid sets too: there all cells would be alike.
+
+    Raises:
+        InputError: names who sets it.
+    """
+    grid = content.get("grid")
+    for of_grid in grid if isinstance(grid, Mapping) else ():
+        if _overlap(field, str(of_grid)):
+            raise InputError(
+                f"{source}: map.{field}: grid.{of_grid} sets it for the arms, so cells would not "
+                "differ in it; keep one"
+            )
+    arms = content.get("arms")
+    for name, arm in arms.items() if isinstance(arms, Mapping) else ():
+        if sets := _set_by(field, arm):
+            raise InputError(
+                f"{source}: map.{field}: the arm {name} has its own {sets}, so it would not differ "
+                "between cells; remove it from the arm, or the field from the map"
+            )
+
+
+def _set_by(field: str, arm: Any) -> str | None:
+    """Return the field of an arm that takes the place of ``field``, if it has one."""
+    block: Any = arm
+    way: list[str] = []
+    for part in field.split("."):
+        if not isinstance(block, Mapping):
+            return ".".join(way)
+        if part not in block:
+            # How long to train is one setting, whether in steps or as a budget.
+            other = {"steps": "budget", "budget": "steps"}.get(part)
+            return f"training.{other}" if way == ["training"] and other in block else None
+        way.append(part)
+        block = block[part]
+    return ".".join(way)
+
+
+def _overlap(one: str, other: str) -> bool:
+    """Whether two dotted fields are one, or one lies within the other."""
+    first, second = one.split("."), other.split(".")
+    shorter = min(len(first), len(second))
+    return first[:shorter] == second[:shorter]

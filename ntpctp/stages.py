@@ -172,9 +172,25 @@ class Stages:
             else:
                 content["tokenizer"] = start.tokenizer or _starts_from(start)
         content["arms"] = arms
+        content["comparison"] = self._comparison(stage, arms)
+        if content["comparison"] is None:
+            content.pop("comparison")
         if all(factors.values()):
             content["factors"] = factors
         return experiment_of(content, f"{self.source}, stage {stage}", self._lines(stage, arms))
+
+    def _comparison(self, stage: str, arms: Mapping[str, Any]) -> Any:
+        """Return how arms are compared in ``stage``: a baseline that is an arm of another is not.
+
+        Stages have other arms, and so has a stage as if from scratch.
+        """
+        found = self.stages[stage].get("comparison", self.shared.get("comparison"))
+        if not isinstance(found, Mapping) or found.get("baseline") in (None, *arms):
+            return found
+        elsewhere = {self._arm(way, name) for way in self.ways for name in self.stages}
+        if found["baseline"] in elsewhere:
+            return {key: value for key, value in found.items() if key != "baseline"}
+        return found  # and the experiment says that there is no such arm
 
     def _arm(self, way: Way, stage: str) -> str:
         """Return the name of a way's arm in ``stage``: that of all ways alike up to there."""

@@ -23,7 +23,7 @@ from pathlib import Path
 
 from ntpctp.comparison import ScoreComparison, read_comparisons
 from ntpctp.equal_loss import Curvature, Runs, read_curvature
-from ntpctp.maps import MAP
+from ntpctp.maps import CELLS
 from ntpctp.pipeline import load_output
 from ntpctp.report.equal_loss import compared, equal_loss_table
 from ntpctp.report.map_cells import pair_maps, read_cells
@@ -41,7 +41,7 @@ PAGE = ROOT / "docs/claims.md"
 FILES = ("experiment.yaml", "provenance.json", "audit.json", "comparison.json", "scores.parquet")
 CURVATURE = "equal-loss.json"
 """split -> arm -> seed -> [step, loss on the answer, top eigenvalue] of every checkpoint."""
-OF_MAP = ("map.yaml", "map.json")
+OF_MAP = ("cells.json", "map.json")
 FIGURES = re.compile(
     r"overview|map-.*"
     r"|accuracy-(test|held-out|ood-hops|ood-words)-(exact-match|choice-accuracy)"
@@ -96,9 +96,9 @@ def keep(directory: Path, to: Path) -> None:
         # Later stages name the checkpoints that they start from: say where they would be.
         text = settings.read_text("utf-8").replace(str(directory.parent.resolve()), "runs")
         settings.write_text(text, "utf-8")
-        if not (directory / MAP).is_file():
+        if not (directory / CELLS).is_file():
             keep_figures(part, own)
-    if (directory / MAP).is_file():
+    if (directory / CELLS).is_file():
         for file in OF_MAP:
             shutil.copyfile(directory / file, to / file)
         keep_figures(directory, to)

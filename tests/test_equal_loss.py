@@ -1,6 +1,7 @@
 """Curvature at equal loss: against interpolation by hand and SciPy's t test, and in the report."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -14,7 +15,8 @@ from tests.conftest import tiny_content
 
 
 def run(*points):
-    return [Curvature(step, loss, value) for step, (loss, value) in enumerate(points)]
+    """A run's checkpoints, the first of them trained."""
+    return [Curvature(step, loss, value) for step, (loss, value) in enumerate(points, 1)]
 
 
 def compare(a, b, level=0.95):
@@ -75,7 +77,9 @@ def test_only_falling_losses_and_positive_converged_eigenvalues_count():
         1: clean[1],
     }
     other = {0: run((1.0, 2.0), (0.1, 1.0)), 1: run((1.0, 2.0), (0.1, 1.5))}
-    assert compare(noisy, other) == compare(clean, other)
+    found = compare(noisy, other)
+    assert found.left_out == ["a, seed 0: no positive, converged eigenvalue at step 3, 4"]
+    assert replace(found, left_out=[]) == compare(clean, other)
 
 
 def test_the_order_of_arms_turns_the_ratio(arms):
@@ -87,7 +91,7 @@ def test_the_order_of_arms_turns_the_ratio(arms):
 
 def test_what_cannot_be_compared_says_why():
     short, long = {0: run((1.0, 8.0))}, {0: run((1.0, 8.0), (0.1, 4.0))}
-    assert "two checkpoints" in compare(short, long).reason
+    assert "two trained checkpoints" in compare(short, long).reason
     apart = {0: run((0.09, 3.0), (0.01, 2.0))}
     found = compare(long, apart)
     assert found.at_last is None and "no loss that all runs" in found.reason
@@ -137,9 +141,39 @@ def test_the_report_has_its_figure_and_its_ratio(measured):
     assert row[3].text in panel.note and panel.axis
 
 
-def test_one_checkpoint_is_no_curve(measured):
+def test_one_trained_checkpoint_is_no_curve(measured, tmp_path):
     experiment, output = measured
-    options = experiment.evaluation.model_copy(update={"every": 24})
-    once = experiment.model_copy(update={"evaluation": options})
-    arms = read_curvature(once, output)["train"]
-    assert [point.step for point in arms["ctp"][0]] == [0, 24]
+    arms = read_curvature(experiment, output)["train"]
+    short = {seed: points[:2] for seed, points in arms["ntp"].items()}
+    assert [point.step for point in short[0]] == [0, 8]
+    found = at_equal_loss("ntp", short, "ctp", arms["ctp"], np.random.default_rng(0), level=0.95)
+    assert found.seeds == [] and "two trained checkpoints" in found.reason
+    assert equal_loss_panels(experiment, tmp_path) == []  # nothing was measured there
+
+
+def test_the_shared_start_does_not_count(arms):
+    a, b = arms
+    start = Curvature(0, 2.7, 80.0)
+    with_start = [{s: [start, *points] for s, points in runs.items()} for runs in (a, b)]
+    assert compare(*with_start) == compare(a, b)
+
+
+def test_a_run_that_is_stuck_gives_no_ratio_instead_of_one_at_the_start(arms):
+    a, b = arms
+    stuck = {**b, 3: run((2.65, 50.0), (2.6, 55.0))}
+    found = compare(a, stuck)
+    assert found.at_last is None and found.last_of == "b, seed 3"
+    assert "b, seed 3 ends at 2.6 nats" in found.reason
+
+
+def test_what_is_left_out_is_named(arms):
+    a, b = arms
+    odd = {**b, 2: run((2.0, 5.0), (2.5, 6.0)), 3: [*b[3][:-1], Curvature(9, 0.02, None)]}
+    found = compare(a, odd)
+    assert found.seeds == [0, 1, 3]
+    assert found.left_out == [
+        "seed 2: b without two trained checkpoints of falling loss",
+        "b, seed 3: no positive, converged eigenvalue at step 9",
+    ]
+    alone = compare({**a, 7: a[0]}, b)
+    assert "seed 7: b without" in alone.left_out[0]

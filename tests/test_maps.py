@@ -1,19 +1,26 @@
 """Maps: a file becomes one experiment a cell; its page says what an independent reading says."""
 
 import json
+import shutil
+from dataclasses import replace
 from itertools import product
+from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import yaml
 from scipy import stats
 from statsmodels.stats.multitest import multipletests
 
+from ntpctp.comparison import compare
 from ntpctp.errors import InputError
-from ntpctp.maps import load_map, map_of, read_levels
-from ntpctp.report.map_cells import pair_maps, read_cells
+from ntpctp.experiment import experiment_of
+from ntpctp.maps import load_map, map_of, read_levels, write_map
+from ntpctp.report.map_cells import MapCell, pair_maps, read_cells
+from ntpctp.report.map_figure import map_panel
 from ntpctp.report.map_page import map_panels
-from ntpctp.report.map_tables import summary
+from ntpctp.report.map_tables import effects_table, summary, words_of
 from ntpctp.scores import read_scores
 from tests.conftest import tiny_content
 
@@ -49,6 +56,34 @@ def test_every_combination_is_an_experiment(tmp_path):
     assert {e.name for e in found.experiments.values()} == {f"tiny-{cell}" for cell in CELLS}
 
 
+def test_a_level_may_look_like_a_number(tmp_path):
+    levels = {"1e-3": 0.001, "off": 0.01}
+    found = map_of(content(map={"training.weight_decay": levels}), "file.yaml")
+    write_map(found, tmp_path / "out")
+    assert [of["training.weight_decay"] for of in read_levels(tmp_path / "out")[1].values()] == [
+        "1e-3",
+        "off",
+    ]
+
+
+def test_the_command_line_changes_the_map_and_nothing_under_it(tmp_path):
+    found = load_map(write(tmp_path), ["map.model.width=[8,16,32]"])
+    assert [e.arms["ntp"].model.width for e in found.experiments.values()][:3] == [8, 16, 32]
+    with pytest.raises(InputError, match=r"the map of .* gives task.train_size in every cell"):
+        load_map(write(tmp_path), ["task.train_size=10"])
+    with pytest.raises(InputError, match=r"gives model.width"):
+        load_map(write(tmp_path), ["model={family: gpt2, width: 8, layers: 1, heads: 2}"])
+
+
+def test_fields_of_a_shared_objective_may_be_mapped(tmp_path):
+    grid = {"objective.base": ["ntp", "ctp"]}
+    found = load_map(
+        write(tmp_path, arms=None, objective="noisy", grid=grid, map={"objective.rate": [0, 0.4]})
+    )
+    rates = [e.arms["ntp"].objective.rate for e in found.experiments.values()]
+    assert rates == [0, 0.4]
+
+
 def test_a_file_without_map_is_none(tmp_path):
     assert load_map(write(tmp_path, map=None)) is None
 
@@ -57,13 +92,30 @@ def test_a_file_without_map_is_none(tmp_path):
     ("changes", "message"),
     [
         ({"stages": {"a": {}}}, "has both map and stages"),
-        ({"map": {"objective": ["ntp", "ctp"]}}, r"map.objective: cells of a map differ in what"),
+        ({"map": {"objective": ["ntp", "ctp"]}}, "map.objective: the arm ntp has its own objective"),
         ({"map": {"arms.ntp.training.steps": [1, 2]}}, r"map.arms.ntp.training.steps: cells"),
         ({"map": {"model.width": [8]}}, "map.model.width: expected at least two values"),
         ({"map": {"model.width": 8}}, "map.model.width: expected a list of values, found 8"),
         ({"map": []}, "map: expected a map from fields"),
         ({"map": {"model.width": {"a b": 8, "a/b": 16}}}, "would have the directory 'width-a-b'"),
         ({"map": {"model.widht": [8, 16]}}, r"cell widht-8: .*\n.*model.widht.*'width'"),
+        ({"map": {"model.width.x": [1, 2]}}, "map.model.width.x: 'width' is not a block of fields"),
+        (
+            {"arms": None, "grid": {"objective": ["ntp", "ctp"], "model.width": [8, 32]}},
+            "map.model.width: grid.model.width sets it for the arms",
+        ),
+        (
+            {"arms": {"a": {"objective": "ntp"}, "b": {"objective": "ctp", "model": {"width": 8}}}},
+            "map.model.width: the arm b has its own model.width",
+        ),
+        (
+            {
+                "arms": {"a": {"objective": "ntp", "training": {"budget": {"epochs": 2}}}},
+                "map": {"training.steps": [4, 8]},
+            },
+            "map.training.steps: the arm a has its own training.budget",
+        ),
+        ({"map": {"model.width": {"x" * 90: 8, "y": 16}}}, r"would be called .* 10\d characters"),
         ({"name": None}, "name: missing; it names the directory of all cells"),
     ],
 )
@@ -171,18 +223,23 @@ def test_effects_of_the_settings_are_those_of_a_paired_t_test(finished):
     assert [entry["setting"] for entry in pair["effects"]] == list(MAP)
     p_values = []
     for axis, entry in enumerate(pair["effects"]):
-        first, second = (
+        assert [entry["start"], entry["end"]] == [["40", "60"], ["narrow", "wide arms"]][axis]
+        start, end = (
             np.mean([d for levels, d in differences.items() if levels[axis] == level], axis=0)
-            for level in entry["levels"]
+            for level in (entry["start"], entry["end"])
         )
-        assert entry["estimate"] == pytest.approx(np.mean(first - second), abs=1e-12)
-        test = stats.ttest_rel(first, second)
+        assert entry["estimate"] == pytest.approx(np.mean(end - start), abs=1e-12)
+        test = stats.ttest_rel(end, start)
         p_values.append(test.pvalue)
         assert entry["p_value"] == pytest.approx(test.pvalue, rel=1e-9)
         low, high = test.confidence_interval(0.95)
         assert (entry["low"], entry["high"]) == pytest.approx((low, high), rel=1e-9)
     expected = multipletests(p_values, method="holm")[1]
     assert [e["holm_p_value"] for e in pair["effects"]] == pytest.approx(expected, rel=1e-9)
+    (found,) = pair_maps(read_cells(finished)[1])
+    row = effects_table(found).rows[0]
+    shown = row[3].text.replace("\N{MINUS SIGN}", "-").split()[0]
+    assert float(shown) == pytest.approx(100 * pair["effects"][0]["estimate"], abs=0.051)
 
 
 def test_training_items_are_known_by_arm(finished):
@@ -197,7 +254,7 @@ def test_training_items_are_known_by_arm(finished):
 
 
 def test_the_figure_has_each_difference_where_its_settings_are(finished):
-    panel = map_panels(finished)["map-ntp-ctp"]
+    panel = map_panels(finished)["map-ntp-against-ctp"]
     (trace,) = panel.figure["data"]
     assert trace["x"] == ["40", "60"] and trace["y"] == ["narrow", "wide arms"]
     estimates = {
@@ -214,11 +271,10 @@ def test_the_figure_has_each_difference_where_its_settings_are(finished):
 
 
 def test_run_again_trains_nothing_and_a_cell_that_is_gone_is_named(ntpctp, finished, tmp_path):
-    import shutil
-
     out = tmp_path / "out"
     shutil.copytree(finished, out)
     before = {p: p.stat().st_mtime_ns for p in out.rglob("model.safetensors")}
+    assert len(before) == 216  # 4 cells of 6 runs, 9 checkpoints each
     path = finished.parent / "map.yaml"
     done = ntpctp("run", str(path), "--output", str(out), "--workers", "2")
     assert done.code == 0 and "ntp is better in" in done.out
@@ -233,7 +289,104 @@ def test_run_again_trains_nothing_and_a_cell_that_is_gone_is_named(ntpctp, finis
     assert f"{CELLS[2]}: not run yet" in (out / "map.html").read_text()
 
 
-def test_a_broken_map_file_is_named(ntpctp, finished, tmp_path):
-    (tmp_path / "map.yaml").write_text("name: x\n")
+def test_a_broken_map_file_is_named(ntpctp, tmp_path):
+    (tmp_path / "cells.json").write_text('{"name": "x"}')
     done = ntpctp("report", str(tmp_path))
-    assert done.code == 2 and "map.yaml: expected a name and cells" in done.err
+    assert done.code == 2 and "cells.json: expected a name and cells" in done.err
+
+
+def cell(name, values, higher=True, margin=None, unit="share of items", arms=None):
+    """A cell as it would be read, with the comparison of the given values, one a seed."""
+    arms = arms or {arm: {"objective": arm} for arm in values}
+    comparison = {"margin": {"exact_match": margin} if margin else {}}
+    if len(values) > 2 and "w" in values:
+        arms["w"] = {"objective": {"name": "weighted", "prompt": 0.5}}
+    experiment = experiment_of(
+        tiny_content(arms=arms, comparison=comparison, seeds=len(next(iter(values.values())))), name
+    )
+    rows = [
+        {
+            "arm": arm, "seed": seed, "step": 8, "measure": "accuracy", "split": "test",
+            "score": "exact_match", "stratum": None, "strength": np.nan, "value": value,
+            "unit": unit, "higher_is_better": higher, "rows_key": None, "reason": None,
+            "censored": False, "tokens": 8.0, "supervised_tokens": 8.0,
+        }
+        for arm, of_arm in values.items()
+        for seed, value in enumerate(of_arm)
+    ]  # fmt: skip
+    (primary,) = compare(experiment, pd.DataFrame(rows), Path("nowhere"))
+    return MapCell(name, {"model.width": name}, experiment, primary, {}, None)
+
+
+SEEDS = np.random.default_rng(0).normal(scale=0.0005, size=6)
+
+
+def test_a_difference_within_the_margin_is_no_win_as_in_the_cell_itself():
+    near = {"ntp": 0.51 + SEEDS, "ctp": np.full(6, 0.50)}
+    (found,) = pair_maps([cell("8", near, margin=0.05), cell("16", near, margin=0.05)])
+    assert [entry.better for entry in found.cells] == [None, None]
+    assert "within the margin" in summary(found)
+    (found,) = pair_maps([cell("8", near, margin=0.001), cell("16", near, margin=0.001)])
+    assert [entry.better for entry in found.cells] == ["ntp", "ntp"]
+
+
+def test_all_pairs_of_all_cells_are_corrected_together():
+    generator = np.random.default_rng(7)
+    values = {
+        arm: generator.normal(0.5 + 0.02 * k, 0.03, 6) for k, arm in enumerate(("ntp", "ctp", "w"))
+    }
+    cells = [
+        cell("8", values),
+        cell("16", {a: v + generator.normal(0, 0.02, 6) for a, v in values.items()}),
+    ]
+    maps = pair_maps(cells)
+    raw = [e.pair.difference.p_value for of_pair in maps for e in of_pair.cells]
+    assert len(raw) == 6
+    expected = multipletests(raw, method="holm")[1]
+    assert [e.holm_p_value for m in maps for e in m.cells] == pytest.approx(expected, rel=1e-9)
+    alone = [e for m in maps for e in m.cells if e.pair.difference.p_value < 0.05 < e.holm_p_value]
+    assert alone, "the check needs a difference that the correction takes away"
+    assert all(entry.better is None for entry in alone)
+    assert all(words_of(entry).endswith("alone, not in the whole map") for entry in alone)
+
+
+def test_where_lower_is_better_the_other_arm_wins_and_gives_the_colour():
+    losses = {"ntp": 2.0 + SEEDS, "ctp": np.full(6, 1.0)}
+    (found,) = pair_maps(
+        [cell(n, losses, higher=False, unit="nats per token") for n in ("8", "16")]
+    )
+    assert [entry.better for entry in found.cells] == ["ctp", "ctp"]
+    (trace,) = map_panel(found).figure["data"]
+    assert np.allclose(trace["z"], -1, atol=1e-3)  # the full colour of the second arm
+    assert trace["colorscale"][0][1] == "var(--arm-1)"
+
+
+def test_with_a_baseline_only_its_pairs_have_a_map():
+    generator = np.random.default_rng(1)
+    values = {arm: generator.normal(0.5, 0.03, 4) for arm in ("ntp", "ctp", "w")}
+    cells = [cell("8", values), cell("16", values)]
+    asked = cells[0].experiment.comparison.model_copy(update={"baseline": "ctp"})
+    experiment = cells[0].experiment.model_copy(update={"comparison": asked})
+    maps = pair_maps([replace(c, experiment=experiment) for c in cells])
+    assert [(m.a, m.b) for m in maps] == [("ntp", "ctp"), ("ctp", "w")]
+
+
+def test_cells_about_different_scores_keep_their_units_and_have_no_effects():
+    first = cell("8", {"ntp": 0.6 + SEEDS, "ctp": np.full(6, 0.5)})
+    second = cell("16", {"ntp": 2 + SEEDS, "ctp": np.full(6, 1.0)}, higher=False, unit="nats")
+    second = replace(second, primary=replace(second.primary, score="answer_loss"))
+    (found,) = pair_maps([first, second])
+    assert found.effects == [] and found.reason == "the cells are about different scores"
+    panel = map_panel(found)
+    ((one, two),) = panel.figure["data"][0]["text"]
+    assert "pp" in one and "pp" not in two and "each cell's own score" in panel.note
+
+
+def test_a_star_marks_an_arm_below_the_target_on_its_training_items():
+    values = {"ntp": 0.6 + SEEDS, "ctp": np.full(6, 0.5)}
+    cells = [cell("8", values), cell("16", values)]
+    cells = [replace(c, training={"ntp": 0.95, "ctp": 0.6}) for c in cells]
+    (found,) = pair_maps(cells)
+    panel = map_panel(found)
+    ((one, _),) = panel.figure["data"][0]["text"]
+    assert one.count("*") == 1 and one.rstrip("</sub>").endswith("*") and "on its own" in panel.note

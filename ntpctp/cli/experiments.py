@@ -8,6 +8,7 @@ import typer
 
 from ntpctp.cli.console import OVERRIDES_HELP, clear_errors, console, errors
 from ntpctp.cli.results import conclude, conclude_map
+from ntpctp.errors import InputError
 
 if TYPE_CHECKING:  # the library takes seconds to import; --help does not wait for it
     from ntpctp.experiment import Experiment
@@ -77,9 +78,13 @@ def _run_map(found: "Map", whole: Path, workers: int | None) -> None:
             _run(settings, whole / cell, workers)
         except typer.Exit:
             failed.append(cell)
+        except InputError as error:  # of this cell alone: the others go on
+            errors.print(f"[red]{cell}:[/] ", end="")
+            errors.print(str(error), markup=False, highlight=False, soft_wrap=True)
+            failed.append(cell)
     conclude_map(whole)
     if failed:
-        errors.print(f"{len(failed)} cells have failed runs: {', '.join(failed)}")
+        errors.print(f"not complete: {', '.join(failed)}. The same command carries on.")
         raise typer.Exit(1)
 
 

@@ -98,7 +98,7 @@ def report(
         raise InputError("--figure-format: expected --figures with it, the directory of the files")
     if figures is not None and figures.exists() and not figures.is_dir():
         raise InputError(f"--figures: expected a directory, {figures} is a file")
-    if (directory / "map.yaml").is_file():
+    if (directory / "cells.json").is_file():
         conclude_map(directory)
         if figures is not None:
             _write_map_figures(directory, figures, (figure_format or FigureFormat.svg).value)
@@ -145,13 +145,11 @@ def conclude(
 
 def conclude_map(directory: Path) -> None:
     """Write the page of a map from the comparisons of its cells, and say where it is."""
-    from ntpctp.report.map_cells import pair_maps, read_cells
     from ntpctp.report.map_page import write_map_page
-    from ntpctp.report.map_tables import summary
 
-    path = write_map_page(directory)
-    for of_pair in pair_maps(read_cells(directory)[1]):
-        console.print(summary(of_pair), highlight=False, soft_wrap=True)
+    path, summaries = write_map_page(directory)
+    for words in summaries:
+        console.print(words, highlight=False, soft_wrap=True)
     console.print(f"map: {path}", highlight=False, soft_wrap=True)
 
 

@@ -96,10 +96,16 @@ def _name(value: Any) -> str:
 
 
 def set_field(block: dict[str, Any], field: str, value: Any) -> None:
-    """Set a dotted field in nested maps, in place; maps on the way are copied, not shared."""
+    """Set a dotted field in nested maps, in place; maps on the way are copied, not shared.
+
+    Raises:
+        InputError: if the field leads through a value.
+    """
     *parents, last = field.split(".")
     for parent in parents:
         inner = block.get(parent)
+        if not isinstance(inner, Mapping | str | None):
+            raise InputError(f"{field}: {parent!r} is not a block of fields but {inner!r}")
         # A bare name stands for a block.
         inner = {"name": inner} if isinstance(inner, str) else dict(inner or {})
         block[parent] = inner

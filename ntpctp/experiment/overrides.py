@@ -12,6 +12,9 @@ from ntpctp.yaml_file import FieldPath, parse_value
 
 Block = TypeVar("Block", bound=Options)
 
+_OF_FIELDS = ("grid", "map")
+"""Blocks whose keys are dotted fields themselves: ``map.model.width=[8,16]``."""
+
 
 def apply_override(content: dict[str, Any], override: str) -> FieldPath:
     """Set a dotted key in ``content``, in place; return its path.
@@ -25,6 +28,8 @@ def apply_override(content: dict[str, Any], override: str) -> FieldPath:
             f"{override!r}: expected key=value with a dotted key, such as training.steps=500"
         )
     *parents, last = key.split(".")
+    if parents and parents[0] in _OF_FIELDS:
+        parents, last = parents[:1], key.partition(".")[2]
     block = content
     for part in parents:
         inner = block.get(part)

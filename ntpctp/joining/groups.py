@@ -218,12 +218,16 @@ def _notes_on_rules(sources: Sequence[Source]) -> list[str]:
         (rules.level, rules.margin, rules.targets)
         for rules in (source.experiment.comparison for source in sources)
     )
-    if all(other == first for other in others):
-        return []
-    return [
-        "level, margins or targets differ between the experiments: those of "
-        f"{sources[0].label} hold"
-    ]
+    notes = []
+    if not all(other == first for other in others):
+        notes.append(
+            "level, margins or targets differ between the experiments: those of "
+            f"{sources[0].label} hold"
+        )
+    alone = [source.label for source in sources if source.experiment.comparison.baseline]
+    if others and alone:
+        notes.append(f"all pairs of joined arms are compared; {listed(alone)} named a baseline")
+    return notes
 
 
 def _differing(

@@ -43,7 +43,7 @@ def equal_loss_table(experiment: Experiment, split: str, found: list[EqualLoss])
     level = wording.percent(experiment.comparison.level)
     table = Table(
         f"Top eigenvalue of the loss on the answer, {split}: A's over B's at equal loss, {level} "
-        "t interval over seeds of its logarithm",
+        "t interval over seeds of its logarithm, corrected for nothing",
         (
             "A",
             "B",
@@ -121,9 +121,10 @@ def _panel(experiment: Experiment, split: str, arms: Mapping[str, Runs]) -> Pane
     return Panel(
         title,
         note,
-        f"{title}. {'; '.join(words)}.",
+        f"{'. '.join([title, *words])}.",
         plain_figure(finished(figure, 320)),
         equal_loss_table(experiment, split, found),
+        tuple(dict.fromkeys(words for entry in found for words in entry.left_out)),
         axis="top eigenvalue of the loss on the answer",
     )
 
@@ -133,6 +134,6 @@ def _words(entry: EqualLoss) -> str:
         return f"{entry.a} and {entry.b}: {entry.reason}"
     ratio, ends = _ratio(entry.at_last)
     return (
-        f"at a loss of {wording.quantity(entry.last, 'nats')}, the smallest that all runs pass, "
-        f"that of {entry.a} is {ratio} times that of {entry.b} {ends}"
+        f"at a loss of {wording.quantity(entry.last, 'nats')}, where {entry.last_of} ends, that of "
+        f"{entry.a} is {ratio} times that of {entry.b} {ends}"
     )

@@ -97,6 +97,9 @@ def _verdict(
     arms = list(experiment.arms)
     if len(arms) == 1:
         return f"One arm, {arms[0]}: nothing to compare.", "open", None
+    baseline = experiment.comparison.baseline
+    if not pairs and baseline is not None and not primary.arms.get(baseline):
+        return f"No verdict: {baseline}, which all are compared with, has no value.", "open", None
     if not pairs:
         return "No verdict: no seed has a value in two arms.", "open", None
     decisions = {pair.verdict.decision for pair in pairs if pair.verdict}
@@ -114,8 +117,8 @@ def _verdict(
     if wins[best] == len(arms) - 1:
         others = "than all others" if len(arms) > 2 else f"than {_other(pairs[0], best)}"
         return f"{best} is better {others}.", "better", arms.index(best)
-    if len(arms) > 2 and experiment.comparison.baseline is not None:
-        return _against_baseline(experiment.comparison.baseline, pairs, wins)
+    if len(arms) > 2 and baseline is not None:
+        return _against_baseline(baseline, arms, pairs, wins)
     if len(arms) > 2:
         found = sum(wins.values())
         if not found and decisions != {"no difference"}:
@@ -133,22 +136,25 @@ def _verdict(
 
 
 def _against_baseline(
-    baseline: str, pairs: Sequence[Pair], wins: Mapping[str, int]
+    baseline: str, arms: Sequence[str], pairs: Sequence[Pair], wins: Mapping[str, int]
 ) -> tuple[str, Literal["better", "same", "open"], int | None]:
     """Say how many arms differ from the one that all are compared with, and in which direction."""
-    better = [arm for arm in wins if arm != baseline and wins[arm]]
+    better = [arm for arm in arms if arm != baseline and wins[arm]]
     worse = wins[baseline]
     same = sum(p.verdict.decision == "no difference" for p in pairs if p.verdict)
-    open_pairs = len(pairs) - len(better) - worse - same
+    undecided = len(pairs) - len(better) - worse - same
+    missing = len(arms) - 1 - len(pairs)
     counted = [
         f"{len(better)} better" + (f" ({listed(better)})" if better else ""),
         f"{worse} worse",
         *([f"{same} no different within the margin"] if same else []),
-        *([f"{open_pairs} undecided"] if open_pairs else []),
+        *([f"{undecided} undecided"] if undecided else []),
+        *([f"{missing} without a verdict"] if missing else []),
     ]
-    words = f"Against {baseline}, of {plural(len(pairs), 'arm')}: {', '.join(counted)}."
-    tone: Literal["better", "same", "open"] = "better" if better or worse else "open"
-    return words, "same" if same == len(pairs) else tone, None
+    words = f"Against {baseline}, of {plural(len(arms) - 1, 'arm')}: {', '.join(counted)}."
+    if better:
+        return words, "better", arms.index(better[0]) if len(better) == 1 else None
+    return words, "same" if same == len(arms) - 1 else "open", None
 
 
 def _level(primary: ScoreComparison, pair: Pair) -> str:

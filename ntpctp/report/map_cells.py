@@ -1,13 +1,12 @@
 """What the cells of a map say about two arms, and how the difference moves with each setting."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from itertools import combinations
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
-from ntpctp.comparison import Pair, ScoreComparison, read_comparisons
+from ntpctp.comparison import Pair, ScoreComparison, asked_by, read_comparisons
 from ntpctp.errors import InputError
 from ntpctp.experiment import Experiment
 from ntpctp.maps import read_levels
@@ -15,7 +14,7 @@ from ntpctp.pipeline import load_output
 from ntpctp.randomness import generator
 from ntpctp.report.headline import primary_score
 from ntpctp.report.wording import is_share
-from ntpctp.statistics import Effect, factor_effects, holm_of_known
+from ntpctp.statistics import Verdict, factor_effects, holm_of_known, verdict
 
 Levels = Mapping[str, str]
 
@@ -49,26 +48,47 @@ class CellDifference:
     Attributes:
         cell: where.
         pair: with ``reason`` where there is no difference; None: the cell has no score.
-        holm_p_value: adjusted for all cells.
-        better: the arm that is better after that correction, or None.
+        holm_p_value: adjusted for all compared pairs of arms in all cells.
+        verdict: with that p value and the experiment's margin; None where there is none to give.
     """
 
     cell: MapCell
     pair: Pair | None
     holm_p_value: float | None
-    better: str | None
+    verdict: Verdict | None
+
+    @property
+    def better(self) -> str | None:
+        """The arm that is better, or None."""
+        if self.pair is None or self.verdict is None or self.verdict.better is None:
+            return None
+        return self.pair.a if self.verdict.better == "a" else self.pair.b
 
 
 @dataclass(frozen=True)
 class MapEffect:
     """How much larger the difference A minus B is at one level of a setting than at another.
 
+    The mean over the cells of all other settings, seed by seed, with a t interval over seeds.
+
     Attributes:
-        effect: of one factor; the mean over the cells of all others.
+        setting: the field.
+        start: the level that comes first in the file.
+        end: the other.
+        estimate: A minus B at ``end`` less A minus B at ``start``.
+        low: lower end of the interval.
+        high: upper end.
+        p_value: of the t test.
         holm_p_value: adjusted for all effects of the map.
     """
 
-    effect: Effect
+    setting: str
+    start: str
+    end: str
+    estimate: float
+    low: float | None
+    high: float | None
+    p_value: float | None
     holm_p_value: float | None
 
 
@@ -79,6 +99,7 @@ class PairMap:
     Attributes:
         a: the first arm.
         b: the second.
+        places: of both among all arms: their colours.
         cells: in the order of the map.
         effects: of every setting; empty where ``reason`` says why.
         seeds: that all cells have; the effects rest on them.
@@ -87,6 +108,7 @@ class PairMap:
 
     a: str
     b: str
+    places: tuple[int, int]
     cells: list[CellDifference]
     effects: list[MapEffect]
     seeds: list[int]
@@ -114,38 +136,47 @@ def _read_cell(directory: Path, levels: Levels) -> MapCell:
     primary = primary_score(experiment, comparisons)
     training = {}
     for other in comparisons:
-        if primary and other.split == "train" and _same_kind(other, primary):
+        if primary and other.split == "train" and _kind(other)[1:] == _kind(primary)[1:]:
             training = {arm: spread.mean for arm, spread in other.arms.items() if spread}
     missing = None if primary else "nothing is measured"
     return MapCell(directory.name, levels, experiment, primary, training, missing)
 
 
-def _same_kind(one: ScoreComparison, other: ScoreComparison) -> bool:
-    def kind(score: ScoreComparison) -> tuple[object, ...]:
-        return score.measure, score.score, score.stratum, score.strength
-
-    return kind(one) == kind(other)
+def _kind(score: ScoreComparison) -> tuple[object, ...]:
+    """Return what a score is, its split first."""
+    return score.split, score.measure, score.score, score.stratum, score.strength, score.unit
 
 
 def pair_maps(cells: Sequence[MapCell]) -> list[PairMap]:
-    """Return the map of every pair of arms.
+    """Return the map of every pair of arms that is compared.
 
-    p values are corrected (Holm) for the cells in which the pair has one, and those of the
-    settings' effects among themselves.
+    p values are corrected (Holm) for all pairs in all cells together, and those of the settings'
+    effects for all effects of all pairs.
     """
-    arms = next((list(c.experiment.arms) for c in cells if c.experiment), [])
-    return [_pair_map(cells, a, b) for a, b in combinations(arms, 2)]
-
-
-def _pair_map(cells: Sequence[MapCell], a: str, b: str) -> PairMap:
-    pairs = [_pair(cell, a, b) for cell in cells]
-    p_values = [pair.difference.p_value if pair and pair.difference else None for pair in pairs]
-    differences = [
-        CellDifference(cell, pair, p, _better(cell, pair, p))
-        for cell, pair, p in zip(cells, pairs, holm_of_known(p_values), strict=True)
+    experiment = next((cell.experiment for cell in cells if cell.experiment), None)
+    if experiment is None:
+        return []
+    arms = list(experiment.arms)
+    names = asked_by(experiment).pairs(arms)
+    pairs = {name: [_pair(cell, *name) for cell in cells] for name in names}
+    p_values = [
+        p.difference.p_value if p and p.difference else None for n in names for p in pairs[n]
     ]
-    effects, seeds, reason = _effects(cells, a, b)
-    return PairMap(a, b, differences, effects, seeds, reason)
+    adjusted = iter(holm_of_known(p_values))
+    effects = {name: _effects(cells, *name) for name in names}
+    of_effects = [effect.p_value for found, _, _ in effects.values() for effect in found]
+    adjusted_effects = iter(holm_of_known(of_effects))
+    maps = []
+    for a, b in names:
+        differences = [
+            _difference(cell, pair, next(adjusted))
+            for cell, pair in zip(cells, pairs[a, b], strict=True)
+        ]
+        found, seeds, reason = effects[a, b]
+        corrected = [replace(e, holm_p_value=next(adjusted_effects)) for e in found]
+        places = arms.index(a), arms.index(b)
+        maps.append(PairMap(a, b, places, differences, corrected, seeds, reason))
+    return maps
 
 
 def _pair(cell: MapCell, a: str, b: str) -> Pair | None:
@@ -154,13 +185,19 @@ def _pair(cell: MapCell, a: str, b: str) -> Pair | None:
     return next((pair for pair in cell.primary.pairs if (pair.a, pair.b) == (a, b)), None)
 
 
-def _better(cell: MapCell, pair: Pair | None, p_value: float | None) -> str | None:
-    if cell.primary is None or cell.experiment is None or pair is None or pair.difference is None:
-        return None
-    level = cell.experiment.comparison.level
-    if p_value is None or p_value > 1 - level or cell.primary.higher_is_better is None:
-        return None
-    return pair.a if (pair.difference.estimate > 0) == cell.primary.higher_is_better else pair.b
+def _difference(cell: MapCell, pair: Pair | None, p_value: float | None) -> CellDifference:
+    """Give a cell its verdict as its own report does, corrected for the whole map."""
+    decided = None
+    higher = cell.primary.higher_is_better if cell.primary else None
+    if cell.primary and pair and pair.difference and pair.verdict and higher is not None:
+        decided = verdict(
+            pair.difference,
+            names=(pair.a, pair.b),
+            higher_is_better=higher,
+            margin=cell.primary.margin,
+            adjusted_p_value=p_value,
+        )
+    return CellDifference(cell, pair, p_value, decided)
 
 
 def _effects(
@@ -168,33 +205,47 @@ def _effects(
 ) -> tuple[list[MapEffect], list[int], str | None]:
     """Return how the difference moves with each setting; the seeds; or why it cannot be said."""
     by_seed: dict[tuple[str, ...], dict[int, float]] = {}
-    units = set()
+    kinds = set()
     for cell in cells:
         if cell.primary is None:
             return [], [], f"{cell.name}: {cell.reason}"
         of_a, of_b = (cell.primary.values.get(arm, {}) for arm in (a, b))
-        found = {
+        by_seed[tuple(cell.levels.values())] = {
             seed: x - y
             for seed, x in of_a.items()
             if x is not None and (y := of_b.get(seed)) is not None
         }
-        by_seed[tuple(cell.levels.values())] = found
-        units.add((cell.primary.score, cell.primary.unit))
-    if len(units) > 1:
+        kinds.add(_kind(cell.primary))
+    if len(kinds) > 1:
         return [], [], "the cells are about different scores"
     seeds = sorted(set.intersection(*(set(found) for found in by_seed.values())))
     if len(seeds) < 2:
         return [], seeds, "fewer than two seeds have a value of both arms in every cell"
-    shares = is_share(next(iter(units))[1])
+    *_, unit = next(iter(kinds))
     level = next(cell.experiment.comparison.level for cell in cells if cell.experiment)
-    found_effects = factor_effects(
-        {levels: np.array([found[seed] for seed in seeds]) for levels, found in by_seed.items()},
+    found = factor_effects(
+        {levels: np.array([of[seed] for seed in seeds]) for levels, of in by_seed.items()},
         list(cells[0].levels),
         generator(0, "map", a, b),
         level=level,
-        largest=2.0 if shares else np.inf,
+        largest=2.0 if is_share(str(unit)) else np.inf,
     )
     # With four settings interactions would be dozens: the cells themselves show them.
-    main = [effect for effect in found_effects if len(effect.factors) == 1]
-    adjusted = holm_of_known([effect.difference.p_value for effect in main])
-    return [MapEffect(*both) for both in zip(main, adjusted, strict=True)], seeds, None
+    return (
+        [
+            MapEffect(
+                effect.factors[0],
+                *effect.levels[0],
+                # An effect is the first level less the second; a reader follows the file.
+                -effect.difference.estimate,
+                None if effect.difference.high is None else -effect.difference.high,
+                None if effect.difference.low is None else -effect.difference.low,
+                effect.difference.p_value,
+                None,
+            )
+            for effect in found
+            if len(effect.factors) == 1
+        ],
+        seeds,
+        None,
+    )

@@ -7,7 +7,7 @@ import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
 from ntpctp.report import wording
-from ntpctp.report.figures import HOVER, colour, finished, plain_figure, text
+from ntpctp.report.figures import HOVER, NUM_COLOURS, colour, finished, plain_figure, text
 from ntpctp.report.headline import label_of
 from ntpctp.report.map_cells import PairMap
 from ntpctp.report.map_tables import (
@@ -18,7 +18,6 @@ from ntpctp.report.map_tables import (
     named,
     short,
     summary,
-    unit_of,
     words_of,
 )
 from ntpctp.report.sections import Panel
@@ -37,21 +36,21 @@ def map_panel(found: PairMap) -> Panel:
     fields = list(found.cells[0].cell.levels)
     x, *rest = fields
     y, across, down = rest[0] if rest else None, rest[1:2], rest[2:]
-    label = next(label_of(entry.cell.primary) for entry in found.cells if entry.cell.primary)
+    labels = {label_of(entry.cell.primary) for entry in found.cells if entry.cell.primary}
+    label = labels.pop() if len(labels) == 1 else "each cell's own score, named in the table"
     note = (
         f"{label}; in each cell {found.a} minus {found.b}, below it both levels; bold: decided, "
-        "corrected for all cells (Holm)"
+        "corrected for the whole map (Holm)"
     )
     if any(is_unfit(entry.cell, arm) for entry in found.cells for arm in (found.a, found.b)):
         note += (
             f"; {_UNFIT}: that arm is below the target of the experiment on its own training items"
         )
-    figure = _figure(found, x, y, across, down)
     return Panel(
         f"{found.a} against {found.b}",
         note,
         summary(found),
-        plain_figure(figure),
+        plain_figure(_figure(found, x, y, across, down)),
         map_table(found),
         legend=False,
         wide=True,
@@ -84,8 +83,11 @@ def _figure(
             for column in columns
         ],
     )
-    sizes = [abs(e) for entry in found.cells if (e := estimate_of(entry)) is not None]
-    largest = max(sizes) or 1.0
+    largest: dict[str, float] = {}  # score -> its largest difference: the full colour
+    for entry in found.cells:
+        if entry.cell.primary and (size := estimate_of(entry)) is not None:
+            label = label_of(entry.cell.primary)
+            largest[label] = max(largest.get(label, 0.0), abs(size))
     for i, row in enumerate(rows):
         for j, column in enumerate(columns):
             place = dict(zip([*across, *down], [*column, *row], strict=True))
@@ -107,10 +109,9 @@ def _part(
     x: str,
     y: str | None,
     place: Mapping[str, str],
-    largest: float,
+    largest: Mapping[str, float],
 ) -> go.Heatmap:
     """Draw the cells whose settings beyond two are those of ``place``."""
-    unit = unit_of(found.cells)
     heights = levels[y] if y else [""]
     values: list[list[float | None]] = [[None] * len(levels[x]) for _ in heights]
     words = [["no value"] * len(levels[x]) for _ in heights]
@@ -121,22 +122,23 @@ def _part(
             continue
         i, j = heights.index(own[y]) if y else 0, levels[x].index(own[x])
         estimate = estimate_of(entry)
-        hovers[i][j] = "<br>".join(map(text, [*named(own, own.values()), words_of(entry, unit)]))
-        if estimate is None:
+        hovers[i][j] = "<br>".join(map(text, [*named(own, own.values()), words_of(entry)]))
+        primary, estimate = entry.cell.primary, estimate_of(entry)
+        if primary is None or estimate is None:
             continue
         # The colour is that of the better arm, whichever direction is better.
-        higher = entry.cell.primary is None or entry.cell.primary.higher_is_better is not False
-        values[i][j] = estimate / largest if higher else -estimate / largest
-        shown = wording.difference(estimate, unit)
+        sign = -1 if primary.higher_is_better is False else 1
+        values[i][j] = sign * estimate / (largest[label_of(primary)] or 1.0)
+        shown = wording.difference(estimate, primary.unit)
         means = " | ".join(
-            wording.value(mean_of(entry.cell, arm), unit)
+            wording.value(mean_of(entry.cell, arm), primary.unit)
             + (_UNFIT if is_unfit(entry.cell, arm) else "")
             for arm in (found.a, found.b)
         )
         words[i][j] = f"{f'<b>{shown}</b>' if entry.better else shown}<br><sub>{means}</sub>"
-    arms = [0, 1]
-    if experiment := next((e.cell.experiment for e in found.cells if e.cell.experiment), None):
-        arms = [list(experiment.arms).index(arm) for arm in (found.a, found.b)]
+    first, second = found.places
+    if (second - first) % NUM_COLOURS == 0:
+        second += 1  # colours repeat; two arms of one would not be told apart
     return go.Heatmap(
         x=list(map(text, levels[x])),
         y=list(map(text, heights)),
@@ -146,10 +148,9 @@ def _part(
         textfont={"color": "var(--ink)", "size": 12},
         customdata=hovers,
         hovertemplate=f"%{{customdata}}{HOVER}",
-        hoverongaps=False,
         zmin=-1,
         zmax=1,
-        colorscale=[[0, colour(arms[1])], [0.5, "var(--paper)"], [1, colour(arms[0])]],
+        colorscale=[[0, colour(second)], [0.5, "var(--paper)"], [1, colour(first)]],
         opacity=0.6,
         showscale=False,
         xgap=3,

@@ -1,6 +1,7 @@
 """``map.html`` and ``map.json``: where one arm wins, over all cells of a map."""
 
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -19,8 +20,11 @@ from ntpctp.storage import atomic_file, write_json
 PAGE, RECORD = "map.html", "map.json"
 
 
-def write_map_page(output: Path) -> Path:
-    """Write ``map.html`` and ``map.json`` of the map in ``output``; return the page.
+def write_map_page(output: Path) -> tuple[Path, list[str]]:
+    """Write ``map.html`` and ``map.json`` of the map in ``output``.
+
+    Returns:
+        The page, and one sentence on every pair of arms.
 
     Raises:
         InputError: if ``output`` is no map.
@@ -55,7 +59,7 @@ def write_map_page(output: Path) -> Path:
     write_json(output / RECORD, _record(name, cells, maps))
     with atomic_file(output / PAGE) as temporary:
         temporary.write_text(page, "utf-8")
-    return output / PAGE
+    return output / PAGE, [summary(of_pair) for of_pair in maps]
 
 
 def map_panels(output: Path) -> dict[str, Panel]:
@@ -65,7 +69,7 @@ def map_panels(output: Path) -> dict[str, Panel]:
         InputError: if ``output`` is no map.
     """
     _, cells = read_cells(output)
-    panels = {f"map-{found.a}-{found.b}": _panel(found) for found in pair_maps(cells)}
+    panels = {f"map-{found.a}-against-{found.b}": _panel(found) for found in pair_maps(cells)}
     return {name: panel for name, panel in panels.items() if panel is not None}
 
 
@@ -94,15 +98,7 @@ def _record(name: str, cells: Sequence[MapCell], maps: Sequence[PairMap]) -> dic
                 "a": of_pair.a,
                 "b": of_pair.b,
                 "cells": [_difference_record(entry) for entry in of_pair.cells],
-                "effects": [
-                    {
-                        "setting": entry.effect.factors[0],
-                        "levels": list(entry.effect.levels[0]),
-                        **_interval_record(entry.effect.difference),
-                        "holm_p_value": entry.holm_p_value,
-                    }
-                    for entry in of_pair.effects
-                ],
+                "effects": [asdict(effect) for effect in of_pair.effects],
                 "seeds": of_pair.seeds,
                 "reason": of_pair.reason,
             }
@@ -116,6 +112,7 @@ def _difference_record(entry: CellDifference) -> dict[str, Any]:
         "cell": entry.cell.name,
         **_interval_record(entry.pair.difference if entry.pair else None),
         "holm_p_value": entry.holm_p_value,
+        "verdict": entry.verdict.words if entry.verdict else None,
         "better": entry.better,
         "reason": entry.cell.reason or (entry.pair.reason if entry.pair else None),
     }

@@ -1,21 +1,25 @@
 """The tables of a map, and the words that they share with its figure."""
 
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 
 from ntpctp.report import wording
 from ntpctp.report.headline import label_of, verdict_words
 from ntpctp.report.map_cells import CellDifference, MapCell, PairMap
 from ntpctp.report.tables import Cell, Table
 
+_ALONE = " alone, not among all pairs"
+"""How ``statistics.verdict`` ends where a correction takes a decision away."""
+
 
 def summary(found: PairMap) -> str:
     """Say in how many cells each of two arms is better."""
     known = [entry for entry in found.cells if estimate_of(entry) is not None]
     a, b = (sum(entry.better == arm for entry in known) for arm in (found.a, found.b))
-    same = sum(_is_same(entry) for entry in known)
+    same = sum(e.verdict is not None and e.verdict.decision == "no difference" for e in known)
     words = (
         f"{found.a} is better in {a} of {wording.plural(len(known), 'cell')}, {found.b} in {b} "
-        "(corrected for all cells, Holm)"
+        "(corrected for the whole map, Holm)"
     )
     if same:
         words += f"; in {same} the difference lies within the margin"
@@ -26,61 +30,52 @@ def summary(found: PairMap) -> str:
     return f"{words}."
 
 
-def _is_same(entry: CellDifference) -> bool:
-    verdict = entry.pair.verdict if entry.pair else None
-    return entry.better is None and verdict is not None and verdict.decision == "no difference"
-
-
 def effects_table(found: PairMap) -> Table:
     """Return how the difference of two arms moves with each setting of the map."""
-    unit = unit_of(found.cells)
+    unit = next((entry.cell.primary.unit for entry in found.cells if entry.cell.primary), "")
     table = Table(
         f"How {found.a} minus {found.b} moves with each setting, averaged over all others"
         + (f" ({wording.plural(len(found.seeds), 'seed')})" if found.seeds else ""),
         ("setting", "from", "to", "change of the difference", "interval", "p (Holm)"),
         text_columns=frozenset({0}),
     )
-    for entry in found.effects:
-        (field,), ((first, second),) = entry.effect.factors, entry.effect.levels
-        result = entry.effect.difference
-        # An effect is the first level minus the second; read it in the order of the file.
-        low = None if result.high is None else -result.high
-        high = None if result.low is None else -result.low
+    for effect in found.effects:
         table.add(
-            field,
-            first,
-            second,
-            wording.difference(-result.estimate, unit),
-            wording.interval(low, high, unit),
-            wording.NO_VALUE if entry.holm_p_value is None else f"{entry.holm_p_value:.2g}",
+            effect.setting,
+            effect.start,
+            effect.end,
+            wording.difference(effect.estimate, unit),
+            wording.interval(effect.low, effect.high, unit),
+            wording.NO_VALUE if effect.holm_p_value is None else f"{effect.holm_p_value:.2g}",
         )
     return table
 
 
 def map_table(found: PairMap) -> Table:
     """Return the difference of two arms in every cell."""
-    unit = unit_of(found.cells)
     fields = list(found.cells[0].cell.levels)
     table = Table(
         f"{found.a} minus {found.b} in every cell",
-        (*fields, found.a, found.b, "difference", "interval", "p (Holm)", "verdict"),
-        text_columns=frozenset({*range(len(fields)), len(fields) + 5}),
+        (*fields, "score", found.a, found.b, "difference", "interval", "p (Holm)", "verdict"),
+        text_columns=frozenset({*range(len(fields) + 1), len(fields) + 6}),
     )
     for entry in found.cells:
         levels = list(entry.cell.levels.values())
         result = entry.pair.difference if entry.pair else None
-        if result is None or entry.pair is None or entry.cell.primary is None:
-            reason = entry.cell.reason or (entry.pair.reason if entry.pair else None)
-            table.add(*levels, *[wording.NO_VALUE] * 5, reason or "these arms are not compared")
+        primary = entry.cell.primary
+        score = label_of(primary) if primary else wording.NO_VALUE
+        if result is None or primary is None:
+            table.add(*levels, score, *[wording.NO_VALUE] * 5, words_of(entry))
             continue
         p = entry.holm_p_value
         table.add(
             *levels,
-            *(wording.value(mean_of(entry.cell, arm), unit) for arm in (found.a, found.b)),
-            wording.difference(result.estimate, unit),
-            wording.interval(result.low, result.high, unit),
+            score,
+            *(wording.value(mean_of(entry.cell, arm), primary.unit) for arm in (found.a, found.b)),
+            wording.difference(result.estimate, primary.unit),
+            wording.interval(result.low, result.high, primary.unit),
             wording.NO_VALUE if p is None else f"{p:.2g}",
-            words_of(entry, unit),
+            words_of(entry),
         )
     return table
 
@@ -105,16 +100,15 @@ def cells_table(cells: Sequence[MapCell]) -> Table:
     return table
 
 
-def words_of(entry: CellDifference, unit: str) -> str:
-    """Return the verdict on two arms in one cell of a map."""
-    if entry.better is not None:
-        return f"{entry.better} better"
-    verdict = entry.pair.verdict if entry.pair else None
-    if verdict is None or entry.pair is None:
-        return entry.cell.reason or "no difference can be taken"
-    if verdict.decision == "better":
-        return "the data do not say: decided alone, not among all cells"
-    return verdict_words(entry.pair, unit)
+def words_of(entry: CellDifference) -> str:
+    """Return the verdict on two arms in one cell of a map, or why there is none."""
+    if entry.cell.primary is None or entry.pair is None:
+        return entry.cell.reason or "these arms are not compared"
+    if entry.verdict is None:
+        return verdict_words(entry.pair, entry.cell.primary.unit)
+    if entry.verdict.decision == "undecided" and entry.verdict.words.endswith(_ALONE):
+        return f"{entry.verdict.words.removesuffix(_ALONE)} alone, not in the whole map"
+    return verdict_words(replace(entry.pair, verdict=entry.verdict), entry.cell.primary.unit)
 
 
 def named(fields: Iterable[str], levels: Iterable[str]) -> Iterator[str]:
@@ -131,11 +125,6 @@ def short(field: str) -> str:
 def estimate_of(entry: CellDifference) -> float | None:
     """Return the difference in a cell, if there is one."""
     return entry.pair.difference.estimate if entry.pair and entry.pair.difference else None
-
-
-def unit_of(cells: Sequence[CellDifference]) -> str:
-    """Return the unit of the score that a map is about."""
-    return next((entry.cell.primary.unit for entry in cells if entry.cell.primary), "")
 
 
 def mean_of(cell: MapCell, arm: str) -> float | None:
