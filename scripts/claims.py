@@ -23,7 +23,7 @@ from pathlib import Path
 
 from ntpctp.comparison import ScoreComparison, read_comparisons
 from ntpctp.equal_loss import Curvature, Runs, read_curvature
-from ntpctp.maps import CELLS
+from ntpctp.maps import CELLS, read_levels
 from ntpctp.pipeline import load_output
 from ntpctp.report.equal_loss import compared, equal_loss_table
 from ntpctp.report.map_cells import pair_maps, read_cells
@@ -33,7 +33,7 @@ from ntpctp.report.matched import matched_table
 from ntpctp.report.tables import Cell, Table
 from ntpctp.report.verdicts import effects_table, verdict_tables
 from ntpctp.report.wording import MINUS
-from ntpctp.storage import read_json, write_json
+from ntpctp.storage import atomic_directory, atomic_file, read_json, write_json
 
 ROOT = Path(__file__).parents[1]
 KEPT = ROOT / "docs/claims"
@@ -48,9 +48,12 @@ FIGURES = re.compile(
     r"|(robustness|edits)-.*accuracy.*|flatness-.*top-eigenvalue-(answer-loss|against.*)|responses-.*"
 )
 """Names of the figures that are kept."""
+KINDS = ("verdicts", "factors", "matched", "equal-loss", "cells", "settings")
 BLOCK = re.compile(
-    r"(<!-- ([\w-]+) ([\w.-]+)(?:/(\w+))?(?:: ([^>]*?))? -->\n).*?(<!-- end -->)", re.S
+    r"(<!-- ([\w-]+) ([\w.-]+)(?:/([\w-]+))?(?:: ([^>]*?))? -->\n)(?:(?!<!--).)*?(<!-- end -->)",
+    re.S,
 )
+"""A table: marker, kind, experiment, stage, scores, end. There is no other marker inside."""
 
 
 def main() -> None:
@@ -65,7 +68,9 @@ def main() -> None:
     commands.add_parser("tables", help="write the tables of docs/claims.md anew")
     arguments = parser.parse_args()
     if arguments.command == "tables":
-        PAGE.write_text(with_tables(PAGE.read_text("utf-8"), KEPT), "utf-8")
+        text = with_tables(PAGE.read_text("utf-8"), KEPT)
+        with atomic_file(PAGE) as temporary:
+            temporary.write_text(text, "utf-8")
         return
     for name in arguments.names:
         directory = arguments.runs / f"claims-{name}"
@@ -80,28 +85,40 @@ def keep(directory: Path, to: Path) -> None:
 
     Args:
         directory: of finished runs.
-        to: is replaced.
+        to: is replaced when everything is there, and not before.
     """
-    shutil.rmtree(to, ignore_errors=True)
-    parts = [path.parent for path in [directory / FILES[0], *directory.glob(f"*/{FILES[0]}")]]
-    for part in filter(lambda path: (path / FILES[0]).is_file(), parts):
-        own = to / part.relative_to(directory)
-        own.mkdir(parents=True, exist_ok=True)
-        for file in FILES:
-            shutil.copyfile(part / file, own / file)
-        curvature = read_curvature(load_output(part), part)
-        if curvature:
-            write_json(own / CURVATURE, curvature, indent=None)
-        settings = own / FILES[0]
-        # Later stages name the checkpoints that they start from: say where they would be.
-        text = settings.read_text("utf-8").replace(str(directory.parent.resolve()), "runs")
-        settings.write_text(text, "utf-8")
-        if not (directory / CELLS).is_file():
-            keep_figures(part, own)
-    if (directory / CELLS).is_file():
-        for file in OF_MAP:
-            shutil.copyfile(directory / file, to / file)
-        keep_figures(directory, to)
+    is_map = (directory / CELLS).is_file()
+    if is_map:
+        parts = [directory / cell for cell in read_levels(directory)[1]]
+    elif (directory / FILES[0]).is_file():
+        parts = [directory]
+    else:
+        parts = sorted(path.parent for path in directory.glob(f"*/{FILES[0]}"))
+    wanted = [part / file for part in parts for file in FILES]
+    wanted += [directory / file for file in OF_MAP] if is_map else []
+    if missing := [path for path in wanted if not path.is_file()]:
+        sys.exit(f"error: {missing[0]}: not there; `ntpctp run` the recipe to its end")
+    with atomic_directory(to) as scratch:
+        for part in parts:
+            keep_experiment(part, scratch / part.relative_to(directory), directory.parent)
+            if not is_map:
+                keep_figures(part, scratch / part.relative_to(directory))
+        if is_map:
+            for file in OF_MAP:
+                shutil.copyfile(directory / file, scratch / file)
+            keep_figures(directory, scratch)
+
+
+def keep_experiment(directory: Path, to: Path, runs: Path) -> None:
+    """Copy the results of one experiment, without figures."""
+    to.mkdir(parents=True, exist_ok=True)
+    for file in FILES:
+        shutil.copyfile(directory / file, to / file)
+    if curvature := read_curvature(load_output(directory), directory):
+        write_json(to / CURVATURE, curvature, indent=None)
+    # Later stages name the checkpoints that they start from: say where they would be.
+    settings = to / FILES[0]
+    settings.write_text(settings.read_text("utf-8").replace(str(runs.resolve()), "runs"), "utf-8")
 
 
 def keep_figures(directory: Path, to: Path) -> None:
@@ -119,9 +136,12 @@ def with_tables(text: str, kept: Path) -> str:
 
     def table(found: re.Match[str]) -> str:
         opening, kind, name, stage, scores, end = found.groups()
-        tables = list(tables_of(kind, kept / name / (stage or ""), scores or ""))
+        tables = tables_of(kind, kept / name / (stage or ""), scores or "")
         return opening + "\n" + "\n".join(map(markdown, tables)) + "\n" + end
 
+    found, markers = len(BLOCK.findall(text)), text.count("<!--")
+    if markers != 2 * found:
+        sys.exit(f"error: {PAGE}: {markers} markers, but {found} tables with both of theirs")
     return BLOCK.sub(table, text)
 
 
@@ -133,6 +153,8 @@ def tables_of(kind: str, directory: Path, scores: str) -> list[Table]:
         directory: of one kept experiment.
         scores: ``SPLIT/SCORE, ...``, in order.
     """
+    if kind not in KINDS:
+        sys.exit(f"error: {PAGE}: {kind!r} is no kind of table; there are {', '.join(KINDS)}")
     if kind in ("cells", "settings"):
         maps = pair_maps(read_cells(directory)[1])
         return [map_table(of) if kind == "cells" else settings_table(of) for of in maps]
@@ -151,8 +173,6 @@ def tables_of(kind: str, directory: Path, scores: str) -> list[Table]:
     if kind == "matched":
         tables = [matched_table(score, experiment.comparison.level, 10) for score in chosen]
         return [table for table in tables if table is not None]
-    if kind != "verdicts":
-        sys.exit(f"error: {PAGE}: {kind!r} is no kind of table: see the top of scripts/claims.py")
     tables = [table for _, _, table in verdict_tables(experiment, chosen)]
     return tables if len(tables) == 1 else [one_table(tables)]
 
@@ -172,7 +192,7 @@ def one_table(tables: Sequence[Table]) -> Table:
     """Return the verdicts of several pairs of arms in one table, a row a pair and score."""
     first = tables[0]
     columns = ("A", "B", first.columns[0], "A's", "B's", f"A {MINUS} B", *first.columns[4:])
-    joined = Table("", columns)
+    joined = Table("At the last step: mean over seeds, difference with its interval", columns)
     for table in tables:
         for row in table.rows:
             joined.add(table.columns[1], table.columns[2], *row)
@@ -202,7 +222,7 @@ def markdown(table: Table) -> str:
             *[[shown(cell) for cell in row] for row in table.rows],
         ]
     )
-    return f"{text}\n"
+    return f"*{table.caption}*\n\n{text}\n" if table.caption else f"{text}\n"
 
 
 def shown(cell: Cell) -> str:

@@ -353,3 +353,36 @@ def test_with_a_baseline_each_other_arm_is_compared_with_it_alone(grid, tmp_path
 def test_a_baseline_is_one_of_the_arms():
     with pytest.raises(InputError, match=r"comparison.baseline: .*'ntpp'; did you mean 'ntp'\?"):
         experiment(comparison={"baseline": "ntpp"})
+
+
+def against(grid, tmp_path, values, baseline="ntp-0.8"):
+    """The headline of arms that are compared with one."""
+    asked, _ = grid
+    changed = asked.comparison.model_copy(update={"baseline": baseline})
+    asked = asked.model_copy(update={"comparison": changed})
+    (found,) = compare(asked, frame_of(asked, values), tmp_path)
+    return headline(asked, found)
+
+
+def test_an_arm_without_values_is_counted_against_the_baseline(grid, tmp_path):
+    _, values = grid
+    found = against(grid, tmp_path, {**values, "ctp-0.4": [np.nan] * SEEDS})
+    assert "of 3 arms" in found.verdict and "1 without a verdict" in found.verdict
+
+
+def test_only_worse_arms_are_no_win(grid, tmp_path):
+    _, values = grid
+    lower = {arm: np.asarray(of_arm) + 5 * (arm != "ntp-0.8") for arm, of_arm in values.items()}
+    found = against(grid, tmp_path, lower)
+    assert found.verdict == "Against ntp-0.8, of 3 arms: 0 better, 3 worse."
+    assert (found.tone, found.winner) == ("open", None)
+    higher = {arm: np.asarray(of_arm) - 5 * (arm == "ctp-0.4") for arm, of_arm in values.items()}
+    found = against(grid, tmp_path, higher)
+    assert "1 better (ctp-0.4)" in found.verdict
+    assert (found.tone, found.winner) == ("better", list(values).index("ctp-0.4"))
+
+
+def test_a_baseline_without_values_is_named(grid, tmp_path):
+    _, values = grid
+    found = against(grid, tmp_path, {**values, "ntp-0.8": [np.nan] * SEEDS})
+    assert found.verdict == "No verdict: ntp-0.8, which all are compared with, has no value."

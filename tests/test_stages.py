@@ -233,3 +233,21 @@ def test_from_scratch_arms_are_named_by_their_own_stage():
     stages = stages_of(CONTENT, "file")
     names = {stage: list(e.arms) for stage, e in stages.from_scratch().items()}
     assert names == {"pretrain": ["ntp", "ctp"], "finetune": ["ntp", "ctp"]}
+
+
+@pytest.mark.parametrize(
+    ("baseline", "first", "last"),
+    [("ntp-ctp", None, "ntp-ctp"), ("ntp", "ntp", None)],
+    ids=["of the last stage", "of the first"],
+)
+def test_a_baseline_holds_in_the_stages_that_have_it(tmp_path, baseline, first, last):
+    stages = stages_of(changed(comparison={"baseline": baseline}), "matrix.yaml")
+    found = stages.experiments(tmp_path)
+    assert [e.comparison.baseline for e in found.values()] == [first, last]
+    assert len(stages.from_scratch()) == 2  # as a check before anything is trained
+
+
+def test_a_baseline_that_no_stage_has_is_refused(tmp_path):
+    stages = stages_of(changed(comparison={"baseline": "nobody"}), "matrix.yaml")
+    with pytest.raises(InputError, match="comparison.baseline: expected one of the arms"):
+        stages.from_scratch()
