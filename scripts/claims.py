@@ -6,10 +6,10 @@ python scripts/claims.py tables                             # docs/claims.md fro
 What is kept of an experiment: its file as resolved, versions, audit, all scores
 (``scores.parquet``), the comparison, curvature along training (``equal-loss.json``) and a few
 figures; no weights, no rows of single items. A table of the page stands between
-``<!-- KIND NAME: SPLIT/SCORE, ... -->`` and ``<!-- end -->``, where KIND is ``verdicts`` (every
-compared pair of arms), ``factors`` (effects of a grid), ``matched`` (at the same cost),
-``equal-loss`` (curvature at equal loss), ``cells`` or ``settings`` (of a map). Numbers are those of
-the report.
+``<!-- KIND NAME: SPLIT/SCORE, ... -->`` and ``<!-- end -->``, where KIND is ``levels`` (of every
+arm), ``verdicts`` (every compared pair of arms), ``factors`` (effects of a grid), ``matched`` (at
+the same cost), ``equal-loss`` (curvature at equal loss), ``cells`` or ``settings`` (of a map).
+Numbers are those of the report.
 """
 
 import argparse
@@ -25,7 +25,9 @@ from ntpctp.comparison import ScoreComparison, read_comparisons
 from ntpctp.equal_loss import Curvature, Runs, read_curvature
 from ntpctp.maps import CELLS, read_levels
 from ntpctp.pipeline import load_output
+from ntpctp.report import wording
 from ntpctp.report.equal_loss import compared, equal_loss_table
+from ntpctp.report.headline import label_of
 from ntpctp.report.map_cells import pair_maps, read_cells
 from ntpctp.report.map_tables import effects_table as settings_table
 from ntpctp.report.map_tables import map_table
@@ -48,7 +50,7 @@ FIGURES = re.compile(
     r"|(robustness|edits)-.*accuracy.*|flatness-.*top-eigenvalue-(answer-loss|against.*)|responses-.*"
 )
 """Names of the figures that are kept."""
-KINDS = ("verdicts", "factors", "matched", "equal-loss", "cells", "settings")
+KINDS = ("levels", "verdicts", "factors", "matched", "equal-loss", "cells", "settings")
 BLOCK = re.compile(
     r"(<!-- ([\w-]+) ([\w.-]+)(?:/([\w-]+))?(?:: ([^>]*?))? -->\n)(?:(?!<!--).)*?(<!-- end -->)",
     re.S,
@@ -165,6 +167,8 @@ def tables_of(kind: str, directory: Path, scores: str) -> list[Table]:
             for split, arms in read_kept_curvature(directory).items()
         ]
     chosen = chosen_scores(read_comparisons(directory), scores, directory)
+    if kind == "levels":
+        return [levels_table(list(experiment.arms), chosen)]
     if kind == "factors":
         found = effects_table(experiment, chosen)
         if found is None:
@@ -186,6 +190,24 @@ def read_kept_curvature(directory: Path) -> dict[str, dict[str, Runs]]:
         }
         for split, arms in read_json(directory / CURVATURE).items()
     }
+
+
+def levels_table(arms: Sequence[str], chosen: Sequence[ScoreComparison]) -> Table:
+    """Return the mean of every arm on some scores, with the standard deviation over seeds."""
+    caption = "At the last step: mean and standard deviation over seeds"
+    table = Table(caption, ("arm", *map(label_of, chosen)))
+    for arm in arms:
+        cells = []
+        for score in chosen:
+            spread = score.arms.get(arm)
+            if spread is None:
+                cells.append(Cell(wording.NO_VALUE))
+                continue
+            sd = spread.standard_deviation
+            note = "" if sd is None else f"sd {wording.width(sd, score.unit)}"
+            cells.append(Cell(wording.value(spread.mean, score.unit), note))
+        table.add(arm, *cells)
+    return table
 
 
 def one_table(tables: Sequence[Table]) -> Table:
