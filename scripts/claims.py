@@ -47,7 +47,7 @@ OF_MAP = ("cells.json", "map.json")
 FIGURES = re.compile(
     r"overview|map-.*"
     r"|accuracy-(test|held-out|ood-hops|ood-words)-(exact-match|choice-accuracy)"
-    r"|(robustness|edits)-.*accuracy.*|flatness-.*top-eigenvalue-(answer-loss|against.*)|responses-.*"
+    r"|(robustness|edits)-.*accuracy.*|flatness-.*top-eigenvalue-(answer-loss|against.*)|label-noise-.*"
 )
 """Names of the figures that are kept."""
 KINDS = ("levels", "verdicts", "factors", "matched", "equal-loss", "cells", "settings")
