@@ -214,7 +214,8 @@ def one_table(tables: Sequence[Table]) -> Table:
     """Return the verdicts of several pairs of arms in one table, a row a pair and score."""
     first = tables[0]
     columns = ("A", "B", first.columns[0], "A's", "B's", f"A {MINUS} B", *first.columns[4:])
-    joined = Table("At the last step: mean over seeds, difference with its interval", columns)
+    caption = "At the last step: mean over seeds, difference with its interval"
+    joined = Table(caption, columns, text_columns=frozenset({0, 1, 2, 6, 7}))
     for table in tables:
         for row in table.rows:
             joined.add(table.columns[1], table.columns[2], *row)

@@ -374,7 +374,10 @@ def test_only_worse_arms_are_no_win(grid, tmp_path):
     _, values = grid
     lower = {arm: np.asarray(of_arm) + 5 * (arm != "ntp-0.8") for arm, of_arm in values.items()}
     found = against(grid, tmp_path, lower)
-    assert found.verdict == "Against ntp-0.8, of 3 arms: 0 better, 3 worse."
+    assert found.verdict == "ntp-0.8 is better than all others."
+    lower["ctp-0.8"] = values["ntp-0.8"] + np.array([0.1, -0.1] * (SEEDS // 2))
+    found = against(grid, tmp_path, lower)
+    assert found.verdict == "Against ntp-0.8, of 3 arms: 0 better, 2 worse, 1 undecided."
     assert (found.tone, found.winner) == ("open", None)
     higher = {arm: np.asarray(of_arm) - 5 * (arm == "ctp-0.4") for arm, of_arm in values.items()}
     found = against(grid, tmp_path, higher)

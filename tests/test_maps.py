@@ -92,7 +92,10 @@ def test_a_file_without_map_is_none(tmp_path):
     ("changes", "message"),
     [
         ({"stages": {"a": {}}}, "has both map and stages"),
-        ({"map": {"objective": ["ntp", "ctp"]}}, "map.objective: the arm ntp has its own objective"),
+        (
+            {"map": {"objective": ["ntp", "ctp"]}},
+            "map.objective: the arm ntp has its own objective",
+        ),
         ({"map": {"arms.ntp.training.steps": [1, 2]}}, r"map.arms.ntp.training.steps: cells"),
         ({"map": {"model.width": [8]}}, "map.model.width: expected at least two values"),
         ({"map": {"model.width": 8}}, "map.model.width: expected a list of values, found 8"),

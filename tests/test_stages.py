@@ -249,5 +249,5 @@ def test_a_baseline_holds_in_the_stages_that_have_it(tmp_path, baseline, first, 
 
 def test_a_baseline_that_no_stage_has_is_refused(tmp_path):
     stages = stages_of(changed(comparison={"baseline": "nobody"}), "matrix.yaml")
-    with pytest.raises(InputError, match="comparison.baseline: expected one of the arms"):
+    with pytest.raises(InputError, match=r"comparison\.baseline: expected one of the arms"):
         stages.from_scratch()

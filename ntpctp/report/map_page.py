@@ -11,7 +11,7 @@ from ntpctp.report.figures import NUM_COLOURS
 from ntpctp.report.headline import label_of, question_of
 from ntpctp.report.map_cells import CellDifference, MapCell, PairMap, pair_maps, read_cells
 from ntpctp.report.map_figure import map_panel
-from ntpctp.report.map_tables import cells_table, effects_table, estimate_of, summary
+from ntpctp.report.map_tables import cells_table, effects_table, estimate_of, summary, words_of
 from ntpctp.report.sections import Panel
 from ntpctp.report.templates import Pack, environment, plotly_script
 from ntpctp.statistics import PairedDifference
@@ -112,7 +112,7 @@ def _difference_record(entry: CellDifference) -> dict[str, Any]:
         "cell": entry.cell.name,
         **_interval_record(entry.pair.difference if entry.pair else None),
         "holm_p_value": entry.holm_p_value,
-        "verdict": entry.verdict.words if entry.verdict else None,
+        "verdict": words_of(entry),
         "better": entry.better,
         "reason": entry.cell.reason or (entry.pair.reason if entry.pair else None),
     }
