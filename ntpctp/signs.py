@@ -7,6 +7,7 @@
 import os
 import platform
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -25,10 +26,13 @@ def begin(directory: Path) -> None:
 
 
 def fail(directory: Path, message: str, traceback: str | None) -> None:
-    """Record why the run in ``directory`` failed."""
-    write_json(
-        directory / FAILURE, {"message": message, "traceback": traceback, "time": time.time()}
-    )
+    """Record why the run in ``directory`` failed.
+
+    Where nothing can be written, which may be why it failed, it is only reported by who called it.
+    """
+    record = {"message": message, "traceback": traceback, "time": time.time()}
+    with suppress(OSError):
+        write_json(directory / FAILURE, record)
 
 
 def read_worker(directory: Path) -> dict[str, Any]:
