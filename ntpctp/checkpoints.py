@@ -9,8 +9,13 @@
         adapter/                  with LoRA: the update alone, as peft writes it
         manifest.json             size and SHA-256 of every other file
         thin.json                 where weights were deleted: which files
+        interval.json             where training was stopped between two checkpoints that are
+                                  wanted: what its log will tell of the steps before
 
 No pickle is written or read.
+
+The last kind is called interrupted. Training alone looks at it: to carry on from it, and to delete
+it once it has come to a later checkpoint. It is never listed, measured or thinned.
 """
 
 import errno
@@ -29,10 +34,18 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from ntpctp.adapters import ADAPTER, has_lora, load_adapter, merged_weights, save_adapter
 from ntpctp.errors import InputError
 from ntpctp.sharding import placed_like, whole, whole_state
-from ntpctp.storage import atomic_directory, fingerprint, read_json, sha256_of, write_json
+from ntpctp.storage import (
+    atomic_directory,
+    delete_directory,
+    fingerprint,
+    read_json,
+    sha256_of,
+    write_json,
+)
 
 MANIFEST = "manifest.json"
 THIN = "thin.json"
+INTERVAL = "interval.json"
 MOMENTS, SETTINGS = "optimizer.safetensors", "optimizer.json"
 _SETTINGS = ("lr", "betas", "eps", "momentum")
 _NAME = re.compile(r"step-(\d{6,})")
@@ -40,7 +53,10 @@ _NAME = re.compile(r"step-(\d{6,})")
 
 @dataclass(frozen=True)
 class Progress:
-    """How far a stage has come: all that resuming needs beside weights and optimizer state."""
+    """How far a stage has come: all that resuming needs beside weights and optimizer state.
+
+    The tokens of an interrupted checkpoint are those up to the last line of the log.
+    """
 
     step: int = 0  # optimizer steps taken
     tokens: int = 0  # tokens read, padding excluded
@@ -66,7 +82,14 @@ def step_of(checkpoint: Path) -> int:
 
 
 def list_checkpoints(stage: Path) -> list[Path]:
-    """Return the checkpoints of a stage in order of their steps, without verifying them."""
+    """Return the checkpoints of a stage in order of their steps, without verifying them.
+
+    Interrupted ones are left out.
+    """
+    return [path for path in _all_checkpoints(stage) if not is_interrupted(path)]
+
+
+def _all_checkpoints(stage: Path) -> list[Path]:
     if not stage.is_dir():
         return []
     return sorted((p for p in stage.iterdir() if _NAME.fullmatch(p.name)), key=step_of)
@@ -103,9 +126,20 @@ def snapshot(
 
 
 def save(
-    path: Path, state: Snapshot, tokenizer: PreTrainedTokenizerBase, progress: Progress
+    path: Path,
+    state: Snapshot,
+    tokenizer: PreTrainedTokenizerBase,
+    progress: Progress,
+    interval: Mapping[str, Any] | None = None,
 ) -> None:
     """Write a checkpoint; ``path`` appears only when all of it is on the disk.
+
+    Args:
+        path: of the checkpoint.
+        state: what ``snapshot`` returned.
+        tokenizer: saved beside the model.
+        progress: counters.
+        interval: of an interrupted checkpoint: what ``read_interval`` is to return.
 
     Raises:
         OSError: if the disk refuses (full, read-only); then nothing of it remains.
@@ -120,6 +154,8 @@ def save(
                 save_file(state.optimizer, temporary / MOMENTS)
                 write_json(temporary / SETTINGS, state.settings)
             write_json(temporary / "trainer_state.json", asdict(progress))
+            if interval is not None:
+                write_json(temporary / INTERVAL, interval)
             files = {
                 str(file.relative_to(temporary)): {
                     "bytes": file.stat().st_size,
@@ -173,6 +209,18 @@ def is_thin(path: Path) -> bool:
     return (path / THIN).is_file()
 
 
+def is_interrupted(path: Path) -> bool:
+    """Whether a checkpoint was saved only because training was asked to stop there."""
+    return (path / INTERVAL).is_file()
+
+
+def delete_interrupted(stage: Path, but: Path | None = None) -> None:
+    """Delete the interrupted checkpoints of a stage, all ``but`` the one to carry on from."""
+    for path in _all_checkpoints(stage):
+        if path != but and is_interrupted(path):
+            delete_directory(path)
+
+
 def verify(path: Path) -> str:
     """Check every file of a checkpoint against its manifest; ``thin`` may have deleted weights.
 
@@ -203,6 +251,8 @@ def verify(path: Path) -> str:
 def resume_point(stage: Path, wanted: Iterable[int]) -> tuple[Path | None, list[str]]:
     """Return the newest good checkpoint before which no wanted one is missing or damaged.
 
+    It may be an interrupted one. Where such a one has come to be wanted, it counts as missing.
+
     Args:
         stage: directory of the stage.
         wanted: the steps at which there should be a checkpoint.
@@ -210,7 +260,10 @@ def resume_point(stage: Path, wanted: Iterable[int]) -> tuple[Path | None, list[
     Returns:
         The checkpoint, None to begin anew; and why damaged ones were refused.
     """
-    found = {step_of(path): path for path in list_checkpoints(stage)}
+    wanted = set(wanted)
+    there = {step_of(path): path for path in _all_checkpoints(stage)}
+    interrupted = {step for step, path in there.items() if is_interrupted(path)}
+    found = {step: path for step, path in there.items() if step not in wanted & interrupted}
     point, refused = None, []
     for step in sorted({*wanted, *found}):
         if step not in found:
@@ -219,6 +272,8 @@ def resume_point(stage: Path, wanted: Iterable[int]) -> tuple[Path | None, list[
             verify(found[step])
         except InputError as error:
             refused.append(str(error))
+            if step in interrupted:
+                continue  # nothing rests on it
             break
         if not is_thin(found[step]):
             point = found[step]
@@ -228,6 +283,14 @@ def resume_point(stage: Path, wanted: Iterable[int]) -> tuple[Path | None, list[
 def read_progress(path: Path) -> Progress:
     """Return the counters of a checkpoint."""
     return Progress(**read_json(path / "trainer_state.json"))
+
+
+def read_interval(path: Path) -> dict[str, Any] | None:
+    """Return what an interrupted checkpoint keeps for the log; None: it is no such one."""
+    if not is_interrupted(path):
+        return None
+    interval: dict[str, Any] = read_json(path / INTERVAL)
+    return interval
 
 
 def optimizer_tensors(

@@ -20,7 +20,15 @@ from ntpctp.errors import InputError
 from ntpctp.measures import Measure, Score, Subject
 from ntpctp.objectives import Objective
 from ntpctp.preparation import Data
-from ntpctp.storage import alone, fingerprint, read_json, sha256_of, write_json, write_jsonl
+from ntpctp.storage import (
+    alone,
+    clear_temporaries,
+    fingerprint,
+    read_json,
+    sha256_of,
+    write_json,
+    write_jsonl,
+)
 
 RESULTS = "evaluation"
 
@@ -75,6 +83,11 @@ def _stored(
 def rows_path(checkpoint: Path, measure: str) -> Path:
     """Return where the rows of a measure are stored."""
     return checkpoint / RESULTS / f"{measure}.jsonl"
+
+
+def scores_path(checkpoint: Path, measure: str) -> Path:
+    """Return where the scores of a measure are stored, after its rows."""
+    return rows_path(checkpoint, measure).with_suffix(".json")
 
 
 def evaluate(
@@ -179,6 +192,7 @@ def measure_into(
     found = {m.name: _stored(results.directory, m, keys[m.name]) for m in measures}
     if any(scores is None for scores in found.values()):
         with alone(results.directory / ".measuring"):
+            clear_temporaries(results.directory, deep=False)
             for measure in measures:
                 key = keys[measure.name]
                 scores = _stored(results.directory, measure, key)

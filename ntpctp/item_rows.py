@@ -13,11 +13,11 @@ import pyarrow.json
 from numpy.typing import NDArray
 
 from ntpctp import checkpoints
+from ntpctp.engines import cores
 from ntpctp.errors import InputError
 from ntpctp.evaluation import rows_path
 from ntpctp.runs import RunId, stage_directory
 from ntpctp.storage import read_jsonl
-from ntpctp.workers import cores
 
 Values = tuple[NDArray[np.int64], NDArray[np.float64]]
 """Numbers of items, rising, and their values: (items,) each."""

@@ -1,19 +1,20 @@
 """What ``accelerate launch`` starts to train one run."""
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
 
 from accelerate import Accelerator
 from rich.console import Console
 
+from ntpctp import stopping
 from ntpctp.budgets import with_steps
 from ntpctp.errors import InputError, lookup
 from ntpctp.experiment import Experiment, load_experiment
 from ntpctp.pipeline import checked_stages, runs_of
 from ntpctp.preparation import encoded_beside, prepare
-from ntpctp.runs import Event, RunId, accelerator_of, run_directory, train_run
+from ntpctp.runs import Event, RunId, accelerator_of, run_directory, train_run, working
 from ntpctp.stages import load_stages
-from ntpctp.storage import clear_temporaries, locked
 from ntpctp.trackers import check_trackers
 
 _console = Console()
@@ -68,7 +69,7 @@ def train_one(
     def show(event: Event) -> None:
         if event.kind == "training":
             _console.print(f"{event.run}: step {event.done}/{event.total}, loss {event.loss:.4f}")
-        else:
+        elif event.kind != "checkpoint":
             _console.print(f"{event.run}: {event.kind} {event.text}", markup=False)
 
     data = prepare(experiment, encoded_beside(directory))
@@ -76,12 +77,9 @@ def train_one(
         f"{run}: {accelerator.num_processes} process(es), {accelerator.device} -> "
         f"{run_directory(directory, run)}"
     )
-    if accelerator.is_main_process:
-        with locked(run_directory(directory, run), f"the run {run}"):
-            clear_temporaries(run_directory(directory, run))
-            train_run(experiment, data, run, directory, accelerator, show)
-    else:
-        train_run(experiment, data, run, directory, accelerator)
+    main = accelerator.is_main_process
+    with stopping.listening(), working(run, directory) if main else nullcontext():
+        train_run(experiment, data, run, directory, accelerator, show)
     end(accelerator)
 
 

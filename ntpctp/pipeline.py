@@ -1,6 +1,7 @@
 """From an experiment to its comparison; what exists and verifies is not done again."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,17 +10,19 @@ import torch
 import yaml
 from accelerate import PartialState
 
-from ntpctp import signs, workers
+from ntpctp import signs
 from ntpctp.audit import AUDIT, audit
 from ntpctp.budgets import amounts_at, with_steps
 from ntpctp.comparison import ScoreComparison, compare, write_comparison
+from ntpctp.engines import Engine, Failure, Local, cores
 from ntpctp.errors import InputError
 from ntpctp.experiment import Experiment, experiment_of
-from ntpctp.libraries import quiet_libraries
+from ntpctp.jobs import RunTask, Watch, digest_of
 from ntpctp.paths import measure_paths
 from ntpctp.preparation import Data, encoded_beside, prepare
 from ntpctp.provenance import PROVENANCE, provenance
-from ntpctp.runs import Event, RunId, execute, is_complete, run_directory
+from ntpctp.resources import Resources
+from ntpctp.runs import Event, RunId, is_complete, run_directory
 from ntpctp.scores import collect, write_scores
 from ntpctp.stages import Stages
 from ntpctp.storage import atomic_file, locked, write_json
@@ -29,6 +32,9 @@ from ntpctp.trajectories import FLOPS
 from ntpctp.yaml_file import read_yaml
 
 EXPERIMENT = "experiment.yaml"
+_PATIENCE = 60.0
+"""Seconds that a job waits for another that works on its run: one of a driver that went away, which
+the cluster is about to end."""
 _DEPTH = 4
 """How deep experiments are looked for: runs/<group>/<experiment>/<stage>, and one more."""
 
@@ -38,18 +44,35 @@ def runs_of(experiment: Experiment) -> list[RunId]:
     return [RunId(arm, seed) for seed in experiment.seeds for arm in experiment.arms]
 
 
-def default_workers() -> int:
-    """Return how many runs to do at once: one a core, or one where there is an accelerator."""
-    return 1 if torch.accelerator.is_available() else workers.cores()
+def local_engine(experiment: Experiment, num_workers: int | None = None) -> Local:
+    """Return the pool of this machine.
+
+    Args:
+        experiment: its resources say how many threads a run has.
+        num_workers: runs at once; by default one a core, or one where there is an accelerator.
+    """
+    if num_workers is None:
+        num_workers = default_workers(experiment.resources)
+    num_workers = min(num_workers, len(runs_of(experiment)))
+    threads = experiment.resources.cpus or (cores() if num_workers == 1 else 1)
+    return Local(num_workers, threads, preload=["ntpctp.jobs"])
+
+
+def default_workers(resources: Resources) -> int:
+    """Return how many runs this machine does at once."""
+    if torch.accelerator.is_available():
+        return 1
+    return max(1, cores() // (resources.cpus or resources.num_processes))
 
 
 def run_experiment(
     experiment: Experiment,
     output: Path,
     *,
-    num_workers: int,
+    engine: Engine,
     on_event: Callable[[Event], None],
-) -> dict[str, workers.Failure]:
+    retry_failed: bool = False,
+) -> dict[str, Failure]:
     """Train and measure all runs.
 
     Everything that can be wrong with the experiment is found before the first file is written.
@@ -57,11 +80,13 @@ def run_experiment(
     Args:
         experiment: what to do.
         output: its directory.
-        num_workers: runs at once; with several, each has one thread.
+        engine: where.
         on_event: called for the progress of every run.
+        retry_failed: whether runs are begun again that failed before, by no fault of the machine,
+            and under the same experiment.
 
     Returns:
-        The runs that failed, by name. The others are complete.
+        The runs that failed, now or before, by name. The others are complete.
 
     Raises:
         InputError: as ``prepare``; or if another process works on ``output``.
@@ -77,26 +102,44 @@ def run_experiment(
         write_json(output / FLOPS, {"arms": expected_flops(experiment, data)})
         for run in complete:
             on_event(Event(run, "done", text="before"))
-        content = experiment.model_dump(mode="json")
-        failures = workers.run_side_by_side(
-            {
-                str(run): (content, run, output, data.fingerprint)
-                for run in runs_of(experiment)
-                if run not in complete
-            },
-            _work,
-            workers=num_workers,
-            threads=max(1, workers.cores() // num_workers) if num_workers == 1 else 1,
-            on_event=on_event,
-            preload=["ntpctp.runs"],
+        failures = {} if retry_failed else _failed_before(experiment, output, complete)
+        launch_config = experiment.resources.accelerate
+        whole = RunTask(
+            experiment.model_dump(mode="json"),
+            RunId("", 0),
+            str(output.resolve()),
+            data.fingerprint,
+            part="train" if engine.measures_apart else "all",
+            patience=0.0 if engine.name == "local" else _PATIENCE,
+            resources=experiment.resources.model_dump(mode="json"),
+            launch_config=Path(launch_config).read_text("utf-8") if launch_config else None,
         )
-        for name in failures:
-            run, failure = _run_named(experiment, name), failures[name]
-            signs.fail(run_directory(output, run), failure.message, failure.traceback)
-            on_event(Event(run, "failed", text=failure.message))
+        tasks = [
+            replace(whole, run=run)
+            for run in runs_of(experiment)
+            if run not in complete and str(run) not in failures
+        ]
+        watch = Watch(experiment, output, tasks, on_event)
+        failures = {**failures, **engine.run(watch.first, watch)}
         if not failures:
             measure_paths(experiment, data, output, on_event, PartialState().device)
     return failures
+
+
+def _failed_before(
+    experiment: Experiment, output: Path, complete: Collection[RunId]
+) -> dict[str, Failure]:
+    """Return the runs that would fail again: nothing has changed since they did."""
+    found = {}
+    for run in runs_of(experiment):
+        record = None if run in complete else signs.read_failure(run_directory(output, run))
+        if record is None or record.get("of_machine", True):
+            continue
+        if record.get("experiment") == digest_of(experiment):
+            found[str(run)] = Failure(
+                f"failed before, not begun again: {record['message']}", record["traceback"]
+            )
+    return found
 
 
 def expected_flops(experiment: Experiment, data: Data) -> dict[str, dict[str, Any]]:
@@ -187,31 +230,6 @@ def _look(directory: Path, depth: int) -> Iterator[Path]:
         for inside in sorted(directory.iterdir()):
             if inside.is_dir() and not inside.name.startswith("."):
                 yield from _look(inside, depth - 1)
-
-
-def _work(
-    content: Mapping[str, Any],
-    run: RunId,
-    output: Path,
-    data_fingerprint: str,
-    send: Callable[[Event], None],
-) -> None:
-    """Do one run in a worker process."""
-    quiet_libraries()
-    experiment = experiment_of(content, str(output / EXPERIMENT))
-    data = prepare(experiment, encoded_beside(output))
-    if data.fingerprint != data_fingerprint:
-        raise InputError(
-            f"the data are not those that the experiment started with: the task "
-            f"{experiment.task.name!r} gives other examples each time it is read, or its files "
-            "have changed since; arms must train on the same data"
-        )
-    execute(experiment, data, run, output, send)
-    send(Event(run, "done"))
-
-
-def _run_named(experiment: Experiment, name: str) -> RunId:
-    return next(run for run in runs_of(experiment) if str(run) == name)
 
 
 def _write_experiment(experiment: Experiment, data: Data, output: Path) -> None:

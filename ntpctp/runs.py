@@ -4,7 +4,8 @@
 <output>/<arm>/seed-<k>/train/            log.jsonl and the checkpoints of the stage
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from accelerate import Accelerator
 
 from ntpctp import checkpoints, models, signs
 from ntpctp.errors import InputError
-from ntpctp.evaluation import evaluate, is_evaluated
+from ntpctp.evaluation import RESULTS, evaluate, is_evaluated, scores_path
 from ntpctp.experiment import Experiment
 from ntpctp.following import follower
 from ntpctp.objectives import Selective
@@ -55,7 +56,7 @@ class Event:
     """What a run tells while it works."""
 
     run: RunId
-    kind: str  # "training", "measuring", "warning", "done", "failed", "path"
+    kind: str  # "training", "checkpoint", "measuring", "warning", "done", "failed", "path"
     done: int = 0  # steps trained, checkpoints measured, or paths to other arms
     total: int = 0
     loss: float | None = None
@@ -108,10 +109,16 @@ def train_run(
 
     settings = {"task": experiment.task.model_dump(mode="json"), **arm.model_dump(mode="json")}
     tracked = TrackedRun(accelerator, experiment.name, run.arm, run.seed, settings)
+    follow = follower(experiment, data, run.arm, accelerator.device)
 
     def on_progress(line: LogLine) -> None:
         tracked.log(line)
         on_event(Event(run, "training", line.step, steps, line.loss))
+
+    def at_checkpoint(path: Path) -> bool:
+        ends = follow is not None and follow(path)
+        on_event(Event(run, "checkpoint", checkpoints.step_of(path), steps))
+        return ends
 
     train(
         initial_model(arm, data, run.seed),
@@ -124,7 +131,7 @@ def train_run(
         accelerator=accelerator,
         on_progress=on_progress,
         warn=lambda text: on_event(Event(run, "warning", text=text)),
-        at_checkpoint=follower(experiment, data, run.arm, accelerator.device),
+        at_checkpoint=at_checkpoint,
     )
     tracked.end()
 
@@ -136,16 +143,33 @@ def evaluate_run(
     output: Path,
     device: str | torch.device,
     on_event: Callable[[Event], None] = lambda event: None,
+    *,
+    only: int | None = None,
+    share: tuple[int, int] = (0, 1),
 ) -> None:
     """Measure every checkpoint of a run that its experiment asks for.
+
+    Args:
+        experiment: what is asked.
+        data: its data.
+        run: whose checkpoints.
+        output: directory of the experiment.
+        device: where the model runs.
+        on_event: told how far it has come.
+        only: the step of the one checkpoint to measure.
+        share: of several processes, which one this is and how many share the checkpoints.
 
     Raises:
         InputError: if a checkpoint is missing or damaged.
     """
     arm = experiment.arms[run.arm]
     steps = experiment.evaluation.checkpoint_steps(arm.training.steps)
+    place, number = share
     for index, step in enumerate(steps):
-        on_event(Event(run, "measuring", index, len(steps)))
+        if index % number != place or only not in (None, step):
+            continue
+        if only is None:
+            on_event(Event(run, "measuring", index, len(steps)))
         evaluate(
             checkpoints.directory_of(stage_directory(output, run), step),
             data,
@@ -154,7 +178,8 @@ def evaluate_run(
             batch_tokens=experiment.evaluation.batch_tokens,
             device=device,
         )
-    on_event(Event(run, "measuring", len(steps), len(steps)))
+    if only is None:
+        on_event(Event(run, "measuring", len(steps), len(steps)))
 
 
 def is_complete(experiment: Experiment, data: Data, run: RunId, output: Path) -> bool:
@@ -179,24 +204,61 @@ def is_complete(experiment: Experiment, data: Data, run: RunId, output: Path) ->
     )
 
 
+def has_results(experiment: Experiment, run: RunId, output: Path, step: int) -> bool:
+    """Whether a checkpoint is there, and the results of all its measures; they are not read."""
+    last = experiment.evaluation.checkpoint_steps(experiment.arms[run.arm].training.steps)[-1]
+    checkpoint = checkpoints.directory_of(stage_directory(output, run), step)
+    needed = [measure.name for measure in experiment.evaluation.at(step, last)]
+    return checkpoint.is_dir() and all(scores_path(checkpoint, n).is_file() for n in needed)
+
+
 def execute(
     experiment: Experiment,
     data: Data,
     run: RunId,
     output: Path,
     on_event: Callable[[Event], None] = lambda event: None,
+    *,
+    measures: bool = True,
+    patience: float = 0.0,
 ) -> None:
-    """Train and measure a run in this process; what exists and verifies is not done again.
+    """Train and measure a run; what exists and verifies is not done again.
+
+    Args:
+        experiment: what is asked.
+        data: its data.
+        run: which.
+        output: directory of the experiment.
+        on_event: told how far it has come, on the main process.
+        measures: False: only train; its checkpoints are measured elsewhere.
+        patience: seconds to wait for another process that works on this run: one that lost its
+            driver, say, and is about to end.
 
     Raises:
         InputError: also if another process works on this run.
     """
-    with locked(run_directory(output, run), f"the run {run}"):
-        clear_temporaries(run_directory(output, run))
-        signs.begin(run_directory(output, run))
-        accelerator = accelerator_of(experiment, run, output)
+    accelerator = accelerator_of(experiment, run, output)
+    with working(run, output, patience) if accelerator.is_main_process else nullcontext():
+        accelerator.wait_for_everyone()  # until what a killed process left is cleared away
         train_run(experiment, data, run, output, accelerator, on_event)
-        evaluate_run(experiment, data, run, output, accelerator.device, on_event)
+        if measures:
+            share = accelerator.process_index, accelerator.num_processes
+            evaluate_run(experiment, data, run, output, accelerator.device, on_event, share=share)
+            accelerator.wait_for_everyone()
+
+
+@contextmanager
+def working(run: RunId, output: Path, patience: float = 0.0) -> Iterator[None]:
+    """Be the only process that works on a run, and give signs of life of it.
+
+    Raises:
+        InputError: if another process works on it, and still does after ``patience`` seconds.
+    """
+    directory = run_directory(output, run)
+    with locked(directory, f"the run {run}", patience):
+        clear_temporaries(directory, but=RESULTS)
+        with signs.alive(directory):
+            yield
 
 
 def _decisive(experiment: Experiment, data: Data, run: RunId) -> dict[str, Any]:

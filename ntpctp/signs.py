@@ -1,42 +1,71 @@
 """Signs of life of a run: who works on it, and why it failed.
 
-<output>/<arm>/seed-<k>/worker.json    host, process and start of who works, or worked last, on it
+<output>/<arm>/seed-<k>/worker.json    host, process and start of who works, or worked last, on it;
+                                       its time of change is renewed while work goes on
 <output>/<arm>/seed-<k>/failure.json   why it failed, with traceback; gone when it is begun again
 """
 
 import os
 import platform
+import threading
 import time
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from ntpctp.storage import read_json, write_json
 
 WORKER, FAILURE = "worker.json", "failure.json"
+BEAT_SECONDS = 10.0
+"""Between two signs of life."""
+DEAD_SECONDS = 60.0
+"""After which a process on another machine, that gave no sign, is taken for dead."""
 
 
-def begin(directory: Path) -> None:
-    """Record who works on the run in ``directory``; what is said of an earlier failure is over."""
+@contextmanager
+def alive(directory: Path, beat: Callable[[], None] = lambda: None) -> Iterator[None]:
+    """Record who works on the run in ``directory``, and give signs of life while it does.
+
+    What is said of an earlier failure is over.
+
+    Args:
+        directory: of the run.
+        beat: called with every sign, in a thread of its own; what it raises is not heard.
+    """
     (directory / FAILURE).unlink(missing_ok=True)
     write_json(
         directory / WORKER,
         {"host": platform.node(), "process": os.getpid(), "started": time.time()},
     )
+    over = threading.Event()
+
+    def give_signs() -> None:
+        while not over.wait(BEAT_SECONDS):
+            with suppress(OSError):  # of a disk that is full or gone, training itself will tell
+                os.utime(directory / WORKER)
+                beat()
+
+    thread = threading.Thread(target=give_signs, daemon=True, name="signs of life")
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
 
 
-def fail(directory: Path, message: str, traceback: str | None) -> None:
-    """Record why the run in ``directory`` failed.
+def fail(directory: Path, failure: dict[str, Any]) -> None:
+    """Record why the run in ``directory`` failed: ``message``, ``traceback`` and more.
 
     Where nothing can be written, which may be why it failed, it is only reported by who called it.
     """
-    record = {"message": message, "traceback": traceback, "time": time.time()}
     with suppress(OSError):
-        write_json(directory / FAILURE, record)
+        write_json(directory / FAILURE, {**failure, "time": time.time()})
 
 
 def read_worker(directory: Path) -> dict[str, Any]:
-    """Return what ``begin`` wrote last; empty if it never did."""
+    """Return what ``alive`` wrote last; empty if it never did."""
     return _read(directory / WORKER) or {}
 
 

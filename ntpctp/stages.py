@@ -35,6 +35,7 @@ _OF_ALL = (
     "tokenizer",
     "seeds",
     "trackers",
+    "resources",
     "evaluation",
     "comparison",
     "data",

@@ -2,6 +2,8 @@
 
 import fcntl
 import json
+import platform
+import time
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
@@ -9,10 +11,10 @@ from pathlib import Path
 from typing import Any, Literal
 
 from ntpctp import checkpoints
-from ntpctp.evaluation import rows_path
+from ntpctp.evaluation import scores_path
 from ntpctp.experiment import Experiment
 from ntpctp.runs import RunId, run_directory, stage_directory
-from ntpctp.signs import WORKER, read_failure, read_worker
+from ntpctp.signs import DEAD_SECONDS, WORKER, read_failure, read_worker
 
 _TAIL = 2048
 """Bytes at the end of a log that hold its last line."""
@@ -26,7 +28,7 @@ class RunState:
 
     Attributes:
         run: which.
-        state: ``stopped``: begun, but no process of this host works on it now.
+        state: ``stopped``: begun, but no process works on it now.
         host: where it runs or ran last; None: not recorded.
         step: of the last line of its log; 0 before the first.
         steps: of its training.
@@ -65,13 +67,14 @@ def states_of(experiment: Experiment, output: Path) -> Iterator[RunState]:
         for name, arm in experiment.arms.items()
         for steps in [experiment.evaluation.checkpoint_steps(arm.training.steps)]
     }
+    host = platform.node()
     for seed in experiment.seeds:
         for name, arm in experiment.arms.items():
-            yield _state_of(RunId(name, seed), output, arm.training.steps, needed[name])
+            yield _state_of(RunId(name, seed), output, arm.training.steps, needed[name], host)
 
 
 def _state_of(
-    run: RunId, output: Path, steps: int, needed: list[tuple[int, list[str]]]
+    run: RunId, output: Path, steps: int, needed: list[tuple[int, list[str]]], host: str
 ) -> RunState:
     directory, stage = run_directory(output, run), stage_directory(output, run)
     if not directory.is_dir():
@@ -84,7 +87,12 @@ def _state_of(
     elif last:
         measured = sum(_is_measured(stage, *entry) for entry in needed[:-1])
     failure = read_failure(directory)
-    if _is_held(directory / ".lock"):
+    worker = read_worker(directory).get("host")
+    last_sign = _last_sign(directory, stage, needed)
+    # The lock of another machine cannot be seen everywhere; its signs of life can.
+    elsewhere = worker not in (None, host) and not failure and measured < len(needed)
+    fresh = last_sign is not None and time.time() - last_sign < DEAD_SECONDS
+    if _is_held(directory / ".lock") or (elsewhere and fresh):
         state: State = "running"
     elif measured == len(needed):
         state = "done"
@@ -97,13 +105,13 @@ def _state_of(
     return RunState(
         run,
         state,
-        read_worker(directory).get("host"),
+        worker,
         step,
         steps,
         float(last["loss"]) if last else None,
         measured,
         len(needed),
-        _last_sign(directory, stage, needed),
+        last_sign,
         seconds / step if step else None,
         failure,
     )
@@ -114,7 +122,7 @@ def _is_measured(stage: Path, step: int, measures: list[str]) -> bool:
     checkpoint = checkpoints.directory_of(stage, step)
     if not measures:
         return checkpoint.is_dir()
-    return all(rows_path(checkpoint, measure).is_file() for measure in measures)
+    return all(scores_path(checkpoint, measure).is_file() for measure in measures)
 
 
 def _last_line(log: Path) -> dict[str, Any] | None:

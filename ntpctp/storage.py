@@ -5,6 +5,7 @@ import hashlib
 import json
 import os
 import shutil
+import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import fields, is_dataclass
@@ -60,9 +61,26 @@ def atomic_directory(path: Path) -> Iterator[Path]:
         raise
 
 
-def clear_temporaries(directory: Path) -> None:
-    """Delete what killed processes left unfinished below ``directory``; hold its lock first."""
-    for path in list(directory.rglob(f"{TEMPORARY}*")):
+def delete_directory(path: Path) -> None:
+    """Delete a directory in one step; what a kill leaves of it has a temporary name."""
+    temporary = path.with_name(f"{TEMPORARY}{os.getpid()}-{path.name}")
+    shutil.rmtree(temporary, ignore_errors=True)
+    path.replace(temporary)
+    shutil.rmtree(temporary, ignore_errors=True)
+
+
+def clear_temporaries(directory: Path, *, but: str | None = None, deep: bool = True) -> None:
+    """Delete what killed processes left unfinished in ``directory``; hold its lock first.
+
+    Args:
+        directory: where to look.
+        but: name of directories below it that have locks of their own.
+        deep: also below it.
+    """
+    pattern = f"{TEMPORARY}*"
+    for path in list(directory.rglob(pattern) if deep else directory.glob(pattern)):
+        if but in path.relative_to(directory).parts:
+            continue
         if path.is_dir():
             shutil.rmtree(path, ignore_errors=True)
         else:
@@ -79,21 +97,32 @@ def _sync(path: Path) -> None:
 
 
 @contextmanager
-def locked(directory: Path, what: str) -> Iterator[None]:
+def locked(directory: Path, what: str, patience: float = 0.0) -> Iterator[None]:
     """Hold the lock of ``directory``; it is released when the process ends, however it ends.
 
+    Args:
+        directory: made if it is not there.
+        what: is being worked on, for the message.
+        patience: seconds to wait for another process to release it.
+
     Raises:
-        InputError: if another process holds it; nothing waits and nothing interleaves.
+        InputError: if another process holds it for longer; nothing interleaves.
     """
     directory.mkdir(parents=True, exist_ok=True)
+    end = time.monotonic() + patience
     with (directory / ".lock").open("a") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise InputError(
-                f"{directory}: another process is working on {what}; wait for it, stop it, or "
-                "choose another --output"
-            ) from None
+        while True:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if time.monotonic() < end:
+                    time.sleep(min(1.0, patience))
+                    continue
+                raise InputError(
+                    f"{directory}: another process is working on {what}; wait for it, stop it, or "
+                    "choose another --output"
+                ) from None
         yield
 
 

@@ -19,6 +19,7 @@ import yaml
 
 from ntpctp import checkpoints, cli, pipeline
 from ntpctp.catalogue import task_of
+from ntpctp.engines import Local
 from ntpctp.errors import InputError
 from ntpctp.experiment import experiment_of, load_experiment
 from ntpctp.maps import load_map
@@ -51,7 +52,7 @@ def checkpoint(tmp_path_factory):
     content["arms"] = {"ctp": {"objective": "ctp"}}
     experiment = experiment_of(content, "tiny")
     failures = pipeline.run_experiment(
-        experiment, directory, num_workers=1, on_event=lambda event: None
+        experiment, directory, engine=Local(1), on_event=lambda event: None
     )
     assert not failures
     pipeline.compare_experiment(experiment, directory)

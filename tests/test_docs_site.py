@@ -9,6 +9,7 @@ from mkdocs.config import load_config
 from mkdocs.exceptions import Abort
 
 from ntpctp import pipeline
+from ntpctp.engines import Local
 from ntpctp.experiment import experiment_of
 from ntpctp.learning import LEARNING
 from ntpctp.measures import MEASURES
@@ -121,7 +122,7 @@ def test_every_score_that_a_default_run_has_is_defined(tmp_path):
     }
     experiment = experiment_of(content, "tiny")
     assert not pipeline.run_experiment(
-        experiment, tmp_path, num_workers=1, on_event=lambda event: None
+        experiment, tmp_path, engine=Local(1), on_event=lambda event: None
     )
     frame, _ = pipeline.compare_experiment(experiment, tmp_path)
     page = (ROOT / "docs/measures.md").read_text()

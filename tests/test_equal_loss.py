@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from ntpctp.engines import Local
 from ntpctp.equal_loss import Curvature, at_equal_loss, read_curvature
 from ntpctp.experiment import experiment_of
 from ntpctp.report.equal_loss import compared, equal_loss_panels, equal_loss_table
@@ -109,7 +110,7 @@ def measured(tmp_path_factory):
         evaluation={"every": 8, "measures": ["accuracy", {"name": "flatness", "max_items": 16}]},
     )
     experiment = experiment_of(content, "tiny")
-    failures = pipeline.run_experiment(experiment, output, num_workers=1, on_event=lambda e: None)
+    failures = pipeline.run_experiment(experiment, output, engine=Local(1), on_event=lambda e: None)
     assert not failures
     return experiment, output
 

@@ -7,6 +7,7 @@ import pytest
 import yaml
 
 from ntpctp.encoded import encode_task
+from ntpctp.engines import Local
 from ntpctp.errors import InputError
 from ntpctp.evaluation import stored
 from ntpctp.measures import Accuracy
@@ -46,7 +47,9 @@ def test_a_function_that_gives_other_examples_each_time(tiny, tmp_path, monkeypa
         evaluation=ACCURACY,
         seeds=1,
     )
-    failures = run_experiment(experiment, tmp_path / "out", num_workers=2, on_event=lambda _: None)
+    failures = run_experiment(
+        experiment, tmp_path / "out", engine=Local(2), on_event=lambda _: None
+    )
     assert set(failures) == {"ntp, seed 0", "ctp, seed 0"}
     for failure in failures.values():
         assert "'python' gives other examples each time it is read" in failure.message

@@ -4,14 +4,17 @@ import json
 import os
 import shutil
 import time
+from dataclasses import asdict
 
 import pytest
 
 from ntpctp import pipeline, signs
+from ntpctp.engines import Failure, Local
 from ntpctp.experiment import experiment_of
+from ntpctp.jobs import digest_of
 from ntpctp.runs import RunId, run_directory
 from ntpctp.states import seconds_left, states_of
-from ntpctp.storage import locked
+from ntpctp.storage import locked, write_json
 from tests.conftest import tiny_content
 
 CONTENT = {"evaluation": {"every": 4, "measures": ["accuracy"]}}
@@ -23,7 +26,7 @@ def finished(tmp_path_factory):
     directory = tmp_path_factory.mktemp("states") / "tiny"
     experiment = experiment_of(tiny_content(**CONTENT), "tiny")
     failures = pipeline.run_experiment(
-        experiment, directory, num_workers=1, on_event=lambda e: None
+        experiment, directory, engine=Local(1), on_event=lambda e: None
     )
     assert not failures
     return experiment, directory
@@ -57,7 +60,7 @@ def test_finished_runs_are_done(finished):
 
 def test_what_is_missing_makes_a_run_stopped_or_waiting(copied):
     experiment, output = copied
-    (output / "ntp/seed-0/train/step-000008/evaluation/accuracy.jsonl").unlink()
+    (output / "ntp/seed-0/train/step-000008/evaluation/accuracy.json").unlink()
     log = output / "ctp/seed-0/train/log.jsonl"
     log.write_text(log.read_text().splitlines()[0] + '\n{"step": 4, "lo')  # killed while it wrote
     shutil.rmtree(output / "ctp/seed-0/train/step-000008")
@@ -75,27 +78,76 @@ def test_what_is_missing_makes_a_run_stopped_or_waiting(copied):
 
 def test_a_held_lock_is_a_running_run(copied):
     experiment, output = copied
-    (output / "ntp/seed-0/train/step-000008/evaluation/accuracy.jsonl").unlink()
+    (output / "ntp/seed-0/train/step-000008/evaluation/accuracy.json").unlink()
     with locked(run_directory(output, RunId("ntp", 0)), "a test"):
         assert by_name(experiment, output)["ntp, seed 0"].state == "running"
     assert by_name(experiment, output)["ntp, seed 0"].state == "stopped"
 
 
-def test_a_failure_keeps_its_traceback_until_the_run_begins_again(copied, ntpctp):
-    experiment, output = copied
+def failed_run(experiment, output, of_machine):
+    """The directory of a run that was not finished, with what is recorded of a failure."""
     directory = run_directory(output, RunId("ctp", 1))
     shutil.rmtree(directory / "train/step-000008")
-    signs.fail(directory, "RuntimeError: out of luck", "Traceback: line 1")
+    failure = Failure("RuntimeError: out of luck", "Traceback: line 1", of_machine)
+    signs.fail(directory, {**asdict(failure), "experiment": digest_of(experiment)})
+    return directory
+
+
+def test_a_failure_keeps_its_traceback_until_the_run_is_begun_again_on_request(copied, ntpctp):
+    experiment, output = copied
+    directory = failed_run(experiment, output, of_machine=False)
     state = by_name(experiment, output)["ctp, seed 1"]
     assert state.state == "failed"
     assert state.failure["message"] == "RuntimeError: out of luck"
     done = ntpctp("status", str(output))
     assert "4 runs: 1 failed, 3 done" in done.out
     assert "ctp, seed 1: RuntimeError: out of luck" in done.out
-    failures = pipeline.run_experiment(experiment, output, num_workers=1, on_event=lambda e: None)
-    assert not failures
+    again = {"engine": Local(1), "on_event": lambda e: None}
+    failures = pipeline.run_experiment(experiment, output, **again)
+    assert list(failures) == ["ctp, seed 1"]
+    assert failures["ctp, seed 1"].traceback == "Traceback: line 1"
+    assert not (directory / "train/step-000008").exists()  # it was not begun
+    assert not pipeline.run_experiment(experiment, output, retry_failed=True, **again)
     state = by_name(experiment, output)["ctp, seed 1"]
     assert state.state == "done" and state.failure is None
+
+
+@pytest.mark.parametrize("why", ["machine", "changed"])
+def test_what_would_not_fail_again_is_begun_again_unasked(copied, why):
+    experiment, output = copied
+    failed_run(experiment, output, of_machine=why == "machine")
+    if why == "changed":
+        experiment = experiment.model_copy(update={"question": "Another?"})
+    failures = pipeline.run_experiment(experiment, output, engine=Local(1), on_event=lambda e: None)
+    assert not failures
+    assert by_name(experiment, output)["ctp, seed 1"].state == "done"
+
+
+def test_a_run_on_another_machine_is_running_while_it_gives_signs_of_life(copied):
+    experiment, output = copied
+    directory = run_directory(output, RunId("ntp", 0))
+    (directory / "train/step-000008/evaluation/accuracy.json").unlink()
+    write_json(directory / "worker.json", {"host": "elsewhere", "process": 1, "started": 0})
+    state = by_name(experiment, output)["ntp, seed 0"]
+    assert (state.state, state.host) == ("running", "elsewhere")
+    for path in [directory / "worker.json", *directory.glob("train/**/*")]:
+        os.utime(path, (time.time(), time.time() - 90))
+    assert by_name(experiment, output)["ntp, seed 0"].state == "stopped"
+
+
+def test_signs_of_life_are_given_while_work_goes_on(tmp_path, monkeypatch):
+    monkeypatch.setattr(signs, "BEAT_SECONDS", 0.02)
+    beats = []
+    with signs.alive(tmp_path, lambda: beats.append(time.time())):
+        os.utime(tmp_path / "worker.json", (0, 0))
+        end = time.monotonic() + 10
+        while len(beats) < 3 and time.monotonic() < end:
+            time.sleep(0.01)
+        assert (tmp_path / "worker.json").stat().st_mtime > time.time() - 60
+    assert len(beats) >= 3
+    before = len(beats)
+    time.sleep(0.1)
+    assert len(beats) == before  # it ends with the work
 
 
 def test_a_run_that_fails_says_why(copied):
@@ -103,7 +155,7 @@ def test_a_run_that_fails_says_why(copied):
     checkpoint = output / "ntp/seed-1/train/step-000008"
     shutil.rmtree(checkpoint)
     checkpoint.write_text("a file where a directory has to be")
-    failures = pipeline.run_experiment(experiment, output, num_workers=1, on_event=lambda e: None)
+    failures = pipeline.run_experiment(experiment, output, engine=Local(1), on_event=lambda e: None)
     assert list(failures) == ["ntp, seed 1"]
     states = by_name(experiment, output)
     assert [state.state for state in states.values()] == ["done", "done", "failed", "done"]

@@ -5,6 +5,7 @@ import json
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from ntpctp.engines import Local
 from ntpctp.errors import InputError
 from ntpctp.launch import train_one
 from ntpctp.pipeline import run_experiment
@@ -60,7 +61,7 @@ def test_a_library_that_is_missing_is_said_before_anything_is_written(
     output = tmp_path / "out"
     experiment = tiny(trackers=["wandb"])
     with pytest.raises(InputError, match="trackers: wandb is not installed; pip install wandb"):
-        run_experiment(experiment, output, num_workers=1, on_event=print)
+        run_experiment(experiment, output, engine=Local(1), on_event=print)
     with pytest.raises(InputError, match="trackers: wandb is not installed"):
         train_one(tiny_file(trackers=["wandb"]), (), "ntp", 0, output)
     assert not output.exists()

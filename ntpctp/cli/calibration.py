@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from ntpctp.cli.console import console
-from ntpctp.cli.experiments import train_all
+from ntpctp.cli.experiments import Where, train_all
 from ntpctp.cli.results import conclude
 
 
@@ -31,7 +31,7 @@ def calibrate(
 
     if train is not None:
         fresh = calibrating.with_fresh_seeds(pipeline.load_output(directory), train)
-        train_all(fresh, directory / calibrating.TRAINED, workers)
+        train_all(fresh, directory / calibrating.TRAINED, Where(workers=workers))
     record = calibrating.calibrate(directory)
     calibrating.write_calibration(record, directory)
     for renderable in terminal.calibration_tables(record):

@@ -2,6 +2,7 @@
 
 import errno
 import os
+import signal
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,6 +11,7 @@ from typing import TextIO
 from rich.console import Console
 
 from ntpctp.errors import InputError
+from ntpctp.stopping import Stopped
 
 PIPED_WIDTH = 160
 """Columns where there is no terminal to ask, and COLUMNS does not say: tables lose nothing."""
@@ -29,7 +31,10 @@ OVERRIDES_HELP = "fields to change, as dotted.key=value (training.steps=500 seed
 
 @contextmanager
 def clear_errors() -> Iterator[None]:
-    """Print what the user can mend in plain words; exit code 2 for bad input, 1 for the disk."""
+    """Print what the user can mend in plain words; exit code 2 for bad input, 1 for the disk.
+
+    143 and 130 where the process was told to stop, as shells have it.
+    """
     try:
         yield
     except (InputError, OSError) as error:
@@ -38,6 +43,9 @@ def clear_errors() -> Iterator[None]:
         if isinstance(error, OSError) and error.errno in _CANNOT_WRITE:
             errors.print("choose an --output that can be written; what is finished is kept")
         raise SystemExit(2 if isinstance(error, InputError) else 1) from None
+    except Stopped as stopped:
+        errors.print(f"\n{stopped}", markup=False, highlight=False)
+        raise SystemExit(128 + signal.SIGTERM) from None
     except KeyboardInterrupt:
         errors.print("\nstopped; what is finished is kept, the same command carries on")
         raise SystemExit(130) from None

@@ -1,6 +1,7 @@
 """Commands about an experiment file: run, train, list, audit."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -15,6 +16,15 @@ if TYPE_CHECKING:  # the library takes seconds to import; --help does not wait f
     from ntpctp.maps import Map
 
 
+@dataclass(frozen=True)
+class Where:
+    """Where runs are executed, and whether failed ones are begun again."""
+
+    on: str = "local"
+    workers: int | None = None
+    retry_failed: bool = False
+
+
 def run(
     experiment: Annotated[Path, typer.Argument(help="the experiment file (YAML)")],
     overrides: Annotated[list[str] | None, typer.Argument(help=OVERRIDES_HELP)] = None,
@@ -22,8 +32,21 @@ def run(
         Path | None, typer.Option(help="directory of the results; by default runs/<name>")
     ] = None,
     workers: Annotated[
-        int | None, typer.Option(min=1, help="runs at once; by default one a core")
+        int | None, typer.Option(min=1, help="runs at once on this machine; by default one a core")
     ] = None,
+    on: Annotated[
+        str,
+        typer.Option(
+            help="where runs are executed: local; ray, ray://HOST:PORT or ray:HOST:PORT; slurm "
+            "(docs/scale.md)"
+        ),
+    ] = "local",
+    retry_failed: Annotated[
+        bool,
+        typer.Option(
+            "--retry-failed", help="begin runs again that failed, though nothing has changed"
+        ),
+    ] = False,
     plan: Annotated[
         bool, typer.Option("--plan", help="print what it will take, and train nothing")
     ] = False,
@@ -39,6 +62,7 @@ def run(
 
     Run it again to carry on after a stop.
     """
+    where = Where(on, workers, retry_failed)
     if plan:
         _plan(experiment, overrides or [], workers, flops_per_second, processes)
         return
@@ -48,20 +72,20 @@ def run(
     from ntpctp.stages import load_stages
 
     if found := load_map(experiment, overrides or []):
-        _run_map(found, output or Path("runs") / found.name, workers)
+        _run_map(found, output or Path("runs") / found.name, where)
         return
     stages = load_stages(experiment, overrides or [])
     if stages is None:
         settings = load_experiment(experiment, overrides or [])
-        _run(settings, output or Path("runs") / settings.name, workers)
+        _run(settings, output or Path("runs") / settings.name, where)
         return
     whole = output or Path("runs") / stages.name
     stages = pipeline.checked_stages(stages, whole)
     for stage, of_stage in stages.experiments(whole).items():
-        _run(of_stage, whole / stage, workers)
+        _run(of_stage, whole / stage, where)
 
 
-def _run_map(found: "Map", whole: Path, workers: int | None) -> None:
+def _run_map(found: "Map", whole: Path, where: Where) -> None:
     """Do all cells of a map, whether or not some of their runs fail, then write its page."""
     from ntpctp.budgets import with_steps
     from ntpctp.maps import write_map
@@ -75,7 +99,7 @@ def _run_map(found: "Map", whole: Path, workers: int | None) -> None:
     for number, (cell, settings) in enumerate(found.experiments.items(), 1):
         console.rule(f"cell {number} of {len(found.experiments)}: {cell}")
         try:
-            _run(settings, whole / cell, workers)
+            _run(settings, whole / cell, where)
         except typer.Exit:
             failed.append(cell)
         except InputError as error:  # of this cell alone: the others go on
@@ -115,7 +139,8 @@ def _plan(
     rate = flops_per_second or matmul_rate()
     # Runs that have a device, or several, to themselves follow one another.
     alone = flops_per_second is not None or processes > 1
-    side_by_side = workers or (1 if alone else pipeline.default_workers())
+    resources = next(iter(chosen.values())).resources
+    side_by_side = workers or (1 if alone else pipeline.default_workers(resources))
 
     def time(flops: float, num_runs: int) -> str:
         num_workers = min(side_by_side, num_runs)
@@ -144,38 +169,53 @@ def _plan(
         console.print(time(sum(whole), sum(planned[0][1].values())), soft_wrap=True)
 
 
-def _run(settings: "Experiment", directory: Path, workers: int | None) -> None:
+def _run(settings: "Experiment", directory: Path, where: Where) -> None:
     """Do all runs of an experiment, compare them, and end the program if some failed."""
     from ntpctp.budgets import with_steps
     from ntpctp.preparation import encoded_beside
 
     settings = with_steps(settings, encoded_beside(directory))
-    train_all(settings, directory, workers, then=lambda: conclude(directory))
+    train_all(settings, directory, where, then=lambda: conclude(directory))
 
 
 def train_all(
     settings: "Experiment",
     directory: Path,
-    workers: int | None,
+    where: Where,
     then: Callable[[], None] = lambda: None,
 ) -> None:
     """Do all runs of an experiment, then something else, and end the program if some failed."""
-    from ntpctp import pipeline, terminal
+    from ntpctp import pipeline, stopping, terminal
+    from ntpctp.engines import engine_named
 
-    num_workers = min(workers or pipeline.default_workers(), len(pipeline.runs_of(settings)))
-    console.print(terminal.plan(settings, directory, num_workers))
+    local = pipeline.local_engine(settings, where.workers)
+    engine = engine_named(where.on, directory, local)
+    of_threads = "one thread" if local.threads == 1 else f"{local.threads} threads"
+    here = f"{local.workers} at once, {of_threads} each"
+    place = here if engine is local else f"on {where.on}"
+    console.print(terminal.plan(settings, directory, place))
     # clear_errors: typer would turn an interruption into exit code 1 before main sees it.
-    with clear_errors(), terminal.ProgressDisplay(console, settings) as display:
+    with (
+        stopping.listening(),
+        clear_errors(),
+        terminal.ProgressDisplay(console, settings) as display,
+    ):
         failures = pipeline.run_experiment(
-            settings, directory, num_workers=num_workers, on_event=display.show
+            settings,
+            directory,
+            engine=engine,
+            on_event=display.show,
+            retry_failed=where.retry_failed,
         )
     if failures:
         for name, failure in failures.items():
             errors.print(f"[red]failed:[/] {name}: ", end="")
             errors.print(failure.traceback or failure.message, markup=False, highlight=False)
+        by_itself = any(not failure.of_machine for failure in failures.values())
+        also = "; with --retry-failed, also with runs that failed by themselves" * by_itself
         errors.print(
             f"{len(failures)} of {len(pipeline.runs_of(settings))} runs failed; the others are "
-            "complete. The same command carries on."
+            f"complete. The same command carries on{also}."
         )
     then()
     if failures:

@@ -23,6 +23,7 @@ from ntpctp.measures import MEASURES, Measure
 from ntpctp.models import ModelOptions
 from ntpctp.objectives import OBJECTIVES
 from ntpctp.options import Name, Options, one_of
+from ntpctp.resources import Resources
 from ntpctp.tasks import TASKS
 from ntpctp.trackers import Tracker
 from ntpctp.training import TrainingOptions
@@ -202,6 +203,9 @@ class Experiment(Options):
     trackers: list[Tracker] = Field(
         default_factory=list,
         description="of accelerate, beside log.jsonl: tensorboard, wandb, trackio, mlflow",
+    )
+    resources: Resources = Field(
+        default_factory=Resources, description="of one run, wherever it is executed; see Resources"
     )
     evaluation: Evaluation = Field(default_factory=Evaluation, description="see Evaluation")
     comparison: Comparison = Field(default_factory=Comparison, description="see Comparison")

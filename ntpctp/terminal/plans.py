@@ -10,13 +10,12 @@ from ntpctp.experiment import Experiment
 from ntpctp.plan import SHARE_OF_PEAK, ArmPlan
 
 
-def plan(experiment: Experiment, output: Path, num_workers: int) -> str:
-    """Return in one line what will be done."""
+def plan(experiment: Experiment, output: Path, where: str) -> str:
+    """Return in one line what will be done, and where."""
     arms, seeds = len(experiment.arms), len(experiment.seeds)
-    threads = "one thread each" if num_workers > 1 else "all threads"
     return (
         f"{experiment.name}: {arms} arms ({', '.join(experiment.arms)}) x {seeds} seeds = "
-        f"{arms * seeds} runs, {num_workers} at once, {threads} -> {output}"
+        f"{arms * seeds} runs, {where} -> {output}"
     )
 
 

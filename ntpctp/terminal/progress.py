@@ -49,6 +49,8 @@ class ProgressDisplay:
 
     def show(self, event: Event) -> None:
         """Show an event."""
+        if event.kind == "checkpoint":
+            return
         if event.run not in self._tasks:
             self._tasks[event.run] = self._progress.add_task(str(event.run), total=1, note="")
         task = self._tasks[event.run]
@@ -56,6 +58,8 @@ class ProgressDisplay:
             self._trained[event.run] = event.done
             self._update(task, event, f"loss {event.loss:.3f}")
         elif event.kind == "measuring":
+            if self._trained.get(event.run, 0) < self._steps[event.run.arm] and event.done:
+                return  # measured apart, while training goes on: its bar shows that
             self._trained[event.run] = self._steps[event.run.arm]
             self._update(task, event, "measuring")
         elif event.kind == "path":

@@ -2,6 +2,7 @@
 
 import json
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -32,11 +33,39 @@ class LogLine:
 
 @dataclass
 class Interval:
-    """Sums since the last log line, kept as tensors so that the device is not awaited each step."""
+    """Sums since the last log line, kept as tensors so that the device is not awaited each step.
+
+    Attributes:
+        started: seconds of training at the last log line.
+        loss_sum: float64, of this process.
+        counts: float64, shape (3,): normaliser, tokens and supervised tokens of all processes.
+    """
 
     started: float
     loss_sum: torch.Tensor | float = 0.0
     counts: torch.Tensor | float = 0.0
+
+    @classmethod
+    def carried_on(cls, kept: Mapping[str, Any], accelerator: Accelerator) -> "Interval":
+        """Return what ``unfinished`` described, bit for bit on as many processes."""
+        own = kept["loss_sums"][accelerator.process_index :: accelerator.num_processes]
+        loss_sum, counts = (
+            torch.tensor(numbers, dtype=torch.float64, device=accelerator.device)
+            for numbers in (sum(own), kept["counts"])
+        )
+        return cls(kept["started"], loss_sum, counts)
+
+    def unfinished(self, step: int, accelerator: Accelerator) -> dict[str, Any]:
+        """Return the sums up to now as JSON has them, the losses by process; collective.
+
+        Raises:
+            InputError: if the loss is not finite.
+        """
+        zero = torch.zeros(1, dtype=torch.float64, device=accelerator.device)
+        loss_sums = accelerator.gather(zero + self.loss_sum).tolist()
+        _check_finite(sum(loss_sums), step)
+        counts = (zero.expand(3) + self.counts).tolist()
+        return {"started": self.started, "loss_sums": loss_sums, "counts": counts}
 
     def add(self, loss_sum: torch.Tensor, counts: torch.Tensor) -> None:
         """Add a step: the sum of its losses, and its normaliser, tokens and supervised tokens."""
@@ -55,12 +84,7 @@ class Interval:
         assert isinstance(self.counts, torch.Tensor)
         loss_sum = float(accelerator.reduce(self.loss_sum, "sum"))
         weight, tokens, supervised = self.counts.tolist()
-        if not math.isfinite(loss_sum):
-            raise InputError(
-                f"the loss is {loss_sum} at step {progress.step}: training has diverged; lower "
-                "training.learning_rate, lengthen the warm-up or clip harder. The checkpoints "
-                "before it are kept"
-            )
+        _check_finite(loss_sum, progress.step)
         progress = Progress(
             progress.step,
             progress.tokens + int(tokens),
@@ -97,6 +121,15 @@ class Log:
         if self.active:
             with self.path.open("a", encoding="utf-8") as file:
                 file.write(json.dumps(vars(line)) + "\n")
+
+
+def _check_finite(loss_sum: float, step: int) -> None:
+    if not math.isfinite(loss_sum):
+        raise InputError(
+            f"the loss is {loss_sum} at step {step}: training has diverged; lower "
+            "training.learning_rate, lengthen the warm-up or clip harder. The checkpoints "
+            "before it are kept"
+        )
 
 
 def _complete_lines(path: Path) -> list[str]:

@@ -2,12 +2,14 @@
 
 Which examples a step sees, and dropout, are functions of (seed, step): two arms of one seed share
 them, the number of processes does not change the order, and a resumed run needs no random state.
+
+A request to stop (``ntpctp.stopping``) is looked at between two steps, and met with a checkpoint.
 """
 
 import math
 import time
 from collections.abc import Callable, Iterable, Sequence
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +19,7 @@ from accelerate.utils import DistributedType
 from numpy.typing import NDArray
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from ntpctp import checkpoints
+from ntpctp import checkpoints, stopping
 from ntpctp.checkpoints import Progress
 from ntpctp.collator import Batch
 from ntpctp.errors import InputError
@@ -26,6 +28,7 @@ from ntpctp.models import context_length
 from ntpctp.randomness import torch_seed
 from ntpctp.rows import lengths
 from ntpctp.sharding import whole
+from ntpctp.stopping import Stopped
 from ntpctp.supervision import SupervisedRows
 from ntpctp.training.log import LOG, Interval, Log, LogLine
 from ntpctp.training.noise import EmbeddingNoise
@@ -34,6 +37,7 @@ from ntpctp.training.options import TrainingOptions
 from ntpctp.training.order import batch_indices
 
 
+@stopping.deferred()
 def train(
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
@@ -66,6 +70,8 @@ def train(
             later checkpoints are this one.
 
     Raises:
+        Stopped: if one of the processes was asked to stop; on all of them, with what they did
+            stored. Calling it again ends in what it would have ended in without the request.
         InputError: if the launch shards the model by other means than FSDP 2, the batch does not
             divide over the processes, or the loss is not finite.
         OSError: if a checkpoint cannot be written.
@@ -87,43 +93,70 @@ def train(
     if options.embedding_noise:
         noise = EmbeddingNoise(model, options.embedding_noise, seed)
     wanted = {0, *checkpoint_steps, options.steps}
-    resumed = _resume_point(directory, wanted, warn)
-    progress = Progress()
-    if resumed is not None:
-        checkpoints.load_weights(resumed, model)
-        progress = checkpoints.read_progress(resumed)
-    log = Log(directory / LOG, progress, accelerator.is_main_process)
+    progress, kept = Progress(), None
+    with stopping.at_once():  # nothing is lost, and to verify and load may take minutes
+        resumed = _resume_point(directory, wanted, warn)
+        if resumed is not None:
+            checkpoints.load_weights(resumed, model)
+            progress = checkpoints.read_progress(resumed)
+            kept = checkpoints.read_interval(resumed)
+        log = Log(directory / LOG, progress, accelerator.is_main_process)
 
-    module, optimizer = accelerator.prepare(TokenLoss(model).train(), optimizer)
-    bare = accelerator.unwrap_model(module).model
-    if resumed is not None and progress.step:
-        checkpoints.load_optimizer(resumed, optimizer.optimizer, bare)
+        module, optimizer = accelerator.prepare(TokenLoss(model).train(), optimizer)
+        bare = accelerator.unwrap_model(module).model
+        if resumed is not None and progress.step:
+            checkpoints.load_optimizer(resumed, optimizer.optimizer, bare)
     learning_rate = learning_rates(options)
+
+    accelerator.wait_for_everyone()  # until all have found where to carry on from
+    if accelerator.is_main_process:
+        # Nothing comes back to these, and one beyond would be taken for a part of what now follows.
+        checkpoints.delete_interrupted(directory, but=resumed)
 
     def save(progress: Progress) -> None:
         state = checkpoints.snapshot(bare, optimizer.optimizer, keep=accelerator.is_main_process)
         if accelerator.is_main_process:
             path = checkpoints.directory_of(directory, progress.step)
             checkpoints.save(path, state, tokenizer, progress)
+            checkpoints.delete_interrupted(directory)
+        accelerator.wait_for_everyone()
+
+    def save_interrupted(progress: Progress, interval: Interval) -> None:
+        unfinished = interval.unfinished(progress.step, accelerator)
+        state = checkpoints.snapshot(bare, optimizer.optimizer, keep=accelerator.is_main_process)
+        path = checkpoints.directory_of(directory, progress.step)
+        # It is there where training has just carried on from it, or where it was wanted once.
+        if accelerator.is_main_process and not path.exists():
+            checkpoints.save(path, state, tokenizer, progress, unfinished)
         accelerator.wait_for_everyone()
 
     def ends_at(path: Path) -> bool:
         """Let the checkpoint be looked at; whether training ends with it, told to all processes."""
         if at_checkpoint is None:
             return False
-        ends = torch.zeros((), device=accelerator.device)
-        if accelerator.is_main_process and at_checkpoint(path):
-            ends += 1
+        ends = stops = False
+        if accelerator.is_main_process:
+            try:
+                with stopping.at_once():  # nothing is lost, and to measure may take minutes
+                    ends = at_checkpoint(path)
+            except Stopped:
+                stops = True  # raised below, by all of them
             later = (step for step in sorted(wanted) if step > checkpoints.step_of(path))
-            for step in later:
+            for step in later if ends else ():
                 checkpoints.repeat(path, checkpoints.directory_of(directory, step))
-        return bool(accelerator.reduce(ends, "sum"))
+        told = torch.tensor([ends, stops or stopping.asked()], device=accelerator.device)
+        ends, stops = accelerator.reduce(told.float(), "sum").tolist()
+        if stops:
+            raise Stopped(checkpoints.step_of(path))
+        return bool(ends)
 
     if resumed is None:
         save(progress)
         resumed = checkpoints.directory_of(directory, 0)
     ended = checkpoints.step_of(resumed) in wanted and ends_at(resumed)
     interval = Interval(started=progress.seconds)
+    if kept is not None:
+        interval = Interval.carried_on(kept, accelerator)
     pad = int(tokenizer.pad_token_id or 0)
     sizes = lengths(data.rows)
     context = _packing_length(model, sizes) if options.packing else None
@@ -133,17 +166,26 @@ def train(
         started = time.perf_counter()
         _seed(torch_seed(seed, "dropout", step, accelerator.process_index), accelerator.device)
         indices = batch_indices(seed, step, options.batch_size, len(data), grouped_by)
-        batches = [
-            _on(
-                accelerator.device,
-                data.batch(indices[own].tolist(), step, pad_token_id=pad, pack_into=context),
-            )
-            for own in places
-        ]
+        counts = torch.zeros(3, dtype=torch.float64)
+        # Nothing is lost, and a reference model may have to read all rows first.
+        with suppress(Stopped), stopping.at_once():
+            batches = [
+                _on(
+                    accelerator.device,
+                    data.batch(indices[own].tolist(), step, pad_token_id=pad, pack_into=context),
+                )
+                for own in places
+            ]
+            counts = torch.stack([_counts(batch) for batch in batches]).sum(0)
         # One division by the weight of the whole optimizer step: over micro-batches and processes.
         # DDP averages gradients over processes, hence the factor that undoes it.
-        counts = torch.stack([_counts(batch) for batch in batches]).sum(0).to(accelerator.device)
-        counts = accelerator.reduce(counts, "sum")
+        # The processes also tell each other here whether to take the step at all.
+        told = torch.cat([counts, counts.new_tensor([stopping.asked()])]).to(accelerator.device)
+        counts, stops = accelerator.reduce(told, "sum").split([3, 1])
+        if stops:
+            if progress.step not in wanted:
+                save_interrupted(progress, interval)
+            raise Stopped(progress.step)
         if not counts[0]:
             raise InputError(
                 f"step {step + 1} supervises no token at all, so it has no loss; remove such "

@@ -11,6 +11,7 @@ import pytest
 from ntpctp import checkpoints
 from ntpctp.runs import RunId, stage_directory
 from ntpctp.scores import read_scores
+from tests.run_contents import contents
 
 LONG = {
     "training": {"steps": 600, "batch_size": 8, "learning_rate": 1e-2, "log_every": 50},
@@ -83,6 +84,32 @@ def test_a_worker_that_is_killed_leaves_the_others_alone(ntpctp, tiny_file, tmp_
     assert outcome.code == 0, outcome.err
     scores = read_scores(out)
     assert set(scores[scores["step"] == 600]["arm"]) == {"ntp", "ctp"}
+
+
+def test_sigterm_saves_within_ten_seconds_and_the_same_command_carries_on(
+    ntpctp, tiny_file, tmp_path
+):
+    training = {**LONG["training"], "steps": 1500}
+    evaluation = {"every": 700, "measures": ["accuracy"]}
+    path = tiny_file(**{**LONG, "training": training, "evaluation": evaluation})
+    out = tmp_path / "out"
+    process = start(path, out)
+    logs = [stage_directory(out, RunId(arm, 0)) / "log.jsonl" for arm in ("ntp", "ctp")]
+    until(lambda: all(log.is_file() and log.read_text().count("\n") >= 2 for log in logs))
+    workers, told = workers_of(process), time.monotonic()
+    process.terminate()
+    _, err = process.communicate(timeout=60)
+    assert time.monotonic() - told < 10
+    assert process.returncode == 143
+    assert "the same command carries on" in err and "Traceback" not in err
+    assert not any(worker.is_running() for worker in workers)
+    # Between two checkpoints: what was done since the last is not lost.
+    saved = [sorted(log.parent.glob("step-*/interval.json")) for log in logs]
+    assert all(len(of_run) == 1 for of_run in saved)
+    outcome = ntpctp("run", path, "--output", out)
+    assert outcome.code == 0, outcome.err
+    assert ntpctp("run", path, "--output", tmp_path / "undisturbed").code == 0
+    assert contents(out) == contents(tmp_path / "undisturbed")
 
 
 def test_a_second_command_on_the_same_directory_is_refused(ntpctp, tiny_file, tmp_path):

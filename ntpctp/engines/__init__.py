@@ -1,0 +1,55 @@
+"""Where runs are executed: this machine, a Ray cluster, or Slurm."""
+
+from pathlib import Path
+
+from ntpctp.engines.jobs import Engine, Failed, Failure, Job, Note, Watcher
+from ntpctp.engines.local import Local, cores
+from ntpctp.engines.ray_cluster import RayCluster
+from ntpctp.engines.slurm import Slurm
+from ntpctp.errors import InputError
+
+__all__ = [
+    "Engine",
+    "Failed",
+    "Failure",
+    "Job",
+    "Local",
+    "Note",
+    "RayCluster",
+    "Slurm",
+    "Watcher",
+    "cores",
+    "engine_named",
+]
+
+_EXPECTED = (
+    "expected local; ray (started on this machine), ray://HOST:PORT (Ray's client), or "
+    "ray:HOST:PORT (from a machine of the cluster; ray:auto finds it); slurm, or slurm:local to "
+    "try it without Slurm"
+)
+
+
+def engine_named(text: str, output: Path, local: Local) -> Engine:
+    """Return the engine that ``--on`` names.
+
+    Args:
+        text: see the message of the error.
+        output: directory of the experiment; Slurm's submissions lie in it.
+        local: what ``local`` stands for.
+
+    Raises:
+        InputError: if there is none of that name.
+    """
+    kind, _, rest = text.partition(":")
+    match kind, rest:
+        case "local", "":
+            return local
+        case "ray", "":
+            return RayCluster()
+        case "ray", _:
+            return RayCluster(text if rest.startswith("//") else rest)
+        case "slurm", "" if text == "slurm":
+            return Slurm(output / ".slurm")
+        case "slurm", "local":
+            return Slurm(output / ".slurm", "local", poll_seconds=0.5)
+    raise InputError(f"--on {text}: {_EXPECTED}")

@@ -1,0 +1,119 @@
+"""Jobs: what an engine executes, somewhere, and what it tells of them."""
+
+import traceback as tracebacks
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from ntpctp import stopping
+from ntpctp.errors import InputError
+from ntpctp.resources import Resources
+
+
+@dataclass(frozen=True)
+class Job:
+    """One call in a process of its own, on this machine or another.
+
+    Attributes:
+        name: one job's alone.
+        work: a module-level function; its last argument sends an event to the watcher.
+        arguments: the others; pickled, as are the events.
+        resources: what it may use.
+    """
+
+    name: str
+    work: Callable[..., None]
+    arguments: tuple[Any, ...]
+    resources: Resources = field(default_factory=Resources)
+
+
+@dataclass(frozen=True)
+class Failure:
+    """Why a job did not end well.
+
+    Attributes:
+        message: one sentence.
+        traceback: None where the user's input is to blame, or the process is gone.
+        of_machine: whether the machine is to blame: it went away, its disk is full, it told the
+            process to stop. The job itself did nothing wrong, and may be begun again unasked.
+    """
+
+    message: str
+    traceback: str | None = None
+    of_machine: bool = False
+
+
+class Failed(Exception):
+    """Raised by a job whose own processes have failed; the failure is theirs."""
+
+    def __init__(self, failure: Failure):
+        super().__init__(failure.message)
+        self.failure = failure
+
+
+@dataclass(frozen=True)
+class Note:
+    """What an engine itself has to say of a job."""
+
+    name: str
+    text: str
+
+
+class Watcher(Protocol):
+    """Who is told what happens; both are called in the process that called the engine."""
+
+    def on_event(self, event: Any) -> Iterable[Job]:
+        """Take note of what a job has sent; return jobs that can be done now."""
+
+    def on_end(self, name: str, failure: Failure | None) -> Iterable[Job]:
+        """Take note that a job is over; return jobs that can be done now."""
+
+
+class Engine(Protocol):
+    """Where jobs are executed."""
+
+    @property
+    def name(self) -> str:
+        """As ``--on`` has it."""
+
+    @property
+    def measures_apart(self) -> bool:
+        """Whether checkpoints are measured in jobs of their own, while training goes on.
+
+        It is worth it where jobs cost little and machines are many.
+        """
+
+    def run(self, jobs: Iterable[Job], watcher: Watcher) -> Mapping[str, Failure]:
+        """Do all jobs and those that the watcher adds.
+
+        One that fails does not disturb the others.
+
+        Returns:
+            The jobs that failed, by name.
+
+        Raises:
+            InputError: if the engine cannot be used here.
+        """
+
+
+def attempt(job: Job, send: Callable[[Any], None]) -> Failure | None:
+    """Do a job in this process; whatever it raises becomes a failure, also where it is unpickled.
+
+    BrokenPipeError passes: nobody listens any more.
+    """
+    try:
+        with stopping.at_once():  # whatever a request to stop turns into on its way
+            job.work(*job.arguments, send)
+    except BrokenPipeError:
+        raise
+    except stopping.Stopped as stopped:
+        return Failure(str(stopped), of_machine=True)
+    except Failed as failed:
+        return failed.failure
+    except InputError as error:
+        return Failure(str(error))
+    except OSError as error:
+        return Failure(str(error), of_machine=True)
+    except Exception as error:
+        return Failure(f"{type(error).__name__}: {error}", tracebacks.format_exc())
+    return None

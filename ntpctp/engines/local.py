@@ -1,0 +1,152 @@
+"""Jobs side by side on the cores of this machine, one process and one thread each.
+
+For small models several one-thread processes finish far sooner than one process with all threads.
+A job that fails, or is killed, does not disturb the others.
+"""
+
+import multiprocessing
+import os
+import signal
+import time
+from collections import deque
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from multiprocessing.connection import Connection, wait
+from typing import Any
+
+import psutil
+
+from ntpctp import stopping
+from ntpctp.engines.jobs import Failure, Job, Watcher, attempt
+
+_POLL_SECONDS = 0.5
+_GRACE_SECONDS = 10.0
+"""How long workers get to save when all is stopped: what a spot machine's notice allows."""
+
+
+def cores() -> int:
+    """Return how many cores this process may use."""
+    return len(os.sched_getaffinity(0))
+
+
+@dataclass
+class _Running:
+    process: Any
+    connection: Connection
+    failure: Failure | None = None
+    finished: bool = False
+
+
+@dataclass(frozen=True)
+class Local:
+    """Processes of this machine.
+
+    Attributes:
+        workers: jobs at once.
+        threads: of torch in each, where the job does not say.
+        preload: modules that are imported once and then shared by all processes.
+    """
+
+    workers: int
+    threads: int = 1
+    preload: Sequence[str] = ()
+    name: str = field(default="local", init=False)
+    measures_apart: bool = field(default=False, init=False)
+
+    def run(self, jobs: Iterable[Job], watcher: Watcher) -> dict[str, Failure]:
+        """Do all jobs, see ``Engine``.
+
+        On KeyboardInterrupt or a termination the processes are told to save, and killed if they
+        have not within ten seconds, before it is passed on.
+        """
+        context = multiprocessing.get_context("forkserver")
+        context.set_forkserver_preload([__name__, *self.preload])
+        waiting = deque(jobs)
+        running: dict[str, _Running] = {}
+        failures: dict[str, Failure] = {}
+        try:
+            while waiting or running:
+                while waiting and len(running) < self.workers:
+                    job = waiting.popleft()
+                    running[job.name] = self._start(context, job)
+                wait([each.connection for each in running.values()], timeout=_POLL_SECONDS)
+                for name, each in list(running.items()):
+                    for event in _drain(each):
+                        waiting.extend(watcher.on_event(event))
+                    if each.finished:
+                        each.process.join()
+                        del running[name]
+                        if each.failure:
+                            failures[name] = each.failure
+                        waiting.extend(watcher.on_end(name, each.failure))
+        except (KeyboardInterrupt, stopping.Stopped):
+            _end(running.values())
+            raise
+        finally:
+            for each in running.values():
+                each.process.kill()
+            for each in running.values():
+                each.process.join()
+        return failures
+
+    def _start(self, context: Any, job: Job) -> _Running:
+        receiving, sending = context.Pipe(duplex=False)
+        threads = job.resources.cpus or self.threads
+        process = context.Process(
+            target=_child, args=(job, sending, threads), name=job.name, daemon=True
+        )
+        process.start()
+        sending.close()
+        return _Running(process, receiving)
+
+
+def _drain(running: _Running) -> list[Any]:
+    """Return what a job has sent; the end of its pipe is the end of the job."""
+    events = []
+    try:
+        while running.connection.poll():
+            message = running.connection.recv()
+            if isinstance(message, Failure):
+                running.failure = message
+            else:
+                events.append(message)
+    except EOFError:
+        running.process.join()
+        running.finished = True
+        code = running.process.exitcode
+        if code and running.failure is None:
+            how = f"killed by {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
+            running.failure = Failure(f"its process ended early: {how}", of_machine=True)
+    return events
+
+
+def _end(running: Iterable[_Running]) -> None:
+    """Tell processes to save and end, and wait for them as long as they may take."""
+    end = time.monotonic() + _GRACE_SECONDS
+    for each in running:
+        each.process.terminate()
+    for each in running:
+        # What they still tell has to be read, or they wait for room in the pipe.
+        while not each.finished and time.monotonic() < end:
+            wait([each.connection], timeout=0.1)
+            _drain(each)
+
+
+def _child(job: Job, sending: Connection, threads: int) -> None:
+    import torch
+
+    # The parent decides what an interruption means; it ends us if it has to.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    stopping.listen()
+    torch.set_num_threads(threads)
+    try:
+        failure = attempt(job, sending.send)
+        if failure is not None:
+            sending.send(failure)
+    except BrokenPipeError:
+        raise SystemExit(1) from None  # the parent is gone
+    finally:
+        for process in psutil.Process().children(recursive=True):  # of a launch that was cut short
+            process.kill()
+    if failure is not None:
+        raise SystemExit(1)

@@ -1,0 +1,36 @@
+"""What a job tells through a file, where no pipe leads to who started it."""
+
+import json
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+from ntpctp.runs import Event
+from ntpctp.storage import rebuilt
+
+
+@dataclass
+class Mailbox:
+    """Events as JSON lines: appended by one process, read by another.
+
+    Attributes:
+        path: the file, on a file system that both see.
+    """
+
+    path: Path
+    _read: int = field(default=0, repr=False)
+
+    def send(self, event: Event) -> None:
+        """Append an event."""
+        with self.path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(asdict(event)) + "\n")
+
+    def receive(self) -> list[Event]:
+        """Return the events that were sent since the last call; a line half written waits."""
+        if not self.path.is_file():
+            return []
+        with self.path.open("rb") as file:
+            file.seek(self._read)
+            lines = file.read().splitlines(keepends=True)
+        whole = [line for line in lines if line.endswith(b"\n")]
+        self._read += sum(map(len, whole))
+        return [rebuilt(Event, json.loads(line)) for line in whole]

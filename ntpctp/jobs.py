@@ -1,0 +1,205 @@
+"""What is done for a run, wherever an engine does it, and what is made of what it tells."""
+
+import json
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import asdict, dataclass, replace
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, Literal
+
+from accelerate import PartialState
+from accelerate.state import AcceleratorState
+
+from ntpctp import signs
+from ntpctp.engines import Failed, Failure, Job, Note
+from ntpctp.engines.launching import launch
+from ntpctp.errors import InputError
+from ntpctp.experiment import Experiment, experiment_of
+from ntpctp.libraries import quiet_libraries
+from ntpctp.preparation import Data, encoded_beside, prepare
+from ntpctp.resources import Resources
+from ntpctp.runs import Event, RunId, evaluate_run, execute, has_results, run_directory
+from ntpctp.storage import fingerprint
+
+
+@dataclass(frozen=True)
+class RunTask:
+    """A run, or a part of one, to be done by whoever gets this.
+
+    Attributes:
+        content: of the experiment file, resolved.
+        run: which.
+        output: directory of the experiment.
+        data_fingerprint: of the data that all runs have to be trained on.
+        part: ``train``: its checkpoints are measured by others; ``measure``: one of these.
+        step: of the checkpoint to measure.
+        patience: seconds to wait for a process that still works on this run.
+        resources: see ``Resources``.
+        launch_config: content of the configuration file of accelerate, see ``Resources``.
+    """
+
+    content: Mapping[str, Any]
+    run: RunId
+    output: str
+    data_fingerprint: str
+    part: Literal["all", "train", "measure"] = "all"
+    step: int | None = None
+    patience: float = 0.0
+    resources: Mapping[str, Any] | None = None
+    launch_config: str | None = None
+
+
+def do(task: RunTask, send: Callable[[Event], None]) -> None:
+    """Do a task, in as many processes as its resources say."""
+    asked = Resources.model_validate(task.resources or {})
+    if asked.num_processes == 1 or task.part == "measure":
+        do_here(task, send)
+        return
+    failure = launch("ntpctp.launched", asdict(task), asked, send, task.launch_config)
+    if failure is not None:
+        raise Failed(failure)
+
+
+def do_here(task: RunTask, send: Callable[[Event], None]) -> None:
+    """Do a task in this process, or as one of several that were launched for it.
+
+    Raises:
+        InputError: if the data are not those that the experiment started with, and as ``execute``.
+    """
+    quiet_libraries()
+    output = Path(task.output)
+    experiment, data = _prepared(json.dumps(task.content), output)
+    if data.fingerprint != task.data_fingerprint:
+        raise InputError(
+            f"the data are not those that the experiment started with: the task "
+            f"{experiment.task.name!r} gives other examples each time it is read, or its files "
+            "have changed since; arms must train on the same data"
+        )
+    try:
+        if task.part == "measure":
+            device = PartialState().device
+            evaluate_run(experiment, data, task.run, output, device, send, only=task.step)
+        else:
+            measures, patience = task.part == "all", task.patience
+            execute(experiment, data, task.run, output, send, measures=measures, patience=patience)
+    finally:
+        # A worker of Ray goes on with another arm, which may want another precision.
+        if PartialState().num_processes == 1:
+            AcceleratorState._reset_state(reset_partial_state=True)
+
+
+@lru_cache(maxsize=2)
+def _prepared(content: str, output: Path) -> tuple[Experiment, Data]:
+    """Return an experiment and its data; a worker that gets several of its runs reads them once."""
+    experiment = experiment_of(json.loads(content), str(output / "experiment.yaml"))
+    return experiment, prepare(experiment, encoded_beside(output))
+
+
+class Watch:
+    """Follows the runs of an experiment: passes on what they tell, and says what can be done next.
+
+    Where checkpoints are measured apart, the training of a run is a job, and each of its
+    checkpoints is one as soon as it is whole. A run is done when all of its jobs are.
+    """
+
+    def __init__(
+        self,
+        experiment: Experiment,
+        output: Path,
+        tasks: Iterable[RunTask],
+        on_event: Callable[[Event], None],
+    ):
+        self._experiment, self._output, self._tell = experiment, output, on_event
+        self._tasks: dict[str, RunTask] = {}
+        self._submitted: set[tuple[RunId, int]] = set()
+        self._open: dict[RunId, int] = {}
+        self._failed: set[RunId] = set()
+        self.first = [self._job(task) for task in tasks]
+
+    def on_event(self, event: Event | Note) -> list[Job]:
+        """Pass on an event; return the job that measures the checkpoint which it tells of."""
+        if isinstance(event, Note):
+            self._tell(Event(self._tasks[event.name].run, "warning", text=event.text))
+            return []
+        if event.run in self._open:  # late news of one that is over is no news
+            self._tell(event)
+            if event.kind == "checkpoint":
+                return self._measure(event.run, [event.done])
+        return []
+
+    def on_end(self, name: str, failure: Failure | None) -> list[Job]:
+        """Take note of the end of a job; of one that trained, return what is left to measure."""
+        task = self._tasks[name]
+        run, more = task.run, []
+        if failure is None and task.part == "all":
+            failure = self._incomplete(run)
+        if failure is not None:
+            self._fail(run, failure)
+        elif task.part == "train":
+            more = self._measure(run, self._steps(run))
+        self._open[run] -= 1
+        if self._trains_apart(run):
+            measured = sum(
+                has_results(self._experiment, run, self._output, s) for s in self._steps(run)
+            )
+            self._tell(Event(run, "measuring", measured, len(self._steps(run))))
+        if not self._open[run]:
+            del self._open[run]
+            if run not in self._failed:
+                self._tell(Event(run, "done"))
+        return more
+
+    def _fail(self, run: RunId, failure: Failure) -> None:
+        record = {**asdict(failure), "experiment": digest_of(self._experiment)}
+        signs.fail(run_directory(self._output, run), record)
+        if run not in self._failed:
+            self._failed.add(run)
+            self._tell(Event(run, "failed", text=failure.message))
+
+    def _incomplete(self, run: RunId) -> Failure | None:
+        """Return what is wrong where a job ended well, and yet not all is there."""
+        there = [has_results(self._experiment, run, self._output, s) for s in self._steps(run)]
+        if all(there):
+            return None
+        return Failure(
+            f"its job ended well, but {there.count(False)} of {len(there)} checkpoints are not "
+            f"measured in {run_directory(self._output, run)}: do its workers see another file "
+            "system? An --output at a URL is one that all see",
+            of_machine=True,
+        )
+
+    def _steps(self, run: RunId) -> list[int]:
+        arm = self._experiment.arms[run.arm]
+        return self._experiment.evaluation.checkpoint_steps(arm.training.steps)
+
+    def _trains_apart(self, run: RunId) -> bool:
+        return self._tasks[str(run)].part == "train"
+
+    def _measure(self, run: RunId, steps: Iterable[int]) -> list[Job]:
+        """Return jobs for those of ``steps`` that are not measured, nor being measured."""
+        jobs = []
+        for step in steps:
+            if (
+                self._trains_apart(run)
+                and step in self._steps(run)
+                and (run, step) not in self._submitted
+                and not has_results(self._experiment, run, self._output, step)
+            ):
+                self._submitted.add((run, step))
+                jobs.append(self._job(replace(self._tasks[str(run)], part="measure", step=step)))
+        return jobs
+
+    def _job(self, task: RunTask) -> Job:
+        name = f"{task.run}" if task.step is None else f"{task.run}, step {task.step}"
+        self._tasks[name] = task
+        self._open[task.run] = self._open.get(task.run, 0) + 1
+        asked = self._experiment.resources
+        if task.part == "measure":  # in one process
+            gpus = min(1, asked.gpus)
+            asked = asked.model_copy(update={"processes": 1, "gpus": gpus})
+        return Job(name, do, (task,), asked)
+
+
+def digest_of(experiment: Experiment) -> str:
+    """Return what changes with anything that an experiment file says."""
+    return fingerprint(experiment.model_dump(mode="json"))

@@ -1,0 +1,48 @@
+"""What ``accelerate launch`` starts for a run with several processes: ``-m ntpctp.launched``."""
+
+import sys
+from dataclasses import asdict
+from pathlib import Path
+
+from accelerate import Accelerator, PartialState
+
+from ntpctp import stopping
+from ntpctp.engines import Failure, Job
+from ntpctp.engines.jobs import attempt
+from ntpctp.engines.launching import Launched
+from ntpctp.engines.mailbox import Mailbox
+from ntpctp.jobs import RunTask, do_here
+from ntpctp.launch import end
+from ntpctp.storage import read_json, rebuilt, write_json
+
+
+def main(path: Path) -> None:
+    """Do the task in ``path`` as one of its processes."""
+    stopping.listen()
+    launched: Launched = rebuilt(Launched, read_json(path))
+    task: RunTask = rebuilt(RunTask, launched.what)
+    state = PartialState()
+    failure: Failure | None
+    if state.num_processes == launched.processes:
+        send = Mailbox(Path(launched.events)).send if state.is_main_process else _nothing
+        failure = attempt(Job(str(task.run), do_here, (task,)), send)
+    else:
+        failure = Failure(
+            f"expected {launched.processes} processes, accelerate launch started "
+            f"{state.num_processes}: resources.accelerate is a configuration for another number"
+        )
+    if state.is_main_process:
+        write_json(Path(launched.outcome), None if failure is None else asdict(failure))
+    elif failure is not None:
+        print(failure.traceback or failure.message, file=sys.stderr)
+    if failure is not None:
+        raise SystemExit(1)
+    end(Accelerator())
+
+
+def _nothing(event: object) -> None:
+    """The first process tells for all."""
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))

@@ -1,0 +1,50 @@
+"""One experiment, executed in every way: the same weights and scores, bit for bit."""
+
+import pytest
+
+from ntpctp import pipeline
+from ntpctp.engines import Local, RayCluster, Slurm
+from ntpctp.experiment import experiment_of
+from ntpctp.preparation import prepare
+from ntpctp.runs import RunId, execute
+from tests.conftest import tiny_content
+from tests.run_contents import contents
+
+CONTENT = tiny_content(
+    model={"family": "gpt2", "layers": 1, "width": 16, "heads": 2, "dtype": "float64"},
+    evaluation={"every": 4, "measures": ["accuracy"]},
+)
+RUNS = [RunId(arm, seed) for arm in ("ntp", "ctp") for seed in (0, 1)]
+
+
+@pytest.fixture(scope="module")
+def in_this_process(tmp_path_factory):
+    experiment = experiment_of(CONTENT, "tiny")
+    output = tmp_path_factory.mktemp("one") / "tiny"
+    data = prepare(experiment)
+    for run in RUNS:
+        execute(experiment, data, run, output)
+    return contents(output)
+
+
+@pytest.mark.parametrize("name", ["pool", "ray", "slurm"])
+def test_the_same_everywhere(in_this_process, tmp_path, name):
+    output = tmp_path / "tiny"
+    engine = {
+        "pool": Local(2),
+        "ray": RayCluster(),
+        "slurm": Slurm(tmp_path / "tiny/.slurm", "local", poll_seconds=0.2),
+    }[name]
+    told = []
+    failures = pipeline.run_experiment(
+        experiment_of(CONTENT, "tiny"), output, engine=engine, on_event=told.append
+    )
+    assert not failures
+    here = contents(output)
+    assert len(here) == 4 * (1 + 3 * 4)  # a log; rows, scores, weights, optimizer of three
+    assert here == in_this_process
+    for run in RUNS:
+        kinds = [event.kind for event in told if event.run == run]
+        assert kinds.count("done") == 1 and kinds[-1] == "done"
+        steps = [event.done for event in told if event.run == run and event.kind == "training"]
+        assert steps == [2, 4, 6, 8]
