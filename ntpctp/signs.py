@@ -1,7 +1,7 @@
 """Signs of life of a run: who works on it, and why it failed.
 
-<output>/<arm>/seed-<k>/worker.json    host, process and start of who works, or worked last, on it;
-                                       its time of change is renewed while work goes on
+<output>/<arm>/seed-<k>/worker.json    host, process and start of who works, or worked last, on it,
+                                       and when it was last known to be alive
 <output>/<arm>/seed-<k>/failure.json   why it failed, with traceback; gone when it is begun again
 """
 
@@ -17,9 +17,9 @@ from typing import Any
 from ntpctp.storage import read_json, write_json
 
 WORKER, FAILURE = "worker.json", "failure.json"
-BEAT_SECONDS = 10.0
+BEAT_SECONDS = 20.0
 """Between two signs of life."""
-DEAD_SECONDS = 60.0
+DEAD_SECONDS = 120.0
 """After which a process on another machine, that gave no sign, is taken for dead."""
 
 
@@ -34,16 +34,15 @@ def alive(directory: Path, beat: Callable[[], None] = lambda: None) -> Iterator[
         beat: called with every sign, in a thread of its own; what it raises is not heard.
     """
     (directory / FAILURE).unlink(missing_ok=True)
-    write_json(
-        directory / WORKER,
-        {"host": platform.node(), "process": os.getpid(), "started": time.time()},
-    )
+    worker = {"host": platform.node(), "process": os.getpid(), "started": time.time()}
+    write_json(directory / WORKER, {**worker, "alive": time.time()})
     over = threading.Event()
 
     def give_signs() -> None:
         while not over.wait(BEAT_SECONDS):
-            with suppress(OSError):  # of a disk that is full or gone, training itself will tell
-                os.utime(directory / WORKER)
+            # Of a disk that is full, or a store that cannot be reached, training itself will tell.
+            with suppress(Exception):
+                write_json(directory / WORKER, {**worker, "alive": time.time()})
                 beat()
 
     thread = threading.Thread(target=give_signs, daemon=True, name="signs of life")
@@ -53,6 +52,8 @@ def alive(directory: Path, beat: Callable[[], None] = lambda: None) -> Iterator[
     finally:
         over.set()
         thread.join()
+        with suppress(OSError):
+            write_json(directory / WORKER, {**worker, "alive": time.time()})
 
 
 def fail(directory: Path, failure: dict[str, Any]) -> None:

@@ -14,7 +14,7 @@ from ntpctp import checkpoints
 from ntpctp.evaluation import scores_path
 from ntpctp.experiment import Experiment
 from ntpctp.runs import RunId, run_directory, stage_directory
-from ntpctp.signs import DEAD_SECONDS, WORKER, read_failure, read_worker
+from ntpctp.signs import DEAD_SECONDS, read_failure, read_worker
 
 _TAIL = 2048
 """Bytes at the end of a log that hold its last line."""
@@ -35,7 +35,8 @@ class RunState:
         loss: of that line, the arm's own.
         measured: checkpoints whose measures are all stored.
         checkpoints: that it is to have.
-        last_sign: when it last wrote, in seconds since the epoch; None: never.
+        last_sign: when it was last known to be alive, to 20 seconds, in seconds since the epoch;
+            None: never begun.
         seconds_a_step: of its training so far; None: not known.
         failure: message and traceback of a failed run.
     """
@@ -87,10 +88,10 @@ def _state_of(
     elif last:
         measured = sum(_is_measured(stage, *entry) for entry in needed[:-1])
     failure = read_failure(directory)
-    worker = read_worker(directory).get("host")
-    last_sign = _last_sign(directory, stage, needed)
+    worker = read_worker(directory)
+    last_sign = worker.get("alive")
     # The lock of another machine cannot be seen everywhere; its signs of life can.
-    elsewhere = worker not in (None, host) and not failure and measured < len(needed)
+    elsewhere = worker.get("host") not in (None, host) and not failure and measured < len(needed)
     fresh = last_sign is not None and time.time() - last_sign < DEAD_SECONDS
     if _is_held(directory / ".lock") or (elsewhere and fresh):
         state: State = "running"
@@ -105,7 +106,7 @@ def _state_of(
     return RunState(
         run,
         state,
-        worker,
+        worker.get("host"),
         step,
         steps,
         float(last["loss"]) if last else None,
@@ -154,19 +155,6 @@ def _is_held(lock: Path) -> bool:
     except FileNotFoundError:
         pass
     return False
-
-
-def _last_sign(directory: Path, stage: Path, needed: list[tuple[int, list[str]]]) -> float | None:
-    """Return when a run last wrote its log, a result, or who works on it."""
-    paths = [directory / WORKER, stage / "log.jsonl"]
-    paths += [checkpoints.directory_of(stage, step) / "evaluation" for step, _ in needed[-1:]]
-    times = []
-    for path in paths:
-        try:
-            times.append(path.stat().st_mtime)
-        except OSError:  # not there yet, or something else is in its place
-            continue
-    return max(times, default=None)
 
 
 def seconds_left(states: list[RunState]) -> float | None:
