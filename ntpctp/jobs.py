@@ -1,25 +1,38 @@
 """What is done for a run, wherever an engine does it, and what is made of what it tells."""
 
 import json
+import os
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, replace
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any, Literal
 
-from accelerate import PartialState
+from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 
 from ntpctp import signs
+from ntpctp.checkpoints import directory_of
 from ntpctp.engines import Failed, Failure, Job, Note
 from ntpctp.engines.launching import launch
 from ntpctp.errors import InputError
 from ntpctp.experiment import Experiment, experiment_of
 from ntpctp.libraries import quiet_libraries
+from ntpctp.places import Place, taken_over
 from ntpctp.preparation import Data, encoded_beside, prepare
 from ntpctp.resources import Resources
-from ntpctp.runs import Event, RunId, evaluate_run, execute, has_results, run_directory
-from ntpctp.storage import fingerprint
+from ntpctp.runs import (
+    Event,
+    Link,
+    RunId,
+    evaluate_run,
+    execute,
+    has_results,
+    run_directory,
+    stage_directory,
+)
+from ntpctp.storage import alone, fingerprint
+from ntpctp.stores import Store
 
 
 @dataclass(frozen=True)
@@ -29,7 +42,9 @@ class RunTask:
     Attributes:
         content: of the experiment file, resolved.
         run: which.
-        output: directory of the experiment.
+        output: directory of the experiment; with a store, its part below the store.
+        store: URL; None: ``output`` is a directory that the worker sees.
+        driver: the driver's copy of the store: what ``content`` names in it, workers bring.
         data_fingerprint: of the data that all runs have to be trained on.
         part: ``train``: its checkpoints are measured by others; ``measure``: one of these.
         step: of the checkpoint to measure.
@@ -47,6 +62,8 @@ class RunTask:
     patience: float = 0.0
     resources: Mapping[str, Any] | None = None
     launch_config: str | None = None
+    store: str | None = None
+    driver: str | None = None
 
 
 def do(task: RunTask, send: Callable[[Event], None]) -> None:
@@ -67,25 +84,50 @@ def do_here(task: RunTask, send: Callable[[Event], None]) -> None:
         InputError: if the data are not those that the experiment started with, and as ``execute``.
     """
     quiet_libraries()
-    output = Path(task.output)
-    experiment, data = _prepared(json.dumps(task.content), output)
+    content, output, store = dict(task.content), Path(task.output), None
+    if task.store is not None:
+        store = Store(task.store, warn=lambda text: send(Event(task.run, "warning", text=text)))
+        output = store.copy / task.output
+        content["seeds"] = [task.run.seed]  # what those of others start from is not brought
+        with alone(store.copy / ".inputs"):
+            content = taken_over(content, Path(task.driver or ""), store, task.run.seed)
+    experiment, data = _prepared(json.dumps(content), output)
     if data.fingerprint != task.data_fingerprint:
         raise InputError(
             f"the data are not those that the experiment started with: the task "
             f"{experiment.task.name!r} gives other examples each time it is read, or its files "
             "have changed since; arms must train on the same data"
         )
+    link = Link() if store is None else _link(store, task)
     try:
         if task.part == "measure":
-            device = PartialState().device
+            link.pull()
+            device = Accelerator().device
             evaluate_run(experiment, data, task.run, output, device, send, only=task.step)
+            link.push()
         else:
-            measures, patience = task.part == "all", task.patience
-            execute(experiment, data, task.run, output, send, measures=measures, patience=patience)
+            execute(
+                experiment,
+                data,
+                task.run,
+                output,
+                send,
+                measures=task.part == "all",
+                patience=task.patience,
+                link=link,
+            )
     finally:
         # A worker of Ray goes on with another arm, which may want another precision.
-        if PartialState().num_processes == 1:
+        if "WORLD_SIZE" not in os.environ:
             AcceleratorState._reset_state(reset_partial_state=True)
+
+
+def _link(store: Store, task: RunTask) -> Link:
+    """Return the link to the part of a store that a task changes."""
+    part = run_directory(Path(task.output), task.run)
+    if task.step is not None:
+        part = directory_of(stage_directory(Path(task.output), task.run), task.step)
+    return Link(partial(store.pull, part.as_posix()), partial(store.push, part.as_posix()))
 
 
 @lru_cache(maxsize=2)
@@ -105,11 +147,12 @@ class Watch:
     def __init__(
         self,
         experiment: Experiment,
-        output: Path,
+        place: Place,
         tasks: Iterable[RunTask],
         on_event: Callable[[Event], None],
     ):
-        self._experiment, self._output, self._tell = experiment, output, on_event
+        self._experiment, self._place, self._tell = experiment, place, on_event
+        self._output = place.directory
         self._tasks: dict[str, RunTask] = {}
         self._submitted: set[tuple[RunId, int]] = set()
         self._open: dict[RunId, int] = {}
@@ -131,6 +174,7 @@ class Watch:
         """Take note of the end of a job; of one that trained, return what is left to measure."""
         task = self._tasks[name]
         run, more = task.run, []
+        self._place.pull_results(run_directory(Path(), run).as_posix())
         if failure is None and task.part == "all":
             failure = self._incomplete(run)
         if failure is not None:
@@ -152,6 +196,7 @@ class Watch:
     def _fail(self, run: RunId, failure: Failure) -> None:
         record = {**asdict(failure), "experiment": digest_of(self._experiment)}
         signs.fail(run_directory(self._output, run), record)
+        self._place.push_of(run_directory(Path(), run) / signs.FAILURE)
         if run not in self._failed:
             self._failed.add(run)
             self._tell(Event(run, "failed", text=failure.message))
@@ -164,7 +209,7 @@ class Watch:
         return Failure(
             f"its job ended well, but {there.count(False)} of {len(there)} checkpoints are not "
             f"measured in {run_directory(self._output, run)}: do its workers see another file "
-            "system? An --output at a URL is one that all see",
+            "system? A store (--output s3://...) is one that all see",
             of_machine=True,
         )
 

@@ -5,6 +5,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from accelerate import Accelerator, PartialState
+from accelerate.utils import parse_flag_from_env
 
 from ntpctp import stopping
 from ntpctp.engines import Failure, Job
@@ -21,7 +22,8 @@ def main(path: Path) -> None:
     stopping.listen()
     launched: Launched = rebuilt(Launched, read_json(path))
     task: RunTask = rebuilt(RunTask, launched.what)
-    state = PartialState()
+    # As Accelerator() does; by itself it would not see other processes on a CPU.
+    state = PartialState(cpu=parse_flag_from_env("ACCELERATE_USE_CPU"))
     failure: Failure | None
     if state.num_processes == launched.processes:
         send = Mailbox(Path(launched.events)).send if state.is_main_process else _nothing

@@ -13,16 +13,18 @@ from accelerate import PartialState
 from ntpctp import signs
 from ntpctp.audit import AUDIT, audit
 from ntpctp.budgets import amounts_at, with_steps
+from ntpctp.checkpoints import directory_of
 from ntpctp.comparison import ScoreComparison, compare, write_comparison
 from ntpctp.engines import Engine, Failure, Local, cores
 from ntpctp.errors import InputError
 from ntpctp.experiment import Experiment, experiment_of
 from ntpctp.jobs import RunTask, Watch, digest_of
 from ntpctp.paths import measure_paths
+from ntpctp.places import Place, shipped
 from ntpctp.preparation import Data, encoded_beside, prepare
 from ntpctp.provenance import PROVENANCE, provenance
 from ntpctp.resources import Resources
-from ntpctp.runs import Event, RunId, is_complete, run_directory
+from ntpctp.runs import Event, RunId, is_complete, run_directory, stage_directory
 from ntpctp.scores import collect, write_scores
 from ntpctp.stages import Stages
 from ntpctp.storage import atomic_file, locked, write_json
@@ -67,7 +69,7 @@ def default_workers(resources: Resources) -> int:
 
 def run_experiment(
     experiment: Experiment,
-    output: Path,
+    place: Place | Path,
     *,
     engine: Engine,
     on_event: Callable[[Event], None],
@@ -79,8 +81,8 @@ def run_experiment(
 
     Args:
         experiment: what to do.
-        output: its directory.
-        engine: where.
+        place: where it lies: a directory, or a store and its copy.
+        engine: where runs are executed.
         on_event: called for the progress of every run.
         retry_failed: whether runs are begun again that failed before, by no fault of the machine,
             and under the same experiment.
@@ -89,41 +91,76 @@ def run_experiment(
         The runs that failed, now or before, by name. The others are complete.
 
     Raises:
-        InputError: as ``prepare``; or if another process works on ``output``.
+        InputError: as ``prepare``; or if another process of this machine works on it.
     """
+    place = place if isinstance(place, Place) else Place(place)
+    output = place.directory
     check_trackers(experiment.trackers)
+    place.pull_results()
+    _pull_starts(experiment, place)
     data = prepare(experiment, encoded_beside(output))
     with locked(output, "this experiment"):
         complete = {
-            run for run in runs_of(experiment) if is_complete(experiment, data, run, output)
+            run
+            for run in runs_of(experiment)
+            if is_complete(experiment, data, run, output, verify=place.store is None)
         }
         _write_experiment(experiment, data, output)
         write_json(output / AUDIT, audit(experiment, data))
         write_json(output / FLOPS, {"arms": expected_flops(experiment, data)})
+        place.push_files()
         for run in complete:
             on_event(Event(run, "done", text="before"))
         failures = {} if retry_failed else _failed_before(experiment, output, complete)
+        content = experiment.model_dump(mode="json")
+        if place.store is not None:
+            content = shipped(content, place)
         launch_config = experiment.resources.accelerate
         whole = RunTask(
-            experiment.model_dump(mode="json"),
+            content,
             RunId("", 0),
-            str(output.resolve()),
+            str(output.resolve()) if place.store is None else place.part,
             data.fingerprint,
             part="train" if engine.measures_apart else "all",
             patience=0.0 if engine.name == "local" else _PATIENCE,
             resources=experiment.resources.model_dump(mode="json"),
             launch_config=Path(launch_config).read_text("utf-8") if launch_config else None,
+            store=place.store.url if place.store else None,
+            driver=str(place.store.copy) if place.store else None,
         )
         tasks = [
             replace(whole, run=run)
             for run in runs_of(experiment)
             if run not in complete and str(run) not in failures
         ]
-        watch = Watch(experiment, output, tasks, on_event)
+        watch = Watch(experiment, place, tasks, on_event)
         failures = {**failures, **engine.run(watch.first, watch)}
         if not failures:
+            _pull_ends(experiment, place)
             measure_paths(experiment, data, output, on_event, PartialState().device)
     return failures
+
+
+def _pull_starts(experiment: Experiment, place: Place) -> None:
+    """Bring the checkpoints of an earlier stage that runs start from."""
+    if place.store is None:
+        return
+    for arm in experiment.arms.values():
+        template = arm.model.checkpoint
+        if template is not None and Path(template).is_relative_to(place.store.copy):
+            name = Path(template).relative_to(place.store.copy).as_posix()
+            for seed in experiment.seeds:
+                place.store.pull(name.replace("{seed}", str(seed)))
+
+
+def _pull_ends(experiment: Experiment, place: Place) -> None:
+    """Bring the last weights of all runs, if the loss between them is asked for."""
+    if place.store is None or experiment.comparison.loss_path is None:
+        return
+    for run in runs_of(experiment):
+        last = experiment.arms[run.arm].training.steps
+        checkpoint = directory_of(stage_directory(place.directory, run), last)
+        place.store.pull(checkpoint.relative_to(place.store.copy).as_posix())
 
 
 def _failed_before(

@@ -5,7 +5,7 @@
 """
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -61,6 +61,14 @@ class Event:
     total: int = 0
     loss: float | None = None
     text: str = ""
+
+
+@dataclass(frozen=True)
+class Link:
+    """How a run here is kept in step with where else it lies; by default it lies nowhere else."""
+
+    pull: Callable[[], object] = lambda: None
+    push: Callable[[], object] = lambda: None
 
 
 def run_directory(output: Path, run: RunId) -> Path:
@@ -182,8 +190,17 @@ def evaluate_run(
         on_event(Event(run, "measuring", len(steps), len(steps)))
 
 
-def is_complete(experiment: Experiment, data: Data, run: RunId, output: Path) -> bool:
+def is_complete(
+    experiment: Experiment, data: Data, run: RunId, output: Path, *, verify: bool = True
+) -> bool:
     """Whether every checkpoint and score of a run is there and holds; reads all its files.
+
+    Args:
+        experiment: what is asked.
+        data: its data.
+        run: which.
+        output: directory of the experiment.
+        verify: False: take what is there for good, where weights are elsewhere.
 
     Raises:
         InputError: if the directory holds a run made under other settings; names the fields.
@@ -193,6 +210,8 @@ def is_complete(experiment: Experiment, data: Data, run: RunId, output: Path) ->
         return False
     _check_record(run_directory(output, run) / RECORD, _decisive(experiment, data, run))
     steps = experiment.evaluation.checkpoint_steps(arm.training.steps)
+    if not verify:
+        return all(has_results(experiment, run, output, step) for step in steps)
     return all(
         is_evaluated(
             checkpoints.directory_of(stage_directory(output, run), step),
@@ -221,6 +240,7 @@ def execute(
     *,
     measures: bool = True,
     patience: float = 0.0,
+    link: Link = Link(),
 ) -> None:
     """Train and measure a run; what exists and verifies is not done again.
 
@@ -233,14 +253,21 @@ def execute(
         measures: False: only train; its checkpoints are measured elsewhere.
         patience: seconds to wait for another process that works on this run: one that lost its
             driver, say, and is about to end.
+        link: to where else the run is kept.
 
     Raises:
         InputError: also if another process works on this run.
     """
     accelerator = accelerator_of(experiment, run, output)
-    with working(run, output, patience) if accelerator.is_main_process else nullcontext():
+
+    def tell(event: Event) -> None:
+        if event.kind == "checkpoint":
+            link.push()  # whoever hears of it finds it there
+        on_event(event)
+
+    with working(run, output, patience, link) if accelerator.is_main_process else nullcontext():
         accelerator.wait_for_everyone()  # until what a killed process left is cleared away
-        train_run(experiment, data, run, output, accelerator, on_event)
+        train_run(experiment, data, run, output, accelerator, tell)
         if measures:
             share = accelerator.process_index, accelerator.num_processes
             evaluate_run(experiment, data, run, output, accelerator.device, on_event, share=share)
@@ -248,8 +275,11 @@ def execute(
 
 
 @contextmanager
-def working(run: RunId, output: Path, patience: float = 0.0) -> Iterator[None]:
+def working(run: RunId, output: Path, patience: float = 0.0, link: Link = Link()) -> Iterator[None]:
     """Be the only process that works on a run, and give signs of life of it.
+
+    What is kept elsewhere is brought first, and what was done is put there with every sign of life
+    and at the end, however that comes.
 
     Raises:
         InputError: if another process works on it, and still does after ``patience`` seconds.
@@ -257,8 +287,15 @@ def working(run: RunId, output: Path, patience: float = 0.0) -> Iterator[None]:
     directory = run_directory(output, run)
     with locked(directory, f"the run {run}", patience):
         clear_temporaries(directory, but=RESULTS)
-        with signs.alive(directory):
-            yield
+        link.pull()
+        try:
+            with signs.alive(directory, link.push):
+                yield
+        except BaseException:
+            with suppress(InputError, OSError):  # what went wrong first is what is told
+                link.push()
+            raise
+        link.push()
 
 
 def _decisive(experiment: Experiment, data: Data, run: RunId) -> dict[str, Any]:

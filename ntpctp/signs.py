@@ -24,7 +24,7 @@ DEAD_SECONDS = 120.0
 
 
 @contextmanager
-def alive(directory: Path, beat: Callable[[], None] = lambda: None) -> Iterator[None]:
+def alive(directory: Path, beat: Callable[[], object] = lambda: None) -> Iterator[None]:
     """Record who works on the run in ``directory``, and give signs of life while it does.
 
     What is said of an earlier failure is over.

@@ -53,6 +53,7 @@ HOUSE = [
     "foreign",
     "following",
     "signs",
+    "places",
     "runs",
     "engines",
     "states",

@@ -1,17 +1,18 @@
 """The command calibrate."""
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from ntpctp.cli.console import console
 from ntpctp.cli.experiments import Where, train_all
-from ntpctp.cli.results import conclude
+from ntpctp.cli.results import brought, conclude
 
 
 def calibrate(
-    directory: Annotated[Path, typer.Argument(help="an experiment's directory")],
+    where: Annotated[
+        str, typer.Argument(metavar="DIRECTORY", help="an experiment's directory or URL")
+    ],
     train: Annotated[
         int | None,
         typer.Option(
@@ -29,11 +30,14 @@ def calibrate(
     """
     from ntpctp import calibrating, pipeline, terminal
 
+    place = brought(where)
+    directory = place.directory
     if train is not None:
         fresh = calibrating.with_fresh_seeds(pipeline.load_output(directory), train)
-        train_all(fresh, directory / calibrating.TRAINED, Where(workers=workers))
+        train_all(fresh, place.inside(calibrating.TRAINED), Where(workers=workers))
     record = calibrating.calibrate(directory)
     calibrating.write_calibration(record, directory)
     for renderable in terminal.calibration_tables(record):
         console.print(renderable)
     conclude(directory, None)
+    place.push_files()

@@ -29,6 +29,11 @@ _CANNOT_WRITE = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR)
 OVERRIDES_HELP = "fields to change, as dotted.key=value (training.steps=500 seeds=5)"
 
 
+def warn(text: str) -> None:
+    """Print what the user ought to know, and need not act on."""
+    errors.print(f"warning: {text}", style="yellow", markup=False, highlight=False, soft_wrap=True)
+
+
 @contextmanager
 def clear_errors() -> Iterator[None]:
     """Print what the user can mend in plain words; exit code 2 for bad input, 1 for the disk.

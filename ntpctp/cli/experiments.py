@@ -7,13 +7,14 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ntpctp.cli.console import OVERRIDES_HELP, clear_errors, console, errors
+from ntpctp.cli.console import OVERRIDES_HELP, clear_errors, console, errors, warn
 from ntpctp.cli.results import conclude, conclude_map
 from ntpctp.errors import InputError
 
 if TYPE_CHECKING:  # the library takes seconds to import; --help does not wait for it
     from ntpctp.experiment import Experiment
     from ntpctp.maps import Map
+    from ntpctp.places import Place
 
 
 @dataclass(frozen=True)
@@ -29,7 +30,11 @@ def run(
     experiment: Annotated[Path, typer.Argument(help="the experiment file (YAML)")],
     overrides: Annotated[list[str] | None, typer.Argument(help=OVERRIDES_HELP)] = None,
     output: Annotated[
-        Path | None, typer.Option(help="directory of the results; by default runs/<name>")
+        str | None,
+        typer.Option(
+            help="directory of the results, or the URL of a store (s3://bucket/path); by default "
+            "runs/<name>"
+        ),
     ] = None,
     workers: Annotated[
         int | None, typer.Option(min=1, help="runs at once on this machine; by default one a core")
@@ -72,25 +77,32 @@ def run(
     from ntpctp.stages import load_stages
 
     if found := load_map(experiment, overrides or []):
-        _run_map(found, output or Path("runs") / found.name, where)
+        _run_map(found, _place(output, found.name), where)
         return
     stages = load_stages(experiment, overrides or [])
     if stages is None:
         settings = load_experiment(experiment, overrides or [])
-        _run(settings, output or Path("runs") / settings.name, where)
+        _run(settings, _place(output, settings.name), where)
         return
-    whole = output or Path("runs") / stages.name
-    stages = pipeline.checked_stages(stages, whole)
-    for stage, of_stage in stages.experiments(whole).items():
-        _run(of_stage, whole / stage, where)
+    place = _place(output, stages.name)
+    stages = pipeline.checked_stages(stages, place.directory)
+    for stage, of_stage in stages.experiments(place.directory).items():
+        _run(of_stage, place.inside(stage), where)
 
 
-def _run_map(found: "Map", whole: Path, where: Where) -> None:
+def _place(output: str | None, name: str) -> "Place":
+    from ntpctp.places import place_of
+
+    return place_of(output or Path("runs") / name, warn)
+
+
+def _run_map(found: "Map", place: "Place", where: Where) -> None:
     """Do all cells of a map, whether or not some of their runs fail, then write its page."""
     from ntpctp.budgets import with_steps
     from ntpctp.maps import write_map
     from ntpctp.preparation import encoded_beside, prepare
 
+    whole = place.directory
     for cell, settings in found.experiments.items():
         # What is wrong with the last cell shows before the first is trained.
         prepare(with_steps(settings, encoded_beside(whole / cell)), encoded_beside(whole / cell))
@@ -99,7 +111,7 @@ def _run_map(found: "Map", whole: Path, where: Where) -> None:
     for number, (cell, settings) in enumerate(found.experiments.items(), 1):
         console.rule(f"cell {number} of {len(found.experiments)}: {cell}")
         try:
-            _run(settings, whole / cell, where)
+            _run(settings, place.inside(cell), where)
         except typer.Exit:
             failed.append(cell)
         except InputError as error:  # of this cell alone: the others go on
@@ -107,6 +119,7 @@ def _run_map(found: "Map", whole: Path, where: Where) -> None:
             errors.print(str(error), markup=False, highlight=False, soft_wrap=True)
             failed.append(cell)
     conclude_map(whole)
+    place.push_files()
     if failed:
         errors.print(f"not complete: {', '.join(failed)}. The same command carries on.")
         raise typer.Exit(1)
@@ -169,18 +182,19 @@ def _plan(
         console.print(time(sum(whole), sum(planned[0][1].values())), soft_wrap=True)
 
 
-def _run(settings: "Experiment", directory: Path, where: Where) -> None:
+def _run(settings: "Experiment", place: "Place", where: Where) -> None:
     """Do all runs of an experiment, compare them, and end the program if some failed."""
     from ntpctp.budgets import with_steps
     from ntpctp.preparation import encoded_beside
 
+    directory = place.directory
     settings = with_steps(settings, encoded_beside(directory))
-    train_all(settings, directory, where, then=lambda: conclude(directory))
+    train_all(settings, place, where, then=lambda: conclude(directory))
 
 
 def train_all(
     settings: "Experiment",
-    directory: Path,
+    place: "Place",
     where: Where,
     then: Callable[[], None] = lambda: None,
 ) -> None:
@@ -189,11 +203,13 @@ def train_all(
     from ntpctp.engines import engine_named
 
     local = pipeline.local_engine(settings, where.workers)
-    engine = engine_named(where.on, directory, local)
+    # Of a store, the copy is this machine's alone.
+    submissions = place.directory if place.store is None else Path("runs") / settings.name
+    engine = engine_named(where.on, submissions, local)
     of_threads = "one thread" if local.threads == 1 else f"{local.threads} threads"
     here = f"{local.workers} at once, {of_threads} each"
-    place = here if engine is local else f"on {where.on}"
-    console.print(terminal.plan(settings, directory, place))
+    how = here if engine is local else f"on {where.on}"
+    console.print(terminal.plan(settings, str(place), how))
     # clear_errors: typer would turn an interruption into exit code 1 before main sees it.
     with (
         stopping.listening(),
@@ -202,7 +218,7 @@ def train_all(
     ):
         failures = pipeline.run_experiment(
             settings,
-            directory,
+            place,
             engine=engine,
             on_event=display.show,
             retry_failed=where.retry_failed,
@@ -218,6 +234,7 @@ def train_all(
             f"complete. The same command carries on{also}."
         )
     then()
+    place.push_files()
     if failures:
         raise typer.Exit(1)
 

@@ -6,10 +6,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ntpctp.cli.console import console, errors
+from ntpctp.cli.console import console, errors, warn
 from ntpctp.errors import InputError
 
 if TYPE_CHECKING:  # the library takes seconds to import; --help does not wait for it
+    from ntpctp.places import Place
     from ntpctp.tidy import Row
 
 
@@ -33,10 +34,10 @@ class FigureFormat(StrEnum):
 
 def compare(
     directories: Annotated[
-        list[Path],
+        list[str],
         typer.Argument(
-            help="an experiment's directory; or several, or that of a staged experiment, to be "
-            "joined"
+            help="an experiment's directory or URL; or several, or that of a staged experiment, to "
+            "be joined"
         ),
     ],
     format_name: Annotated[
@@ -68,19 +69,25 @@ def compare(
     Several experiments are joined: arms on the same data are compared with each other, tasks stand
     side by side with aggregates over them. Their directories stay as they are.
     """
-    if len(directories) > 1 or not _is_experiment(directories[0]):
-        _join(directories, format_name, everything, output)
+    places = [brought(text) for text in directories]
+    first = places[0].directory
+    if len(places) > 1 or not _is_experiment(first):
+        _join([place.directory for place in places], format_name, everything, output)
         return
     if output is not None:
         raise InputError(
-            f"--output: one experiment's comparison is written into its directory, {directories[0]}"
+            f"--output: one experiment's comparison is written into its directory, {places[0]}"
         )
-    conclude(directories[0], format_name, everything)
+    conclude(first, format_name, everything)
+    places[0].push_files()
 
 
 def report(
-    directory: Annotated[
-        Path, typer.Argument(help="an experiment's directory, or one with several in it")
+    where: Annotated[
+        str,
+        typer.Argument(
+            metavar="DIRECTORY", help="an experiment's directory or URL, or one with several in it"
+        ),
     ],
     figures: Annotated[
         Path | None, typer.Option(help="also write every figure to a file in this directory")
@@ -98,13 +105,17 @@ def report(
         raise InputError("--figure-format: expected --figures with it, the directory of the files")
     if figures is not None and figures.exists() and not figures.is_dir():
         raise InputError(f"--figures: expected a directory, {figures} is a file")
+    place = brought(where)
+    directory = place.directory
     if (directory / "cells.json").is_file():
         conclude_map(directory)
+        place.push_files()
         if figures is not None:
             _write_map_figures(directory, figures, (figure_format or FigureFormat.svg).value)
         return
     if _is_experiment(directory):
         conclude(directory, None)
+        place.push_files()
         if figures is not None:
             _write_figures(directory, figures, (figure_format or FigureFormat.svg).value)
         return
@@ -113,7 +124,17 @@ def report(
     from ntpctp.report.index import write_index
 
     path = write_index(directory)
+    place.push_files()
     console.print(f"index: {path}", highlight=False, soft_wrap=True)
+
+
+def brought(text: str) -> "Place":
+    """Return the place that a path or URL names, with the results that are in its store."""
+    from ntpctp.places import place_of
+
+    place = place_of(text, warn)
+    place.pull_results()
+    return place
 
 
 def _is_experiment(directory: Path) -> bool:

@@ -1,17 +1,17 @@
 """The command status."""
 
 import json as json_format
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from ntpctp.cli.console import console
+from ntpctp.cli.console import console, warn
 
 
 def status(
     directory: Annotated[
-        Path, typer.Argument(help="an experiment's directory, or one with several in it")
+        str,
+        typer.Argument(help="an experiment's directory or URL, or one with several in it"),
     ],
     json: Annotated[bool, typer.Option("--json", help="all runs, for machines")] = False,
     everything: Annotated[
@@ -23,10 +23,13 @@ def status(
     A failed run keeps its traceback until the same `ntpctp run` begins it again.
     """
     from ntpctp import pipeline, terminal
+    from ntpctp.places import place_of
     from ntpctp.states import record_of, states_of
 
+    place = place_of(directory, warn)
+    place.pull_states()
     records = []
-    for path in pipeline.experiments_below(directory):
+    for path in pipeline.experiments_below(place.directory):
         experiment = pipeline.load_output(path)
         states = list(states_of(experiment, path))
         if json:

@@ -1,7 +1,6 @@
 """What a run will take."""
 
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 
 from rich import filesize
 from rich.table import Table
@@ -10,12 +9,12 @@ from ntpctp.experiment import Experiment
 from ntpctp.plan import SHARE_OF_PEAK, ArmPlan
 
 
-def plan(experiment: Experiment, output: Path, where: str) -> str:
-    """Return in one line what will be done, and where."""
+def plan(experiment: Experiment, output: str, how: str) -> str:
+    """Return in one line what will be done, how, and where to."""
     arms, seeds = len(experiment.arms), len(experiment.seeds)
     return (
         f"{experiment.name}: {arms} arms ({', '.join(experiment.arms)}) x {seeds} seeds = "
-        f"{arms * seeds} runs, {where} -> {output}"
+        f"{arms * seeds} runs, {how} -> {output}"
     )
 
 

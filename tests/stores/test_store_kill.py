@@ -65,6 +65,8 @@ class Death:
         try:
             Store(store.url, store.copy).push()
         except (Killed, OSError):
+            if not self.dead:
+                raise
             return False
         finally:
             self.at, self.dead = None, False
@@ -339,13 +341,15 @@ def test_readers_during_pushes(place, hosts):
     threads = [threading.Thread(target=read) for _ in range(2)]
     for thread in threads:
         thread.start()
-    for step in range(1, 4):
-        write_checkpoint(worker.copy / f"ntp/seed-0/train/step-{step:06d}")
-        big.write_bytes(contents[step % 3])
-        worker.push()
-    over.set()
-    for thread in threads:
-        thread.join()
+    try:
+        for step in range(1, 4):
+            write_checkpoint(worker.copy / f"ntp/seed-0/train/step-{step:06d}")
+            big.write_bytes(contents[step % 3])
+            worker.push()
+    finally:
+        over.set()
+        for thread in threads:
+            thread.join()
     assert problems == []
 
 

@@ -153,6 +153,16 @@ def test_s3_requests(s3, hosts, trained, requests):
     other.push()
     assert requests == {"list_objects_v2": 2}
     requests.clear()
+    driver = hosts(s3)
+    driver.pull(weights=False)
+    assert requests == {"list_objects_v2": 1, "get_object": files - 2}
+    requests.clear()
+    driver.pull(weights=False)
+    assert requests == {"list_objects_v2": 1}
+    requests.clear()
+    Store(s3, driver.copy).pull(weights=False)
+    assert requests == {"list_objects_v2": 1}
+    requests.clear()
     other.write_text("a", "b")
     other.read_text("a")
     other.delete("a")
@@ -175,7 +185,7 @@ def test_without_a_checksum_that_can_be_compared_content_is_read_back(
     kind, request, hosts, monkeypatch
 ):
     monkeypatch.setattr("ntpctp.stores.memory.tag_of", lambda info: "0" * 32)
-    monkeypatch.setattr("ntpctp.stores.pulling.tag_of", lambda info: "0" * 32)
+    monkeypatch.setattr("ntpctp.stores.fetching.tag_of", lambda info: "0" * 32)
     url = request.getfixturevalue("s3" if kind == "s3" else "directory")
     worker = hosts(url, "worker")
     write_checkpoint(worker.copy / STEP)

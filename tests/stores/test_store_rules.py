@@ -372,12 +372,14 @@ def test_a_file_that_grows_while_it_is_pushed(url, hosts):
 
     thread = threading.Thread(target=train)
     thread.start()
-    for _ in range(10):
-        worker.push()
-        found = Remote(url).read(LOG).decode()
-        assert (worker.copy / LOG).read_text().startswith(found)
-    over.set()
-    thread.join()
+    try:
+        for _ in range(10):
+            worker.push()
+            found = Remote(url).read(LOG).decode()
+            assert (worker.copy / LOG).read_text().startswith(found)
+    finally:
+        over.set()
+        thread.join()
     worker.push()
     assert Remote(url).read(LOG).decode().count("\n") == lines > 5
     assert worker.push() == 0
