@@ -11,8 +11,9 @@ import pytest
 import yaml
 from accelerate.commands.config.config_args import load_config_from_file
 
-from ntpctp.experiment import load_experiment
+from ntpctp.experiment import cells, load_experiment, set_field
 from ntpctp.launch import runs_in, train_one
+from ntpctp.maps import load_map
 from ntpctp.models import load
 from ntpctp.stages import load_stages
 from ntpctp.yaml_file import read_yaml
@@ -124,6 +125,18 @@ def published(tmp_path_factory):
     return directory
 
 
+def of_one_cell(path, directory):
+    """A file with the last cell of a map; another file as it is."""
+    content, _ = read_yaml(path)
+    if "map" not in content:
+        return path
+    for field, value in cells(content.pop("map"), str(path), block="map")[-1].settings.items():
+        set_field(content, field, value)
+    file = directory / path.name
+    file.write_text(yaml.safe_dump(content, sort_keys=False))
+    return file
+
+
 def first_steps(path, tokenizer):
     """Overrides that leave of a recipe for GPUs its first 20 steps, of a narrow model."""
     content, _ = read_yaml(path)
@@ -146,6 +159,7 @@ def first_steps(path, tokenizer):
 
 @pytest.mark.parametrize("path", PAPER, ids=lambda path: path.stem)
 def test_first_steps_of_the_paper_scale_with_a_narrow_model(tmp_path, path, published):
+    path = of_one_cell(path, tmp_path)
     overrides = first_steps(path, published)
     # Not an arm with more budget than the others, nor a stage that needs another's checkpoint.
     longer = ("ctp-2x", "ctp-4x")
@@ -162,7 +176,14 @@ def test_first_steps_of_the_paper_scale_with_a_narrow_model(tmp_path, path, publ
 def test_the_paper_scale_is_that_of_gpt2(path, published):
     content, _ = read_yaml(path)
     overrides = [f"tokenizer={published}"] if "tokenizer" in content else []
-    if stages := load_stages(path, overrides):
+    if found := load_map(path, overrides):
+        experiments = [
+            experiment
+            for cell, experiment in found.experiments.items()
+            if found.levels[cell]["model.width"] == "124M"
+        ]
+        assert len(experiments) == 12 and len(found.experiments) == 24
+    elif stages := load_stages(path, overrides):
         experiments = list(stages.from_scratch().values())
     else:
         experiments = [load_experiment(path, overrides)]
