@@ -133,6 +133,8 @@ def run_experiment(
             for run in runs_of(experiment)
             if run not in complete and str(run) not in failures
         ]
+        for task in tasks:
+            place.forget_failure(run_directory(Path(), task.run).as_posix())
         watch = Watch(experiment, place, tasks, on_event)
         failures = {**failures, **engine.run(watch.first, watch)}
         if not failures:

@@ -10,6 +10,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from ntpctp.checkpoints import MANIFEST
+from ntpctp.signs import FAILURE
 from ntpctp.storage import fingerprint
 from ntpctp.stores import Store, is_url, working_copy
 
@@ -45,15 +47,36 @@ class Place:
         if self.store is not None:
             for name in names or ("",):
                 self.store.pull(_joined(self.part, name), weights=False)
+            self._forget_old_failures()
 
     def pull_states(self) -> None:
-        """Bring what tells how far the runs are: not the items behind scores."""
+        """Bring what tells how far the runs are: no checkpoint, not the items behind scores."""
         if self.store is not None:
             self.store.pull(
                 self.part,
                 weights=False,
-                only=lambda name: not name.endswith(".jsonl") or name.endswith("/log.jsonl"),
+                only=lambda name: (
+                    name.endswith("/log.jsonl") or not name.endswith((".jsonl", f"/{MANIFEST}"))
+                ),
             )
+            self._forget_old_failures()
+
+    def forget_failure(self, run: str) -> None:
+        """Take back what is said of the failure of a run, which is about to be begun again."""
+        name = f"{run}/{FAILURE}"
+        (self.directory / name).unlink(missing_ok=True)
+        if self.store is not None:
+            self.store.delete(_joined(self.part, name))
+
+    def _forget_old_failures(self) -> None:
+        """Delete here what is said of failures of runs that were begun again: pulls delete nothing.
+
+        Costs a request for each failure that is known here.
+        """
+        assert self.store is not None
+        for path in self.directory.rglob(f"seed-*/{FAILURE}"):
+            if not self.store.exists(path.relative_to(self.store.copy).as_posix()):
+                path.unlink(missing_ok=True)
 
     def push_of(self, name: Path) -> None:
         """Store one file, if it is here."""

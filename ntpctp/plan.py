@@ -132,7 +132,7 @@ def _kept_bytes(arm: Arm, data: Data, model: PreTrainedModel) -> int:
         storage = tensor.untyped_storage()
         if storage.data_ptr() not in weights:
             kept[storage.data_ptr()] = storage
-        return tensor
+        return tensor.detach()  # with its history, it would keep itself alive
 
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
         token_loss(model.train(), batch)

@@ -2,18 +2,19 @@
 
 import fcntl
 import json
+import os
 import platform
 import time
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from ntpctp import checkpoints
+from ntpctp.checkpoints import directory_of
 from ntpctp.evaluation import scores_path
 from ntpctp.experiment import Experiment
-from ntpctp.runs import RunId, run_directory, stage_directory
+from ntpctp.runs import STAGE, RunId, run_directory
 from ntpctp.signs import DEAD_SECONDS, read_failure, read_worker
 
 _TAIL = 2048
@@ -60,40 +61,45 @@ def states_of(experiment: Experiment, output: Path) -> Iterator[RunState]:
     It looks at what is there: a checkpoint counts as measured when the results of all its measures
     are, whether they hold is for ``ntpctp run`` to verify. Costs a few file accesses a run.
     """
-    needed = {
-        name: [
-            (step, [measure.name for measure in experiment.evaluation.at(step, steps[-1])])
-            for step in steps
-        ]
-        for name, arm in experiment.arms.items()
-        for steps in [experiment.evaluation.checkpoint_steps(arm.training.steps)]
-    }
+    needed = {name: _needed(experiment, name) for name in experiment.arms}
     host = platform.node()
     for seed in experiment.seeds:
         for name, arm in experiment.arms.items():
             yield _state_of(RunId(name, seed), output, arm.training.steps, needed[name], host)
 
 
-def _state_of(
-    run: RunId, output: Path, steps: int, needed: list[tuple[int, list[str]]], host: str
-) -> RunState:
-    directory, stage = run_directory(output, run), stage_directory(output, run)
-    if not directory.is_dir():
+def _needed(experiment: Experiment, arm: str) -> list[list[str]]:
+    """Return, for each checkpoint, the paths below a run's directory that tell it is measured."""
+    found = []
+    steps = experiment.evaluation.checkpoint_steps(experiment.arms[arm].training.steps)
+    for step in steps:
+        checkpoint = directory_of(Path(STAGE), step)
+        measures = experiment.evaluation.at(step, steps[-1])
+        paths = [scores_path(checkpoint, measure.name) for measure in measures] or [checkpoint]
+        found.append([str(path) for path in paths])
+    return found
+
+
+def _state_of(run: RunId, output: Path, steps: int, needed: list[list[str]], host: str) -> RunState:
+    # Names are joined as text: of ten thousand runs, Path takes longer than the disk.
+    path = run_directory(output, run)
+    directory = str(path)
+    if not os.path.isdir(directory):
         return RunState(run, "waiting", None, 0, steps, None, 0, len(needed), None, None, None)
-    last = _last_line(stage / "log.jsonl")
+    last = _last_line(f"{directory}/{STAGE}/log.jsonl")
     measured = 0
     # Checkpoints are measured in order; of finished runs one look at the last is enough.
-    if _is_measured(stage, *needed[-1]):
+    if _are_there(directory, needed[-1]):
         measured = len(needed)
     elif last:
-        measured = sum(_is_measured(stage, *entry) for entry in needed[:-1])
-    failure = read_failure(directory)
-    worker = read_worker(directory)
+        measured = sum(_are_there(directory, paths) for paths in needed[:-1])
+    failure = read_failure(path)
+    worker = read_worker(path)
     last_sign = worker.get("alive")
     # The lock of another machine cannot be seen everywhere; its signs of life can.
     elsewhere = worker.get("host") not in (None, host) and not failure and measured < len(needed)
     fresh = last_sign is not None and time.time() - last_sign < DEAD_SECONDS
-    if _is_held(directory / ".lock") or (elsewhere and fresh):
+    if _is_held(f"{directory}/.lock") or (elsewhere and fresh):
         state: State = "running"
     elif measured == len(needed):
         state = "done"
@@ -118,22 +124,20 @@ def _state_of(
     )
 
 
-def _is_measured(stage: Path, step: int, measures: list[str]) -> bool:
-    """Whether a checkpoint is there, and all that is to be measured of it."""
-    checkpoint = checkpoints.directory_of(stage, step)
-    if not measures:
-        return checkpoint.is_dir()
-    return all(scores_path(checkpoint, measure).is_file() for measure in measures)
+def _are_there(directory: str, paths: list[str]) -> bool:
+    return all(os.path.exists(f"{directory}/{path}") for path in paths)
 
 
-def _last_line(log: Path) -> dict[str, Any] | None:
+def _last_line(log: str) -> dict[str, Any] | None:
     """Return the last whole line of a log; None: there is none yet."""
     try:
-        with log.open("rb") as file:
-            file.seek(max(0, log.stat().st_size - _TAIL))
-            tail = file.read()
+        file = os.open(log, os.O_RDONLY)
     except FileNotFoundError:
         return None
+    try:
+        tail = os.pread(file, _TAIL, max(0, os.fstat(file).st_size - _TAIL))
+    finally:
+        os.close(file)
     # What a killed process left half written is no line.
     for line in reversed(tail[: tail.rfind(b"\n") + 1].splitlines()):
         try:
@@ -144,16 +148,18 @@ def _last_line(log: Path) -> dict[str, Any] | None:
     return None
 
 
-def _is_held(lock: Path) -> bool:
+def _is_held(lock: str) -> bool:
     """Whether a process of this host holds a lock."""
     try:
-        with lock.open("rb") as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-            except BlockingIOError:
-                return True
+        file = os.open(lock, os.O_RDONLY)
     except FileNotFoundError:
-        pass
+        return False
+    try:
+        fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(file)
     return False
 
 
@@ -169,12 +175,13 @@ def seconds_left(states: list[RunState]) -> float | None:
             known.setdefault(state.run.arm, []).append(state.seconds_a_step)
     if not known:
         return None
-    everywhere = [seconds for of_arm in known.values() for seconds in of_arm]
-    left = 0.0
-    for state in states:
-        of_arm = known.get(state.run.arm, everywhere)
-        if state.state in ("running", "stopped", "waiting"):
-            left += (state.steps - state.step) * sum(of_arm) / len(of_arm)
+    means = {arm: sum(of_arm) / len(of_arm) for arm, of_arm in known.items()}
+    everywhere = sum(map(sum, known.values())) / sum(map(len, known.values()))
+    left = sum(
+        (state.steps - state.step) * means.get(state.run.arm, everywhere)
+        for state in states
+        if state.state in ("running", "stopped", "waiting")
+    )
     return left / max(1, sum(state.state == "running" for state in states))
 
 
@@ -185,5 +192,5 @@ def record_of(experiment: Experiment, output: Path, states: list[RunState]) -> d
         "directory": str(output),
         "counts": dict(Counter(state.state for state in states)),
         "seconds_left": seconds_left(states),
-        "runs": [{**asdict(state), **asdict(state.run), "run": str(state.run)} for state in states],
+        "runs": [{**vars(state), **vars(state.run), "run": str(state.run)} for state in states],
     }

@@ -227,7 +227,8 @@ def test_asked_again_and_again(tmp_path):
     while True:
         process = context.Process(target=train_in_child, args=(directory, taken))
         process.start()
-        process.join(moments.uniform(0.2, 0.7))
+        # Later and later: on a busy machine a process may not even listen so soon.
+        process.join(moments.uniform(0.2, 0.7) * 1.1 ** len(codes))
         begun = time.monotonic()
         process.terminate()
         process.join()

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from ntpctp import places
+from ntpctp import places, signs
 from ntpctp.stores import Store
 from tests.conftest import tiny_content
 from tests.run_contents import contents
@@ -91,6 +91,7 @@ def test_a_machine_is_lost_and_another_carries_on(s3, tmp_path):
     # A third machine only looks.
     printed = done(command(tmp_path, "three", "status", url))
     assert printed.count("4 runs: 4 done") == 2
+    assert not list((tmp_path / "three").rglob("manifest.json"))  # no checkpoint was brought
     printed = done(command(tmp_path, "three", "compare", f"{url}/second", "--format", "csv"))
     assert "exact_match" in printed
     printed = done(command(tmp_path, "three", "run", "staged.yaml", "--output", url))
@@ -138,3 +139,21 @@ def test_what_an_experiment_reads_here_is_shipped_and_taken_over(tmp_path, monke
     assert content["arms"]["c"]["model"]["checkpoint"] == str(
         worker.copy / "first/ntp/seed-{seed}/train/step-000060"
     )
+
+
+def test_a_failure_is_forgotten_everywhere_once_the_run_is_begun_again(tmp_path, monkeypatch):
+    monkeypatch.setenv("NTPCTP_SCRATCH", str(tmp_path / "scratch"))
+    url = f"file://{tmp_path}/store"
+    driver = places.place_of(url)
+    run = driver.directory / "ntp/seed-0"
+    signs.fail(run, {"message": "out of luck"})
+    driver.push_of(Path("ntp/seed-0/failure.json"))
+    monkeypatch.setenv("NTPCTP_SCRATCH", str(tmp_path / "other"))
+    other = places.place_of(url)
+    other.pull_states()
+    there = other.directory / "ntp/seed-0/failure.json"
+    assert json.loads(there.read_text())["message"] == "out of luck"
+    driver.forget_failure("ntp/seed-0")
+    assert not (run / "failure.json").exists()
+    other.pull_states()
+    assert not there.exists()
