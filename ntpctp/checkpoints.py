@@ -64,11 +64,6 @@ class Progress:
     seconds: float = 0.0  # of training alone, summed over all resumptions
 
 
-def directory_of(stage: Path, step: int) -> Path:
-    """Return the directory of the checkpoint at ``step``."""
-    return stage / f"step-{step:06d}"
-
-
 def step_of(checkpoint: Path) -> int:
     """Return the step that a checkpoint's directory is named for.
 

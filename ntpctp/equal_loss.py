@@ -15,10 +15,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from ntpctp import checkpoints
-from ntpctp.evaluation import rows_path
 from ntpctp.experiment import Experiment
-from ntpctp.runs import RunId, stage_directory
+from ntpctp.layout import RunId, checkpoint_directory, rows_path, stage_directory
 from ntpctp.statistics import PairedDifference, area_between, difference_at
 from ntpctp.storage import read_jsonl
 
@@ -74,7 +72,7 @@ def read_curvature(experiment: Experiment, output: Path) -> dict[str, dict[str, 
         for seed in experiment.seeds:
             stage = stage_directory(output, RunId(name, seed))
             for step in experiment.evaluation.checkpoint_steps(arm.training.steps):
-                path = rows_path(checkpoints.directory_of(stage, step), "flatness")
+                path = rows_path(checkpoint_directory(stage, step), "flatness")
                 for row in read_jsonl(path) if path.is_file() else ():
                     loss = row.get("mean_loss")
                     if row["loss"] == "answer" and loss is not None:

@@ -17,6 +17,7 @@ import torch
 
 from ntpctp import checkpoints
 from ntpctp.errors import InputError
+from ntpctp.layout import RESULTS
 from ntpctp.measures import Measure, Score, Subject
 from ntpctp.objectives import Objective
 from ntpctp.preparation import Data
@@ -29,8 +30,6 @@ from ntpctp.storage import (
     write_json,
     write_jsonl,
 )
-
-RESULTS = "evaluation"
 
 
 def stored(
@@ -78,16 +77,6 @@ def _stored(
     if verify and record["rows_sha256"] != sha256_of(rows):
         return None
     return [Score(**score) for score in record["scores"]]
-
-
-def rows_path(checkpoint: Path, measure: str) -> Path:
-    """Return where the rows of a measure are stored."""
-    return checkpoint / RESULTS / f"{measure}.jsonl"
-
-
-def scores_path(checkpoint: Path, measure: str) -> Path:
-    """Return where the scores of a measure are stored, after its rows."""
-    return rows_path(checkpoint, measure).with_suffix(".json")
 
 
 def evaluate(

@@ -12,11 +12,9 @@ import pyarrow as pa
 import pyarrow.json
 from numpy.typing import NDArray
 
-from ntpctp import checkpoints
 from ntpctp.engines import cores
 from ntpctp.errors import InputError
-from ntpctp.evaluation import rows_path
-from ntpctp.runs import RunId, stage_directory
+from ntpctp.layout import RunId, checkpoint_directory, rows_path, stage_directory
 from ntpctp.storage import read_jsonl
 
 Values = tuple[NDArray[np.int64], NDArray[np.float64]]
@@ -101,7 +99,7 @@ class ItemRows:
         self._files.update(zip(new, found, strict=True))
 
     def _path(self, measure: str, run: RunId, step: int) -> Path:
-        checkpoint = checkpoints.directory_of(stage_directory(self._output, run), step)
+        checkpoint = checkpoint_directory(stage_directory(self._output, run), step)
         return rows_path(checkpoint, measure)
 
 

@@ -12,25 +12,16 @@ from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 
 from ntpctp import signs
-from ntpctp.checkpoints import directory_of
 from ntpctp.engines import Failed, Failure, Job, Note
 from ntpctp.engines.launching import launch
 from ntpctp.errors import InputError
 from ntpctp.experiment import Experiment, experiment_of
+from ntpctp.layout import RunId, checkpoint_directory, run_directory, stage_directory
 from ntpctp.libraries import quiet_libraries
 from ntpctp.places import Place, taken_over
 from ntpctp.preparation import Data, encoded_beside, prepare
 from ntpctp.resources import Resources
-from ntpctp.runs import (
-    Event,
-    Link,
-    RunId,
-    evaluate_run,
-    execute,
-    has_results,
-    run_directory,
-    stage_directory,
-)
+from ntpctp.runs import Event, Link, evaluate_run, execute, has_results
 from ntpctp.storage import alone, fingerprint
 from ntpctp.stores import Store
 
@@ -126,7 +117,7 @@ def _link(store: Store, task: RunTask) -> Link:
     """Return the link to the part of a store that a task changes."""
     part = run_directory(Path(task.output), task.run)
     if task.step is not None:
-        part = directory_of(stage_directory(Path(task.output), task.run), task.step)
+        part = checkpoint_directory(stage_directory(Path(task.output), task.run), task.step)
     return Link(partial(store.pull, part.as_posix()), partial(store.push, part.as_posix()))
 
 

@@ -11,9 +11,10 @@ from ntpctp import stopping
 from ntpctp.budgets import with_steps
 from ntpctp.errors import InputError, lookup
 from ntpctp.experiment import Experiment, load_experiment
+from ntpctp.layout import RunId, run_directory
 from ntpctp.pipeline import checked_stages, runs_of
 from ntpctp.preparation import encoded_beside, prepare
-from ntpctp.runs import Event, RunId, accelerator_of, run_directory, train_run, working
+from ntpctp.runs import Event, accelerator_of, train_run, working
 from ntpctp.stages import load_stages
 from ntpctp.trackers import check_trackers
 

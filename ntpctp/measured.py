@@ -10,8 +10,8 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from ntpctp.item_rows import Values
+from ntpctp.layout import RunId
 from ntpctp.randomness import generator
-from ntpctp.runs import RunId
 from ntpctp.statistics import (
     TimeComparison,
     TimesToTarget,

@@ -20,11 +20,12 @@ from ntpctp import checkpoints
 from ntpctp.comparison import asked_by
 from ntpctp.curvature import loss_path
 from ntpctp.experiment import Experiment, LossPathOptions
+from ntpctp.layout import RunId, checkpoint_directory, stage_directory
 from ntpctp.measures import Subject
 from ntpctp.measures.subset import Subset, SubsetLoss
 from ntpctp.objectives import CTP
 from ntpctp.preparation import Data
-from ntpctp.runs import Event, RunId, stage_directory
+from ntpctp.runs import Event
 from ntpctp.storage import fingerprint, read_json, write_json
 
 PATHS = "loss-paths.json"
@@ -85,7 +86,7 @@ def read_paths(output: Path) -> list[dict[str, Any]]:
 
 def _last_checkpoint(experiment: Experiment, output: Path, run: RunId) -> Path:
     steps = experiment.arms[run.arm].training.steps
-    return checkpoints.directory_of(stage_directory(output, run), steps)
+    return checkpoint_directory(stage_directory(output, run), steps)
 
 
 def _path(

@@ -1,6 +1,6 @@
 """From an experiment to its comparison; what exists and verifies is not done again."""
 
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,18 +13,18 @@ from accelerate import PartialState
 from ntpctp import signs
 from ntpctp.audit import AUDIT, audit
 from ntpctp.budgets import amounts_at, with_steps
-from ntpctp.checkpoints import directory_of
 from ntpctp.comparison import ScoreComparison, compare, write_comparison
 from ntpctp.engines import Engine, Failure, Local, cores
 from ntpctp.errors import InputError
 from ntpctp.experiment import Experiment, experiment_of
 from ntpctp.jobs import RunTask, Watch, digest_of
+from ntpctp.layout import EXPERIMENT, RunId, checkpoint_directory, run_directory, stage_directory
 from ntpctp.paths import measure_paths
 from ntpctp.places import Place, shipped
 from ntpctp.preparation import Data, encoded_beside, prepare
 from ntpctp.provenance import PROVENANCE, provenance
 from ntpctp.resources import Resources
-from ntpctp.runs import Event, RunId, is_complete, run_directory, stage_directory
+from ntpctp.runs import Event, is_complete
 from ntpctp.scores import collect, write_scores
 from ntpctp.stages import Stages
 from ntpctp.storage import atomic_file, locked, write_json
@@ -33,12 +33,9 @@ from ntpctp.trackers import check_trackers
 from ntpctp.trajectories import FLOPS
 from ntpctp.yaml_file import read_yaml
 
-EXPERIMENT = "experiment.yaml"
 _PATIENCE = 60.0
 """Seconds that a job waits for another that works on its run: one of a driver that went away, which
 the cluster is about to end."""
-_DEPTH = 4
-"""How deep experiments are looked for: runs/<group>/<experiment>/<stage>, and one more."""
 
 
 def runs_of(experiment: Experiment) -> list[RunId]:
@@ -161,7 +158,7 @@ def _pull_ends(experiment: Experiment, place: Place) -> None:
         return
     for run in runs_of(experiment):
         last = experiment.arms[run.arm].training.steps
-        checkpoint = directory_of(stage_directory(place.directory, run), last)
+        checkpoint = checkpoint_directory(stage_directory(place.directory, run), last)
         place.store.pull(checkpoint.relative_to(place.store.copy).as_posix())
 
 
@@ -243,32 +240,6 @@ def load_output(output: Path) -> Experiment:
         raise InputError(f"{output}: not an experiment's directory: it has no {EXPERIMENT}")
     content, lines = read_yaml(output / EXPERIMENT)
     return experiment_of(content, str(output / EXPERIMENT), lines)
-
-
-def experiments_below(directory: Path) -> list[Path]:
-    """Return the directories of all experiments in ``directory``, itself included.
-
-    Inside of one no other is looked for.
-
-    Raises:
-        InputError: if there is none.
-    """
-    found = list(_look(directory, _DEPTH))
-    if not found:
-        raise InputError(
-            f"{directory}: expected an experiment's directory, or experiments in it; found no "
-            f"{EXPERIMENT} down to {_DEPTH} directories deep"
-        )
-    return found
-
-
-def _look(directory: Path, depth: int) -> Iterator[Path]:
-    if (directory / EXPERIMENT).is_file():
-        yield directory
-    elif depth and directory.is_dir():
-        for inside in sorted(directory.iterdir()):
-            if inside.is_dir() and not inside.name.startswith("."):
-                yield from _look(inside, depth - 1)
 
 
 def _write_experiment(experiment: Experiment, data: Data, output: Path) -> None:

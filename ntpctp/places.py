@@ -6,14 +6,16 @@ brings results, without weights, while workers write theirs.
 
 import shutil
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from ntpctp.checkpoints import MANIFEST
+from ntpctp.layout import LOG, is_url
 from ntpctp.signs import FAILURE
 from ntpctp.storage import fingerprint
-from ntpctp.stores import Store, is_url, working_copy
+from ntpctp.stores import Store, working_copy
 
 _INPUTS = "inputs"
 """Directory in a store of what an experiment reads: data files, checkpoints, tokenizers."""
@@ -56,7 +58,7 @@ class Place:
                 self.part,
                 weights=False,
                 only=lambda name: (
-                    name.endswith("/log.jsonl") or not name.endswith((".jsonl", f"/{MANIFEST}"))
+                    name.endswith(f"/{LOG}") or not name.endswith((".jsonl", f"/{MANIFEST}"))
                 ),
             )
             self._forget_old_failures()
@@ -64,7 +66,9 @@ class Place:
     def forget_failure(self, run: str) -> None:
         """Take back what is said of the failure of a run, which is about to be begun again."""
         name = f"{run}/{FAILURE}"
-        (self.directory / name).unlink(missing_ok=True)
+        # Where a run cannot have a directory, it fails, and the others go on.
+        with suppress(NotADirectoryError):
+            (self.directory / name).unlink(missing_ok=True)
         if self.store is not None:
             self.store.delete(_joined(self.part, name))
 

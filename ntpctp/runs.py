@@ -15,9 +15,17 @@ from accelerate import Accelerator
 
 from ntpctp import checkpoints, models, signs
 from ntpctp.errors import InputError
-from ntpctp.evaluation import RESULTS, evaluate, is_evaluated, scores_path
+from ntpctp.evaluation import evaluate, is_evaluated
 from ntpctp.experiment import Experiment
 from ntpctp.following import follower
+from ntpctp.layout import (
+    RESULTS,
+    RunId,
+    checkpoint_directory,
+    run_directory,
+    scores_path,
+    stage_directory,
+)
 from ntpctp.objectives import Selective
 from ntpctp.preparation import Data, initial_model
 from ntpctp.provenance import provenance
@@ -34,21 +42,9 @@ from ntpctp.supervision import SupervisedRows
 from ntpctp.trackers import TrackedRun, tracking
 from ntpctp.training import LogLine, train
 
-STAGE = "train"
 RECORD = "run.json"
 # Fields that change what is written down, not the weights.
 _NOT_DECISIVE = {"training": ("log_every",)}
-
-
-@dataclass(frozen=True)
-class RunId:
-    """An arm and a seed."""
-
-    arm: str
-    seed: int
-
-    def __str__(self) -> str:
-        return f"{self.arm}, seed {self.seed}"
 
 
 @dataclass(frozen=True)
@@ -69,16 +65,6 @@ class Link:
 
     pull: Callable[[], object] = lambda: None
     push: Callable[[], object] = lambda: None
-
-
-def run_directory(output: Path, run: RunId) -> Path:
-    """Return where a run lives."""
-    return output / run.arm / f"seed-{run.seed}"
-
-
-def stage_directory(output: Path, run: RunId) -> Path:
-    """Return where a run's checkpoints and log live."""
-    return run_directory(output, run) / STAGE
 
 
 def accelerator_of(experiment: Experiment, run: RunId, output: Path) -> Accelerator:
@@ -179,7 +165,7 @@ def evaluate_run(
         if only is None:
             on_event(Event(run, "measuring", index, len(steps)))
         evaluate(
-            checkpoints.directory_of(stage_directory(output, run), step),
+            checkpoint_directory(stage_directory(output, run), step),
             data,
             arm.objective,
             experiment.evaluation.at(step, steps[-1]),
@@ -214,7 +200,7 @@ def is_complete(
         return all(has_results(experiment, run, output, step) for step in steps)
     return all(
         is_evaluated(
-            checkpoints.directory_of(stage_directory(output, run), step),
+            checkpoint_directory(stage_directory(output, run), step),
             data,
             arm.objective,
             experiment.evaluation.at(step, steps[-1]),
@@ -226,7 +212,7 @@ def is_complete(
 def has_results(experiment: Experiment, run: RunId, output: Path, step: int) -> bool:
     """Whether a checkpoint is there, and the results of all its measures; they are not read."""
     last = experiment.evaluation.checkpoint_steps(experiment.arms[run.arm].training.steps)[-1]
-    checkpoint = checkpoints.directory_of(stage_directory(output, run), step)
+    checkpoint = checkpoint_directory(stage_directory(output, run), step)
     needed = [measure.name for measure in experiment.evaluation.at(step, last)]
     return checkpoint.is_dir() and all(scores_path(checkpoint, n).is_file() for n in needed)
 

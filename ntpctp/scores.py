@@ -38,8 +38,9 @@ from ntpctp import checkpoints
 from ntpctp.errors import InputError
 from ntpctp.evaluation import outdated, stored
 from ntpctp.experiment import Experiment
+from ntpctp.layout import STAGE, RunId, checkpoint_directory, run_directory, stage_directory
 from ntpctp.learning import learning_scores
-from ntpctp.runs import RECORD, STAGE, RunId, run_directory, stage_directory
+from ntpctp.runs import RECORD
 from ntpctp.storage import atomic_file, read_json
 
 SCHEMA_VERSION = 2
@@ -198,7 +199,7 @@ def _rows(
         for seed in experiment.seeds:
             stage = stage_directory(output, RunId(name, seed))
             for step in steps:
-                path = checkpoints.directory_of(stage, step)
+                path = checkpoint_directory(stage, step)
                 if not path.is_dir():
                     continue
                 progress = checkpoints.read_progress(path)

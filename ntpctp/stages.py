@@ -22,10 +22,9 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from ntpctp.checkpoints import directory_of
 from ntpctp.errors import InputError
 from ntpctp.experiment import Arm, Cell, Experiment, apply_override, cells, experiment_of, set_field
-from ntpctp.runs import RunId, stage_directory
+from ntpctp.layout import RunId, checkpoint_directory, stage_directory
 from ntpctp.yaml_file import FieldPath, read_yaml
 
 _OF_ALL = (
@@ -169,7 +168,9 @@ class Stages:
             if start.tokenizer in (None, "characters", "words") and not _starts_from(start):
                 run = RunId(next(iter(start.arms)), start.seeds[0])
                 first_stage = (output / first).resolve()
-                content["tokenizer"] = str(directory_of(stage_directory(first_stage, run), 0))
+                content["tokenizer"] = str(
+                    checkpoint_directory(stage_directory(first_stage, run), 0)
+                )
             else:
                 content["tokenizer"] = start.tokenizer or _starts_from(start)
         content["arms"] = arms
@@ -381,7 +382,7 @@ def _last_checkpoint(experiment: Experiment, directory: Path, arm: str) -> str:
     """Return where an arm's training ends, with ``{seed}`` for the seed."""
     run = RunId(arm, 0)
     steps = experiment.arms[arm].training.steps
-    inner = directory_of(stage_directory(Path(), run), steps)
+    inner = checkpoint_directory(stage_directory(Path(), run), steps)
     parts = ["seed-{seed}" if part == "seed-0" else part for part in inner.parts[1:]]
     return str(directory.resolve().joinpath(inner.parts[0], *parts))
 

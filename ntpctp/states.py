@@ -11,10 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from ntpctp.checkpoints import directory_of
-from ntpctp.evaluation import scores_path
-from ntpctp.experiment import Experiment
-from ntpctp.runs import STAGE, RunId, run_directory
+from ntpctp.asked import Asked
+from ntpctp.layout import LOG, STAGE, RunId, checkpoint_directory, scores_path
 from ntpctp.signs import DEAD_SECONDS, read_failure, read_worker
 
 _TAIL = 2048
@@ -55,46 +53,42 @@ class RunState:
     failure: dict[str, Any] | None
 
 
-def states_of(experiment: Experiment, output: Path) -> Iterator[RunState]:
+def states_of(asked: Asked, output: Path) -> Iterator[RunState]:
     """Yield the state of every run, seed by seed.
 
     It looks at what is there: a checkpoint counts as measured when the results of all its measures
     are, whether they hold is for ``ntpctp run`` to verify. Costs a few file accesses a run.
     """
-    needed = {name: _needed(experiment, name) for name in experiment.arms}
+    needed = {arm: _needed(asked, arm) for arm in asked.steps}
     host = platform.node()
-    for seed in experiment.seeds:
-        for name, arm in experiment.arms.items():
-            yield _state_of(RunId(name, seed), output, arm.training.steps, needed[name], host)
+    for run in asked.runs():
+        yield _state_of(run, output, asked.steps[run.arm], needed[run.arm], host)
 
 
-def _needed(experiment: Experiment, arm: str) -> list[list[str]]:
+def _needed(asked: Asked, arm: str) -> list[list[str]]:
     """Return, for each checkpoint, the paths below a run's directory that tell it is measured."""
     found = []
-    steps = experiment.evaluation.checkpoint_steps(experiment.arms[arm].training.steps)
-    for step in steps:
-        checkpoint = directory_of(Path(STAGE), step)
-        measures = experiment.evaluation.at(step, steps[-1])
-        paths = [scores_path(checkpoint, measure.name) for measure in measures] or [checkpoint]
+    for step, measures in asked.measured_at(arm).items():
+        checkpoint = checkpoint_directory(Path(STAGE), step)
+        paths = [scores_path(checkpoint, measure) for measure in measures] or [checkpoint]
         found.append([str(path) for path in paths])
     return found
 
 
 def _state_of(run: RunId, output: Path, steps: int, needed: list[list[str]], host: str) -> RunState:
     # Names are joined as text: of ten thousand runs, Path takes longer than the disk.
-    path = run_directory(output, run)
-    directory = str(path)
-    if not os.path.isdir(directory):
+    directory = f"{output}/{run.arm}/seed-{run.seed}"
+    last = _last_line(f"{directory}/{STAGE}/{LOG}")
+    if last is None and not os.path.isdir(directory):
         return RunState(run, "waiting", None, 0, steps, None, 0, len(needed), None, None, None)
-    last = _last_line(f"{directory}/{STAGE}/log.jsonl")
     measured = 0
     # Checkpoints are measured in order; of finished runs one look at the last is enough.
     if _are_there(directory, needed[-1]):
         measured = len(needed)
     elif last:
         measured = sum(_are_there(directory, paths) for paths in needed[:-1])
-    failure = read_failure(path)
-    worker = read_worker(path)
+    failure = read_failure(directory)
+    worker = read_worker(directory)
     last_sign = worker.get("alive")
     # The lock of another machine cannot be seen everywhere; its signs of life can.
     elsewhere = worker.get("host") not in (None, host) and not failure and measured < len(needed)
@@ -132,7 +126,7 @@ def _last_line(log: str) -> dict[str, Any] | None:
     """Return the last whole line of a log; None: there is none yet."""
     try:
         file = os.open(log, os.O_RDONLY)
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return None
     try:
         tail = os.pread(file, _TAIL, max(0, os.fstat(file).st_size - _TAIL))
@@ -152,7 +146,7 @@ def _is_held(lock: str) -> bool:
     """Whether a process of this host holds a lock."""
     try:
         file = os.open(lock, os.O_RDONLY)
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return False
     try:
         fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
@@ -185,10 +179,10 @@ def seconds_left(states: list[RunState]) -> float | None:
     return left / max(1, sum(state.state == "running" for state in states))
 
 
-def record_of(experiment: Experiment, output: Path, states: list[RunState]) -> dict[str, Any]:
+def record_of(asked: Asked, output: Path, states: list[RunState]) -> dict[str, Any]:
     """Return the states of an experiment as JSON has them."""
     return {
-        "experiment": experiment.name,
+        "experiment": asked.name,
         "directory": str(output),
         "counts": dict(Counter(state.state for state in states)),
         "seconds_left": seconds_left(states),

@@ -6,10 +6,9 @@ from pathlib import Path
 
 from ntpctp import checkpoints
 from ntpctp.errors import InputError
-from ntpctp.evaluation import RESULTS
 from ntpctp.foreign import Foreign, open_foreign
-from ntpctp.pipeline import EXPERIMENT, load_output, runs_of
-from ntpctp.runs import RunId, stage_directory
+from ntpctp.layout import EXPERIMENT, RESULTS, RunId, stage_directory
+from ntpctp.pipeline import load_output, runs_of
 
 
 @dataclass(frozen=True)

@@ -7,13 +7,18 @@ from typing import Any
 import numpy as np
 import yaml
 
-from ntpctp.checkpoints import directory_of
-from ntpctp.evaluation import rows_path
 from ntpctp.experiment import Experiment, experiment_of
+from ntpctp.layout import (
+    EXPERIMENT,
+    RunId,
+    checkpoint_directory,
+    rows_path,
+    run_directory,
+    stage_directory,
+)
 from ntpctp.measures import Score
-from ntpctp.pipeline import EXPERIMENT
 from ntpctp.provenance import PROVENANCE
-from ntpctp.runs import RECORD, RunId, run_directory, stage_directory
+from ntpctp.runs import RECORD
 from ntpctp.storage import sha256_of, write_json, write_jsonl
 from tests.conftest import tiny_content
 
@@ -54,7 +59,7 @@ def simulate(
             write_json(run_directory(output, run) / RECORD, record)
             rng = np.random.default_rng([seed, *arm.encode()])
             for step in experiment.evaluation.checkpoint_steps(experiment.arms[arm].training.steps):
-                checkpoint = directory_of(stage_directory(output, run), step)
+                checkpoint = checkpoint_directory(stage_directory(output, run), step)
                 counters = {"step": step, "tokens": 90 * step, "supervised_tokens": 50 * step}
                 write_json(checkpoint / "trainer_state.json", counters)
                 right = rng.random(len(items)) < skill * step / STEPS

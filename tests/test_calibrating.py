@@ -14,7 +14,7 @@ from ntpctp.calibrating import calibrate, verdict_of, with_fresh_seeds, write_ca
 from ntpctp.errors import InputError
 from ntpctp.experiment import experiment_of
 from ntpctp.statistics import coverage, false_positive_rate
-from ntpctp.terminal import calibration_tables
+from ntpctp.terminal.calibrations import calibration_tables
 from tests.conftest import tiny_content
 
 

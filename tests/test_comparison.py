@@ -7,13 +7,11 @@ from scipy import stats
 from statsmodels.stats.contingency_tables import mcnemar as reference_mcnemar
 from statsmodels.stats.multitest import multipletests
 
-from ntpctp.checkpoints import directory_of
 from ntpctp.comparison import compare, read_comparison, write_comparison
 from ntpctp.errors import InputError
-from ntpctp.evaluation import rows_path
 from ntpctp.experiment import experiment_of
+from ntpctp.layout import RunId, checkpoint_directory, rows_path, stage_directory
 from ntpctp.report.headline import headline
-from ntpctp.runs import RunId, stage_directory
 from ntpctp.storage import write_json, write_jsonl
 from tests.conftest import tiny_content
 
@@ -144,7 +142,7 @@ def with_items(asked, values, items, output):
     for arm, of_arm in values.items():
         for seed, of_run in enumerate(of_arm):
             stage = stage_directory(output, RunId(arm, seed))
-            checkpoint = directory_of(stage, asked.arms[arm].training.steps)
+            checkpoint = checkpoint_directory(stage, asked.arms[arm].training.steps)
             rows = [
                 {"split": "test", "item": item, "answer_loss": value}
                 for item, value in zip(items[arm], of_run, strict=True)

@@ -10,10 +10,11 @@ from ntpctp.errors import InputError
 from ntpctp.evaluation import evaluate, stored
 from ntpctp.experiment import Keep
 from ntpctp.following import superfluous
+from ntpctp.layout import RunId, stage_directory
 from ntpctp.pipeline import compare_experiment
 from ntpctp.plan import plan
 from ntpctp.preparation import prepare
-from ntpctp.runs import RunId, execute, is_complete, stage_directory
+from ntpctp.runs import execute, is_complete
 from ntpctp.scores import collect
 from ntpctp.training import Stop
 from tests.test_training import run as train_rows

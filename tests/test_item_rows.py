@@ -6,9 +6,8 @@ import numpy as np
 import pytest
 
 from ntpctp.errors import InputError
-from ntpctp.evaluation import rows_path
 from ntpctp.item_rows import ItemRows, _narrow
-from ntpctp.runs import RunId, stage_directory
+from ntpctp.layout import RunId, rows_path, stage_directory
 from ntpctp.storage import write_jsonl
 
 RUN = RunId("ntp", 0)

@@ -7,15 +7,14 @@ from pathlib import Path
 import pytest
 
 from ntpctp import signs
-from ntpctp.checkpoints import directory_of
 from ntpctp.engines import Failed, Failure, Job, Note
 from ntpctp.engines.jobs import attempt
 from ntpctp.errors import InputError
-from ntpctp.evaluation import scores_path
 from ntpctp.experiment import experiment_of
 from ntpctp.jobs import RunTask, Watch, digest_of
+from ntpctp.layout import RunId, checkpoint_directory, run_directory, scores_path, stage_directory
 from ntpctp.places import Place
-from ntpctp.runs import Event, RunId, run_directory, stage_directory
+from ntpctp.runs import Event
 from ntpctp.stopping import Stopped
 from tests.conftest import tiny_content
 
@@ -40,7 +39,7 @@ def watch(experiment, tmp_path, told):
 
 
 def store_results(output, step):
-    checkpoint = directory_of(stage_directory(output, RUN), step)
+    checkpoint = checkpoint_directory(stage_directory(output, RUN), step)
     path = scores_path(checkpoint, "accuracy")
     path.parent.mkdir(parents=True)
     path.write_text("{}")

@@ -7,11 +7,12 @@ import pytest
 from scipy import stats
 
 from ntpctp.comparison import compare, write_comparison
+from ntpctp.layout import RunId
 from ntpctp.learning import learning_scores, untrained_splits
 from ntpctp.pipeline import checked_stages, compare_experiment
 from ntpctp.preparation import prepare
 from ntpctp.report.verdicts import verdict_tables
-from ntpctp.runs import RunId, execute
+from ntpctp.runs import execute
 from ntpctp.scores import _learning_rows, collect
 from ntpctp.stages import stages_of
 from tests.test_stages import CONTENT

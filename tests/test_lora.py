@@ -12,12 +12,13 @@ from ntpctp.adapters import LoraOptions, add_lora, merged_weights
 from ntpctp.collator import collate
 from ntpctp.errors import InputError
 from ntpctp.flops import training_flops
+from ntpctp.layout import RunId, stage_directory
 from ntpctp.loss import token_loss
 from ntpctp.models import ModelOptions, build, load
 from ntpctp.objectives import NTP, no_reference_losses
 from ntpctp.preparation import initial_model, prepare
 from ntpctp.rows import Row
-from ntpctp.runs import RunId, execute, stage_directory
+from ntpctp.runs import execute
 from ntpctp.supervision import SupervisedRows
 from ntpctp.training import TrainingOptions, train
 from tests.test_training import (

@@ -11,13 +11,13 @@ from ntpctp import checkpoints, paths
 from ntpctp.checkpoints import Progress
 from ntpctp.errors import InputError
 from ntpctp.experiment import experiment_of
+from ntpctp.layout import RunId, checkpoint_directory, stage_directory
 from ntpctp.loss import token_loss
 from ntpctp.models import build
 from ntpctp.objectives import CTP
 from ntpctp.paths import measure_paths, read_paths
 from ntpctp.preparation import prepare
 from ntpctp.report.paths import path_sections
-from ntpctp.runs import RunId, stage_directory
 from ntpctp.supervision import SupervisedRows
 
 SETTINGS = {
@@ -47,7 +47,7 @@ def trained(output, settings=SETTINGS):
                 optimizer.step()
                 optimizer.zero_grad()
             stage = stage_directory(output, RunId(name, seed))
-            path = checkpoints.directory_of(stage, arm.training.steps)
+            path = checkpoint_directory(stage, arm.training.steps)
             path.parent.mkdir(parents=True)
             checkpoints.save(path, checkpoints.snapshot(model), data.tokenizer, Progress(7))
     return experiment, data

@@ -6,9 +6,10 @@ import pytest
 
 from ntpctp.errors import InputError
 from ntpctp.flops import training_flops
+from ntpctp.layout import RunId, stage_directory
 from ntpctp.plan import matmul_rate, plan
 from ntpctp.preparation import initial_model, prepare
-from ntpctp.runs import RunId, accelerator_of, stage_directory, train_run
+from ntpctp.runs import accelerator_of, train_run
 from tests.test_stages import CONTENT
 
 MODEL = {"family": "gpt2", "layers": 2, "width": 64, "heads": 4}

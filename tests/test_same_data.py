@@ -10,10 +10,11 @@ from ntpctp.encoded import encode_task
 from ntpctp.engines import Local
 from ntpctp.errors import InputError
 from ntpctp.evaluation import stored
+from ntpctp.layout import RunId, stage_directory
 from ntpctp.measures import Accuracy
 from ntpctp.pipeline import checked_stages, run_experiment
 from ntpctp.preparation import initial_model, prepare
-from ntpctp.runs import RunId, accelerator_of, execute, is_complete, stage_directory, train_run
+from ntpctp.runs import accelerator_of, execute, is_complete, train_run
 from ntpctp.scores import collect
 from ntpctp.stages import stages_of
 from ntpctp.tasks import Addition, JsonLines

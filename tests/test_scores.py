@@ -13,6 +13,7 @@ import yaml
 from ntpctp import pipeline, scores
 from ntpctp.comparison import COMPARISON
 from ntpctp.errors import InputError
+from ntpctp.layout import EXPERIMENT
 from ntpctp.measures import Accuracy
 from ntpctp.scores import SCHEMA_VERSION, SCORES, collect, read_scores
 from ntpctp.storage import read_json, write_json
@@ -127,9 +128,9 @@ def test_scores_of_an_older_measure_are_not_lost(simulated, tmp_path, monkeypatc
 def test_scores_of_other_options_are_not_lost(simulated, tmp_path):
     output = tmp_path / "run"
     shutil.copytree(simulated, output)
-    content = yaml.safe_load((output / pipeline.EXPERIMENT).read_text())
+    content = yaml.safe_load((output / EXPERIMENT).read_text())
     content["evaluation"]["measures"][0]["max_items"] = 5
-    (output / pipeline.EXPERIMENT).write_text(yaml.safe_dump(content))
+    (output / EXPERIMENT).write_text(yaml.safe_dump(content))
     (thin,) = output.glob("ntp/seed-0/train/step-000010")
     write_json(thin / "thin.json", {})
     with pytest.raises(InputError, match=r"other options of measure accuracy \(max_items\), 1 of"):

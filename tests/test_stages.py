@@ -5,9 +5,10 @@ import yaml
 from safetensors.torch import load_file
 
 from ntpctp.errors import InputError
+from ntpctp.layout import RunId
 from ntpctp.pipeline import checked_stages, runs_of
 from ntpctp.preparation import prepare
-from ntpctp.runs import RunId, execute
+from ntpctp.runs import execute
 from ntpctp.scores import collect
 from ntpctp.stages import stages_of
 

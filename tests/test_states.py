@@ -1,18 +1,23 @@
 """``ntpctp status``: what is said of runs that are done, at work, failed, stopped or waiting."""
 
+import io
 import json
 import os
 import shutil
+import subprocess
+import sys
 import time
 from dataclasses import asdict
 
 import pytest
+import yaml
 
 from ntpctp import pipeline, signs
+from ntpctp.asked import read_asked
 from ntpctp.engines import Failure, Local
 from ntpctp.experiment import experiment_of
 from ntpctp.jobs import digest_of
-from ntpctp.runs import RunId, run_directory
+from ntpctp.layout import EXPERIMENT, RunId, run_directory
 from ntpctp.states import seconds_left, states_of
 from ntpctp.storage import locked, write_json
 from tests.conftest import tiny_content
@@ -40,7 +45,9 @@ def copied(finished, tmp_path):
 
 
 def by_name(experiment, output):
-    return {str(state.run): state for state in states_of(experiment, output)}
+    asked = read_asked(output)
+    assert asked.runs() == pipeline.runs_of(experiment)
+    return {str(state.run): state for state in states_of(asked, output)}
 
 
 def test_finished_runs_are_done(finished):
@@ -181,6 +188,33 @@ def test_only_what_needs_a_look_is_listed_unless_all_is_asked_for(copied, ntpctp
     assert all(run in listed for run in ("ntp, seed 0", "ctp, seed 1")) and "3/3" in listed
 
 
+def test_of_many_runs_the_first_are_listed_and_each_reason_once(tmp_path):
+    from rich.console import Console
+
+    from ntpctp.states import RunState
+    from ntpctp.terminal.states import states_tables
+
+    def state(seed):
+        message = "RuntimeError: out of luck" if seed % 3 else "OSError: full"
+        failed = {"message": message, "traceback": ""}
+        return RunState(RunId("ntp", seed), "failed", "h", 1, 8, 2.0, 0, 3, 0.0, 1.0, failed)
+
+    def shown(everything):
+        console = Console(width=160, record=True, file=io.StringIO())
+        for renderable in states_tables("many", [state(k) for k in range(90)], everything):
+            console.print(renderable)
+        return console.export_text()
+
+    lines = shown(everything=False)
+    assert "seed 59 " in lines and "seed 60 " not in lines and "and 30 more; --all" in lines
+    reasons = [line for line in lines.splitlines() if "out of luck" in line or "full" in line]
+    assert reasons == [
+        "ntp, seed 1 and 59 more: RuntimeError: out of luck",
+        "ntp, seed 0 and 29 more: OSError: full",
+    ]
+    assert "seed 89 " in shown(everything=True)
+
+
 def test_no_experiment_is_an_error(tmp_path, ntpctp):
     done = ntpctp("status", str(tmp_path))
     assert done.code == 2 and "found no experiment.yaml" in done.err
@@ -191,3 +225,33 @@ def test_an_experiment_that_has_only_begun_is_waiting(copied, ntpctp):
     for arm in ("ntp", "ctp"):
         shutil.rmtree(output / arm)
     assert "4 runs: 4 waiting" in ntpctp("status", str(output)).out
+
+
+@pytest.mark.parametrize("every", [None, 3, [1, 5, 900], "log"])
+def test_what_was_asked_for_is_read_without_the_library(tmp_path, every):
+    measures = ["accuracy", {"name": "flatness", "at": "last"}]
+    content = tiny_content(evaluation={"every": every, "measures": measures})
+    content["arms"] = {**content["arms"], "ctp": {"objective": "ctp", "training": {"steps": 13}}}
+    experiment = experiment_of(content, "tiny")
+    (tmp_path / EXPERIMENT).write_text(yaml.safe_dump(experiment.model_dump(mode="json")))
+    asked = read_asked(tmp_path)
+    assert (asked.name, asked.seeds) == (experiment.name, experiment.seeds)
+    for name, arm in experiment.arms.items():
+        last = arm.training.steps
+        assert asked.measured_at(name) == {
+            step: [measure.name for measure in experiment.evaluation.at(step, last)]
+            for step in experiment.evaluation.checkpoint_steps(last)
+        }
+    look = f"import sys; from ntpctp.cli import app; app(['status', {str(tmp_path)!r}], \
+standalone_mode=False); print({{'torch', 'transformers', 'pandas'}} & {{*sys.modules}})"
+    done = subprocess.run([sys.executable, "-c", look], capture_output=True, text=True, check=True)
+    assert "4 runs: 4 waiting" in done.stdout and done.stdout.endswith("set()\n")
+
+
+@pytest.mark.parametrize(
+    "text", ["", "- a list", "name: [", "name: x\narms: {a: {}}", "\x00", "a: !!python/name:os.x"]
+)
+def test_what_no_run_wrote_is_an_error(tmp_path, ntpctp, text):
+    (tmp_path / EXPERIMENT).write_text(text)
+    done = ntpctp("status", str(tmp_path))
+    assert done.code == 2 and "expected an experiment as ntpctp run writes it" in done.err

@@ -16,6 +16,7 @@ from ntpctp import checkpoints, stopping, storage
 from ntpctp.errors import InputError
 from ntpctp.experiment import Keep
 from ntpctp.following import superfluous
+from ntpctp.layout import checkpoint_directory
 from ntpctp.libraries import quiet_libraries
 from ntpctp.objectives import CTP
 from ntpctp.stopping import Stopped
@@ -137,11 +138,11 @@ def test_stopped_before_some_steps(tmp_path, whole, steps):
         assert stopped(tmp_path, prepares=asking_at(step), takes=taken.append) == step
         # The one it carried on from is there until the next start has verified the new one.
         left = [p for p in sorted(tmp_path.glob("step-*")) if checkpoints.is_interrupted(p)]
-        expected = [] if step in (0, 5) else [checkpoints.directory_of(tmp_path, step)]
+        expected = [] if step in (0, 5) else [checkpoint_directory(tmp_path, step)]
         assert left[-1:] == expected and len(left) <= 2
         assert not {*left} & {*checkpoints.list_checkpoints(tmp_path)}
         point, refused = checkpoints.resume_point(tmp_path, [0, 5, 10])
-        assert (point, refused) == (checkpoints.directory_of(tmp_path, step), [])
+        assert (point, refused) == (checkpoint_directory(tmp_path, step), [])
     trained(tmp_path, takes=taken.append)
     assert taken == list(range(10))
     assert_same_end(whole, tmp_path)

@@ -8,9 +8,10 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from ntpctp.engines import Local
 from ntpctp.errors import InputError
 from ntpctp.launch import train_one
+from ntpctp.layout import RunId, stage_directory
 from ntpctp.pipeline import run_experiment
 from ntpctp.preparation import prepare
-from ntpctp.runs import RunId, accelerator_of, stage_directory, train_run
+from ntpctp.runs import accelerator_of, train_run
 from ntpctp.trackers import DIRECTORY, check_trackers
 
 

@@ -28,7 +28,8 @@ def calibrate(
     How often is an arm called different from itself, and how often does the interval of two arms
     hold a difference that is known?
     """
-    from ntpctp import calibrating, pipeline, terminal
+    from ntpctp import calibrating, pipeline
+    from ntpctp.terminal.calibrations import calibration_tables
 
     place = brought(where)
     directory = place.directory
@@ -37,7 +38,7 @@ def calibrate(
         train_all(fresh, place.inside(calibrating.TRAINED), Where(workers=workers))
     record = calibrating.calibrate(directory)
     calibrating.write_calibration(record, directory)
-    for renderable in terminal.calibration_tables(record):
+    for renderable in calibration_tables(record):
         console.print(renderable)
     conclude(directory, None)
     place.push_files()

@@ -135,13 +135,14 @@ def _plan(
     """Print what an experiment, each of its stages, or all cells of a map will take."""
     import torch
 
-    from ntpctp import pipeline, terminal
+    from ntpctp import pipeline
     from ntpctp.budgets import with_steps
     from ntpctp.experiment import load_experiment
     from ntpctp.maps import load_map
     from ntpctp.plan import matmul_rate, plan
     from ntpctp.preparation import prepare
     from ntpctp.stages import load_stages
+    from ntpctp.terminal.plans import map_plan_table, plan_table, plan_time
 
     torch.set_num_threads(1)
     found = load_map(path, overrides)
@@ -157,7 +158,7 @@ def _plan(
 
     def time(flops: float, num_runs: int) -> str:
         num_workers = min(side_by_side, num_runs)
-        return terminal.plan_time(flops, rate, num_workers, processes, flops_per_second is None)
+        return plan_time(flops, rate, num_workers, processes, flops_per_second is None)
 
     planned = []
     for part, of_part in chosen.items():
@@ -170,11 +171,11 @@ def _plan(
             continue
         if part:
             console.rule(f"stage {part}")
-        console.print(terminal.plan_table(plans, num_runs))
+        console.print(plan_table(plans, num_runs))
         flops = sum(num_runs[arm] * arm_plan.flops for arm, arm_plan in plans.items())
         console.print(time(flops, sum(num_runs.values())), soft_wrap=True)
     if found:
-        console.print(terminal.map_plan_table(found.levels, planned))
+        console.print(map_plan_table(found.levels, planned))
         whole = [
             sum(num_runs[arm] * arm_plan.flops for arm, arm_plan in plans.items())
             for plans, num_runs in planned
@@ -199,8 +200,10 @@ def train_all(
     then: Callable[[], None] = lambda: None,
 ) -> None:
     """Do all runs of an experiment, then something else, and end the program if some failed."""
-    from ntpctp import pipeline, stopping, terminal
+    from ntpctp import pipeline, stopping
     from ntpctp.engines import engine_named
+    from ntpctp.terminal.plans import plan
+    from ntpctp.terminal.progress import ProgressDisplay
 
     local = pipeline.local_engine(settings, where.workers)
     # Of a store, the copy is this machine's alone.
@@ -209,12 +212,12 @@ def train_all(
     of_threads = "one thread" if local.threads == 1 else f"{local.threads} threads"
     here = f"{local.workers} at once, {of_threads} each"
     how = here if engine is local else f"on {where.on}"
-    console.print(terminal.plan(settings, str(place), how))
+    console.print(plan(settings, str(place), how))
     # clear_errors: typer would turn an interruption into exit code 1 before main sees it.
     with (
         stopping.listening(),
         clear_errors(),
-        terminal.ProgressDisplay(console, settings) as display,
+        ProgressDisplay(console, settings) as display,
     ):
         failures = pipeline.run_experiment(
             settings,
@@ -276,12 +279,12 @@ def audit(
     json: Annotated[bool, typer.Option("--json", help="the counts for machines")] = False,
 ) -> None:
     """Show what the loss sees: the first examples token by token for every arm, and counts."""
-    from ntpctp import terminal
     from ntpctp.audit import audit as count
     from ntpctp.audit import first_tokens
     from ntpctp.experiment import load_experiment
     from ntpctp.preparation import prepare
     from ntpctp.stages import load_stages
+    from ntpctp.terminal.supervision import audit_tables, weighted_tokens
 
     stages = load_stages(experiment, overrides or [])
     if stages is None:
@@ -298,10 +301,8 @@ def audit(
             console.rule(f"stage {stage}")
         for tokens in first_tokens(settings, prepared[stage], examples):
             console.print(
-                terminal.weighted_tokens(
-                    list(settings.arms), tokens, console.color_system is not None
-                ),
+                weighted_tokens(list(settings.arms), tokens, console.color_system is not None),
                 soft_wrap=True,
             )
-        for table in terminal.audit_tables(records[stage]):
+        for table in audit_tables(records[stage]):
             console.print(table)

@@ -145,16 +145,17 @@ def conclude(
     directory: Path, format_name: Format | None = Format.table, everything: bool = False
 ) -> None:
     """Write scores, comparison and report from what is measured, and show where they are."""
-    from ntpctp import pipeline, terminal
+    from ntpctp import pipeline
     from ntpctp.comparison import read_comparison
     from ntpctp.report import write_report
+    from ntpctp.terminal.comparisons import comparison_tables
 
     experiment = pipeline.load_output(directory)
     frame, comparisons = pipeline.compare_experiment(experiment, directory)
     path = directory / "report.html"
     write_report(experiment, frame, comparisons, directory, path)
     if format_name is Format.table:
-        for renderable in terminal.comparison_tables(read_comparison(directory)):
+        for renderable in comparison_tables(read_comparison(directory)):
             console.print(renderable)
     elif format_name is not None:
         from ntpctp.tidy import tidy_rows
@@ -178,9 +179,9 @@ def _join(
     directories: list[Path], format_name: Format, everything: bool, output: Path | None
 ) -> None:
     """Compare several experiments from what is stored; their directories stay as they are."""
-    from ntpctp import terminal
     from ntpctp.joining import join, joined_record
     from ntpctp.storage import write_json
+    from ntpctp.terminal.joins import joined_tables, joined_words
     from ntpctp.tidy import tidy_rows
 
     record = joined_record(join(directories))
@@ -193,12 +194,12 @@ def _join(
     if output is not None:
         write_json(output, {"rows": rows, **more})
     if format_name is Format.table:
-        for renderable in terminal.joined_tables(record):
+        for renderable in joined_tables(record):
             console.print(renderable)
     else:
         _print_rows(rows, more, format_name, everything)
         if format_name is not Format.json:
-            for words in terminal.joined_words(record):
+            for words in joined_words(record):
                 errors.print(words, markup=False, highlight=False, soft_wrap=True)
 
 

@@ -1,6 +1,7 @@
 """The command status."""
 
 import json as json_format
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -22,20 +23,33 @@ def status(
 
     A failed run keeps its traceback until the same `ntpctp run` begins it again.
     """
-    from ntpctp import pipeline, terminal
-    from ntpctp.places import place_of
+    # Nothing here imports torch: that would take several times as long as looking.
+    from ntpctp.asked import read_asked
+    from ntpctp.layout import experiments_below
     from ntpctp.states import record_of, states_of
+    from ntpctp.terminal.states import states_tables
 
-    place = place_of(directory, warn)
-    place.pull_states()
     records = []
-    for path in pipeline.experiments_below(place.directory):
-        experiment = pipeline.load_output(path)
-        states = list(states_of(experiment, path))
+    for path in experiments_below(_brought(directory)):
+        asked = read_asked(path)
+        states = list(states_of(asked, path))
         if json:
-            records.append(record_of(experiment, path, states))
+            records.append(record_of(asked, path, states))
         else:
-            for renderable in terminal.states_tables(experiment.name, states, everything):
+            for renderable in states_tables(asked.name, states, everything):
                 console.print(renderable)
     if json:
-        typer.echo(json_format.dumps(records, indent=2))
+        typer.echo(json_format.dumps(records))
+
+
+def _brought(text: str) -> Path:
+    """Return the directory that a path or URL names, with what its store says of runs."""
+    from ntpctp.layout import is_url
+
+    if not is_url(text):
+        return Path(text)
+    from ntpctp.places import place_of
+
+    place = place_of(text, warn)
+    place.pull_states()
+    return place.directory

@@ -12,8 +12,8 @@ from ntpctp.comparison.asked import Asked, asked_by
 from ntpctp.comparison.records import FactorEffect, Pair, ScoreComparison, SeedItems
 from ntpctp.experiment import Experiment
 from ntpctp.item_rows import ItemRows, rows_keys
+from ntpctp.layout import RunId
 from ntpctp.measured import Items, Measured
-from ntpctp.runs import RunId
 from ntpctp.scores import IDENTITY
 from ntpctp.statistics import (
     Verdict,

@@ -11,7 +11,6 @@ seeds: 5
 evaluation: {every: 250, measures: [accuracy, robustness, flatness]}
 """
 
-from collections.abc import Iterable
 from itertools import combinations
 from math import prod
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -24,6 +23,7 @@ from ntpctp.models import ModelOptions
 from ntpctp.objectives import OBJECTIVES
 from ntpctp.options import Name, Options, one_of
 from ntpctp.resources import Resources
+from ntpctp.schedule import Every, checkpoint_steps, is_due
 from ntpctp.tasks import TASKS
 from ntpctp.trackers import Tracker
 from ntpctp.training import TrainingOptions
@@ -80,9 +80,7 @@ class Keep(Options):
 class Evaluation(Options):
     """When checkpoints are written and what is measured on each."""
 
-    every: Annotated[
-        int | list[int] | Literal["log"] | None, BeforeValidator(_checkpoint_schedule)
-    ] = Field(
+    every: Annotated[Every, BeforeValidator(_checkpoint_schedule)] = Field(
         None,
         description="steps between checkpoints, or a list of steps, or log (1, 2, 5, 10, 20, ...); "
         "the first and the last are always there, with null they are all",
@@ -111,26 +109,12 @@ class Evaluation(Options):
         return self
 
     def checkpoint_steps(self, steps: int) -> list[int]:
-        """Return the steps at which a run of ``steps`` steps is measured.
-
-        >>> Evaluation(every="log").checkpoint_steps(60)
-        [0, 1, 2, 5, 10, 20, 50, 60]
-        """
-        match self.every:
-            case None:
-                between: Iterable[int] = ()
-            case int():
-                between = range(self.every, steps, self.every)
-            case "log":
-                decades = range(len(str(steps)))
-                between = [first * 10**decade for decade in decades for first in (1, 2, 5)]
-            case list():
-                between = self.every
-        return sorted({0, *(step for step in between if step < steps), steps})
+        """Return the steps at which a run of ``steps`` steps is measured."""
+        return checkpoint_steps(self.every, steps)
 
     def at(self, step: int, last: int) -> list[Measure]:
         """Return the measures to take at ``step`` of a run whose last step is ``last``."""
-        return [m for m in self.measures if m.at == "all" or step == last]
+        return [m for m in self.measures if is_due(m.at, step, last)]
 
 
 class DataOptions(Options):

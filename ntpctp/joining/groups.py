@@ -15,10 +15,10 @@ from ntpctp.comparison import Asked, ScoreComparison, asked_by, compare_scores
 from ntpctp.experiment import Experiment
 from ntpctp.joining.rows import JoinedRows
 from ntpctp.joining.sources import Source
+from ntpctp.layout import RunId
 from ntpctp.learning import LEARNING
 from ntpctp.provenance import PROVENANCE
 from ntpctp.report.wording import flat, listed
-from ntpctp.runs import RunId
 from ntpctp.trajectories import read_flops
 
 

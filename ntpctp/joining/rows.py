@@ -9,7 +9,7 @@ import pandas as pd
 from ntpctp.errors import InputError
 from ntpctp.item_rows import ItemRows, Values, rows_keys
 from ntpctp.joining.sources import Source
-from ntpctp.runs import RunId
+from ntpctp.layout import RunId
 from ntpctp.scores import SCORES
 
 

@@ -7,14 +7,13 @@ from pathlib import Path
 
 import pandas as pd
 
-from ntpctp import checkpoints
 from ntpctp.errors import InputError
 from ntpctp.evaluation import outdated
 from ntpctp.experiment import Experiment
-from ntpctp.pipeline import EXPERIMENT, load_output
+from ntpctp.layout import EXPERIMENT, RunId, checkpoint_directory, stage_directory
+from ntpctp.pipeline import load_output
 from ntpctp.provenance import PROVENANCE
 from ntpctp.report.wording import listed
-from ntpctp.runs import RunId, stage_directory
 from ntpctp.scores import SCORES, read_scores
 from ntpctp.storage import read_json
 
@@ -89,7 +88,7 @@ def _read_source(label: str, directory: Path, experiment: Experiment) -> Source:
     for name, arm in experiment.arms.items():
         last = arm.training.steps
         for seed in experiment.seeds:
-            path = checkpoints.directory_of(stage_directory(directory, RunId(name, seed)), last)
+            path = checkpoint_directory(stage_directory(directory, RunId(name, seed)), last)
             for measure in experiment.evaluation.at(last, last):
                 if what := outdated(path, measure):
                     stale[what] += 1

@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from ntpctp.experiment import Experiment
+from ntpctp.layout import RunId
 from ntpctp.report.sources import read_items
-from ntpctp.runs import RunId
 
 _OF_CANDIDATES = ("choice", "choice_normalised")
 _DISTURBED = ("robustness", "weight_noise", "adversarial")

@@ -13,6 +13,7 @@ import pandas as pd
 from ntpctp.comparison import ScoreComparison
 from ntpctp.errors import InputError
 from ntpctp.experiment import Experiment
+from ntpctp.layout import RunId
 from ntpctp.report.all_sections import all_sections
 from ntpctp.report.appendix import loss_panels
 from ntpctp.report.chance import Chances
@@ -21,7 +22,6 @@ from ntpctp.report.headline import primary_score
 from ntpctp.report.sections import Panel
 from ntpctp.report.sources import read_log
 from ntpctp.report.top import overview_panel
-from ntpctp.runs import RunId
 from ntpctp.storage import atomic_file
 
 WIDTH = 336

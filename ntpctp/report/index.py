@@ -6,15 +6,14 @@ from pathlib import Path
 from typing import Literal
 from urllib.parse import quote
 
-from ntpctp import checkpoints
 from ntpctp.comparison import COMPARISON, read_comparisons
 from ntpctp.errors import InputError
 from ntpctp.experiment import Experiment
-from ntpctp.pipeline import experiments_below, load_output, runs_of
+from ntpctp.layout import checkpoint_directory, experiments_below, stage_directory
+from ntpctp.pipeline import load_output, runs_of
 from ntpctp.report import wording
 from ntpctp.report.headline import headline, label_of, primary_score, question_of
 from ntpctp.report.templates import environment
-from ntpctp.runs import stage_directory
 from ntpctp.storage import atomic_file
 
 INDEX = "index.html"
@@ -128,9 +127,7 @@ def _unfinished(experiment: Experiment, output: Path) -> str:
     """Say how many runs have not come to their last step, if not all have."""
     runs = runs_of(experiment)
     lasts = (
-        checkpoints.directory_of(
-            stage_directory(output, run), experiment.arms[run.arm].training.steps
-        )
+        checkpoint_directory(stage_directory(output, run), experiment.arms[run.arm].training.steps)
         for run in runs
     )
     ended = sum(last.is_dir() for last in lasts)

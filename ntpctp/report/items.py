@@ -10,14 +10,12 @@ from typing import Any
 
 from transformers import PreTrainedTokenizerBase
 
-from ntpctp import checkpoints
 from ntpctp.comparison import Pair, ScoreComparison
 from ntpctp.errors import InputError
-from ntpctp.evaluation import rows_path
 from ntpctp.experiment import Experiment
 from ntpctp.item_rows import ItemRows
+from ntpctp.layout import RunId, checkpoint_directory, rows_path, stage_directory
 from ntpctp.objectives import NTP, Noisy, Selective, no_reference_losses
-from ntpctp.runs import RunId, stage_directory
 from ntpctp.tasks import Example
 from ntpctp.tokens import Row, encode, load_tokenizer
 
@@ -179,7 +177,7 @@ class Rows:
 
     def _path(self, arm: str, seed: int) -> Path:
         stage = stage_directory(self._output, RunId(arm, seed))
-        checkpoint = checkpoints.directory_of(stage, self._primary.steps[arm])
+        checkpoint = checkpoint_directory(stage, self._primary.steps[arm])
         return rows_path(checkpoint, self._primary.measure)
 
 
@@ -232,7 +230,7 @@ def _checkpoints(experiment: Experiment, output: Path) -> list[Path]:
         for seed in experiment.seeds:
             stage = stage_directory(output, RunId(name, seed))
             for step in (arm.training.steps, 0):
-                path = checkpoints.directory_of(stage, step)
+                path = checkpoint_directory(stage, step)
                 if (path / "tokenizer_config.json").is_file():
                     found.append(path)
     return found

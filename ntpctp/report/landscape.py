@@ -12,15 +12,13 @@ import numpy as np
 import plotly.graph_objects as go
 from numpy.typing import NDArray
 
-from ntpctp import checkpoints
 from ntpctp.curvature import Density
-from ntpctp.evaluation import rows_path
 from ntpctp.experiment import Experiment
+from ntpctp.layout import RunId, checkpoint_directory, rows_path, stage_directory
 from ntpctp.report.figures import HOVER, colour, finished, line, plain_figure, text
 from ntpctp.report.sections import Panel
 from ntpctp.report.tables import Cell, Table, arm_cells
 from ntpctp.report.wording import NO_VALUE, number
-from ntpctp.runs import RunId, stage_directory
 from ntpctp.storage import read_jsonl
 
 Rows = Sequence[Mapping[str, Any]]
@@ -50,7 +48,7 @@ def landscape_panels(experiment: Experiment, output: Path) -> list[Panel]:
         for seed in experiment.seeds:
             run = RunId(name, seed)
             stage = stage_directory(output, run)
-            path = rows_path(checkpoints.directory_of(stage, arm.training.steps), "landscape")
+            path = rows_path(checkpoint_directory(stage, arm.training.steps), "landscape")
             if path.is_file():
                 runs[run] = read_jsonl(path)
     panels: list[Panel] = []

@@ -9,6 +9,7 @@ import yaml
 
 from ntpctp.comparison import ScoreComparison
 from ntpctp.experiment import Experiment
+from ntpctp.layout import RunId
 from ntpctp.report import appendix, wording
 from ntpctp.report.all_sections import all_sections
 from ntpctp.report.axes import axes
@@ -39,7 +40,6 @@ from ntpctp.report.verdicts import (
     verdict_tables,
 )
 from ntpctp.report.wording import percent
-from ntpctp.runs import RunId
 
 
 def render(

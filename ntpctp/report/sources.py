@@ -7,15 +7,12 @@ from typing import Any
 
 import pandas as pd
 
-from ntpctp import checkpoints
 from ntpctp.audit import AUDIT
-from ntpctp.evaluation import rows_path
 from ntpctp.experiment import Experiment
+from ntpctp.layout import LOG, RunId, checkpoint_directory, rows_path, stage_directory
 from ntpctp.provenance import PROVENANCE
 from ntpctp.report.wording import part_label
-from ntpctp.runs import RunId, stage_directory
 from ntpctp.storage import read_json, read_jsonl
-from ntpctp.training import LOG
 
 _MOST_POINTS = 250
 """Of a loss curve: more than a figure has pixels to show."""
@@ -63,7 +60,7 @@ def read_items(
     output: Path, run: RunId, step: int, measure: str, split: str
 ) -> list[dict[str, Any]]:
     """Return the item rows of a measure on a split, in order; none if it was not measured."""
-    path = rows_path(checkpoints.directory_of(stage_directory(output, run), step), measure)
+    path = rows_path(checkpoint_directory(stage_directory(output, run), step), measure)
     if not path.is_file():
         return []
     rows = [row for row in read_jsonl(path) if row["split"] == split]

@@ -13,21 +13,12 @@ from urllib.parse import parse_qsl, urlsplit
 import fsspec.config
 
 from ntpctp.errors import InputError
+from ntpctp.layout import is_url
 
 SCRATCH = "NTPCTP_SCRATCH"
-_URL = re.compile(r"[A-Za-z][A-Za-z0-9+.:-]*://")
 _SECRET = re.compile(r"(^|_)(SECRET|TOKEN|PASSWORD|PASSWD|KEY|SAS|CREDENTIALS?)(_|$)", re.I)
 _SHORTEST = 8
 """Characters of a secret; shorter ones would be found in half of all words."""
-
-
-def is_url(text: str) -> bool:
-    """Whether ``text`` names a store, not a local path.
-
-    >>> is_url("s3://bucket/runs/addition"), is_url("runs/addition")
-    (True, False)
-    """
-    return _URL.match(text) is not None
 
 
 def normalised(url: str) -> str:

@@ -3,8 +3,9 @@
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
+from ntpctp.layout import LOG
 from ntpctp.storage import atomic_file, sha256_of
-from ntpctp.stores import layout
+from ntpctp.stores import naming
 from ntpctp.stores.addresses import shown
 from ntpctp.stores.memory import Memory
 from ntpctp.stores.remote import Remote
@@ -47,7 +48,7 @@ class Fetcher:
         path = place(name)
         if self.is_same(name, place):
             return 0
-        is_own_log = path.name == layout.LOG and not self._memory.is_as_it_came(name, path)
+        is_own_log = path.name == LOG and not self._memory.is_as_it_came(name, path)
         try:
             with atomic_file(path) as temporary:
                 info = self._fetch(name, temporary)
@@ -65,7 +66,7 @@ class Fetcher:
         try:
             with atomic_file(place(scores)) as new, atomic_file(place(rows)) as new_rows:
                 info, of_rows = self._fetch(scores, new), self._fetch(rows, new_rows)
-                if layout.rows_sha256(new.read_bytes()) not in (None, sha256_of(new_rows)):
+                if naming.rows_sha256(new.read_bytes()) not in (None, sha256_of(new_rows)):
                     raise LeftOut("they are of other rows, or just being replaced")
         except LeftOut as reason:
             self._warn(f"{shown(self._remote.url)}/{scores}: left out these scores: {reason}")
@@ -104,9 +105,9 @@ class Fetcher:
 
     def files(self, names: Iterable[str], place: Places) -> int:
         """Bring files and results of a checkpoint, those that differ; return their bytes."""
-        pairs, single = layout.paired(names)
+        pairs, single = naming.paired(names)
         size = sum(self.pair(*pair, place) for pair in pairs)
-        return size + sum(self.file(n, place) for n in single if not layout.is_half(n))
+        return size + sum(self.file(n, place) for n in single if not naming.is_half(n))
 
     def content(self, name: str, place: Places) -> bytes:
         """Return what is in the store, read here if it is the same.

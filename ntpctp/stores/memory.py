@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from ntpctp import checkpoints
 from ntpctp.errors import InputError
-from ntpctp.stores.layout import RESULTS
+from ntpctp.layout import RESULTS
 from ntpctp.stores.remote import Remote
 from ntpctp.stores.sums import Info, Sums, identity, sums_of, tag_of
 

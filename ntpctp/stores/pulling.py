@@ -15,8 +15,9 @@ from tempfile import TemporaryDirectory
 from ntpctp import checkpoints
 from ntpctp.checkpoints import MANIFEST, THIN
 from ntpctp.errors import InputError
+from ntpctp.layout import RESULTS
 from ntpctp.storage import TEMPORARY, atomic_directory, atomic_file, sha256_of
-from ntpctp.stores import layout
+from ntpctp.stores import naming
 from ntpctp.stores.addresses import shown
 from ntpctp.stores.fetching import Fetcher, LeftOut
 from ntpctp.stores.memory import Memory
@@ -48,8 +49,8 @@ class Pull:
 
     def run(self) -> int:
         """Bring what is whole in the store and differs here; return the bytes downloaded."""
-        plain, of_checkpoint = layout.grouped(self._there)
-        pairs, single = layout.paired(filter(self._only, plain))
+        plain, of_checkpoint = naming.grouped(self._there)
+        pairs, single = naming.paired(filter(self._only, plain))
         jobs: list[Callable[[], int]] = [
             *(partial(self._fetcher.pair, *pair, self._place) for pair in pairs),
             *(partial(self._fetcher.file, name, self._place) for name in single),
@@ -70,14 +71,14 @@ class Pull:
         if marker not in self._there:
             return 0  # it is just being pushed
         if not self._only(marker):
-            results = filter(layout.is_result, names)
+            results = filter(naming.is_result, names)
             return self._fetcher.files(filter(self._only, results), self._place)
         path = self._copy / checkpoint
         try:
             if self._memory.verifies(path):
                 if not self._fetcher.is_same(marker, self._place):
                     return 0  # of two that are good, the one here; results of the other do not hold
-                listed = layout.listed_in((path / MANIFEST).read_bytes(), checkpoint)
+                listed = naming.listed_in((path / MANIFEST).read_bytes(), checkpoint)
                 return self._fetcher.files(self._extras(checkpoint, names, listed), self._place)
             return self._new(checkpoint, names)
         except LeftOut as reason:
@@ -101,8 +102,8 @@ class Pull:
             if f"{checkpoint}/{name}" in self._there
         }
         try:
-            listed = layout.listed_in(markers[MANIFEST], checkpoint)
-            deleted = layout.deleted_by(markers.get(THIN), listed)
+            listed = naming.listed_in(markers[MANIFEST], checkpoint)
+            deleted = naming.deleted_by(markers.get(THIN), listed)
         except InputError as error:
             raise LeftOut(str(error)) from error
         kept = {name: expected for name, expected in listed.items() if name not in deleted}
@@ -122,8 +123,8 @@ class Pull:
         path = self._copy / checkpoint
         size = sum(map(len, markers.values()))
         with atomic_directory(path) as temporary:
-            if (path / layout.RESULTS).is_dir():  # they hold for a checkpoint, whole here or not
-                shutil.copytree(path / layout.RESULTS, temporary / layout.RESULTS)
+            if (path / RESULTS).is_dir():  # they hold for a checkpoint, whole here or not
+                shutil.copytree(path / RESULTS, temporary / RESULTS)
             for name in kept:
                 (temporary / name).parent.mkdir(parents=True, exist_ok=True)
                 size += self._remote.get(f"{checkpoint}/{name}", temporary / name)
@@ -148,7 +149,7 @@ class Pull:
     ) -> int:
         """Bring a checkpoint without its weights, file by file, the markers last."""
         path = self._copy / checkpoint
-        light = [name for name in kept if not layout.is_weights(name)]
+        light = [name for name in kept if not naming.is_weights(name)]
         size = 0
         if not all(
             self._fetcher.is_same(f"{checkpoint}/{name}", self._place)
@@ -174,8 +175,8 @@ class Pull:
         """Return which of its results, and what else lies in a checkpoint, is wanted."""
         return [
             name
-            for name in layout.extras(checkpoint, names, listed)
-            if self._only(name) and (self._weights or not layout.is_weights(name))
+            for name in naming.extras(checkpoint, names, listed)
+            if self._only(name) and (self._weights or not naming.is_weights(name))
         ]
 
     def _remember(self, checkpoint: str, files: Iterable[str]) -> None:

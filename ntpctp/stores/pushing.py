@@ -6,7 +6,7 @@ from pathlib import Path
 
 from ntpctp.checkpoints import INTERVAL, MANIFEST, THIN
 from ntpctp.errors import InputError
-from ntpctp.stores import layout
+from ntpctp.stores import naming
 from ntpctp.stores.addresses import shown
 from ntpctp.stores.memory import Local, Memory
 from ntpctp.stores.remote import Remote
@@ -35,9 +35,9 @@ class Push:
     def run(self) -> None:
         """Upload what is new or changed, and delete what is to be deleted."""
         self._there = self._remote.files(self._part)
-        plain, of_checkpoint = layout.grouped(_files(self._copy, self._part))
+        plain, of_checkpoint = naming.grouped(_files(self._copy, self._part))
         rows, scores = self._results(plain)
-        for name in layout.paired(plain)[1]:
+        for name in naming.paired(plain)[1]:
             if not self._is_same(name):
                 self._send(name, self._copy / name)
         if self._upload(rows, self._part):
@@ -90,7 +90,7 @@ class Push:
         """Return rows and scores to be uploaded, of those that belong together now."""
         rows: dict[str, Local] = {}
         scores: dict[str, bytes] = {}
-        for of_rows, of_scores in layout.paired(names)[0]:
+        for of_rows, of_scores in naming.paired(names)[0]:
             same_rows, same_scores = self._is_same(of_rows), self._is_same(of_scores)
             if same_rows and same_scores:
                 continue
@@ -98,7 +98,7 @@ class Push:
             local = self._memory.local(self._copy / of_rows)
             if content is None or local is None:
                 continue
-            if layout.rows_sha256(content) not in (None, local.sums.sha256):
+            if naming.rows_sha256(content) not in (None, local.sums.sha256):
                 continue  # one of them is just being replaced, or they do not hold here either
             if not same_rows:
                 rows[of_rows] = local
@@ -112,13 +112,13 @@ class Push:
         if manifest is None:
             return  # it is just being replaced
         try:
-            listed = layout.listed_in(manifest, checkpoint)
-            deleted = layout.deleted_by(thin, listed)
+            listed = naming.listed_in(manifest, checkpoint)
+            deleted = naming.deleted_by(thin, listed)
             content = self._content(checkpoint, manifest, listed, deleted)
         except InputError as error:
             self._warn(f"not pushed: {error}")
             return
-        extras = layout.extras(checkpoint, names, listed)
+        extras = naming.extras(checkpoint, names, listed)
         rows, scores = self._results(extras)
         if content is None or not self._upload({**content, **rows}, checkpoint):
             return
@@ -128,8 +128,8 @@ class Push:
             self._send(marker, manifest)
         self._whole.add(checkpoint)
         self._mark(scores)
-        for name in layout.paired(extras)[1]:
-            if not layout.is_half(name) and not self._is_same(name):
+        for name in naming.paired(extras)[1]:
+            if not naming.is_half(name) and not self._is_same(name):
                 self._send(name, self._copy / name)
         for name in sorted(deleted):
             if f"{checkpoint}/{name}" in self._there:
@@ -174,7 +174,7 @@ class Push:
         if name not in self._there or (self._copy / name).is_file():
             return set()
         try:
-            return layout.deleted_by(self._remote.read(name), listed)
+            return naming.deleted_by(self._remote.read(name), listed)
         except FileNotFoundError:
             return set()
 
@@ -186,9 +186,9 @@ class Push:
         """
         for name in [name for name in self._there if name.endswith(f"/{INTERVAL}")]:
             checkpoint = name.rpartition("/")[0]
-            if layout.checkpoint_of(name) == checkpoint and self._is_over(checkpoint):
+            if naming.checkpoint_of(name) == checkpoint and self._is_over(checkpoint):
                 marker = f"{checkpoint}/{MANIFEST}"
-                files = [n for n in self._there if layout.is_below(n, checkpoint)]
+                files = [n for n in self._there if naming.is_below(n, checkpoint)]
                 for file in sorted(files, key=lambda n: (n != marker, n == name, n)):
                     self._remote.delete(file)
                 for directory in sorted({n.rpartition("/")[0] for n in files}, reverse=True):
@@ -196,38 +196,38 @@ class Push:
 
     def _is_over(self, checkpoint: str) -> bool:
         """Whether a remote checkpoint was an interrupted one and is superseded."""
-        stage, marker = layout.stage_of(checkpoint), f"{checkpoint}/{MANIFEST}"
-        if not layout.is_below(stage, self._part) or not (self._copy / stage).is_dir():
+        stage, marker = naming.stage_of(checkpoint), f"{checkpoint}/{MANIFEST}"
+        if not naming.is_below(stage, self._part) or not (self._copy / stage).is_dir():
             return False
         if (self._copy / checkpoint).exists():
             return False
         whole = self._whole | {
             n.rpartition("/")[0] for n in self._there if n.endswith(f"/{MANIFEST}")
         }
-        step = layout.step_of(checkpoint)
+        step = naming.step_of(checkpoint)
         if not any(
-            layout.checkpoint_of(other) == other
-            and layout.stage_of(other) == stage
-            and layout.step_of(other) > step
+            naming.checkpoint_of(other) == other
+            and naming.stage_of(other) == stage
+            and naming.step_of(other) > step
             for other in whole
         ):
             return False
         # What is not listed was left by an interrupted checkpoint that a wanted one has replaced.
-        return marker not in self._there or INTERVAL in layout.listed_in(
+        return marker not in self._there or INTERVAL in naming.listed_in(
             self._remote.read(marker), checkpoint
         )
 
 
 def _files(copy: Path, part: str) -> Iterator[str]:
     """Yield the names of the local files in ``part``; what is private is left out."""
-    if (copy / part).is_file() and not layout.is_private(part):
+    if (copy / part).is_file() and not naming.is_private(part):
         yield part
     for directory, below, files in os.walk(copy / part):
         where = Path(directory).relative_to(copy).as_posix()
         prefix = "" if where == "." else f"{where}/"
-        below[:] = [name for name in below if not layout.is_private(name)]
+        below[:] = [name for name in below if not naming.is_private(name)]
         for name in files:
-            if not layout.is_private(name) and os.path.isfile(f"{directory}/{name}"):
+            if not naming.is_private(name) and os.path.isfile(f"{directory}/{name}"):
                 yield prefix + name
 
 

@@ -21,7 +21,7 @@ from ntpctp.errors import InputError, nearest
 from ntpctp.storage import TEMPORARY
 from ntpctp.stores.addresses import shown
 from ntpctp.stores.failures import persistently
-from ntpctp.stores.layout import is_private
+from ntpctp.stores.naming import is_private
 from ntpctp.stores.sums import Info
 
 T = TypeVar("T")

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from ntpctp.stores import layout
+from ntpctp.stores import naming
 from ntpctp.stores.addresses import normalised, shown, working_copy
 from ntpctp.stores.memory import Memory
 from ntpctp.stores.pulling import Pull
@@ -127,7 +127,7 @@ class Store:
 
     def exists(self, part: str) -> bool:
         """Whether a file or directory is in the store; one request, or two."""
-        return self._remote.info(layout.part_of(part)) is not None
+        return self._remote.info(naming.part_of(part)) is not None
 
     def read_text(self, part: str) -> str:
         """Return the content of a small file in the store; one request.
@@ -135,22 +135,22 @@ class Store:
         Raises:
             FileNotFoundError: if it is not there.
         """
-        return self._remote.read(layout.part_of(part)).decode("utf-8")
+        return self._remote.read(naming.part_of(part)).decode("utf-8")
 
     def write_text(self, part: str, text: str) -> None:
         """Write a small file into the store, in one step; one request."""
-        self._remote.put(layout.part_of(part), text.encode("utf-8"))
+        self._remote.put(naming.part_of(part), text.encode("utf-8"))
 
     def list(self, part: str = "") -> tuple[str, ...]:
         """Return the names of what lies directly in a directory of the store; one request.
 
         Empty if it is not there. What is private to a machine is left out.
         """
-        return self._remote.names(layout.part_of(part))
+        return self._remote.names(naming.part_of(part))
 
     def delete(self, part: str) -> None:
         """Delete one file from the store, if it is there; one request."""
-        self._remote.delete(layout.part_of(part))
+        self._remote.delete(naming.part_of(part))
 
     def _warn(self, text: str) -> None:
         if text not in self._said:
@@ -160,5 +160,5 @@ class Store:
 
 def _whole(part: str) -> str:
     """Return ``part``, or the checkpoint that it is part of."""
-    name = layout.part_of(part)
-    return layout.checkpoint_of(name) or name
+    name = naming.part_of(part)
+    return naming.checkpoint_of(name) or name

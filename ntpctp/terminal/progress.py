@@ -15,7 +15,8 @@ from rich.progress import (
 from rich.text import Text
 
 from ntpctp.experiment import Experiment
-from ntpctp.runs import Event, RunId
+from ntpctp.layout import RunId
+from ntpctp.runs import Event
 
 
 class ProgressDisplay:

@@ -13,6 +13,7 @@ from ntpctp.states import RunState, State, seconds_left
 
 _ORDER: tuple[State, ...] = ("running", "failed", "stopped", "waiting", "done")
 _QUIET = ("waiting", "done")
+_MOST = 60
 _STYLES = {"running": "green", "failed": "red", "stopped": "yellow"}
 
 
@@ -21,10 +22,12 @@ def states_tables(
 ) -> Iterator[RenderableType]:
     """Yield one line on all runs of an experiment, then those that are neither done nor waiting.
 
+    At the end stands why runs failed, each reason once.
+
     Args:
         name: of the experiment.
         states: of its runs.
-        everything: list all of them.
+        everything: list all of them; otherwise at most as many as a screen or two hold.
     """
     counts = Counter(state.state for state in states)
     words = ", ".join(f"{counts[state]} {state}" for state in _ORDER if counts[state])
@@ -34,10 +37,25 @@ def states_tables(
     listed = [state for state in states if everything or state.state not in _QUIET]
     if not listed:
         return
+    listed.sort(key=lambda state: _ORDER.index(state.state))
+    shown = listed if everything else listed[:_MOST]
+    yield _table(shown)
+    if len(shown) < len(listed):
+        yield Text(f"and {len(listed) - len(shown):,} more; --all lists every run")
+    failures: dict[str, list[RunState]] = {}
+    for state in listed:
+        if state.failure:
+            failures.setdefault(state.failure["message"], []).append(state)
+    for message, failed in sorted(failures.items(), key=lambda item: -len(item[1])):
+        others = f" and {len(failed) - 1:,} more" if len(failed) > 1 else ""
+        yield Text(f"{failed[0].run}{others}: {message}", style="red")
+
+
+def _table(states: Sequence[RunState]) -> Table:
     table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
     for column in ("run", "state", "host", "step", "loss", "measured", "last sign"):
         table.add_column(column, justify="right" if column in ("step", "loss") else "left")
-    for state in sorted(listed, key=lambda state: _ORDER.index(state.state)):
+    for state in states:
         table.add_row(
             Text(str(state.run)),
             Text(state.state, style=_STYLES.get(state.state, "")),
@@ -47,10 +65,7 @@ def states_tables(
             f"{state.measured}/{state.checkpoints}",
             "-" if state.last_sign is None else f"{duration(time.time() - state.last_sign)} ago",
         )
-    yield table
-    for state in listed:
-        if state.failure:
-            yield Text(f"{state.run}: {state.failure['message']}", style="red")
+    return table
 
 
 def duration(seconds: float) -> str:

@@ -1,7 +1,7 @@
 """One stage of training: its options, its order of data, its optimizer, its loop and its log."""
 
 from ntpctp.training.budget import Budget
-from ntpctp.training.log import LOG, LogLine
+from ntpctp.training.log import LogLine
 from ntpctp.training.loop import train
 from ntpctp.training.optimizer import build_optimizer, learning_rates, parameter_groups
 from ntpctp.training.options import TrainingOptions
@@ -9,7 +9,6 @@ from ntpctp.training.order import batch_indices
 from ntpctp.training.stop import Stop
 
 __all__ = [
-    "LOG",
     "Budget",
     "LogLine",
     "Stop",

@@ -14,8 +14,6 @@ from ntpctp.checkpoints import Progress
 from ntpctp.errors import InputError
 from ntpctp.storage import atomic_file
 
-LOG = "log.jsonl"
-
 
 @dataclass(frozen=True)
 class LogLine:

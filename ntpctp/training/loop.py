@@ -23,6 +23,7 @@ from ntpctp import checkpoints, stopping
 from ntpctp.checkpoints import Progress
 from ntpctp.collator import Batch
 from ntpctp.errors import InputError
+from ntpctp.layout import LOG, checkpoint_directory
 from ntpctp.loss import TokenLoss
 from ntpctp.models import context_length
 from ntpctp.randomness import torch_seed
@@ -30,7 +31,7 @@ from ntpctp.rows import lengths
 from ntpctp.sharding import whole
 from ntpctp.stopping import Stopped
 from ntpctp.supervision import SupervisedRows
-from ntpctp.training.log import LOG, Interval, Log, LogLine
+from ntpctp.training.log import Interval, Log, LogLine
 from ntpctp.training.noise import EmbeddingNoise
 from ntpctp.training.optimizer import build_optimizer, learning_rates
 from ntpctp.training.options import TrainingOptions
@@ -116,7 +117,7 @@ def train(
     def save(progress: Progress) -> None:
         state = checkpoints.snapshot(bare, optimizer.optimizer, keep=accelerator.is_main_process)
         if accelerator.is_main_process:
-            path = checkpoints.directory_of(directory, progress.step)
+            path = checkpoint_directory(directory, progress.step)
             checkpoints.save(path, state, tokenizer, progress)
             checkpoints.delete_interrupted(directory)
         accelerator.wait_for_everyone()
@@ -124,7 +125,7 @@ def train(
     def save_interrupted(progress: Progress, interval: Interval) -> None:
         unfinished = interval.unfinished(progress.step, accelerator)
         state = checkpoints.snapshot(bare, optimizer.optimizer, keep=accelerator.is_main_process)
-        path = checkpoints.directory_of(directory, progress.step)
+        path = checkpoint_directory(directory, progress.step)
         # It is there where training has just carried on from it, or where it was wanted once.
         if accelerator.is_main_process and not path.exists():
             checkpoints.save(path, state, tokenizer, progress, unfinished)
@@ -143,7 +144,7 @@ def train(
                 stops = True  # raised below, by all of them
             later = (step for step in sorted(wanted) if step > checkpoints.step_of(path))
             for step in later if ends else ():
-                checkpoints.repeat(path, checkpoints.directory_of(directory, step))
+                checkpoints.repeat(path, checkpoint_directory(directory, step))
         told = torch.tensor([ends, stops or stopping.asked()], device=accelerator.device)
         ends, stops = accelerator.reduce(told.float(), "sum").tolist()
         if stops:
@@ -152,7 +153,7 @@ def train(
 
     if resumed is None:
         save(progress)
-        resumed = checkpoints.directory_of(directory, 0)
+        resumed = checkpoint_directory(directory, 0)
     ended = checkpoints.step_of(resumed) in wanted and ends_at(resumed)
     interval = Interval(started=progress.seconds)
     if kept is not None:
@@ -218,7 +219,7 @@ def train(
                 on_progress(line)
         if progress.step in wanted:
             save(progress)
-            if ends_at(checkpoints.directory_of(directory, progress.step)):
+            if ends_at(checkpoint_directory(directory, progress.step)):
                 break
     if noise:
         noise.remove()

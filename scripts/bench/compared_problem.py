@@ -16,12 +16,11 @@ import numpy as np
 import yaml
 
 from ntpctp.audit import AUDIT, audit
-from ntpctp.checkpoints import directory_of
-from ntpctp.evaluation import rows_path
 from ntpctp.experiment import Experiment, experiment_of
+from ntpctp.layout import RunId, checkpoint_directory, rows_path, run_directory, stage_directory
 from ntpctp.measures import Score
 from ntpctp.preparation import prepare
-from ntpctp.runs import RECORD, RunId, run_directory, stage_directory
+from ntpctp.runs import RECORD
 from ntpctp.storage import sha256_of, write_json
 from ntpctp.tokens import closed_tokenizer
 
@@ -65,7 +64,7 @@ def make(directory: Path, experiment: Experiment) -> None:
             skill = 0.9 - 0.02 * place + 0.03 * rng.normal()
             results = _results(rng, skill, answers)
             _write_run(directory, experiment, run, results)
-            last = directory_of(stage_directory(directory, run), arm.training.steps)
+            last = checkpoint_directory(stage_directory(directory, run), arm.training.steps)
             tokenizer.save_pretrained(last)
 
 
@@ -82,9 +81,9 @@ def _write_run(
         for step in range(10, steps + 1, 10):
             line = {"loss": 300 / (step + 100), "learning_rate": 1e-3, "gradient_norm": 1.0}
             log.write(json.dumps({"step": step, **line, **_counters(step)}) + "\n")
-    last = directory_of(stage, steps)
+    last = checkpoint_directory(stage, steps)
     for step in reversed(experiment.evaluation.checkpoint_steps(steps)):
-        checkpoint = directory_of(stage, step)
+        checkpoint = checkpoint_directory(stage, step)
         (checkpoint / "evaluation").mkdir(parents=True)
         write_json(checkpoint / "trainer_state.json", {"step": step, **_counters(step)})
         for measure in experiment.evaluation.measures:

@@ -83,7 +83,7 @@ def _files(directory: Path) -> list[Path]:
 
 def _ours(paths: list[Path]) -> list[np.ndarray]:
     from ntpctp.item_rows import ItemRows
-    from ntpctp.runs import RunId
+    from ntpctp.layout import RunId
 
     output = paths[0].parents[5]
     rows = ItemRows(output, {"accuracy": COLUMNS})

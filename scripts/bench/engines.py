@@ -40,12 +40,17 @@ import yaml
 from measuring import Record, write_records
 
 from ntpctp import signs
-from ntpctp.checkpoints import directory_of
 from ntpctp.engines import Failure, Job, Local, RayCluster
-from ntpctp.evaluation import scores_path
 from ntpctp.experiment import Experiment, experiment_of
-from ntpctp.pipeline import EXPERIMENT, runs_of
-from ntpctp.runs import RunId, run_directory, stage_directory
+from ntpctp.layout import (
+    EXPERIMENT,
+    RunId,
+    checkpoint_directory,
+    run_directory,
+    scores_path,
+    stage_directory,
+)
+from ntpctp.pipeline import runs_of
 from ntpctp.storage import write_json
 
 WORKERS, SECONDS, GOAL_SECONDS = 2, 0.01, 2.0
@@ -298,7 +303,7 @@ def _make_run(path: Path, state: str, experiment: Experiment, directory: Path, r
     steps = experiment.evaluation.checkpoint_steps(STEPS)
     there = steps if state == "done" else steps[: run.seed % len(steps)]
     for step in there:
-        checkpoint = directory_of(stage, step)
+        checkpoint = checkpoint_directory(stage, step)
         for measure in experiment.evaluation.at(step, STEPS):
             scores = scores_path(checkpoint, measure.name)
             scores.parent.mkdir(parents=True, exist_ok=True)

@@ -23,9 +23,10 @@ import torch
 
 from ntpctp import checkpoints
 from ntpctp.experiment import load_experiment
+from ntpctp.layout import RunId
 from ntpctp.libraries import quiet_libraries
 from ntpctp.preparation import prepare
-from ntpctp.runs import RunId, accelerator_of, train_run
+from ntpctp.runs import accelerator_of, train_run
 
 RECIPE = Path(__file__).parents[2] / "recipes" / "quickstart.yaml"
 

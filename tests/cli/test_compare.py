@@ -9,6 +9,7 @@ import pytest
 
 from ntpctp import pipeline
 from ntpctp.comparison import COMPARISON
+from ntpctp.layout import EXPERIMENT
 from ntpctp.scores import SCORES
 from ntpctp.storage import read_json
 from tests.simulated import simulate
@@ -29,11 +30,11 @@ def runs(tmp_path_factory):
     simulate(top / "staged/pretrain", name="staged-pretrain")
     simulate(top / "staged/finetune", name="staged-finetune", data="other data")
     shutil.rmtree(top / "staged/finetune/ctp/seed-2")
-    for path in top.rglob(pipeline.EXPERIMENT):
+    for path in top.rglob(EXPERIMENT):
         pipeline.compare_experiment(pipeline.load_output(path.parent), path.parent)
     (top / "one/report.html").write_text("a report")
     (top / "bad #1").mkdir()
-    (top / "bad #1" / pipeline.EXPERIMENT).write_text(f"name: '{SCRIPT}'\n")
+    (top / "bad #1" / EXPERIMENT).write_text(f"name: '{SCRIPT}'\n")
     return top
 
 
@@ -164,7 +165,7 @@ def test_a_narrow_terminal_loses_no_number(runs):
     from rich.console import Console
 
     from ntpctp.joining import join, joined_record
-    from ntpctp.terminal import comparison_tables
+    from ntpctp.terminal.comparisons import comparison_tables
 
     record = joined_record(join([runs / "one", runs / "two"]))
     letters = []

@@ -9,7 +9,7 @@ import psutil
 import pytest
 
 from ntpctp import checkpoints
-from ntpctp.runs import RunId, stage_directory
+from ntpctp.layout import RunId, stage_directory
 from ntpctp.scores import read_scores
 from tests.run_contents import contents
 

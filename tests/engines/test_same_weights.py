@@ -5,8 +5,9 @@ import pytest
 from ntpctp import pipeline
 from ntpctp.engines import Local, RayCluster, Slurm
 from ntpctp.experiment import experiment_of
+from ntpctp.layout import RunId
 from ntpctp.preparation import prepare
-from ntpctp.runs import RunId, execute
+from ntpctp.runs import execute
 from tests.conftest import tiny_content
 from tests.run_contents import contents
 

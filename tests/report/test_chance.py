@@ -4,13 +4,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from ntpctp import checkpoints
+from ntpctp.layout import RunId, checkpoint_directory, stage_directory
 from ntpctp.report.axes import axes
 from ntpctp.report.chance import Chances
 from ntpctp.report.curves import curves
 from ntpctp.report.figures import curves_figure, levels_figure, plain_figure
 from ntpctp.report.overview import seeds_figure
-from ntpctp.runs import RunId, stage_directory
 from ntpctp.storage import write_jsonl
 
 
@@ -18,7 +17,7 @@ def write_rows(made, measure, rows, run=None):
     """Put rows of a measure into the last checkpoint of a run."""
     run = run or RunId("ctp", 1)
     step = made.experiment.arms[run.arm].training.steps
-    place = checkpoints.directory_of(stage_directory(made.output, run), step) / "evaluation"
+    place = checkpoint_directory(stage_directory(made.output, run), step) / "evaluation"
     write_jsonl(place / f"{measure}.jsonl", [{"split": "test", **row} for row in rows])
 
 

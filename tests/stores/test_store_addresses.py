@@ -8,7 +8,8 @@ import hashlib
 import pytest
 
 from ntpctp.errors import InputError
-from ntpctp.stores import Store, is_url, working_copy
+from ntpctp.layout import is_url
+from ntpctp.stores import Store, working_copy
 from ntpctp.stores import sums as module
 from ntpctp.stores.sums import identity, sums_of, tag_of
 

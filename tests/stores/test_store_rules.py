@@ -11,7 +11,7 @@ from stored import STEP, Remote, tree, write_checkpoint, write_results
 
 from ntpctp import checkpoints
 from ntpctp.stores import Store
-from ntpctp.stores.layout import checkpoint_of, paired
+from ntpctp.stores.naming import checkpoint_of, paired
 from ntpctp.stores.remote import Remote as Files
 
 STAGE = STEP.rpartition("/")[0]

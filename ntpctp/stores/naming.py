@@ -11,12 +11,8 @@ from typing import Any
 
 from ntpctp.checkpoints import INTERVAL, MANIFEST, THIN
 from ntpctp.errors import InputError
+from ntpctp.layout import RESULTS
 from ntpctp.storage import TEMPORARY
-
-RESULTS = "evaluation"
-"""The directory of results in a checkpoint, as ``ntpctp.evaluation`` has it."""
-LOG = "log.jsonl"
-"""What training appends to, as ``ntpctp.training.log`` has it."""
 
 _PRIVATE = {".lock", ".measuring", ".encoded"}
 # The innermost directory named like a checkpoint; an arm may be named so, too, and has seeds in it.
