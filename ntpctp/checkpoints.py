@@ -40,6 +40,7 @@ from ntpctp.storage import (
     fingerprint,
     read_json,
     sha256_of,
+    stays_inside,
     write_json,
 )
 
@@ -191,9 +192,16 @@ def repeat(source: Path, path: Path) -> None:
 
 
 def thin(path: Path) -> None:
-    """Delete a checkpoint's weights and optimizer state; config, counters and scores stay."""
-    manifest = read_json(path / MANIFEST)
-    heavy = [name for name in manifest["files"] if name.endswith(".safetensors")]
+    """Delete a checkpoint's weights and optimizer state; config, counters and scores stay.
+
+    Raises:
+        InputError: if its manifest is none, or the way to a file leads through a link.
+    """
+    heavy = [name for name in _listed(path) if name.endswith(".safetensors")]
+    real = path.parent.resolve() / path.name
+    for name in heavy:
+        if (path / name).parent.resolve() != (real / name).parent:
+            raise InputError(f"{path / name}: lies behind a link, through which nothing is deleted")
     write_json(path / THIN, {"deleted": heavy})  # first: from now on they may be missing
     for name in heavy:
         (path / name).unlink(missing_ok=True)
@@ -227,9 +235,9 @@ def verify(path: Path) -> str:
     """
     if not (path / MANIFEST).is_file():
         raise InputError(f"{path}: not a checkpoint of this program: it has no {MANIFEST}")
-    manifest = read_json(path / MANIFEST)
+    files = _listed(path)
     deleted = read_json(path / THIN)["deleted"] if is_thin(path) else ()
-    for name, expected in manifest["files"].items():
+    for name, expected in files.items():
         if name in deleted:
             continue
         file = path / name
@@ -240,7 +248,25 @@ def verify(path: Path) -> str:
                 f"{file}: damaged: its size or checksum differs from the manifest; delete "
                 f"{path} and run again to compute it anew"
             )
-    return fingerprint(manifest["files"])
+    return fingerprint(files)
+
+
+def _listed(path: Path) -> dict[str, dict[str, Any]]:
+    """Return size and checksum of every file that a checkpoint's manifest lists.
+
+    Raises:
+        InputError: if it is no manifest, or lists what is not in the checkpoint.
+    """
+    manifest = read_json(path / MANIFEST)
+    files = manifest.get("files") if isinstance(manifest, dict) else None
+    if not isinstance(files, dict) or not all(
+        isinstance(entry, dict) and {"bytes", "sha256"} <= entry.keys() for entry in files.values()
+    ):
+        raise InputError(f"{path / MANIFEST}: no manifest of a checkpoint: lists no files")
+    for name in files:
+        if not stays_inside(name):
+            raise InputError(f"{path / MANIFEST}: lists {name!r}, which is no file of it")
+    return files
 
 
 def resume_point(stage: Path, wanted: Iterable[int]) -> tuple[Path | None, list[str]]:

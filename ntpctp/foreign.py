@@ -7,6 +7,8 @@ from pathlib import Path
 from huggingface_hub import snapshot_download
 
 from ntpctp.errors import InputError
+from ntpctp.libraries import is_offline
+from ntpctp.pretrained import NOT_CACHED
 from ntpctp.storage import fingerprint, sha256_of
 
 CONFIG = "config.json"
@@ -89,6 +91,8 @@ def _fetched(given: str) -> Path:
     try:
         return Path(snapshot_download(given, allow_patterns=[*_WEIGHTS, *_OTHERS]))
     except Exception as error:  # the hub, its cache and the network each raise their own kinds
+        if is_offline():
+            raise InputError(f"{given}: {NOT_CACHED}") from error
         raise InputError(
             f"{given}: no such directory, and no model of that id can be had from the hub: {error}"
         ) from error

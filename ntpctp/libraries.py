@@ -1,17 +1,50 @@
-"""How commands want the libraries to behave: no bars of their own, no nested threads."""
+"""How commands want the libraries to behave: no bars, no nested threads, no unasked-for network."""
 
 import os
 import sys
 
+_OFFLINE = ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE", "HF_DATASETS_OFFLINE")
+_TRUE = {"1", "ON", "YES", "TRUE"}
+
 
 def quiet_libraries() -> None:
-    """Switch off progress bars and thread pools that would disturb our own.
+    """Switch off progress bars and thread pools that would disturb our own, and what phones home.
 
     Costs nothing where no library is imported yet: what is set in the environment holds for them.
     """
     os.environ["TOKENIZERS_PARALLELISM"] = "false"
     os.environ["HF_HUB_DISABLE_PROGRESS_BARS"] = "1"
+    # What counts its users, and code that transformers takes from the hub where it finds some that
+    # is faster than its own; who wants either says so in the environment.
+    for name, value in {
+        "HF_HUB_DISABLE_TELEMETRY": "1",
+        "HF_UPDATE_DOWNLOAD_COUNTS": "0",
+        "RAY_USAGE_STATS_ENABLED": "0",
+        "USE_HUB_KERNELS": "0",
+    }.items():
+        os.environ.setdefault(name, value)
     if "transformers" in sys.modules:
         from transformers.utils import logging
 
         logging.disable_progress_bar()
+
+
+def go_offline() -> None:
+    """Let nothing be fetched any more, by this process and those it starts.
+
+    Libraries read the environment when they are imported; those that are, are told.
+    """
+    for name in _OFFLINE:
+        os.environ[name] = "1"
+    os.environ.setdefault("WANDB_MODE", "offline")
+    for module, names in {
+        "huggingface_hub.constants": ("HF_HUB_OFFLINE",),
+        "datasets.config": ("HF_HUB_OFFLINE", "HF_DATASETS_OFFLINE"),
+    }.items():
+        for name in names if module in sys.modules else ():
+            setattr(sys.modules[module], name, True)
+
+
+def is_offline() -> bool:
+    """Whether nothing may be fetched from the hub."""
+    return any(os.environ.get(name, "").upper() in _TRUE for name in _OFFLINE[:2])

@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 from accelerate import Accelerator
 from rich.console import Console
-from transformers import AutoConfig, PretrainedConfig
+from transformers import PretrainedConfig
 
 from ntpctp import models
 from ntpctp.errors import InputError, lookup
@@ -21,6 +21,7 @@ from ntpctp.measures import MEASURES, Measure, Score, Subject
 from ntpctp.objectives import Objective
 from ntpctp.pipeline import load_output
 from ntpctp.preparation import Data, encoded_beside, prepare, prepare_task
+from ntpctp.pretrained import read_config
 from ntpctp.suites import Suite
 from ntpctp.targets import OfRun, Target, targets_of
 from ntpctp.tasks import Task
@@ -212,10 +213,9 @@ class _Prepared:
 
 def _config(target: Target) -> PretrainedConfig:
     try:
-        config: PretrainedConfig = AutoConfig.from_pretrained(target.directory)
+        return read_config(target.directory)
     except (OSError, ValueError, KeyError) as error:
         raise InputError(f"{target.directory}: cannot read its config: {error}") from error
-    return config
 
 
 def _chosen(measures: Sequence[Measure], names: Sequence[str]) -> list[Measure]:

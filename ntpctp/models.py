@@ -20,6 +20,7 @@ from transformers.cache_utils import DynamicSlidingWindowLayer
 from ntpctp.errors import InputError, nearest
 from ntpctp.initialisation import initialise
 from ntpctp.options import Options
+from ntpctp.pretrained import read_config, read_model
 from ntpctp.randomness import torch_seed
 
 Attention = Literal["sdpa", "eager"]
@@ -90,7 +91,7 @@ def context_length(config: PretrainedConfig) -> int | None:
 def context_of(source: str) -> int | None:
     """Return the context of a checkpoint; None if it is not limited, or it has no config."""
     try:
-        return context_length(AutoConfig.from_pretrained(source))
+        return context_length(read_config(source))
     except (OSError, ValueError, KeyError):
         return None
 
@@ -133,7 +134,7 @@ def stated_context(options: ModelOptions, seed: int) -> int | None:
     if source is None:
         return options.context
     try:
-        return context_length(AutoConfig.from_pretrained(source))
+        return context_length(read_config(source))
     except (OSError, ValueError, KeyError) as error:
         raise InputError(f"cannot load a model from {source}: {error}") from error
 
@@ -250,7 +251,7 @@ def load(
     """Load a causal language model from a directory or the hub, in evaluation mode.
 
     Args:
-        source: directory or hub id; only safetensors are read, never a pickle.
+        source: directory or hub id; see ``pretrained`` for what of it is read.
         attention: ``eager`` where the loss is to be differentiated twice (fused attention has no
             second derivative); None: what transformers chooses.
         dtype: of the weights.
@@ -259,9 +260,7 @@ def load(
         InputError: if there is none or it cannot be read.
     """
     try:
-        model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(
-            source, attn_implementation=attention, dtype=dtype, use_safetensors=True
-        )
+        model = read_model(source, attention=attention, dtype=dtype)
     except Exception as error:  # transformers, safetensors and the hub each raise their own kinds
         raise InputError(f"cannot load a model from {source}: {error}") from error
     model.eval()

@@ -268,9 +268,16 @@ def working(run: RunId, output: Path, patience: float = 0.0, link: Link = Link()
     and at the end, however that comes.
 
     Raises:
-        InputError: if another process works on it, and still does after ``patience`` seconds.
+        InputError: if another process works on it, and still does after ``patience`` seconds; or
+            if its directory is a link that leads out of ``output``.
     """
     directory = run_directory(output, run)
+    for path in (directory, stage_directory(output, run)):
+        if not path.resolve().is_relative_to(output.resolve()):
+            raise InputError(
+                f"{path}: is a link, or lies behind one, that leads out of {output}; nothing is "
+                "written or deleted through it. Link the whole directory instead, or remove it"
+            )
     with locked(directory, f"the run {run}", patience):
         clear_temporaries(directory, but=RESULTS)
         link.pull()

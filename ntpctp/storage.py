@@ -45,28 +45,33 @@ def atomic_directory(path: Path) -> Iterator[Path]:
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f"{TEMPORARY}{os.getpid()}-{path.name}")
-    shutil.rmtree(temporary, ignore_errors=True)
+    _remove(temporary)
     temporary.mkdir()
     try:
         yield temporary
         for file in temporary.rglob("*"):
             if file.is_file():
                 _sync(file)
-        if path.exists():
+        if path.is_symlink():
+            path.unlink()
+        elif path.exists():
             shutil.rmtree(path)
         temporary.replace(path)
         _sync(path.parent)
     except BaseException:
-        shutil.rmtree(temporary, ignore_errors=True)
+        _remove(temporary)
         raise
 
 
 def delete_directory(path: Path) -> None:
-    """Delete a directory in one step; what a kill leaves of it has a temporary name."""
+    """Delete a directory in one step; what a kill leaves of it has a temporary name.
+
+    Of a link to one the link is deleted, never what it leads to.
+    """
     temporary = path.with_name(f"{TEMPORARY}{os.getpid()}-{path.name}")
-    shutil.rmtree(temporary, ignore_errors=True)
+    _remove(temporary)
     path.replace(temporary)
-    shutil.rmtree(temporary, ignore_errors=True)
+    _remove(temporary)
 
 
 def clear_temporaries(directory: Path, *, but: str | None = None, deep: bool = True) -> None:
@@ -79,12 +84,28 @@ def clear_temporaries(directory: Path, *, but: str | None = None, deep: bool = T
     """
     pattern = f"{TEMPORARY}*"
     for path in list(directory.rglob(pattern) if deep else directory.glob(pattern)):
-        if but in path.relative_to(directory).parts:
-            continue
-        if path.is_dir():
-            shutil.rmtree(path, ignore_errors=True)
-        else:
-            path.unlink(missing_ok=True)
+        if but not in path.relative_to(directory).parts:
+            _remove(path)
+
+
+def _remove(path: Path) -> None:
+    """Delete what is at ``path``, if anything; links are deleted, not followed."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def stays_inside(name: str) -> bool:
+    """Whether a relative path, parted by "/", names something below where it starts.
+
+    >>> [stays_inside(name) for name in ("a/b.json", "../b.json", "/etc/passwd", "a//b", "")]
+    [True, False, False, False, False]
+    """
+    return all(
+        part not in ("", ".", "..") and "\\" not in part and "\0" not in part
+        for part in name.split("/")
+    )
 
 
 def _sync(path: Path) -> None:

@@ -15,10 +15,11 @@ from typing import Literal, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
-from transformers import AutoTokenizer, PreTrainedTokenizerBase, PreTrainedTokenizerFast
+from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 from ntpctp.chats import encode_chat
 from ntpctp.errors import InputError
+from ntpctp.pretrained import read_tokenizer
 from ntpctp.rows import ROLE_CODES, Row, Rows, trim_prompt
 from ntpctp.storage import fingerprint
 from ntpctp.tasks.example import Example
@@ -116,7 +117,7 @@ def load_tokenizer(source: str) -> PreTrainedTokenizerBase:
             "one there, or name another tokenizer"
         )
     try:
-        tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(source)
+        tokenizer = read_tokenizer(source)
     except (OSError, ValueError, KeyError) as error:
         raise InputError(f"tokenizer: cannot load one from {source}: {error}") from error
     if tokenizer.eos_token_id is None:

@@ -22,6 +22,7 @@ HOUSE = [
     "yaml_file",
     "libraries",
     "provenance",
+    "pretrained",
     "tasks",
     "rows",
     "chats",

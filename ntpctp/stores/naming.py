@@ -12,7 +12,7 @@ from typing import Any
 from ntpctp.checkpoints import INTERVAL, MANIFEST, THIN
 from ntpctp.errors import InputError
 from ntpctp.layout import RESULTS
-from ntpctp.storage import TEMPORARY
+from ntpctp.storage import TEMPORARY, stays_inside
 
 _PRIVATE = {".lock", ".measuring", ".encoded"}
 # The innermost directory named like a checkpoint; an arm may be named so, too, and has seeds in it.
@@ -25,13 +25,8 @@ def is_private(name: str) -> bool:
 
     So is what could lead out of the directory, whoever wrote it there.
     """
-    return any(
-        part in ("", ".", "..")
-        or part in _PRIVATE
-        or part.startswith(TEMPORARY)
-        or "\\" in part
-        or "\0" in part
-        for part in name.split("/")
+    return not stays_inside(name) or any(
+        part in _PRIVATE or part.startswith(TEMPORARY) for part in name.split("/")
     )
 
 
