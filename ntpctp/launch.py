@@ -12,7 +12,7 @@ from ntpctp.budgets import with_steps
 from ntpctp.errors import InputError, lookup
 from ntpctp.experiment import Experiment, load_experiment
 from ntpctp.layout import RunId, run_directory
-from ntpctp.pipeline import checked_stages, runs_of
+from ntpctp.pipeline import checked_stages
 from ntpctp.preparation import encoded_beside, prepare
 from ntpctp.runs import Event, accelerator_of, train_run, working
 from ntpctp.stages import load_stages
@@ -29,11 +29,11 @@ def runs_in(path: Path, overrides: Sequence[str] = ()) -> list[tuple[str | None,
     """
     stages = load_stages(path, overrides)
     if stages is None:
-        return [(None, run) for run in runs_of(load_experiment(path, overrides))]
+        return [(None, run) for run in load_experiment(path, overrides).runs()]
     return [
         (stage, run)
         for stage, experiment in stages.experiments(Path("runs") / stages.name).items()
-        for run in runs_of(experiment)
+        for run in experiment.runs()
     ]
 
 

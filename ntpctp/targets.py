@@ -8,7 +8,7 @@ from ntpctp import checkpoints
 from ntpctp.errors import InputError
 from ntpctp.foreign import Foreign, open_foreign
 from ntpctp.layout import EXPERIMENT, RESULTS, RunId, stage_directory
-from ntpctp.pipeline import load_output, runs_of
+from ntpctp.pipeline import load_output
 
 
 @dataclass(frozen=True)
@@ -82,7 +82,7 @@ def _targets(given: str, output: Path | None) -> list[Target]:
     if root is None:
         return [_foreign(given, output)]
     found = []
-    for run in runs_of(load_output(root)):
+    for run in load_output(root).runs():
         for checkpoint in checkpoints.list_checkpoints(stage_directory(root, run)):
             if path in (checkpoint, *checkpoint.parents):
                 results = checkpoint / RESULTS

@@ -8,9 +8,10 @@ import yaml
 
 from ntpctp.budgets import amounts_at, with_steps
 from ntpctp.errors import InputError
+from ntpctp.execution import expected_flops
 from ntpctp.experiment import experiment_of
 from ntpctp.flops import training_flops
-from ntpctp.pipeline import checked_stages, expected_flops
+from ntpctp.pipeline import checked_stages
 from ntpctp.preparation import initial_model, prepare
 from ntpctp.stages import stages_of
 from ntpctp.supervision import SupervisedRows

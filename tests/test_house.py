@@ -74,6 +74,8 @@ HOUSE = [
     "comparison",
     "paths",
     "jobs",
+    "execution",
+    "together",
     "pipeline",
     "calibrating",
     "report",

@@ -6,7 +6,7 @@ from safetensors.torch import load_file
 
 from ntpctp.errors import InputError
 from ntpctp.layout import RunId
-from ntpctp.pipeline import checked_stages, runs_of
+from ntpctp.pipeline import checked_stages
 from ntpctp.preparation import prepare
 from ntpctp.runs import execute
 from ntpctp.scores import collect
@@ -100,7 +100,7 @@ def test_a_whole_matrix(tmp_path):
     experiments = checked_stages(stages_of(CONTENT, "m.yaml"), tmp_path).experiments(tmp_path)
     for stage, experiment in experiments.items():
         data = prepare(experiment)
-        for run in runs_of(experiment):
+        for run in experiment.runs():
             execute(experiment, data, run, tmp_path / stage)
     last, first = "train/step-000006", "train/step-000000"
     for arm in experiment.arms:

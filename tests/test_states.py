@@ -46,7 +46,7 @@ def copied(finished, tmp_path):
 
 def by_name(experiment, output):
     asked = read_asked(output)
-    assert asked.runs() == pipeline.runs_of(experiment)
+    assert asked.runs() == experiment.runs()
     return {str(state.run): state for state in states_of(asked, output)}
 
 

@@ -1,6 +1,7 @@
 """Commands about an experiment file: run, train, list, audit."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -12,9 +13,11 @@ from ntpctp.cli.results import conclude, conclude_map
 from ntpctp.errors import InputError
 
 if TYPE_CHECKING:  # the library takes seconds to import; --help does not wait for it
+    from ntpctp.engines import Engine, Failure
     from ntpctp.experiment import Experiment
     from ntpctp.maps import Map
     from ntpctp.places import Place
+    from ntpctp.terminal.progress import ProgressDisplay
 
 
 @dataclass(frozen=True)
@@ -63,7 +66,7 @@ def run(
         int, typer.Option(min=1, help="with --plan: processes, or GPUs, that share each run")
     ] = 1,
 ) -> None:
-    """Train, measure and compare all arms and seeds, stage after stage, cell after cell of a map.
+    """Train, measure and compare all arms and seeds, stage after stage, or all cells of a map.
 
     Run it again to carry on after a stop.
     """
@@ -98,26 +101,41 @@ def _place(output: str | None, name: str) -> "Place":
 
 def _run_map(found: "Map", place: "Place", where: Where) -> None:
     """Do all cells of a map, whether or not some of their runs fail, then write its page."""
+    from ntpctp import pipeline
     from ntpctp.budgets import with_steps
     from ntpctp.maps import write_map
     from ntpctp.preparation import encoded_beside, prepare
 
-    whole = place.directory
+    whole, cells = place.directory, {}
     for cell, settings in found.experiments.items():
         # What is wrong with the last cell shows before the first is trained.
-        prepare(with_steps(settings, encoded_beside(whole / cell)), encoded_beside(whole / cell))
+        cells[cell] = with_steps(settings, encoded_beside(whole / cell))
+        prepare(cells[cell], encoded_beside(whole / cell))
     write_map(found, whole)
     failed = []
-    for number, (cell, settings) in enumerate(found.experiments.items(), 1):
-        console.rule(f"cell {number} of {len(found.experiments)}: {cell}")
+
+    def over(cell: str, failures: "Mapping[str, Failure]") -> None:
+        console.rule(cell)
+        _tell(failures, len(cells[cell].runs()))
         try:
-            _run(settings, place.inside(cell), where)
-        except typer.Exit:
-            failed.append(cell)
+            conclude(whole / cell)
         except InputError as error:  # of this cell alone: the others go on
             errors.print(f"[red]{cell}:[/] ", end="")
             errors.print(str(error), markup=False, highlight=False, soft_wrap=True)
             failed.append(cell)
+        else:
+            failed.extend([cell] * bool(failures))
+        place.inside(cell).push_files()
+
+    with _at_work(found.name, cells, place, where) as (engine, display):
+        pipeline.run_together(
+            cells,
+            {cell: place.inside(cell) for cell in cells},
+            engine=engine,
+            on_event=lambda cell, event: display.show(event, cell),
+            on_over=over,
+            retry_failed=where.retry_failed,
+        )
     conclude_map(whole)
     place.push_files()
     if failed:
@@ -200,25 +218,9 @@ def train_all(
     then: Callable[[], None] = lambda: None,
 ) -> None:
     """Do all runs of an experiment, then something else, and end the program if some failed."""
-    from ntpctp import pipeline, stopping
-    from ntpctp.engines import engine_named
-    from ntpctp.terminal.plans import plan
-    from ntpctp.terminal.progress import ProgressDisplay
+    from ntpctp import pipeline
 
-    local = pipeline.local_engine(settings, where.workers)
-    # Of a store, the copy is this machine's alone.
-    submissions = place.directory if place.store is None else Path("runs") / settings.name
-    engine = engine_named(where.on, submissions, local)
-    of_threads = "one thread" if local.threads == 1 else f"{local.threads} threads"
-    here = f"{local.workers} at once, {of_threads} each"
-    how = here if engine is local else f"on {where.on}"
-    console.print(plan(settings, str(place), how))
-    # clear_errors: typer would turn an interruption into exit code 1 before main sees it.
-    with (
-        stopping.listening(),
-        clear_errors(),
-        ProgressDisplay(console, settings) as display,
-    ):
+    with _at_work(settings.name, {"": settings}, place, where) as (engine, display):
         failures = pipeline.run_experiment(
             settings,
             place,
@@ -226,20 +228,53 @@ def train_all(
             on_event=display.show,
             retry_failed=where.retry_failed,
         )
-    if failures:
-        for name, failure in failures.items():
-            errors.print(f"[red]failed:[/] {name}: ", end="")
-            errors.print(failure.traceback or failure.message, markup=False, highlight=False)
-        by_itself = any(not failure.of_machine for failure in failures.values())
-        also = "; with --retry-failed, also with runs that failed by themselves" * by_itself
-        errors.print(
-            f"{len(failures)} of {len(pipeline.runs_of(settings))} runs failed; the others are "
-            f"complete. The same command carries on{also}."
-        )
+    _tell(failures, len(settings.runs()))
     then()
     place.push_files()
     if failures:
         raise typer.Exit(1)
+
+
+@contextmanager
+def _at_work(
+    name: str, experiments: "Mapping[str, Experiment]", place: "Place", where: Where
+) -> "Iterator[tuple[Engine, ProgressDisplay]]":
+    """Say what will be done and give the engine for it, and the display of what it tells."""
+    from ntpctp import pipeline, stopping
+    from ntpctp.engines import engine_named
+    from ntpctp.terminal.plans import plan
+    from ntpctp.terminal.progress import ProgressDisplay
+
+    local = pipeline.local_engine(experiments.values(), where.workers)
+    # Of a store, the copy is this machine's alone.
+    submissions = place.directory if place.store is None else Path("runs") / name
+    engine = engine_named(where.on, submissions, local)
+    of_threads = "one thread" if local.threads == 1 else f"{local.threads} threads"
+    here = f"{local.workers} at once, {of_threads} each"
+    how = here if engine is local else f"on {where.on}"
+    console.print(plan(name, list(experiments.values()), str(place), how))
+    # clear_errors: typer would turn an interruption into exit code 1 before main sees it.
+    with (
+        stopping.listening(),
+        clear_errors(),
+        ProgressDisplay(console, experiments) as display,
+    ):
+        yield engine, display
+
+
+def _tell(failures: "Mapping[str, Failure]", num_runs: int) -> None:
+    """Say which of an experiment's runs failed, and what to do about it."""
+    if not failures:
+        return
+    for name, failure in failures.items():
+        errors.print(f"[red]failed:[/] {name}: ", end="")
+        errors.print(failure.traceback or failure.message, markup=False, highlight=False)
+    by_itself = any(not failure.of_machine for failure in failures.values())
+    also = "; with --retry-failed, also with runs that failed by themselves" * by_itself
+    errors.print(
+        f"{len(failures)} of {num_runs} runs failed; the others are complete. The same command "
+        f"carries on{also}."
+    )
 
 
 def train(

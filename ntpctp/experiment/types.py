@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from pydantic import BeforeValidator, Field, SerializeAsAny, model_validator
 
 from ntpctp.errors import nearest
+from ntpctp.layout import RunId
 from ntpctp.measures import MEASURES, Measure
 from ntpctp.models import ModelOptions
 from ntpctp.objectives import OBJECTIVES
@@ -220,3 +221,7 @@ class Experiment(Options):
         if cells and not len(cells) == len(set(cells)) == full:
             raise ValueError("factors: expected every combination of levels, each in one arm")
         return self
+
+    def runs(self) -> list[RunId]:
+        """Return all runs, seed by seed, so that a stopped experiment has whole seeds."""
+        return [RunId(arm, seed) for seed in self.seeds for arm in self.arms]

@@ -10,7 +10,7 @@ from ntpctp.comparison import COMPARISON, read_comparisons
 from ntpctp.errors import InputError
 from ntpctp.experiment import Experiment
 from ntpctp.layout import checkpoint_directory, experiments_below, stage_directory
-from ntpctp.pipeline import load_output, runs_of
+from ntpctp.pipeline import load_output
 from ntpctp.report import wording
 from ntpctp.report.headline import headline, label_of, primary_score, question_of
 from ntpctp.report.templates import environment
@@ -125,7 +125,7 @@ def _entry(path: Path, top: Path) -> Entry:
 
 def _unfinished(experiment: Experiment, output: Path) -> str:
     """Say how many runs have not come to their last step, if not all have."""
-    runs = runs_of(experiment)
+    runs = experiment.runs()
     lasts = (
         checkpoint_directory(stage_directory(output, run), experiment.arms[run.arm].training.steps)
         for run in runs

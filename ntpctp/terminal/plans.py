@@ -9,12 +9,20 @@ from ntpctp.experiment import Experiment
 from ntpctp.plan import SHARE_OF_PEAK, ArmPlan
 
 
-def plan(experiment: Experiment, output: str, how: str) -> str:
-    """Return in one line what will be done, how, and where to."""
-    arms, seeds = len(experiment.arms), len(experiment.seeds)
+def plan(name: str, experiments: Sequence[Experiment], output: str, how: str) -> str:
+    """Return in one line what will be done, how, and where to.
+
+    Args:
+        name: of the whole.
+        experiments: one, or the cells of a map, whose arms and seeds are alike.
+        output: where to.
+        how: where runs are executed.
+    """
+    arms, seeds = list(experiments[0].arms), len(experiments[0].seeds)
+    cells = f"{len(experiments)} cells x " if len(experiments) > 1 else ""
     return (
-        f"{experiment.name}: {arms} arms ({', '.join(experiment.arms)}) x {seeds} seeds = "
-        f"{arms * seeds} runs, {how} -> {output}"
+        f"{name}: {cells}{len(arms)} arms ({', '.join(arms)}) x {seeds} seeds = "
+        f"{len(experiments) * len(arms) * seeds} runs, {how} -> {output}"
     )
 
 

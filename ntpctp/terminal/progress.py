@@ -1,6 +1,7 @@
 """Progress of all runs of an experiment."""
 
 import time
+from collections.abc import Mapping
 
 from rich.console import Console
 from rich.progress import (
@@ -22,10 +23,19 @@ from ntpctp.runs import Event
 class ProgressDisplay:
     """Bars of all runs at work, and one for the whole; plain lines where there is no terminal."""
 
-    def __init__(self, console: Console, experiment: Experiment):
+    def __init__(self, console: Console, experiments: Mapping[str, Experiment]):
+        """Begin with nothing done.
+
+        Args:
+            console: where it is shown.
+            experiments: by name; "" is the name of one that is alone.
+        """
         self._console = console
-        self._steps = {name: arm.training.steps for name, arm in experiment.arms.items()}
-        total = sum(self._steps.values()) * len(experiment.seeds)
+        self._steps = {
+            (name, run): experiment.arms[run.arm].training.steps
+            for name, experiment in experiments.items()
+            for run in experiment.runs()
+        }
         self._progress = Progress(
             TextColumn("{task.description}"),
             BarColumn(bar_width=30),
@@ -36,9 +46,9 @@ class ProgressDisplay:
             console=console,
             disable=not console.is_terminal,
         )
-        self._whole = self._progress.add_task("all steps", total=total, note="")
-        self._tasks: dict[RunId, TaskID] = {}
-        self._trained: dict[RunId, int] = {}
+        self._whole = self._progress.add_task("all steps", total=sum(self._steps.values()), note="")
+        self._tasks: dict[tuple[str, RunId], TaskID] = {}
+        self._trained: dict[tuple[str, RunId], int] = {}
         self._printed = 0.0
 
     def __enter__(self) -> "ProgressDisplay":
@@ -48,40 +58,45 @@ class ProgressDisplay:
     def __exit__(self, *exception: object) -> None:
         self._progress.stop()
 
-    def show(self, event: Event) -> None:
-        """Show an event."""
+    def show(self, event: Event, experiment: str = "") -> None:
+        """Show an event of a run of an experiment."""
         if event.kind == "checkpoint":
             return
-        if event.run not in self._tasks:
-            self._tasks[event.run] = self._progress.add_task(str(event.run), total=1, note="")
-        task = self._tasks[event.run]
+        key = experiment, event.run
+        if key not in self._tasks:
+            self._tasks[key] = self._progress.add_task(_name(key), total=1, note="")
         if event.kind == "training":
-            self._trained[event.run] = event.done
-            self._update(task, event, f"loss {event.loss:.3f}")
+            self._trained[key] = event.done
+            self._update(key, event, f"loss {event.loss:.3f}")
         elif event.kind == "measuring":
-            if self._trained.get(event.run, 0) < self._steps[event.run.arm] and event.done:
+            if self._trained.get(key, 0) < self._steps[key] and event.done:
                 return  # measured apart, while training goes on: its bar shows that
-            self._trained[event.run] = self._steps[event.run.arm]
-            self._update(task, event, "measuring")
+            self._trained[key] = self._steps[key]
+            self._update(key, event, "measuring")
         elif event.kind == "path":
-            self._update(task, event, event.text)
+            self._update(key, event, event.text)
         else:
             if event.kind in ("done", "failed"):
-                self._progress.remove_task(self._tasks.pop(event.run))
-                self._trained[event.run] = self._steps[event.run.arm]
-            text = Text(f"{event.run}: {event.kind} {event.text}".rstrip())
+                self._progress.remove_task(self._tasks.pop(key))
+                self._trained[key] = self._steps[key]
+            text = Text(f"{_name(key)}: {event.kind} {event.text}".rstrip())
             self._console.print(
                 text, style={"failed": "red", "warning": "yellow"}.get(event.kind, "")
             )
         self._progress.update(self._whole, completed=sum(self._trained.values()))
 
-    def _update(self, task: TaskID, event: Event, note: str) -> None:
-        self._progress.update(task, completed=event.done, total=event.total, note=note)
+    def _update(self, key: tuple[str, RunId], event: Event, note: str) -> None:
+        self._progress.update(self._tasks[key], completed=event.done, total=event.total, note=note)
         if not self._console.is_terminal and time.monotonic() - self._printed > 10:
             self._printed = time.monotonic()
             whole = self._progress.tasks[0]
             print(
-                f"{int(sum(self._trained.values()))}/{int(whole.total or 0)} steps; {event.run}: "
+                f"{int(sum(self._trained.values()))}/{int(whole.total or 0)} steps; {_name(key)}: "
                 f"{event.done}/{event.total} {note}",
                 flush=True,
             )
+
+
+def _name(key: tuple[str, RunId]) -> str:
+    experiment, run = key
+    return f"{experiment}: {run}" if experiment else str(run)

@@ -50,7 +50,6 @@ from ntpctp.layout import (
     scores_path,
     stage_directory,
 )
-from ntpctp.pipeline import runs_of
 from ntpctp.storage import write_json
 
 WORKERS, SECONDS, GOAL_SECONDS = 2, 0.01, 2.0
@@ -292,7 +291,7 @@ def make(directory: Path, experiment: Experiment) -> None:
     content = yaml.safe_dump(experiment.model_dump(mode="json"), sort_keys=False)
     directory.mkdir()
     (directory / EXPERIMENT).write_text(f"# As resolved: with all defaults.\n{content}", "utf-8")
-    for number, run in enumerate(runs_of(experiment)):
+    for number, run in enumerate(experiment.runs()):
         state = state_of(number)
         if state != "waiting":
             _make_run(run_directory(directory, run), state, experiment, directory, run)
@@ -334,7 +333,7 @@ def status_seconds(directory: Path, experiment: Experiment, *options: str) -> tu
     Raises:
         RuntimeError: if it counts wrongly.
     """
-    runs = runs_of(experiment)
+    runs = experiment.runs()
     for number, run in enumerate(runs):  # those at work are dead after two minutes
         if state_of(number) == "running":
             _give_sign(run_directory(directory, run), "running")
@@ -369,7 +368,7 @@ def status_records(quick: bool) -> list[Record]:
             ]
             seconds, cpu = (statistics.median(column) for column in zip(*runs, strict=True))
             command, met = " ".join(("status", *options)), seconds <= GOAL_SECONDS
-            name = f"{command} of {len(runs_of(experiment)):,} runs"
+            name = f"{command} of {len(experiment.runs()):,} runs"
             records.append(
                 {
                     "name": name, "ours": seconds, "peer": None, "peer_name": None, "unit": "s",
