@@ -8,7 +8,7 @@ import argparse
 from pathlib import Path
 
 from ntpctp.cli import clear_errors
-from ntpctp.libraries import quiet_libraries
+from ntpctp.libraries import go_offline, quiet_libraries
 from ntpctp.measuring import evaluate_paths
 from ntpctp.outputs import outputs
 from ntpctp.suites import load_suite
@@ -29,8 +29,11 @@ def main() -> None:
     parser.add_argument("--output", type=Path, help="of the results; by default beside checkpoints")
     parser.add_argument("--format", help="also write results as another tool does: lm-eval")
     parser.add_argument("--model-card", action="store_true", help="also write each README.md")
+    parser.add_argument("--offline", action="store_true", help="allow no network")
     arguments = parser.parse_intermixed_args()
     quiet_libraries()
+    if arguments.offline:
+        go_offline()
     with clear_errors():
         evaluate_paths(
             arguments.paths,

@@ -22,6 +22,7 @@ from ntpctp.layout import (
     run_directory,
     stage_directory,
 )
+from ntpctp.libraries import is_cut_off
 from ntpctp.paths import measure_paths
 from ntpctp.places import Place, shipped
 from ntpctp.preparation import Data, encoded_beside, prepare
@@ -129,6 +130,7 @@ def _task(experiment: Experiment, place: Place, data: Data, engine: Engine) -> R
         launch_config=Path(launch_config).read_text("utf-8") if launch_config else None,
         store=place.store.url if place.store else None,
         driver=str(place.store.copy) if place.store else None,
+        offline=is_cut_off(),
     )
 
 

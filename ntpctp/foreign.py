@@ -7,8 +7,7 @@ from pathlib import Path
 from huggingface_hub import snapshot_download
 
 from ntpctp.errors import InputError
-from ntpctp.libraries import is_offline
-from ntpctp.pretrained import NOT_CACHED
+from ntpctp.libraries import NOT_CACHED, is_offline
 from ntpctp.storage import fingerprint, sha256_of
 
 CONFIG = "config.json"

@@ -17,7 +17,7 @@ from ntpctp.engines.launching import launch
 from ntpctp.errors import InputError
 from ntpctp.experiment import Experiment, experiment_of
 from ntpctp.layout import RunId, checkpoint_directory, run_directory, stage_directory
-from ntpctp.libraries import quiet_libraries
+from ntpctp.libraries import go_offline, quiet_libraries
 from ntpctp.places import Place, taken_over
 from ntpctp.preparation import Data, encoded_beside, prepare
 from ntpctp.resources import Resources
@@ -42,6 +42,7 @@ class RunTask:
         patience: seconds to wait for a process that still works on this run.
         resources: see ``Resources``.
         launch_config: content of the configuration file of accelerate, see ``Resources``.
+        offline: whether nothing may be fetched: a worker need not have the driver's environment.
     """
 
     content: Mapping[str, Any]
@@ -55,6 +56,7 @@ class RunTask:
     launch_config: str | None = None
     store: str | None = None
     driver: str | None = None
+    offline: bool = False
 
 
 def do(task: RunTask, send: Callable[[Event], None]) -> None:
@@ -75,6 +77,8 @@ def do_here(task: RunTask, send: Callable[[Event], None]) -> None:
         InputError: if the data are not those that the experiment started with, and as ``execute``.
     """
     quiet_libraries()
+    if task.offline:
+        go_offline()
     content, output, store = dict(task.content), Path(task.output), None
     if task.store is not None:
         store = Store(task.store, warn=lambda text: send(Event(task.run, "warning", text=text)))

@@ -3,8 +3,15 @@
 import os
 import sys
 
-_OFFLINE = ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE", "HF_DATASETS_OFFLINE")
-_TRUE = {"1", "ON", "YES", "TRUE"}
+NOT_CACHED = (
+    "there is no such directory, and it is not in the hub's cache; nothing is fetched: --offline, "
+    "or HF_HUB_OFFLINE in the environment, allows no network"
+)
+"""Why something of the hub is not to be had."""
+
+_OFFLINE = "NTPCTP_OFFLINE"
+_HUB_OFFLINE = ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE", "HF_DATASETS_OFFLINE")
+_TRUE = {"1", "ON", "YES", "TRUE"}  # as the libraries have it
 
 
 def quiet_libraries() -> None:
@@ -30,13 +37,14 @@ def quiet_libraries() -> None:
 
 
 def go_offline() -> None:
-    """Let nothing be fetched any more, by this process and those it starts.
+    """Let nothing be fetched or sent any more, by this process and those it starts.
 
     Libraries read the environment when they are imported; those that are, are told.
     """
-    for name in _OFFLINE:
+    for name in (_OFFLINE, *_HUB_OFFLINE):
         os.environ[name] = "1"
-    os.environ.setdefault("WANDB_MODE", "offline")
+    if os.environ.get("WANDB_MODE") != "disabled":
+        os.environ["WANDB_MODE"] = "offline"
     for module, names in {
         "huggingface_hub.constants": ("HF_HUB_OFFLINE",),
         "datasets.config": ("HF_HUB_OFFLINE", "HF_DATASETS_OFFLINE"),
@@ -47,4 +55,9 @@ def go_offline() -> None:
 
 def is_offline() -> bool:
     """Whether nothing may be fetched from the hub."""
-    return any(os.environ.get(name, "").upper() in _TRUE for name in _OFFLINE[:2])
+    return any(os.environ.get(name, "").upper() in _TRUE for name in _HUB_OFFLINE)
+
+
+def is_cut_off() -> bool:
+    """Whether ``go_offline`` was called, here or by who started this process."""
+    return os.environ.get(_OFFLINE) == "1"

@@ -12,11 +12,15 @@ from pathlib import Path
 from typing import Any
 
 from ntpctp.checkpoints import MANIFEST
+from ntpctp.errors import InputError
 from ntpctp.layout import LOG, is_url
+from ntpctp.libraries import is_cut_off
 from ntpctp.signs import FAILURE
 from ntpctp.storage import fingerprint
 from ntpctp.stores import Store, working_copy
+from ntpctp.stores.addresses import shown
 
+_OF_THIS_MACHINE = ("file://", "local://", "memory://")
 _INPUTS = "inputs"
 """Directory in a store of what an experiment reads: data files, checkpoints, tokenizers."""
 
@@ -102,10 +106,15 @@ def place_of(text: str | Path, warn: Callable[[str], None] = lambda text: None) 
     """Return the place that a user names: a path, or the URL of a store.
 
     Raises:
-        InputError: if the URL cannot be used.
+        InputError: if the URL cannot be used, or needs a network where none is allowed.
     """
     if not is_url(str(text)):
         return Place(Path(text))
+    if is_cut_off() and not str(text).lower().startswith(_OF_THIS_MACHINE):
+        raise InputError(
+            f"{shown(str(text))}: a store beyond this machine, and --offline allows no network; "
+            "leave --offline out, or give a directory"
+        )
     store = Store(str(text), driver_copy(str(text)), warn=warn)
     return Place(store.copy, store)
 

@@ -24,18 +24,13 @@ from transformers.utils.hub import cached_file
 from transformers.utils.peft_utils import ADAPTER_CONFIG_NAME
 
 from ntpctp.errors import InputError
-from ntpctp.libraries import is_offline
+from ntpctp.libraries import NOT_CACHED, is_offline
 from ntpctp.storage import read_json
 
 _OWN_CODE = (
     "it brings code of its own (auto_map in its config), which is never run; use a model of a "
     "family that transformers knows, or save this one as such"
 )
-NOT_CACHED = (
-    "there is no such directory, and it is not in the hub's cache; nothing is fetched: --offline, "
-    "or HF_HUB_OFFLINE in the environment, allows no network"
-)
-"""Why something of the hub is not to be had."""
 
 
 def read_config(source: str | Path) -> PretrainedConfig:

@@ -1,5 +1,6 @@
 """Experiment trackers, through accelerate: a run's log as their curves, its settings as theirs."""
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -11,23 +12,31 @@ from accelerate.tracking import get_available_trackers
 from accelerate.utils import ProjectConfiguration
 
 from ntpctp.errors import InputError
+from ntpctp.libraries import is_cut_off
 from ntpctp.training import LogLine
 
 Tracker = Literal["tensorboard", "wandb", "trackio", "mlflow"]
 DIRECTORY = "trackers"
+_SENDS_TO = {"mlflow": "MLFLOW_TRACKING_URI", "trackio": "TRACKIO_SPACE_ID"}
 
 
 def check_trackers(names: Sequence[Tracker]) -> None:
     """Check that the libraries of all trackers are there: accelerate leaves out what is missing.
 
     Raises:
-        InputError: names the first whose library is missing.
+        InputError: names the first whose library is missing, or that sends where none may.
     """
     available = {tracker.value for tracker in get_available_trackers()}
     for name in names:
         if name not in available:
             raise InputError(
                 f"trackers: {name} is not installed; pip install {name}, or leave it out"
+            )
+        there = os.environ.get(_SENDS_TO.get(name, ""), "")
+        if is_cut_off() and there and not there.startswith("file:"):
+            raise InputError(
+                f"trackers: {name} sends to what {_SENDS_TO[name]} names, and --offline allows no "
+                "network; leave one of them out"
             )
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from ntpctp.cli import clear_errors
 from ntpctp.launch import train_one
-from ntpctp.libraries import quiet_libraries
+from ntpctp.libraries import go_offline, quiet_libraries
 
 
 def main() -> None:
@@ -20,8 +20,11 @@ def main() -> None:
     parser.add_argument("--seed", type=int, required=True, help="which seed")
     parser.add_argument("--stage", help="which stage, if the experiment has stages")
     parser.add_argument("--output", type=Path, help="by default runs/<name>")
+    parser.add_argument("--offline", action="store_true", help="allow no network")
     arguments = parser.parse_intermixed_args()
     quiet_libraries()
+    if arguments.offline:
+        go_offline()
     with clear_errors():
         train_one(
             arguments.experiment,

@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from ntpctp.cli.console import console
+from ntpctp.cli.console import Offline, console
 from ntpctp.cli.experiments import Where, train_all
 from ntpctp.cli.results import brought, conclude
 
@@ -22,6 +22,7 @@ def calibrate(
     workers: Annotated[
         int | None, typer.Option(min=1, help="with --train: runs at once; by default one a core")
     ] = None,
+    offline: Offline = False,
 ) -> None:
     """Prove the verdicts honest on the experiment's own runs.
 

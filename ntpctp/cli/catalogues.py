@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from ntpctp.cli.console import console
+from ntpctp.cli.console import Offline, console
 from ntpctp.errors import InputError
 
 
@@ -38,6 +38,7 @@ def tasks(
             "of sequence, and items that lm-eval encodes in another way are counted"
         ),
     ] = None,
+    offline: Offline = False,
 ) -> None:
     """List the tasks and their options; print examples with --show, write them with --export."""
     from ntpctp import catalogue

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from ntpctp.cli.console import clear_errors
+from ntpctp.cli.console import Offline, clear_errors
 
 
 def evaluate(
@@ -32,6 +32,7 @@ def evaluate(
     model_card: Annotated[
         bool, typer.Option("--model-card", help="also write results into each README.md")
     ] = False,
+    offline: Offline = False,
 ) -> None:
     """Measure checkpoints, whoever trained them; what is stored and holds is kept."""
     from ntpctp.measuring import evaluate_paths

@@ -6,11 +6,13 @@ import signal
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TextIO
+from typing import Annotated, TextIO
 
+import typer
 from rich.console import Console
 
 from ntpctp.errors import InputError
+from ntpctp.libraries import go_offline
 from ntpctp.stopping import Stopped
 
 PIPED_WIDTH = 160
@@ -26,7 +28,22 @@ console = _printer(sys.stdout, stderr=False)
 errors = _printer(sys.stderr, stderr=True)
 
 _CANNOT_WRITE = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR)
+OFFLINE_HELP = (
+    "allow no network: nothing is fetched from the hub or sent anywhere, but to the cluster that "
+    "--on names"
+)
 OVERRIDES_HELP = "fields to change, as dotted.key=value (training.steps=500 seeds=5)"
+
+
+def _go_offline(asked: bool) -> bool:
+    """Act as soon as the option is read: libraries look at the environment when they come in."""
+    if asked:
+        go_offline()
+    return asked
+
+
+Offline = Annotated[bool, typer.Option("--offline", help=OFFLINE_HELP, callback=_go_offline)]
+"""The option of all commands that may load what lies on the hub."""
 
 
 def warn(text: str) -> None:

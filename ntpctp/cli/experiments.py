@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ntpctp.cli.console import OVERRIDES_HELP, clear_errors, console, errors, warn
+from ntpctp.cli.console import OVERRIDES_HELP, Offline, clear_errors, console, errors, warn
 from ntpctp.cli.results import conclude, conclude_map
 from ntpctp.errors import InputError
 
@@ -65,6 +65,7 @@ def run(
     processes: Annotated[
         int, typer.Option(min=1, help="with --plan: processes, or GPUs, that share each run")
     ] = 1,
+    offline: Offline = False,
 ) -> None:
     """Train, measure and compare all arms and seeds, stage after stage, or all cells of a map.
 
@@ -286,6 +287,7 @@ def train(
         str | None, typer.Option(help="which stage, if the experiment has stages")
     ] = None,
     output: Annotated[Path | None, typer.Option(help="by default runs/<name>")] = None,
+    offline: Offline = False,
 ) -> None:
     """Train one arm with one seed in this process (what recipes/train.py launches)."""
     from ntpctp.launch import train_one
@@ -312,6 +314,7 @@ def audit(
     overrides: Annotated[list[str] | None, typer.Argument(help=OVERRIDES_HELP)] = None,
     examples: Annotated[int, typer.Option(min=0, help="how many to print")] = 3,
     json: Annotated[bool, typer.Option("--json", help="the counts for machines")] = False,
+    offline: Offline = False,
 ) -> None:
     """Show what the loss sees: the first examples token by token for every arm, and counts."""
     from ntpctp.audit import audit as count

@@ -7,14 +7,17 @@
 first; ``max_rows`` then says how many. ``datasets`` comes with the extra ``datasets``.
 """
 
+import re
 from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
 from typing import Any, Literal
 
+import yaml
 from pydantic import Field
 
 from ntpctp.errors import InputError, nearest
+from ntpctp.libraries import NOT_CACHED, is_offline
 from ntpctp.tasks.own import OwnData, Row
 
 _SAVED = ("dataset_info.json", "state.json", "dataset_dict.json")  # what save_to_disk leaves
@@ -74,6 +77,8 @@ class Dataset(OwnData):
         try:
             if any((directory / name).is_file() for name in _SAVED):
                 return self._saved(datasets, split)
+            if directory.is_dir():
+                _check_card(directory)
             return datasets.load_dataset(
                 self.path,
                 self.config,
@@ -84,6 +89,8 @@ class Dataset(OwnData):
         except InputError:
             raise
         except Exception as error:
+            if is_offline() and not directory.exists():
+                raise InputError(f"{self.path}: {NOT_CACHED}") from error
             # datasets raises a dozen types for a name, configuration, split or file that is bad.
             raise InputError(
                 f"{self.path}: datasets cannot load split {split!r}: {error}; check path, config "
@@ -102,3 +109,36 @@ class Dataset(OwnData):
         if split != self.train_split:
             raise InputError(f"{self.path}: holds one split, so test_split cannot be {split!r}")
         return loaded
+
+
+def _check_card(directory: Path) -> None:
+    """Check that what a data set says of itself names no files but its own.
+
+    Raises:
+        InputError: names what lies elsewhere; datasets would read or fetch it.
+    """
+    for name in ("README.md", ".huggingface.yaml"):
+        if not (directory / name).is_file():
+            continue
+        text = (directory / name).read_text("utf-8-sig")
+        if name == "README.md":
+            found = re.match(r"\s*---[ \t]*\r?\n(.*?)\n---", text, re.DOTALL)
+            text = found[1] if found else ""
+        for file in _files_in(yaml.safe_load(text)):
+            if re.search(r"(^|/)\.\.(/|$)|^/|^~|:", file) or "\\" in file:
+                raise InputError(
+                    f"{directory / name}: names {file!r} as data, which is not in the directory; "
+                    "nothing else is read or fetched: bring it there, and mend that line"
+                )
+
+
+def _files_in(content: Any, inside: bool = False) -> Iterator[str]:
+    """Yield every text below a field that names files of data."""
+    if isinstance(content, dict):
+        for key, value in content.items():
+            yield from _files_in(value, inside or key in ("data_files", "data_dir"))
+    elif isinstance(content, list):
+        for value in content:
+            yield from _files_in(value, inside)
+    elif inside and isinstance(content, str):
+        yield content
