@@ -16,6 +16,7 @@ from ntpctp.rows import lengths
 from ntpctp.supervision import num_supervised
 from ntpctp.training import TrainingOptions
 from ntpctp.training.budget import Unit
+from ntpctp.training.options import MOST_STEPS
 
 
 def with_steps(experiment: Experiment, cache: Path | None = None) -> Experiment:
@@ -76,7 +77,13 @@ def steps_of(arm: Arm, data: Data, seed: int) -> int:
                     "steps that have none, so it is never reached; give steps"
                 )
             # An exact multiple is not rounded up.
-            return step + max(1, ceil((budget.amount - reached) / cost(step) * (1 - 1e-12)))
+            more = (budget.amount - reached) / cost(step) * (1 - 1e-12)
+            if not more <= MOST_STEPS:
+                raise InputError(
+                    f"training.budget {budget.unit}: {budget.amount:g} takes more than "
+                    f"{MOST_STEPS} steps; lower it"
+                )
+            return step + max(1, ceil(more))
         reached += cost(step)
         if reached >= budget.amount:
             return step + 1

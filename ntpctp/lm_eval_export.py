@@ -21,6 +21,7 @@ from transformers import PreTrainedTokenizerBase
 
 from ntpctp import lm_eval_items
 from ntpctp.errors import InputError, lookup
+from ntpctp.options import is_name
 from ntpctp.storage import atomic_file, write_jsonl
 from ntpctp.tasks import Example, Segment, Task
 from ntpctp.tokens import encode
@@ -111,6 +112,11 @@ def export(
     known = {split: split for split in ("train", *task.evaluation_splits)}
     for split in splits:
         lookup(known, split, f"split of {task.name}")
+    if not is_name(name or task.name):
+        raise InputError(
+            f"--as {name}: expected a name of letters, digits, '.', '_' and '-', since it becomes "
+            "that of files"
+        )
     exported = []
     for split in splits or task.evaluation_splits:
         examples = list(islice(task.split(split), max_items))

@@ -32,11 +32,14 @@ class ModelOptions(Options):
     family: str | None = Field(
         None, description="a causal family of transformers: gpt2, llama, qwen2, openai-gpt, ..."
     )
-    layers: int = Field(2, ge=1, description="transformer blocks")
-    width: int = Field(64, ge=1, description="hidden size")
+    layers: int = Field(2, ge=1, le=10_000, description="transformer blocks")
+    width: int = Field(64, ge=1, le=10**6, description="hidden size")
     heads: int = Field(4, ge=1, description="attention heads; must divide width")
     context: int | None = Field(
-        None, ge=2, description="positions; by default the longest example, rounded up to 8"
+        None,
+        ge=2,
+        le=2**31,
+        description="positions; by default the longest example, rounded up to 8",
     )
     dropout: float = Field(0.0, ge=0, lt=1, description="every dropout rate of the family")
     config: dict[str, Any] = Field(
@@ -201,26 +204,42 @@ def build(
     source = source_of(options, seed)
     if source is not None:
         model = load(source, dtype=dtype)
-        if len(tokenizer) > embedding_of(model).num_embeddings:
-            raise InputError(
-                f"model.checkpoint {source}: its vocabulary has "
-                f"{embedding_of(model).num_embeddings} tokens, the tokenizer "
-                f"{len(tokenizer)}; use the tokenizer that belongs to it"
-            )
     else:
-        config = build_config(options, tokenizer, longest)
         with torch.random.fork_rng():
             torch.manual_seed(torch_seed(seed, "initial weights"))
             try:
+                config = build_config(options, tokenizer, longest)
                 model = AutoModelForCausalLM.from_config(config, dtype=dtype)
-            except ValueError as error:
-                raise InputError(f"model.family {options.family!r}: {error}") from error
+            except InputError:
+                raise
+            except Exception as error:  # each family refuses bad sizes in its own way
+                problem = " ".join(f"{type(error).__name__}: {error}".split())
+                raise InputError(
+                    f"model.family {options.family!r} with {options.layers} layers and width "
+                    f"{options.width} cannot be built: {problem[:300]}"
+                ) from error
             if options.init_rate is not None:
                 torch.manual_seed(torch_seed(seed, "initialisation rate"))
                 initialise(model, options.init_rate, scale_residuals=options.init_scale_residuals)
+    _check_vocabulary(model, tokenizer, source)
     check_fits(model.config, longest)
     model.train()
     return model
+
+
+def _check_vocabulary(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, source: str | None
+) -> None:
+    known = embedding_of(model).num_embeddings
+    if len(tokenizer) > known:
+        what, advice = (
+            ("model.config.vocab_size", "leave it out")
+            if source is None
+            else (f"model.checkpoint {source}", "use the tokenizer that belongs to it")
+        )
+        raise InputError(
+            f"{what}: its vocabulary has {known} tokens, the tokenizer {len(tokenizer)}; {advice}"
+        )
 
 
 def check_fits(config: PretrainedConfig, longest: int) -> None:

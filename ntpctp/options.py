@@ -9,8 +9,13 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 _SAFE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
 
+def is_name(text: str) -> bool:
+    """Whether ``text`` may become the name of a file or directory."""
+    return _SAFE_NAME.fullmatch(text) is not None
+
+
 def _safe_name(name: Any) -> Any:
-    if isinstance(name, str) and not _SAFE_NAME.fullmatch(name):
+    if isinstance(name, str) and not is_name(name):
         raise ValueError(
             "expected a name of letters, digits, '.', '_' and '-' that starts with a letter or "
             f"digit (it becomes a directory), found {name!r}"
@@ -41,7 +46,7 @@ class Options(BaseModel):
     Subclasses document each field by ``Field(description=...)``, the one source of help and docs.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
     def __eq__(self, other: object) -> bool:
         # pydantic would compare what cached properties have computed as well.

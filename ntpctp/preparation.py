@@ -17,6 +17,7 @@ from ntpctp.errors import InputError, lookup
 from ntpctp.experiment import Arm, Experiment, Keep
 from ntpctp.loss import check_model
 from ntpctp.measures import EncodedSplit, Measure
+from ntpctp.measures.measure import names_of
 from ntpctp.objectives import RowObjective, Selective
 from ntpctp.randomness import torch_seed
 from ntpctp.rows import Row, Selection, lengths, role_patterns, trim_prompt
@@ -186,9 +187,11 @@ def _check_measures(experiment: Experiment, splits: Mapping[str, EncodedSplit]) 
 def _check_answers(
     task: Task, measures: Sequence[Measure], splits: Mapping[str, EncodedSplit]
 ) -> None:
-    """Refuse measures that do not fit the task, and those of answers where a split has none."""
+    """Refuse measures that do not fit the task or its splits, or that need answers it has not."""
     for measure in measures:
         measure.check(task)
+        for split in names_of(dict(measure).get("split", [])):  # of those that have this option
+            lookup(splits, split, f"split of evaluation.measures.{measure.name}")
     names = [measure.name for measure in measures]
     for name in task.evaluation_splits:
         first = splits[name].examples[0]

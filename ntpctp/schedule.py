@@ -21,7 +21,7 @@ def checkpoint_steps(every: Every, steps: int) -> list[int]:
         case "log":
             decades = range(len(str(steps)))
             between = [first * 10**decade for decade in decades for first in (1, 2, 5)]
-        case list():
+        case _:
             between = every
     return sorted({0, *(step for step in between if step < steps), steps})
 

@@ -365,6 +365,12 @@ def _ways_of_arms(arms: Any, stages: list[str], source: str) -> list[Way]:
                 f"{source}: arms.{name}: expected for each stage ({', '.join(stages)}) what the "
                 f"arm does in it, such as {stages[0]}: {{objective: ntp}}, found {blocks!r}"
             )
+        wrong = next((s for s in stages if not isinstance(blocks.get(s), Mapping | None)), None)
+        if wrong is not None:
+            raise InputError(
+                f"{source}: arms.{name}.{wrong}: expected a block of fields, such as "
+                f"{{objective: ntp}}, found {blocks[wrong]!r}"
+            )
         settings = {stage: dict(blocks.get(stage) or {}) for stage in stages}
         later = next((stage for stage in stages[1:] if "model" in settings[stage]), None)
         if later:

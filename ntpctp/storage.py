@@ -202,9 +202,42 @@ def read_json(path: Path) -> Any:
         InputError: if it is not JSON; names the file and the line.
     """
     try:
-        return json.loads(path.read_text("utf-8"))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        return parsed_json(path.read_text("utf-8"))
+    except (InputError, UnicodeDecodeError) as error:
         raise InputError(f"{path}: expected JSON: {error}") from error
+
+
+def parsed_json(text: str) -> Any:
+    """Return what ``text`` says in JSON.
+
+    Raises:
+        InputError: if it is no JSON, if an object has a field twice, or if it has more digits or
+            deeper nesting than Python reads; says what, and not where ``text`` comes from.
+    """
+    try:
+        return _DECODER.decode(text)
+    except json.JSONDecodeError as error:
+        line = f"line {error.lineno}, " if error.lineno > 1 else ""
+        raise InputError(f"{error.msg} at {line}column {error.colno}") from error
+    except RecursionError as error:
+        raise InputError("nested deeper than can be read") from error
+    except InputError:
+        raise
+    except ValueError as error:
+        raise InputError("a number has more digits than can be read") from error
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Return ``pairs`` as a dict. JSON has no rule which of two values would hold."""
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in found if names.count(name) > 1)
+        raise InputError(f"the field {twice!r} stands twice; keep one")
+    return found
+
+
+_DECODER = json.JSONDecoder(object_pairs_hook=_once)  # making one takes longer than a line
 
 
 def rebuilt(kind: Any, value: Any) -> Any:
@@ -276,16 +309,14 @@ def read_numbered_jsonl(path: Path) -> list[tuple[int, dict[str, Any]]]:
             text = line.decode("utf-8-sig" if number == 1 else "utf-8")
             if not text.strip():
                 continue
-            row = json.loads(text)
+            row = parsed_json(text)
         except UnicodeDecodeError as error:
             raise InputError(
                 f"{where}, found bytes that are not UTF-8 at column {error.start + 1}; save the "
                 "file as UTF-8"
             ) from error
-        except json.JSONDecodeError as error:
-            raise InputError(
-                f"{where}, found invalid JSON: {error.msg} at column {error.colno}"
-            ) from error
+        except InputError as error:
+            raise InputError(f"{where}, found invalid JSON: {error}") from error
         if not isinstance(row, dict):
             raise InputError(f"{where}, found {type(row).__name__}")
         rows.append((number, row))

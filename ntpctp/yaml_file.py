@@ -1,5 +1,6 @@
 """YAML for people: safe, no key twice, ``1e-3`` is a number, and every field knows its line."""
 
+import os
 import re
 from collections.abc import Hashable
 from pathlib import Path
@@ -10,6 +11,10 @@ import yaml
 from ntpctp.errors import InputError
 
 FieldPath = tuple[str | int, ...]
+
+_MOST = 200_000
+"""Fields of a file, each alias counted as what it stands for: a few lines can stand for more than
+any memory holds."""
 
 
 class _Loader(yaml.SafeLoader):
@@ -26,10 +31,16 @@ _Loader.add_implicit_resolver(
 def parse_value(text: str) -> Any:
     """Return the value of one YAML scalar, list or map, as on a command line.
 
+    Raises:
+        InputError: if it is no YAML, has a key twice, or is too large.
+
     >>> parse_value("1e-3"), parse_value("[0, 1]"), parse_value("ntp")
     (0.001, [0, 1], 'ntp')
     """
-    return yaml.load(text, _Loader)  # a subclass of SafeLoader
+    try:
+        return _parsed(text)[0]
+    except _NotYaml as error:
+        raise InputError(f"the value is not YAML: {error.problem}") from error
 
 
 def read_yaml(path: Path) -> tuple[dict[str, Any], dict[FieldPath, int]]:
@@ -39,44 +50,90 @@ def read_yaml(path: Path) -> tuple[dict[str, Any], dict[FieldPath, int]]:
         Its content, and the line (from 1) of every field by its path.
 
     Raises:
-        InputError: if the file is missing, is a directory, is no YAML, has a key twice, or is no
-            map; names file and line.
+        InputError: if the file is missing, is a directory, is no YAML, has a key twice, is too
+            large, or is no map; names file and line.
     """
-    if not path.is_file():
-        found = "a directory" if path.is_dir() else "nothing"
+    if not os.path.isfile(path):  # of a name that no disk can hold, Path's own raises
+        found = "a directory" if os.path.isdir(path) else "nothing"
         raise InputError(f"{path}: expected a YAML file, found {found}")
     try:
-        text = path.read_text("utf-8-sig")
-        node = yaml.compose(text, _Loader)
-        content = parse_value(text)
+        content, lines = _parsed(path.read_text("utf-8-sig"))
     except UnicodeDecodeError as error:
         raise InputError(f"{path}: expected UTF-8 text: {error}") from error
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        where = f", line {mark.line + 1}" if mark else ""
-        problem = getattr(error, "problem", None) or str(error)
-        raise InputError(f"{path}{where}: expected YAML: {problem}") from error
+    except _NotYaml as error:
+        where = f", line {error.line}" if error.line else ""
+        raise InputError(f"{path}{where}: {error.expected}{error.problem}") from error
     if not isinstance(content, dict):
         found = "an empty file" if content is None else f"a {type(content).__name__}"
         raise InputError(f"{path}: expected a map of fields, found {found}")
-    lines: dict[FieldPath, int] = {}
-    _collect(node, (), lines, path)
     return content, lines
 
 
-def _collect(node: Any, prefix: FieldPath, lines: dict[FieldPath, int], path: Path) -> None:
-    if isinstance(node, yaml.MappingNode):
+class _NotYaml(Exception):
+    """What is wrong with a text, and on which line; 0: on none."""
+
+    def __init__(self, problem: str, line: int = 0, expected: str = "expected YAML: ") -> None:
+        super().__init__(problem)
+        self.problem, self.line, self.expected = problem, line, expected
+
+
+def _parsed(text: str) -> tuple[Any, dict[FieldPath, int]]:
+    """Return the content of ``text`` and the lines of its fields."""
+    loader = None
+    try:
+        loader = _Loader(text)
+        node = loader.get_single_node()
+        lines: dict[FieldPath, int] = {}
+        if node is None:
+            return None, lines
+        _collect(node, (), lines, frozenset())
+        return loader.construct_document(node), lines
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        problem = getattr(error, "problem", None) or str(error)
+        raise _NotYaml(problem, mark.line + 1 if mark else 0) from error
+    except RecursionError as error:
+        raise _NotYaml("blocks within blocks, deeper than can be read") from error
+    except (ValueError, LookupError, TypeError, AttributeError) as error:
+        # PyYAML takes the words of a date, a number or a truth value without looking at them.
+        raise _NotYaml(f"a value is not what it looks like: {error}") from error
+    finally:
+        if loader is not None:
+            loader.dispose()
+
+
+def _collect(
+    node: yaml.Node, prefix: FieldPath, lines: dict[FieldPath, int], above: frozenset[int]
+) -> None:
+    """Collect the lines of all fields below ``node``, and look at the nodes themselves.
+
+    Args:
+        node: any.
+        prefix: its path.
+        lines: taken further, in place.
+        above: the nodes that it lies in.
+    """
+    line = node.start_mark.line + 1
+    if id(node) in above:
+        raise _NotYaml("a block that contains itself, by an alias (*)", line)
+    if len(lines) > _MOST:
+        raise _NotYaml(f"aliases (*) that stand for more than {_MOST} fields", line)
+    if isinstance(node, yaml.ScalarNode):
+        if any("\ud800" <= sign <= "\udfff" for sign in node.value):
+            raise _NotYaml("half of a surrogate pair, which is no character", line)
+    elif isinstance(node, yaml.MappingNode):
         seen: set[Hashable] = set()
         for key, value in node.value:
-            line = key.start_mark.line + 1
+            at = key.start_mark.line + 1
+            if not isinstance(key, yaml.ScalarNode):
+                raise _NotYaml("a block or list where the name of a field is expected", at)
             if key.value in seen:
-                raise InputError(
-                    f"{path}, line {line}: the field {key.value!r} stands twice; keep one"
-                )
+                raise _NotYaml(f"the field {key.value!r} stands twice; keep one", at, "")
             seen.add(key.value)
-            lines[(*prefix, key.value)] = line
-            _collect(value, (*prefix, key.value), lines, path)
+            lines[(*prefix, key.value)] = at
+            _collect(key, prefix, lines, above)
+            _collect(value, (*prefix, key.value), lines, above | {id(node)})
     elif isinstance(node, yaml.SequenceNode):
         for index, value in enumerate(node.value):
             lines[(*prefix, index)] = value.start_mark.line + 1
-            _collect(value, (*prefix, index), lines, path)
+            _collect(value, (*prefix, index), lines, above | {id(node)})

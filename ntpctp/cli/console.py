@@ -27,7 +27,15 @@ def _printer(stream: TextIO, stderr: bool) -> Console:
 console = _printer(sys.stdout, stderr=False)
 errors = _printer(sys.stderr, stderr=True)
 
-_CANNOT_WRITE = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR)
+_CANNOT_WRITE = (
+    errno.EACCES,
+    errno.EEXIST,
+    errno.EISDIR,
+    errno.ENAMETOOLONG,
+    errno.ENOTDIR,
+    errno.EPERM,
+    errno.EROFS,
+)
 OFFLINE_HELP = (
     "allow no network: nothing is fetched from the hub or sent anywhere, but to the cluster that "
     "--on names"

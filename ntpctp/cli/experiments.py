@@ -10,7 +10,7 @@ import typer
 
 from ntpctp.cli.console import OVERRIDES_HELP, Offline, clear_errors, console, errors, warn
 from ntpctp.cli.results import conclude, conclude_map
-from ntpctp.errors import InputError
+from ntpctp.errors import InputError, lookup
 
 if TYPE_CHECKING:  # the library takes seconds to import; --help does not wait for it
     from ntpctp.engines import Engine, Failure
@@ -72,6 +72,10 @@ def run(
     Run it again to carry on after a stop.
     """
     where = Where(on, workers, retry_failed)
+    if flops_per_second is not None and not 0 < flops_per_second < float("inf"):
+        raise InputError(
+            f"--flops-per-second: expected a finite number above 0, found {flops_per_second}"
+        )
     if plan:
         _plan(experiment, overrides or [], workers, flops_per_second, processes)
         return
@@ -303,7 +307,12 @@ def list_runs(
     """Print all runs, one a line, as the arguments of recipes/train.py: for scripts and arrays."""
     from ntpctp.launch import runs_in
 
-    for of_stage, run_id in runs_in(experiment, overrides or []):
+    runs = runs_in(experiment, overrides or [])
+    if stage is not None:
+        if runs[0][0] is None:
+            raise InputError(f"--stage {stage}: {experiment} has no stages; leave it out")
+        lookup({str(of_stage): None for of_stage, _ in runs}, stage, "stage")
+    for of_stage, run_id in runs:
         if stage in (None, of_stage):
             named = f"--stage {of_stage} " if of_stage else ""
             typer.echo(f"{named}--arm {run_id.arm} --seed {run_id.seed}")

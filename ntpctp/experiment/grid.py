@@ -9,11 +9,14 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import product
+from math import prod
 from typing import Any
 
 from ntpctp.errors import InputError
 
 _NOT_IN_NAMES = re.compile(r"[^A-Za-z0-9._]+")
+_MOST = 10_000
+"""Combinations: more are a slip, and would fill the memory before they are trained."""
 
 
 @dataclass(frozen=True)
@@ -44,8 +47,8 @@ def cells(grid: Any, source: str, block: str = "grid") -> list[Cell]:
         block: what the file calls it.
 
     Raises:
-        InputError: if it is no map of lists or maps, a factor has fewer than two levels, or two
-            levels or combinations have one name.
+        InputError: if it is no map of lists or maps, a factor has fewer than two levels, two
+            levels or combinations have one name, or there are more than 10,000.
     """
     if not isinstance(grid, Mapping) or not grid:
         raise InputError(
@@ -55,6 +58,11 @@ def cells(grid: Any, source: str, block: str = "grid") -> list[Cell]:
     factors = {
         str(field): _levels(values, f"{source}: {block}.{field}") for field, values in grid.items()
     }
+    number = prod(map(len, factors.values()))
+    if number > _MOST:
+        raise InputError(
+            f"{source}: {block}: makes {number} combinations, more than {_MOST}; leave values out"
+        )
     found = [
         Cell(
             dict(zip(factors, names, strict=True)),

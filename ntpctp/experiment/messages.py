@@ -130,6 +130,8 @@ def words_of(error: ErrorDetails, file: type[Options] = Experiment) -> str:
         )
     if kind == "union_tag_not_found":
         return f"expected a name or a block with a name, found {given!r}"
+    if kind == "invalid_key":
+        return f"expected the name of a field, found {given!r}"
     if kind in ("too_short", "too_long"):
         return f"expected at least {context.get('min_length', 1)} entry, found {len(given)}"
     if kind in _TYPES:

@@ -39,12 +39,14 @@ def apply_override(content: dict[str, Any], override: str) -> FieldPath:
             inner = {}
         elif not isinstance(inner, dict):
             raise InputError(f"{override!r}: {part!r} is not a block of fields but {inner!r}")
+        else:
+            inner = dict(inner)  # by an alias, other blocks of the file may be the same
         block[part] = inner
         block = inner
     try:
         block[last] = parse_value(text)
-    except Exception as error:
-        raise InputError(f"{override!r}: the value is not YAML: {error}") from error
+    except InputError as error:
+        raise InputError(f"{override!r}: {error}") from None
     return (*parents, last)
 
 

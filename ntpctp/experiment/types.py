@@ -37,10 +37,15 @@ else:
     AnyTask, AnyObjective, AnyMeasure = one_of(TASKS), one_of(OBJECTIVES), one_of(MEASURES)
 
 
+_MOST_SEEDS = 100_000
+
+
 def _seeds(value: Any) -> Any:
     if isinstance(value, int) and not isinstance(value, bool):
         if value < 1:
             raise ValueError(f"expected at least 1 seed, found {value}")
+        if value > _MOST_SEEDS:
+            raise ValueError(f"expected at most {_MOST_SEEDS} seeds, found {value}")
         return list(range(value))
     return value
 
@@ -199,6 +204,8 @@ class Experiment(Options):
     def _distinct(self) -> "Experiment":
         if any(seed < 0 for seed in self.seeds) or len(set(self.seeds)) < len(self.seeds):
             raise ValueError(f"seeds: expected different non-negative numbers, found {self.seeds}")
+        if max(self.seeds) >= 2**63:  # scores are tables of 64-bit numbers
+            raise ValueError(f"seeds: expected numbers below 2**63, found {max(self.seeds)}")
         for (first, a), (second, b) in combinations(self.arms.items(), 2):
             if a == b:
                 raise ValueError(

@@ -40,6 +40,7 @@ def read_message(message: Any, where: str) -> Message:
         raise InputError(
             f"{where}: expected content to be a string, found {type(content).__name__}"
         )
+    check_characters(content, f"{where}: content")
     more = {key: value for key, value in message.items() if key not in ("role", "content")}
     more = _without_nulls(more)
     return Message(role, content, _json(more, where) if more else "")
@@ -61,9 +62,26 @@ def read_tools(tools: Any, where: str) -> str:
 
 def _json(value: Any, where: str) -> str:
     try:
-        return json.dumps(value, ensure_ascii=False, allow_nan=False)
-    except (TypeError, ValueError) as error:
+        text = json.dumps(value, ensure_ascii=False, allow_nan=False)
+    except (TypeError, ValueError, RecursionError) as error:
         raise InputError(f"{where}: expected what JSON can hold: {error}") from error
+    check_characters(text, f"{where}, as JSON")
+    return text
+
+
+def check_characters(text: str, where: str) -> None:
+    """Refuse half of a surrogate pair, which JSON can escape and no file can hold.
+
+    Raises:
+        InputError: names ``where``.
+    """
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise InputError(
+            f"{where}: character {error.start + 1} is half of a surrogate pair, not a character; "
+            "repair the file"
+        ) from error
 
 
 def _without_nulls(value: Any) -> Any:

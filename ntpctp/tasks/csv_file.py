@@ -7,14 +7,14 @@ Every cell is text, so numbers are fine as answers. What is a list elsewhere (``
 ``spans``, ``messages``, ``tools``) is written as JSON.
 """
 
-import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from ntpctp.errors import InputError
+from ntpctp.storage import parsed_json
 from ntpctp.tasks.files import FieldName
 from ntpctp.tasks.formats import csv_rows
 from ntpctp.tasks.own import OwnFile, Row
@@ -29,6 +29,13 @@ class CsvFile(OwnFile):
     delimiter: str = Field(
         ",", min_length=1, max_length=1, description=r"between cells; '\t' for a tab"
     )
+
+    @field_validator("delimiter")
+    @classmethod
+    def _delimits(cls, value: str) -> str:
+        if value in '"\r\n\0':
+            raise ValueError(f"expected a sign that is no quote and ends no line, found {value!r}")
+        return value
 
     def _rows(self, split: str) -> Iterator[Row]:
         path = self._source(split)
@@ -51,11 +58,11 @@ class CsvFile(OwnFile):
             name = self.fields.get(ours, ours)
             if row.get(name):
                 try:
-                    row[name] = json.loads(row[name])
-                except json.JSONDecodeError as error:
+                    row[name] = parsed_json(row[name])
+                except InputError as error:
                     raise InputError(
                         f"{where}: field {name!r}: expected a JSON list, found "
-                        f"{row[name][:80]!r} ({error.msg} at column {error.colno})"
+                        f"{row[name][:80]!r} ({error})"
                     ) from error
             elif name in row:
                 row[name] = None

@@ -22,7 +22,7 @@ from typing import Any, Literal
 
 from ntpctp.errors import InputError, nearest
 from ntpctp.storage import fingerprint, sha256_of
-from ntpctp.tasks.chat_rows import read_message, read_tools
+from ntpctp.tasks.chat_rows import check_characters, read_message, read_tools
 from ntpctp.tasks.example import Example, Segment
 from ntpctp.tasks.normalisation import Rule
 
@@ -132,7 +132,7 @@ class RowReader:
                 f"{where}: field {name!r}: expected a string, found {type(value).__name__} "
                 f"{json.dumps(value, default=str)[:80]}"
             )
-        _check_characters(value, f"{where}: field {name!r}")
+        check_characters(value, f"{where}: field {name!r}")
         return value
 
     def _marked(self, reasoning: str, answer: str, where: str) -> str:
@@ -161,6 +161,7 @@ class RowReader:
                     f"{where}: field {name!r}: expected a string, a number or true or false, since "
                     f"it is listed in strata, found {json.dumps(row[name], default=str)[:80]}"
                 )
+            check_characters(str(row[name]), f"{where}: field {name!r}")
             levels.append((name, str(row[name])))
         return tuple(levels)
 
@@ -178,7 +179,7 @@ class RowReader:
                 f"{where}: field {name!r}: expected at least two different choices, found {value}"
             )
         for choice in value:
-            _check_characters(choice, f"{where}: field {name!r}")
+            check_characters(choice, f"{where}: field {name!r}")
         return tuple(value)
 
     def _spans(self, row: Mapping[str, Any], text: str, where: str) -> tuple[tuple[int, int], ...]:
@@ -233,16 +234,6 @@ class RowReader:
             tools=read_tools(row[tools], f"{where}: field {tools!r}") if has_tools else "",
             strata=self._levels(row, where),
         )
-
-
-def _check_characters(text: str, where: str) -> None:
-    try:
-        text.encode()
-    except UnicodeEncodeError as error:
-        raise InputError(
-            f"{where}: character {error.start + 1} is half of a surrogate pair, not a character; "
-            "repair the file"
-        ) from error
 
 
 def fingerprint_of(paths: Sequence[str | None]) -> str | None:

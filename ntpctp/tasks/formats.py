@@ -26,6 +26,10 @@ from ntpctp.storage import read_json, read_numbered_jsonl
 csv.field_size_limit(2**31 - 1)  # the default of 128 KiB is less than a long document
 
 
+# Two strings as Python writes them, in brackets.
+_TWO_NAMES = r"""\(\s*('[^'\\]*'|"[^"\\]*")\s*,\s*('[^'\\]*'|"[^"\\]*")\s*\)"""
+
+
 class Item(NamedTuple):
     """One item of a published file.
 
@@ -174,13 +178,13 @@ def clutrr(path: Path) -> Iterator[Item]:
     """
     for where, row in csv_rows(path):
         query = _field(row, "query", str, where)
-        try:
-            first, second = ast.literal_eval(query)
-        except (ValueError, SyntaxError) as error:
+        match = re.fullmatch(_TWO_NAMES, query.strip())
+        if match is None:
             raise InputError(
                 f"{where}: field 'query': expected two names like ('Ann', 'Bob'), found "
                 f"{query[:80]!r}"
-            ) from error
+            )
+        first, second = map(ast.literal_eval, match.groups())
         target = _field(row, "target_text" if "target_text" in row else "target", str, where)
         if target.isdigit():
             raise InputError(

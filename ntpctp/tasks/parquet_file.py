@@ -8,7 +8,7 @@ Read in batches: a file may be larger than the memory as long as its examples ar
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import pyarrow as pa
 import pyarrow.parquet
@@ -33,8 +33,18 @@ class ParquetFile(OwnFile):
         try:
             with pa.parquet.ParquetFile(path) as file:
                 for batch in file.iter_batches(_BATCH):
-                    for row in batch.to_pylist():
+                    for row in _values(batch, path, number):
                         number += 1
                         yield f"{path}, row {number}", row
         except (pa.ArrowException, OSError) as error:
             raise InputError(f"{path}: expected a Parquet file: {error}") from error
+
+
+def _values(batch: pa.RecordBatch, path: str, before: int) -> list[dict[str, Any]]:
+    try:
+        return batch.to_pylist()  # type: ignore[no-any-return]
+    except (ValueError, OverflowError) as error:  # Arrow takes text and times as they are stored
+        raise InputError(
+            f"{path}: a value in rows {before + 1} to {before + len(batch)} is not what its column "
+            f"says: {error}"
+        ) from error

@@ -9,20 +9,26 @@ from ntpctp.options import Options
 from ntpctp.training.budget import Budget
 from ntpctp.training.stop import Stop
 
+MOST_STEPS = 10**9
+"""More are a slip, and lists of checkpoints would fill the memory before they are trained."""
 _OPTIONS_OF_OTHERS = {"adamw": ("momentum",), "sgd": ("betas", "epsilon")}
 
 
 class TrainingOptions(Options):
     """Budget and optimizer of a stage; weight decay on matrices and embeddings only."""
 
-    steps: int = Field(0, ge=0, description="optimizer steps; 0: what the budget gives")
+    steps: int = Field(
+        0, ge=0, le=MOST_STEPS, description="optimizer steps; 0: what the budget gives"
+    )
     budget: Budget | None = Field(
         None, description="instead of steps: {epochs: 3}, or tokens, supervised_tokens, flops"
     )
     stop: Stop | None = Field(
         None, description="end a run where a score reaches a target: {at_least: 0.95}"
     )
-    batch_size: int = Field(ge=1, description="examples of an optimizer step, all processes")
+    batch_size: int = Field(
+        ge=1, le=10**9, description="examples of an optimizer step, all processes"
+    )
     micro_batch_size: int | None = Field(
         None, ge=1, description="examples of one forward pass; by default as many as a process has"
     )
@@ -80,6 +86,8 @@ class TrainingOptions(Options):
     def _sensible(self) -> "TrainingOptions":
         if not self.steps and self.budget is None:
             raise ValueError("expected steps or a budget, found neither")
+        if not all(0 <= beta < 1 for beta in self.betas):
+            raise ValueError(f"betas: expected two numbers in [0, 1), found {list(self.betas)}")
         if self.steps and self.warmup_steps > self.steps:
             raise ValueError(f"warmup_steps {self.warmup_steps} exceeds steps {self.steps}")
         if self.packing and self.embedding_noise:
