@@ -1,4 +1,4 @@
-"""The one error that a user can cause, and the look-up that offers the nearest valid name."""
+"""The error that a user can cause, and the look-up that offers the nearest valid name."""
 
 from collections.abc import Iterable, Mapping
 from difflib import get_close_matches
@@ -13,6 +13,10 @@ class InputError(ValueError):
     The message names what was expected, what was found, where, and what to do. Commands print it
     without a traceback and end with exit code 2; every other exception is a fault of this program.
     """
+
+
+class NotFiniteError(InputError):
+    """A number is NaN or infinite where only a finite one has a meaning."""
 
 
 def nearest(name: str, valid: Iterable[str]) -> str:

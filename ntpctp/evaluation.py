@@ -8,6 +8,7 @@ Those of a suite are in a directory of their own, so that they never replace an 
 step-000500/evaluation/quick/prontoqa/accuracy.jsonl
 """
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,9 +17,10 @@ from typing import Any
 import torch
 
 from ntpctp import checkpoints
-from ntpctp.errors import InputError
+from ntpctp.errors import InputError, NotFiniteError
 from ntpctp.layout import RESULTS
 from ntpctp.measures import Measure, Score, Subject
+from ntpctp.measures.nulls import nulls
 from ntpctp.objectives import Objective
 from ntpctp.preparation import Data
 from ntpctp.storage import (
@@ -172,10 +174,10 @@ def measure_into(
         before: called before each measure that has to be computed.
 
     Returns:
-        The scores of all measures, in order.
+        The scores of all measures, in order; those of a measure that met NaN or infinity are nulls.
 
     Raises:
-        InputError: if a number is not finite, or the weights that are needed were not kept.
+        InputError: if the weights that are needed were not kept.
     """
     keys = {measure.name: results.key(subject.objective, measure) for measure in measures}
     found = {m.name: _stored(results.directory, m, keys[m.name]) for m in measures}
@@ -200,8 +202,11 @@ def _measured(results: Results, key: str, subject: Subject, measure: Measure) ->
             "(evaluation.keep); measure what was kept, or train again with keep: all in another "
             "--output"
         )
-    rows, scores = measure.measure(subject)
-    _check_finite(scores)
+    try:
+        rows, scores = measure.measure(subject)
+        _check_finite(scores)
+    except NotFiniteError as error:
+        rows, scores = [], nulls(measure, subject, str(error))
     rows_file, scores_file = _paths(results.directory, measure)
     write_jsonl(rows_file, rows)
     write_json(
@@ -235,8 +240,8 @@ def is_evaluated(
 
 def _check_finite(scores: Sequence[Score]) -> None:
     for score in scores:
-        if score.value is not None and not torch.isfinite(torch.tensor(score.value)):
-            raise InputError(
+        if score.value is not None and not math.isfinite(score.value):
+            raise NotFiniteError(
                 f"{score.measure}: {score.score} of split {score.split!r} is {score.value}: the "
                 "checkpoint's weights or logits are not finite"
             )

@@ -12,7 +12,7 @@ import torch.distributed as dist
 from torch import Tensor
 
 from ntpctp.curvature.parameters import ParameterVector
-from ntpctp.errors import InputError
+from ntpctp.errors import InputError, NotFiniteError
 
 Batch: TypeAlias = Any
 """Whatever the loss function takes; it is only handed on."""
@@ -130,7 +130,7 @@ class MeanLoss:
                 f"{tuple(loss_sum.shape)}; sum over its positions"
             )
         if not torch.isfinite(loss_sum.detach()):
-            raise InputError(
+            raise NotFiniteError(
                 f"the loss of batch {index} is {float(loss_sum.detach())}: curvature needs finite "
                 "numbers; check the checkpoint (did training diverge?) and that every batch has a "
                 "summed loss, not a mean over nothing"
@@ -184,7 +184,7 @@ class MeanLoss:
         result = self.all_reduce(total).div_(self.total_weight)
         # The sum is finite if all entries are, up to overflow: the check of each is then rare.
         if not torch.isfinite(result.sum()) and not torch.isfinite(result).all():
-            raise InputError(
+            raise NotFiniteError(
                 "a derivative of the loss is not finite although the loss is; check the weights "
                 "for overflow, and the loss for square roots or divisions at zero"
             )

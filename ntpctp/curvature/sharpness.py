@@ -15,7 +15,7 @@ from torch import Tensor
 
 from ntpctp.curvature.directions import FilterDimension, filter_normalised, first_dimension
 from ntpctp.curvature.mean_loss import MeanLoss
-from ntpctp.errors import InputError
+from ntpctp.errors import InputError, NotFiniteError
 from ntpctp.randomness import torch_seed
 
 Scaling = Literal["element", "filter", "none"]
@@ -97,7 +97,7 @@ def average_sharpness(
         pair = [mean_loss.mean_at(centre + sign * radius * direction) for sign in (1, -1)]
         rises.append(sum(pair) / 2 - mean_loss.value)
     if not np.isfinite(rises).all():
-        raise InputError(
+        raise NotFiniteError(
             f"the loss is not finite at radius {radius:g} around the weights; use a smaller radius"
         )
     return AverageSharpness(

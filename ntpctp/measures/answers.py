@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from transformers import PreTrainedTokenizerBase
 
-from ntpctp.measures.judging import Mode, choices_of
+from ntpctp.measures.judging import Mode, check_finite, choices_of
 from ntpctp.measures.measure import EncodedSplit, Subject
 from ntpctp.measures.metrics import (
     brier_score,
@@ -38,6 +38,9 @@ def answer_rows(
         split: what to answer.
         modes: in which ways.
         prompt_loss: whether the loss on all that is not the answer is asked for.
+
+    Raises:
+        NotFiniteError: if a probability is.
     """
     read, likelihoods, written = _read(subject, split, modes, prompt_loss)
     texts = _Texts(subject.tokenizer)
@@ -53,6 +56,7 @@ def answer_rows(
             found["teacher_forced"] = int(seen.matches[row.has_role("answer")].all())
         of_item, decoded = likelihoods[item], written[item]
         if of_item is not None:
+            check_finite(of_item)
             found |= _chosen(example, of_item)
         if decoded is not None:
             found |= _answered(example, row, seen, decoded, texts)
@@ -104,6 +108,7 @@ def _losses(row: Row, seen: ReadRow, whole: bool) -> dict[str, Any]:
         parts |= {"uncritical": predicted & ~answer, "all": predicted}
     found: dict[str, Any] = {}
     for key, where in parts.items():
+        check_finite(seen.losses[where])
         found[f"{key}_loss_sum"] = float(seen.losses[where].sum())
         found[f"{key}_tokens"] = int(where.sum())
     return found

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from ntpctp.errors import InputError
+from ntpctp.errors import InputError, NotFiniteError
 from ntpctp.measures.measure import EncodedSplit
 from ntpctp.measures.metrics import choice_correct
 from ntpctp.reading import Disturbance, Text, TokenBudget, log_likelihoods, read_rows
@@ -78,7 +78,7 @@ class JudgedItems:
         A tie between candidates counts as wrong.
 
         Raises:
-            InputError: if what the model computes is not finite: no answer is right or wrong then.
+            NotFiniteError: if a number of the model is: no answer is right or wrong then.
         """
         if self.mode != "choices":
             read = read_rows(
@@ -87,12 +87,12 @@ class JudgedItems:
             right = []
             for row, seen in zip(self._split.rows, read, strict=True):
                 inside = row.has_role("answer")
-                _check_finite(seen.losses[inside])
+                check_finite(seen.losses[inside])
                 right.append(seen.matches[inside].all())
             return np.array(right)
         found = log_likelihoods(model, self._choices, budget, disturbance)
         for of_item in found:
-            _check_finite(of_item)
+            check_finite(of_item)
         return np.array(
             [
                 choice_correct(of_item, example.choices.index(example.answer))
@@ -105,9 +105,14 @@ class JudgedItems:
         return [text for text in choices_of(self._split, self._tokenizer) if text]
 
 
-def _check_finite(values: NDArray[np.float64]) -> None:
+def check_finite(values: NDArray[np.float64]) -> None:
+    """Look at what a model says of an item, before anything is made of it.
+
+    Raises:
+        NotFiniteError: if a number is NaN or infinite: no answer is right or wrong then.
+    """
     if not np.isfinite(values).all():
-        raise InputError(
+        raise NotFiniteError(
             "the model's probabilities are not finite: its weights are broken, or it is disturbed "
             "so strongly that numbers overflow; leave out the largest strengths"
         )
