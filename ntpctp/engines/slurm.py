@@ -4,16 +4,21 @@ The folder of submissions lies beside the results, on a file system that all nod
 files, pickled jobs, what each printed, what it tells the driver (``events-<id>.jsonl``), and
 ``submitted.json``: which jobs are in the queue, so that a driver that is started again finds them
 (those that do what it wants done: a digest of their arguments tells).
+
+What is pickled is read by the job alone, and written by the driver that submits it. What becomes of
+a job comes back as JSON (``events-<id>.outcome.json``): a driver may be pointed at a directory that
+somebody else has filled.
 """
 
 import hashlib
 import pickle
+import re
 import signal
 import subprocess
 import time
 import uuid
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -22,10 +27,15 @@ from ntpctp.engines.jobs import Failure, Job, Watcher, attempt
 from ntpctp.engines.mailbox import Mailbox
 from ntpctp.errors import InputError
 from ntpctp.resources import Resources
-from ntpctp.storage import read_json, write_json
+from ntpctp.storage import read_json, rebuilt, write_json
 
 _POLL_SECONDS = 2.0
+_LOOK_SECONDS = 0.2
+_SETTLE_SECONDS = 15.0
+"""Until a file that a node wrote is seen here at the latest."""
 _SUBMITTED = "submitted.json"
+_JOB = re.compile(r"[0-9]+(_[0-9]+)?")
+_EVENTS = re.compile(r"events-[0-9a-f]{32}\.jsonl")
 
 
 @dataclass
@@ -65,7 +75,7 @@ class Slurm:
                         more += watcher.on_event(event)
                     if over:
                         watched.remove(each)
-                        failure = _outcome(each.handle)
+                        failure = _outcome(each)
                         if failure is not None:
                             failures[each.name] = failure
                         more += watcher.on_end(each.name, failure)
@@ -145,10 +155,17 @@ class Slurm:
         if self.cluster == "local" or not path.is_file():
             return {}
         found = {}
-        for name, entry in read_json(path).items():
-            handle = _submitit().SlurmJob(self.folder, entry["job"])
-            box = Mailbox(self.folder / entry["events"])
-            found[name] = _Watched(name, entry["digest"], handle, box)
+        try:
+            for name, entry in read_json(path).items():
+                if not _JOB.fullmatch(entry["job"]) or not _EVENTS.fullmatch(entry["events"]):
+                    raise ValueError(f"no job of this program: {entry}")
+                handle = _submitit().SlurmJob(self.folder, entry["job"])
+                box = Mailbox(self.folder / entry["events"])
+                found[name] = _Watched(name, entry["digest"], handle, box)
+        except (ValueError, TypeError, KeyError, AttributeError) as error:
+            raise InputError(f"{path}: expected the jobs in the queue: {error}; delete it") from (
+                error
+            )
         return found
 
 
@@ -169,7 +186,7 @@ class _Call:
     job: Job
     mailbox: Mailbox
 
-    def __call__(self) -> Failure | None:
+    def __call__(self) -> None:
         import torch
 
         requeue: Any = signal.getsignal(signal.SIGUSR2)  # submitit's
@@ -178,7 +195,7 @@ class _Call:
         failure = attempt(self.job, self.mailbox.send)
         if stopping.asked() and failure is not None and _may_come_back():
             requeue(signal.SIGUSR2, None)  # ends this process
-        return failure
+        write_json(_outcome_path(self.mailbox), None if failure is None else asdict(failure))
 
     def checkpoint(self) -> Any:
         """Return what is called when the job comes back: the same; it resumes by itself."""
@@ -203,14 +220,24 @@ def _may_come_back() -> bool:
     return answer.stdout.strip() == "RUNNING"
 
 
-def _outcome(handle: Any) -> Failure | None:
+def _outcome(watched: _Watched) -> Failure | None:
     """Return what became of a job that is over."""
-    error = handle.exception()
-    if error is None:
-        failure: Failure | None = handle.result()
-        return failure
-    # Not raised by the job, which returns its failures: its process is gone, or never was.
-    return Failure(f"its job {handle.job_id} ended without a result", str(error), of_machine=True)
+    handle, path = watched.handle, _outcome_path(watched.mailbox)
+    end = time.monotonic() + _SETTLE_SECONDS
+    while not path.is_file():
+        if time.monotonic() > end:
+            # A job writes down its failures: its process is gone, or never was.
+            printed = handle.stderr() or handle.stdout() or ""
+            message = f"its job {handle.job_id} ended without a result (state: {handle.state})"
+            return Failure(message, printed[-20_000:], of_machine=True)
+        time.sleep(_LOOK_SECONDS)
+    failure: Failure | None = rebuilt(Failure | None, read_json(path))
+    return failure
+
+
+def _outcome_path(mailbox: Mailbox) -> Path:
+    """Return where a job writes down what became of it."""
+    return mailbox.path.with_suffix(".outcome.json")
 
 
 def parameters(asked: Resources) -> dict[str, Any]:
