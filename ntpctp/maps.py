@@ -22,6 +22,7 @@ from typing import Any
 
 from ntpctp.errors import InputError
 from ntpctp.experiment import Cell, Experiment, apply_override, cells, experiment_of, set_field
+from ntpctp.options import is_name
 from ntpctp.storage import read_json, write_json
 from ntpctp.yaml_file import FieldPath, read_yaml
 
@@ -68,7 +69,7 @@ def read_levels(output: Path) -> tuple[str, dict[str, dict[str, str]]]:
         found = {str(cell): dict(levels) for cell, levels in content["cells"].items()}
     except (AttributeError, KeyError, TypeError, ValueError):
         found = {}
-    if not found:
+    if not found or not all(is_name(cell) for cell in found):
         raise InputError(f"{path}: expected a name and cells, as `ntpctp run` writes them")
     return name, found
 

@@ -4,6 +4,7 @@ Who drives an experiment and who works on it have a copy each, also on one machi
 brings results, without weights, while workers write theirs.
 """
 
+import os
 import shutil
 from collections.abc import Callable, Mapping
 from contextlib import suppress
@@ -158,10 +159,11 @@ def shipped(content: Mapping[str, Any], place: Place) -> dict[str, Any]:
 
 def _ship(value: str, sources: set[str], store: Store) -> str:
     """Copy files or directories into the copy of a store, push them, and return where they are."""
-    digest = fingerprint(str(Path(value).absolute()))[:12]
-    template = f"{_INPUTS}/{digest}/{Path(value).name}"
+    path = os.path.abspath(value)  # ".." has no name
+    digest = fingerprint(path)[:12]
+    template = f"{_INPUTS}/{digest}/{os.path.basename(path)}"
     if "{seed}" in value and "{seed}" not in template:
-        template = f"{_INPUTS}/{digest}/seed-{{seed}}/{Path(value).name}"
+        template = f"{_INPUTS}/{digest}/seed-{{seed}}/{os.path.basename(path)}"
     for source in sorted(sources):
         seed = _seed_in(value, source)
         name = template.replace("{seed}", seed)

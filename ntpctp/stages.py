@@ -25,6 +25,7 @@ from typing import Any
 from ntpctp.errors import InputError
 from ntpctp.experiment import Arm, Cell, Experiment, apply_override, cells, experiment_of, set_field
 from ntpctp.layout import RunId, checkpoint_directory, stage_directory
+from ntpctp.options import is_name
 from ntpctp.yaml_file import FieldPath, read_yaml
 
 _OF_ALL = (
@@ -309,6 +310,11 @@ def stages_of(
             f"training; found {stages!r}"
         )
     for name, block in stages.items():
+        if not isinstance(name, str) or not is_name(name):
+            raise InputError(
+                f"{source}: stages: expected names of letters, digits, '.', '_' and '-' that start "
+                f"with a letter or digit (they become directories), found {name!r}"
+            )
         if not isinstance(block, Mapping):
             raise InputError(
                 f"{source}: stages.{name}: expected a block of fields, found {block!r}"

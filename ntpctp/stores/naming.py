@@ -37,7 +37,7 @@ def part_of(text: str) -> str:
         ValueError: if it is absolute or leads out of the experiment.
     """
     name = text.rstrip("/")
-    if text and (not name or any(part in ("", ".", "..") for part in name.split("/"))):
+    if text and not stays_inside(name):
         raise ValueError(f"expected a relative path below the store, found {text!r}")
     return name
 
