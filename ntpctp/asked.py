@@ -57,7 +57,14 @@ def read_asked(output: Path) -> Asked:
     try:
         content = yaml.load(path.read_text("utf-8-sig"), _SafeLoader)
         return _asked(content)
-    except (yaml.YAMLError, UnicodeDecodeError, LookupError, TypeError, AttributeError) as error:
+    except (
+        yaml.YAMLError,
+        ValueError,  # of a value that is not what it looks like, or bytes that are no text
+        LookupError,
+        TypeError,
+        AttributeError,
+        RecursionError,
+    ) as error:
         raise InputError(
             f"{path}: expected an experiment as ntpctp run writes it, with all defaults; found "
             f"something else ({type(error).__name__}: {error}); `ntpctp run` writes it anew"
@@ -66,13 +73,23 @@ def read_asked(output: Path) -> Asked:
 
 def _asked(content: Mapping[str, Any]) -> Asked:
     evaluation = content["evaluation"]
-    return Asked(
+    asked = Asked(
         content["name"],
         {name: arm["training"]["steps"] for name, arm in content["arms"].items()},
         content["seeds"],
         evaluation["every"],
         {measure["name"]: measure["at"] for measure in evaluation["measures"]},
     )
+    every = asked.every if isinstance(asked.every, list) else [asked.every]
+    numbers = [*asked.steps.values(), *asked.seeds, *(e for e in every if e not in (None, "log"))]
+    names = [asked.name, *asked.steps, *asked.measures]
+    if not all(type(number) is int and number >= 0 for number in numbers) or 0 in every:
+        raise ValueError("a number of steps or a seed is none")
+    if not all(isinstance(name, str) for name in names):
+        raise ValueError("a name is no text")
+    if not {"all", "last"}.issuperset(asked.measures.values()):
+        raise ValueError("a measure is due neither at all checkpoints nor at the last")
+    return asked
 
 
 # Safe, too; the one in C reads a hundred arms in a tenth of a second.

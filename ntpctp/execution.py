@@ -10,9 +10,11 @@ import yaml
 from accelerate import PartialState
 
 from ntpctp import signs
+from ntpctp.asked import read_asked
 from ntpctp.audit import AUDIT, audit
 from ntpctp.budgets import amounts_at
 from ntpctp.engines import Engine, Failure
+from ntpctp.errors import InputError
 from ntpctp.experiment import Experiment
 from ntpctp.jobs import RunTask, Watch, digest_of
 from ntpctp.layout import (
@@ -81,11 +83,13 @@ def begun(
             and under the same experiment.
 
     Raises:
-        InputError: as ``prepare``; or if another process of this machine works on it.
+        InputError: as ``prepare``; or if another process of this machine works on it, or the
+            directory is another experiment's.
     """
     output = place.directory
     check_trackers(experiment.trackers)
     place.pull_results()
+    _refuse_other(experiment, output)
     _pull_starts(experiment, place)
     data = prepare(experiment, encoded_beside(output))
     with locked(output, "this experiment"):
@@ -189,8 +193,32 @@ def expected_flops(experiment: Experiment, data: Data) -> dict[str, dict[str, An
     return found
 
 
+_HEAD = "# As resolved: with all defaults.\n"
+
+
+def _refuse_other(experiment: Experiment, output: Path) -> None:
+    """Refuse a directory of something else, whose file and comparison would be lost."""
+    path = output / EXPERIMENT
+    if not path.is_file():
+        return
+    if not path.read_bytes().startswith(_HEAD.encode()):
+        raise InputError(
+            f"{path}: would be overwritten, and `ntpctp run` did not write it; choose another "
+            "--output, or rename that file"
+        )
+    try:
+        found = read_asked(output).name
+    except InputError:  # it is damaged, and written anew
+        return
+    if found != experiment.name:
+        raise InputError(
+            f"{output}: expected no experiment but {experiment.name!r}, found {found!r}, whose "
+            "results would be overwritten; choose another --output, or move that directory away"
+        )
+
+
 def _write_experiment(experiment: Experiment, data: Data, output: Path) -> None:
     with atomic_file(output / EXPERIMENT) as temporary:
         text = yaml.safe_dump(experiment.model_dump(mode="json"), sort_keys=False)
-        temporary.write_text(f"# As resolved: with all defaults.\n{text}", "utf-8")
+        temporary.write_text(_HEAD + text, "utf-8")
     write_json(output / PROVENANCE, {"data_fingerprint": data.fingerprint, **provenance()})

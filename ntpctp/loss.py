@@ -150,6 +150,11 @@ def check_model(model: PreTrainedModel, input_ids: Tensor) -> None:
         states, _, _ = supervised_states(model, batch)
         short = head_of(model)(states)
     model.train(was_training)
+    if not full.isfinite().all():
+        raise InputError(
+            f"{model.name_or_path or f'model family {model.config.model_type!r}'}: its logits are "
+            f"not finite on the first example: weights are damaged, or overflow in {full.dtype}"
+        )
     tolerance = 1e-4 if full.dtype.itemsize >= 4 else 5e-2
     if not torch.allclose(full, ahead, rtol=tolerance, atol=tolerance):
         raise InputError(

@@ -67,7 +67,8 @@ def read_model(source: str | Path, *, attention: str | None, dtype: torch.dtype)
         dtype: of the weights.
 
     Raises:
-        InputError: as ``read_config``, or if it has other weights than safetensors.
+        InputError: as ``read_config``, or if it has other weights than safetensors, or not all that
+            its config asks for.
         Exception: transformers, safetensors and the hub each raise their own kinds.
     """
     read_config(source)
@@ -85,12 +86,23 @@ def read_model(source: str | Path, *, attention: str | None, dtype: torch.dtype)
                     "beside it are read"
                 )
     with _clear_errors(source):
-        model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(
+        loaded: Any = AutoModelForCausalLM.from_pretrained(
             source,
             attn_implementation=attention,
             dtype=dtype,
             use_safetensors=True,
             trust_remote_code=False,
+            ignore_mismatched_sizes=True,  # refused below, by name
+            output_loading_info=True,
+        )
+    model: PreTrainedModel = loaded[0]
+    found = loaded[1]
+    # transformers would fill the gaps with random numbers.
+    gaps = [*found["missing_keys"], *(name for name, *_ in found["mismatched_keys"])]
+    if gaps:
+        raise InputError(
+            f"{len(gaps)} of its weights are missing or of another shape than its config says, "
+            f"such as {min(gaps)}; save the model again with save_pretrained"
         )
     return model
 
@@ -117,12 +129,16 @@ def _clear_errors(source: str | Path) -> Iterator[None]:
     """Say what the user can do, where transformers speaks of its own arguments."""
     try:
         yield
-    except (OSError, ValueError) as error:
+    except Exception as error:
         if "trust_remote_code" in str(error):
             raise InputError(_OWN_CODE) from error
         if is_offline() and not Path(source).exists():
             raise InputError(NOT_CACHED) from error
-        raise
+        if isinstance(error, OSError | ValueError | KeyError):
+            raise
+        # What a file holds is taken for what it should hold, and fails wherever it is used.
+        problem = " ".join(f"{type(error).__name__}: {error}".split())
+        raise ValueError(problem[:300]) from error
 
 
 def _file(source: str | Path, name: str) -> Path | None:
