@@ -12,6 +12,7 @@ HOUSE = [
     "options",
     "resources",
     "randomness",
+    "secrecy",
     "storage",
     "layout",
     "schedule",

@@ -1,11 +1,14 @@
 """The ``ntpctp`` command."""
 
+import sys
+
 import typer
 
+from ntpctp import stopping
 from ntpctp.cli.calibration import calibrate
 from ntpctp.cli.catalogues import measures, tasks
 from ntpctp.cli.checkpoints import evaluate
-from ntpctp.cli.console import clear_errors
+from ntpctp.cli.console import clear_errors, print_fault
 from ntpctp.cli.experiments import audit, list_runs, run, train
 from ntpctp.cli.results import compare, report
 from ntpctp.cli.states import status
@@ -38,5 +41,8 @@ app.command()(measures)
 def main() -> None:
     """Run the ``ntpctp`` command."""
     quiet_libraries()
-    with clear_errors():
-        app()
+    try:
+        with clear_errors(), stopping.listening():
+            app()
+    finally:
+        sys.excepthook = print_fault  # typer has put its own there

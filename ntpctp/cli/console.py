@@ -6,6 +6,8 @@ import signal
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from traceback import format_exception
+from types import TracebackType
 from typing import Annotated, TextIO
 
 import typer
@@ -13,6 +15,7 @@ from rich.console import Console
 
 from ntpctp.errors import InputError
 from ntpctp.libraries import go_offline
+from ntpctp.secrecy import scrubbed
 from ntpctp.stopping import Stopped
 
 PIPED_WIDTH = 160
@@ -56,7 +59,15 @@ Offline = Annotated[bool, typer.Option("--offline", help=OFFLINE_HELP, callback=
 
 def warn(text: str) -> None:
     """Print what the user ought to know, and need not act on."""
-    errors.print(f"warning: {text}", style="yellow", markup=False, highlight=False, soft_wrap=True)
+    said = scrubbed(f"warning: {text}")
+    errors.print(said, style="yellow", markup=False, highlight=False, soft_wrap=True)
+
+
+def print_fault(
+    kind: type[BaseException], error: BaseException, traceback: TracebackType | None
+) -> None:
+    """Print the traceback of a fault of this program, as Python does, but for secrets."""
+    print(scrubbed("".join(format_exception(kind, error, traceback))), end="", file=sys.stderr)
 
 
 @contextmanager
@@ -69,7 +80,7 @@ def clear_errors() -> Iterator[None]:
         yield
     except (InputError, OSError) as error:
         errors.print("[bold red]error:[/] ", end="")
-        errors.print(str(error), markup=False, highlight=False, soft_wrap=True)
+        errors.print(scrubbed(str(error)), markup=False, highlight=False, soft_wrap=True)
         if isinstance(error, OSError) and error.errno in _CANNOT_WRITE:
             errors.print("choose an --output that can be written; what is finished is kept")
         raise SystemExit(2 if isinstance(error, InputError) else 1) from None

@@ -8,6 +8,7 @@ from typing import Any, Protocol
 from ntpctp import stopping
 from ntpctp.errors import InputError
 from ntpctp.resources import Resources
+from ntpctp.secrecy import scrubbed
 
 
 @dataclass(frozen=True)
@@ -29,7 +30,7 @@ class Job:
 
 @dataclass(frozen=True)
 class Failure:
-    """Why a job did not end well.
+    """Why a job did not end well, without the secrets of the environment that it was made in.
 
     Attributes:
         message: one sentence.
@@ -41,6 +42,11 @@ class Failure:
     message: str
     traceback: str | None = None
     of_machine: bool = False
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "message", scrubbed(self.message))
+        if self.traceback is not None:
+            object.__setattr__(self, "traceback", scrubbed(self.traceback))
 
 
 class Failed(Exception):

@@ -12,13 +12,13 @@ from urllib.parse import parse_qsl, urlsplit
 
 import fsspec.config
 
+from ntpctp import secrecy
 from ntpctp.errors import InputError
 from ntpctp.layout import is_url
 
 SCRATCH = "NTPCTP_SCRATCH"
-_SECRET = re.compile(r"(^|_)(SECRET|TOKEN|PASSWORD|PASSWD|KEY|SAS|CREDENTIALS?)(_|$)", re.I)
 _SHORTEST = 8
-"""Characters of a secret; shorter ones would be found in half of all words."""
+"""Characters of a secret in a query, as in ``secrecy``."""
 
 
 def normalised(url: str) -> str:
@@ -85,10 +85,7 @@ def shown(url: str) -> str:
 
 def scrubbed(text: str, url: str) -> str:
     """Return ``text`` without the secrets of ``url``, the environment and fsspec's settings."""
-    text = text.replace(url, shown(url))
-    for secret in sorted(set(_secrets(url)), key=len, reverse=True):
-        text = text.replace(secret, "***")
-    return text
+    return secrecy.scrubbed(text.replace(url, shown(url)), _secrets(url))
 
 
 def _secrets(url: str) -> Iterator[str]:
@@ -96,8 +93,8 @@ def _secrets(url: str) -> Iterator[str]:
     if parts.password:
         yield parts.password
     yield from (value for _, value in parse_qsl(parts.query) if len(value) >= _SHORTEST)
-    for name, value in (*os.environ.items(), *_settings(fsspec.config.conf)):
-        if _SECRET.search(name) and len(value) >= _SHORTEST:
+    for name, value in _settings(fsspec.config.conf):
+        if secrecy.is_secret(name, value):
             yield value
 
 
