@@ -1,6 +1,7 @@
 """Results in a model card: a section of the README and the hub's ``model-index``."""
 
 import re
+from html import escape
 from pathlib import Path
 from typing import cast
 
@@ -13,6 +14,8 @@ from ntpctp.measuring import Measured, Outcome
 from ntpctp.storage import alone, atomic_file
 
 CARD = "README.md"
+_MARKUP = re.compile(r"[\\`*\[\]!~]|_(?!\w)|(?<!\w)_")
+"""What Markdown takes for a sign of its own; an underscore within a word it does not."""
 
 
 def write_model_card(outcome: Outcome) -> Path:
@@ -99,6 +102,11 @@ def _with_section(text: str, suite: str, section: str) -> str:
     return f"{text}{gap}{whole}\n"
 
 
+def _cell(text: str) -> str:
+    """Return text of the user's data as a cell of Markdown: on one line, and no markup."""
+    return _MARKUP.sub(r"\\\g<0>", escape(" ".join(text.replace("|", "/").split()), quote=False))
+
+
 def _section(outcome: Outcome, suite: str) -> str:
     lines = [
         f"## Results ({suite})",
@@ -116,5 +124,5 @@ def _section(outcome: Outcome, suite: str) -> str:
             value = f"null: {score.reason}" if score.value is None else f"{score.value:.4g}"
             error = "" if score.standard_error is None else f"{score.standard_error:.2g}"
             cells = measured.name, score.split, name, value, error, score.unit, f"{score.count}"
-            lines.append(f"| {' | '.join(cell.replace('|', '/') for cell in cells)} |")
+            lines.append(f"| {' | '.join(map(_cell, cells))} |")
     return "\n".join([*lines, "", "Measured by ntpctp; the standard error is over items.", ""])

@@ -1,0 +1,71 @@
+"""Texts of data that somebody sent become no markup, wherever results are written for others."""
+
+import json
+from types import SimpleNamespace
+
+import pytest
+from markdown_it import MarkdownIt
+
+from ntpctp import model_card, tidy
+from ntpctp.measures import Score
+from ntpctp.report.figures import text
+from ntpctp.report.templates import environment, packed
+
+EVIL = [
+    "<script>alert(1)</script>", "</script><script>alert(1)</script>", "<!--", "-->", "]]>",
+    "<img src=x onerror=alert(1)>", "\u2028alert(1)\u2029", "[x](javascript:alert(1))",
+    "![x](https://there/x.png)", '"onmouseover=alert(1) x="', "' onclick='alert(1)", "a|b|c",
+    "line\nbreak", "{{ 7*7 }}", "{% raw %}", "javascript:alert(1)", "`code`", "&lt;script&gt;",
+    "<a href='javascript:alert(1)'>x</a>", "https://there.example",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("evil", EVIL)
+def test_a_model_card_shows_it_as_text(evil):
+    scores = [
+        Score("accuracy", "test", "exact_match", 0.5, "fraction", 9, True, stratum=evil),
+        Score("accuracy", "test", "exact_match", None, "fraction", 9, True, reason=evil),
+    ]
+    outcome = SimpleNamespace(measured=[SimpleNamespace(name="a", scores=scores)])
+    section = model_card._section(outcome, "s")
+    assert "<" not in section.replace("&lt;", "") and section.count("\n") == 8
+    page = MarkdownIt().enable("table").render(section)
+    assert page.count("<tr>") == 3 and page.count("<td>") + page.count("<td style") == 14
+    assert "<a" not in page and "<img" not in page and "<code>" not in page
+    assert "exact_match" in page
+
+
+@pytest.mark.parametrize("evil", EVIL)
+def test_a_table_of_markdown_shows_it_as_text(evil):
+    page = MarkdownIt().enable("table").render(f"| a |\n|---|\n| {tidy._markdown(evil)} |\n")
+    assert page.count("<td>") == 1 and page.count("<tr>") == 2
+    assert not any(tag in page for tag in ("<script", "<a", "<img", "<code>"))
+
+
+@pytest.mark.parametrize("evil", [r"\input{/etc/passwd}", r"\write18{ls}", "$x$", "%", "}{", "^^M"])
+def test_a_table_of_latex_runs_no_command(evil):
+    said = tidy._latex(evil)
+    commands = {r"\textbackslash", r"\textasciicircum", r"\{", r"\}", r"\$", r"\%"}
+    rest = said
+    for command in commands:
+        rest = rest.replace(command, "")
+    assert "\\" not in rest and "$" not in rest and "%" not in rest and "^" not in rest
+
+
+@pytest.mark.parametrize("evil", EVIL)
+def test_a_template_shows_it_as_text(evil):
+    template = environment().from_string('<p title="{{ it }}">{{ it }}</p>')
+    page = template.render(it=evil)
+    assert page.count("<") == page.count(">") == page.count('"') == 2
+    assert "49" not in page
+
+
+@pytest.mark.parametrize("evil", EVIL)
+def test_what_a_script_reads_ends_no_script(evil):
+    inside = str(packed(json.dumps({"it": evil})))
+    assert inside.isascii() and inside.replace("+", "").replace("/", "").rstrip("=").isalnum()
+
+
+@pytest.mark.parametrize("evil", EVIL)
+def test_a_label_of_a_figure_shows_it_as_text(evil):
+    assert "<" not in text(evil).replace("<br>", "")
