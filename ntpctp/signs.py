@@ -69,12 +69,20 @@ def fail(directory: Path, failure: dict[str, Any]) -> None:
 
 def read_worker(directory: Path | str) -> dict[str, Any]:
     """Return what ``alive`` wrote last; empty if it never did."""
-    return _read(f"{directory}/{WORKER}") or {}
+    path = f"{directory}/{WORKER}"
+    found = _read(path) or {}
+    if not isinstance(found.get("alive", 0.0), int | float):
+        raise InputError(f"{path}: expected the time of the last sign of life; delete it")
+    return found
 
 
 def read_failure(directory: Path | str) -> dict[str, Any] | None:
     """Return what ``fail`` wrote, if the run was not begun again since."""
-    return _read(f"{directory}/{FAILURE}")
+    path = f"{directory}/{FAILURE}"
+    found = _read(path)
+    if found is not None and not isinstance(found.get("message"), str):
+        raise InputError(f"{path}: expected the message of a failure; delete it")
+    return found
 
 
 def _read(path: str) -> dict[str, Any] | None:
@@ -84,9 +92,11 @@ def _read(path: str) -> dict[str, Any] | None:
     except (FileNotFoundError, NotADirectoryError):
         return None
     try:
-        found: dict[str, Any] = json.loads(os.read(file, os.fstat(file).st_size))
-    except ValueError as error:
+        found: Any = json.loads(os.read(file, os.fstat(file).st_size))
+    except (ValueError, RecursionError) as error:
         raise InputError(f"{path}: expected JSON: {error}; delete it") from error
     finally:
         os.close(file)
+    if not isinstance(found, dict):
+        raise InputError(f"{path}: expected a JSON object, found {type(found).__name__}; delete it")
     return found

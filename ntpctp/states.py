@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from ntpctp.asked import Asked
 from ntpctp.layout import LOG, STAGE, RunId, checkpoint_directory, scores_path
@@ -101,15 +101,14 @@ def _state_of(run: RunId, output: Path, steps: int, needed: list[list[str]], hos
         state = "failed"
     else:
         state = "stopped"
-    step = int(last["step"]) if last else 0
-    seconds = float(last["seconds"]) if last else 0.0
+    step, seconds = (last.step, last.seconds) if last else (0, 0.0)
     return RunState(
         run,
         state,
         worker.get("host"),
         step,
         steps,
-        float(last["loss"]) if last else None,
+        last.loss if last else None,
         measured,
         len(needed),
         last_sign,
@@ -122,7 +121,15 @@ def _are_there(directory: str, paths: list[str]) -> bool:
     return all(os.path.exists(f"{directory}/{path}") for path in paths)
 
 
-def _last_line(log: str) -> dict[str, Any] | None:
+class _Line(NamedTuple):
+    """What is looked at in a line of a log."""
+
+    step: int
+    loss: float
+    seconds: float
+
+
+def _last_line(log: str) -> _Line | None:
     """Return the last whole line of a log; None: there is none yet."""
     try:
         file = os.open(log, os.O_RDONLY)
@@ -135,10 +142,10 @@ def _last_line(log: str) -> dict[str, Any] | None:
     # What a killed process left half written is no line.
     for line in reversed(tail[: tail.rfind(b"\n") + 1].splitlines()):
         try:
-            found: dict[str, Any] = json.loads(line)
-        except ValueError:
+            found = json.loads(line)
+            return _Line(int(found["step"]), float(found["loss"]), float(found["seconds"]))
+        except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
             continue
-        return found
     return None
 
 
