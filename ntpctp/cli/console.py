@@ -2,16 +2,26 @@
 
 import errno
 import os
+import re
 import signal
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from traceback import format_exception
 from types import TracebackType
 from typing import Annotated, TextIO
 
 import typer
-from rich.console import Console
+from rich.console import (
+    Console,
+    ConsoleOptions,
+    ConsoleRenderable,
+    RenderableType,
+    RenderHook,
+    RenderResult,
+)
+from rich.segment import Segment
 
 from ntpctp.errors import InputError
 from ntpctp.libraries import go_offline
@@ -22,9 +32,33 @@ PIPED_WIDTH = 160
 """Columns where there is no terminal to ask, and COLUMNS does not say: tables lose nothing."""
 
 
+_COMMANDS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
+"""What a terminal obeys instead of showing it, line ends and tabs aside."""
+
+
+@dataclass
+class _Shown:
+    """What is printed, where texts of the data give no commands to the terminal."""
+
+    printed: RenderableType
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        for segment in console.render(self.printed, options):
+            if segment.control is None:
+                segment = Segment(_COMMANDS.sub("\ufffd", segment.text), segment.style)
+            yield segment
+
+
+class _ShowAll(RenderHook):
+    def process_renderables(self, renderables: list[ConsoleRenderable]) -> list[ConsoleRenderable]:
+        return [_Shown(renderable) for renderable in renderables]
+
+
 def _printer(stream: TextIO, stderr: bool) -> Console:
     known = stream.isatty() or os.environ.get("COLUMNS", "").isdigit()
-    return Console(stderr=stderr, width=None if known else PIPED_WIDTH)
+    printer = Console(stderr=stderr, width=None if known else PIPED_WIDTH)
+    printer.push_render_hook(_ShowAll())
+    return printer
 
 
 console = _printer(sys.stdout, stderr=False)

@@ -1,12 +1,15 @@
 """Texts of data that somebody sent become no markup, wherever results are written for others."""
 
 import json
+import re
 from types import SimpleNamespace
 
 import pytest
 from markdown_it import MarkdownIt
+from rich.color import ColorSystem
 
 from ntpctp import model_card, tidy
+from ntpctp.cli.console import console
 from ntpctp.measures import Score
 from ntpctp.report.figures import text
 from ntpctp.report.templates import environment, packed
@@ -69,3 +72,28 @@ def test_what_a_script_reads_ends_no_script(evil):
 @pytest.mark.parametrize("evil", EVIL)
 def test_a_label_of_a_figure_shows_it_as_text(evil):
     assert "<" not in text(evil).replace("<br>", "")
+
+
+@pytest.mark.parametrize("colour", [False, True])
+def test_texts_of_the_data_give_no_commands_to_the_terminal(
+    ntpctp, tiny_file, tmp_path, monkeypatch, colour
+):
+    evil = "\x1b]0;title\x07\x1b[2J\x9b31m\x08\u202e"
+    rows = [{"prompt": f"{n} {evil}:", "answer": f"{n}"} for n in range(9)]
+    data = tmp_path / "data.jsonl"
+    data.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    if colour:
+        monkeypatch.setattr(console, "_color_system", ColorSystem.STANDARD)
+    task = {"name": "jsonl", "path": str(data)}
+    shown = [
+        ntpctp("audit", tiny_file(task=task, tokenizer="characters")),
+        ntpctp("tasks", "jsonl", f"path={data}", "--show", "2"),
+        ntpctp("audit", tmp_path / evil),
+    ]
+    for outcome in shown:
+        printed = outcome.out + outcome.err
+        assert "\ufffd]0;title" in printed
+        # Colours are the program's own.
+        own = re.sub(r"\x1b\[[0-9;]*m", "", printed) if colour else printed
+        assert not re.search(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202e]", own)
+    assert [outcome.code for outcome in shown] == [0, 0, 2]
