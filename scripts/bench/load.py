@@ -130,7 +130,6 @@ def main() -> None:
             measured("compare --format csv", "compare", output, "--format", "csv"),
             measured("report", "report", output),
             measured("report of the directory above", "report", str(directory.parent)),
-            measured("compare with itself, joined", "compare", output, output),
             measured("calibrate", "calibrate", output),
         ]
         megabytes = (directory / "report.html").stat().st_size / 1e6
