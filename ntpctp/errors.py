@@ -19,6 +19,10 @@ class NotFiniteError(InputError):
     """A number is NaN or infinite where only a finite one has a meaning."""
 
 
+class BusyError(InputError):
+    """Another process works on the same; once it has ended, the same command carries on."""
+
+
 def nearest(name: str, valid: Iterable[str]) -> str:
     """Return ``"; did you mean 'x'?"`` for the valid name closest to ``name``, or an empty string.
 

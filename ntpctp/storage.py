@@ -15,7 +15,7 @@ from typing import Any, Union, get_args, get_origin, get_type_hints
 
 import numpy as np
 
-from ntpctp.errors import InputError
+from ntpctp.errors import BusyError, InputError
 
 TEMPORARY = ".tmp-"  # marks what a killed process left behind; never listed, safe to delete
 
@@ -55,7 +55,7 @@ def atomic_directory(path: Path) -> Iterator[Path]:
         if path.is_symlink():
             path.unlink()
         elif path.exists():
-            shutil.rmtree(path)
+            delete_directory(path, "replaced")  # in one step: half of it must not keep its name
         temporary.replace(path)
         _sync(path.parent)
     except BaseException:
@@ -63,12 +63,12 @@ def atomic_directory(path: Path) -> Iterator[Path]:
         raise
 
 
-def delete_directory(path: Path) -> None:
+def delete_directory(path: Path, why: str = "deleted") -> None:
     """Delete a directory in one step; what a kill leaves of it has a temporary name.
 
     Of a link to one the link is deleted, never what it leads to.
     """
-    temporary = path.with_name(f"{TEMPORARY}{os.getpid()}-{path.name}")
+    temporary = path.with_name(f"{TEMPORARY}{os.getpid()}-{why}-{path.name}")
     _remove(temporary)
     path.replace(temporary)
     _remove(temporary)
@@ -127,7 +127,7 @@ def locked(directory: Path, what: str, patience: float = 0.0) -> Iterator[None]:
         patience: seconds to wait for another process to release it.
 
     Raises:
-        InputError: if another process holds it for longer; nothing interleaves.
+        BusyError: if another process holds it for longer; nothing interleaves.
     """
     directory.mkdir(parents=True, exist_ok=True)
     end = time.monotonic() + patience
@@ -140,7 +140,7 @@ def locked(directory: Path, what: str, patience: float = 0.0) -> Iterator[None]:
                 if time.monotonic() < end:
                     time.sleep(min(1.0, patience))
                     continue
-                raise InputError(
+                raise BusyError(
                     f"{directory}: another process is working on {what}; wait for it, stop it, or "
                     "choose another --output"
                 ) from None

@@ -9,7 +9,7 @@ import pytest
 from ntpctp import signs
 from ntpctp.engines import Failed, Failure, Job, Note
 from ntpctp.engines.jobs import attempt
-from ntpctp.errors import InputError
+from ntpctp.errors import BusyError, InputError
 from ntpctp.experiment import experiment_of
 from ntpctp.jobs import RunTask, Watch, digest_of
 from ntpctp.layout import RunId, checkpoint_directory, run_directory, scores_path, stage_directory
@@ -97,6 +97,7 @@ def test_what_an_engine_notes_is_a_warning(watch, told):
     ("error", "failure"),
     [
         (InputError("mend it"), Failure("mend it")),
+        (BusyError("later"), Failure("later", of_machine=True)),  # tried again unasked
         (OSError(28, "No space left"), Failure("[Errno 28] No space left", of_machine=True)),
         (Failed(Failure("theirs", "trace")), Failure("theirs", "trace")),
         (

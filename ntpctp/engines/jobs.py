@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from ntpctp import stopping
-from ntpctp.errors import InputError
+from ntpctp.errors import BusyError, InputError
 from ntpctp.resources import Resources
 from ntpctp.secrecy import scrubbed
 
@@ -36,7 +36,8 @@ class Failure:
         message: one sentence.
         traceback: None where the user's input is to blame, or the process is gone.
         of_machine: whether the machine is to blame: it went away, its disk is full, it told the
-            process to stop. The job itself did nothing wrong, and may be begun again unasked.
+            process to stop, another process works on the same. The job itself did nothing wrong,
+            and may be begun again unasked.
     """
 
     message: str
@@ -117,7 +118,7 @@ def attempt(job: Job, send: Callable[[Any], None]) -> Failure | None:
     except Failed as failed:
         return failed.failure
     except InputError as error:
-        return Failure(str(error))
+        return Failure(str(error), of_machine=isinstance(error, BusyError))
     except OSError as error:
         return Failure(str(error), of_machine=True)
     except Exception as error:

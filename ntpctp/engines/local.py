@@ -20,8 +20,9 @@ from ntpctp import stopping
 from ntpctp.engines.jobs import Failure, Job, Watcher, attempt
 
 _POLL_SECONDS = 0.5
-_GRACE_SECONDS = 10.0
-"""How long workers get to save when all is stopped: what a spot machine's notice allows."""
+_GRACE_SECONDS = 8.0
+"""How long workers get to save when all is stopped: a spot machine gives notice of ten seconds, in
+which those that hang have to be killed as well."""
 
 
 def cores() -> int:
@@ -57,7 +58,7 @@ class Local:
         """Do all jobs, see ``Engine``.
 
         On KeyboardInterrupt or a termination the processes are told to save, and killed if they
-        have not within ten seconds, before it is passed on.
+        have not within eight seconds, before it is passed on.
         """
         context = multiprocessing.get_context("forkserver")
         context.set_forkserver_preload([__name__, *self.preload])
