@@ -54,7 +54,9 @@ def outdated(checkpoint: Path, measure: Measure) -> str | None:
     _, scores = _paths(checkpoint / RESULTS, measure)
     if not scores.is_file():
         return None
-    record = read_json(scores)
+    record = _record(scores)
+    if record is None:
+        return f"measure {measure.name}, but its scores ({scores.name}) are damaged"
     if (version := record["version"]) != measure.version:
         age = "an older" if version < measure.version else "a newer"
         return f"{age} version of measure {measure.name} ({version}, here {measure.version})"
@@ -65,13 +67,32 @@ def outdated(checkpoint: Path, measure: Measure) -> str | None:
     return f"other options of measure {measure.name} ({', '.join(fields)})"
 
 
+_FIELDS = {"key", "measure", "version", "data_fingerprint", "rows_sha256", "scores"}
+
+
+def _record(path: Path) -> dict[str, Any] | None:
+    """Return what is stored beside the rows; None: it is damaged."""
+    try:
+        record = read_json(path)
+    except InputError:
+        return None
+    if not isinstance(record, dict):
+        return None
+    # Results of an earlier version have no checksum.
+    checksum = record.pop("checksum", None)
+    whole = record.keys() == _FIELDS and checksum in (None, fingerprint(record))
+    return record if whole else None
+
+
 def _stored(
     directory: Path, measure: Measure, key: str | None, verify: bool = True
 ) -> list[Score] | None:
     rows, scores = _paths(directory, measure)
     if not (rows.is_file() and scores.is_file()):
         return None
-    record = read_json(scores)
+    record = _record(scores)
+    if record is None:
+        return None
     if record["version"] != measure.version or record["measure"] != _settings(measure):
         return None
     if key is not None and record["key"] != key:
@@ -209,17 +230,15 @@ def _measured(results: Results, key: str, subject: Subject, measure: Measure) ->
         rows, scores = [], nulls(measure, subject, str(error))
     rows_file, scores_file = _paths(results.directory, measure)
     write_jsonl(rows_file, rows)
-    write_json(
-        scores_file,
-        {
-            "key": key,
-            "measure": _settings(measure),
-            "version": measure.version,
-            "data_fingerprint": results.data,
-            "rows_sha256": sha256_of(rows_file),
-            "scores": [score.as_dict() for score in scores],
-        },
-    )
+    record = {
+        "key": key,
+        "measure": _settings(measure),
+        "version": measure.version,
+        "data_fingerprint": results.data,
+        "rows_sha256": sha256_of(rows_file),
+        "scores": [score.as_dict() for score in scores],
+    }
+    write_json(scores_file, {**record, "checksum": fingerprint(record)})
     return scores
 
 

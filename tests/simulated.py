@@ -105,6 +105,7 @@ def _write(
             "key": "made up",
             "measure": measure.model_dump(mode="json", exclude={"at"}),
             "version": measure.version,
+            "data_fingerprint": "made up",
             "rows_sha256": sha256_of(path),
             "scores": [score.as_dict() for score in scores],
         },
