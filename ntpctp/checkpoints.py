@@ -21,7 +21,7 @@ it once it has come to a later checkpoint. It is never listed, measured or thinn
 import errno
 import re
 import shutil
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -33,6 +33,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from ntpctp.adapters import ADAPTER, has_lora, load_adapter, merged_weights, save_adapter
 from ntpctp.errors import InputError
+from ntpctp.layout import LOG
 from ntpctp.sharding import placed_like, whole, whole_state
 from ntpctp.storage import (
     atomic_directory,
@@ -63,6 +64,7 @@ class Progress:
     tokens: int = 0  # tokens read, padding excluded
     supervised_tokens: int = 0  # tokens whose loss weight is not zero
     seconds: float = 0.0  # of training alone, summed over all resumptions
+    log: str | None = None  # digest of ``log.jsonl`` up to here; None: of an earlier version
 
 
 def step_of(checkpoint: Path) -> int:
@@ -217,11 +219,25 @@ def is_interrupted(path: Path) -> bool:
     return (path / INTERVAL).is_file()
 
 
-def delete_interrupted(stage: Path, but: Path | None = None) -> None:
-    """Delete the interrupted checkpoints of a stage, all ``but`` the one to carry on from."""
+def delete_interrupted(stage: Path, but: Path | None = None, *, damaged: bool = False) -> None:
+    """Delete the interrupted checkpoints of a stage, all ``but`` the one to carry on from.
+
+    Args:
+        stage: its directory.
+        but: stays.
+        damaged: whether also to look for those that have lost what tells that they are such ones,
+            which costs reading all manifests.
+    """
     for path in _all_checkpoints(stage):
-        if path != but and is_interrupted(path):
+        if path != but and (is_interrupted(path) or (damaged and _was_interrupted(path))):
             delete_directory(path)
+
+
+def _was_interrupted(path: Path) -> bool:
+    try:
+        return INTERVAL in _listed(path)
+    except (InputError, OSError):
+        return False
 
 
 def verify(path: Path) -> str:
@@ -236,7 +252,7 @@ def verify(path: Path) -> str:
     if not (path / MANIFEST).is_file():
         raise InputError(f"{path}: not a checkpoint of this program: it has no {MANIFEST}")
     files = _listed(path)
-    deleted = read_json(path / THIN)["deleted"] if is_thin(path) else ()
+    deleted = _deleted(path) if is_thin(path) else ()
     for name, expected in files.items():
         if name in deleted:
             continue
@@ -249,6 +265,19 @@ def verify(path: Path) -> str:
                 f"{path} and run again to compute it anew"
             )
     return fingerprint(files)
+
+
+def _deleted(path: Path) -> list[str]:
+    """Return which files ``thin`` has deleted.
+
+    Raises:
+        InputError: if what it wrote is damaged.
+    """
+    record = read_json(path / THIN)
+    deleted = record.get("deleted") if isinstance(record, dict) else None
+    if not isinstance(deleted, list):
+        raise InputError(f"{path / THIN}: damaged: expected the names of deleted files")
+    return deleted
 
 
 def _listed(path: Path) -> dict[str, dict[str, Any]]:
@@ -269,14 +298,19 @@ def _listed(path: Path) -> dict[str, dict[str, Any]]:
     return files
 
 
-def resume_point(stage: Path, wanted: Iterable[int]) -> tuple[Path | None, list[str]]:
+def resume_point(
+    stage: Path, wanted: Iterable[int], log: Callable[[int], str] | None = None
+) -> tuple[Path | None, list[str]]:
     """Return the newest good checkpoint before which no wanted one is missing or damaged.
 
-    It may be an interrupted one. Where such a one has come to be wanted, it counts as missing.
+    It may be an interrupted one. Where such a one has come to be wanted, it counts as missing. One
+    that is not wanted is passed over if it is damaged: nothing rests on it.
 
     Args:
         stage: directory of the stage.
         wanted: the steps at which there should be a checkpoint.
+        log: gives the digest of the log up to a step; a checkpoint that was saved behind another
+            log counts as damaged.
 
     Returns:
         The checkpoint, None to begin anew; and why damaged ones were refused.
@@ -291,14 +325,30 @@ def resume_point(stage: Path, wanted: Iterable[int]) -> tuple[Path | None, list[
             break
         try:
             verify(found[step])
+            if log is not None:
+                check_log(found[step], log)
         except InputError as error:
             refused.append(str(error))
-            if step in interrupted:
-                continue  # nothing rests on it
-            break
+            if step in wanted:
+                break
+            continue
         if not is_thin(found[step]):
             point = found[step]
     return point, refused
+
+
+def check_log(path: Path, log: Callable[[int], str]) -> None:
+    """Check that the log up to a checkpoint is the one it was saved behind.
+
+    Raises:
+        InputError: if it is damaged.
+    """
+    progress = read_progress(path)
+    if progress.log not in (None, log(progress.step)):
+        raise InputError(
+            f"{path.parent / LOG}: damaged: up to {path.name} it is not what training wrote there; "
+            "the steps behind the last checkpoint whose log is whole are trained again"
+        )
 
 
 def read_progress(path: Path) -> Progress:

@@ -19,6 +19,7 @@ from ntpctp.evaluation import evaluate, is_evaluated
 from ntpctp.experiment import Experiment
 from ntpctp.following import follower
 from ntpctp.layout import (
+    LOG,
     RESULTS,
     RunId,
     checkpoint_directory,
@@ -40,7 +41,7 @@ from ntpctp.storage import (
 )
 from ntpctp.supervision import SupervisedRows
 from ntpctp.trackers import TrackedRun, tracking
-from ntpctp.training import LogLine, train
+from ntpctp.training import LogLine, digests, train
 
 RECORD = "run.json"
 # Fields that change what is written down, not the weights.
@@ -198,15 +199,26 @@ def is_complete(
     steps = experiment.evaluation.checkpoint_steps(arm.training.steps)
     if not verify:
         return all(has_results(experiment, run, output, step) for step in steps)
-    return all(
+    stage = stage_directory(output, run)
+    measured = all(
         is_evaluated(
-            checkpoint_directory(stage_directory(output, run), step),
+            checkpoint_directory(stage, step),
             data,
             arm.objective,
             experiment.evaluation.at(step, steps[-1]),
         )
         for step in steps
     )
+    return measured and _has_log(checkpoint_directory(stage, steps[-1]))
+
+
+def _has_log(checkpoint: Path) -> bool:
+    """Whether the log up to a checkpoint is whole."""
+    try:
+        checkpoints.check_log(checkpoint, digests(checkpoint.parent / LOG))
+    except InputError:
+        return False
+    return True
 
 
 def has_results(experiment: Experiment, run: RunId, output: Path, step: int) -> bool:
@@ -326,12 +338,36 @@ def _digest(source: str | None) -> str | None:
     return fingerprint({f.name: sha256_of(f) for f in sorted(Path(source).glob("*.safetensors"))})
 
 
+def read_record(path: Path) -> dict[str, Any]:
+    """Return what decides the result of the run that ``run.json`` is of.
+
+    Raises:
+        InputError: if it is damaged.
+    """
+    try:
+        record = read_json(path)
+        checksum = record.pop("checksum", None)  # those of an earlier version have none
+        if not record.keys() <= {"run", "provenance"} or checksum not in (
+            None,
+            fingerprint(record),
+        ):
+            raise InputError(f"{path}: its content is not what its checksum says")
+        found: dict[str, Any] = record["run"]
+    except (InputError, AttributeError, KeyError, TypeError) as error:
+        raise InputError(
+            f"{error}. So it is damaged, and cannot tell under which settings the run was made; "
+            f"put it back from a copy, or delete {path.parent} and run again to train it anew"
+        ) from error
+    return found
+
+
 def _check_record(path: Path, decisive: dict[str, Any]) -> None:
     """Write the record of a new run, or compare it with the one that is there."""
     if not path.is_file():
-        write_json(path, {"run": decisive, "provenance": provenance()})
+        record = {"run": decisive, "provenance": provenance()}
+        write_json(path, {**record, "checksum": fingerprint(record)})
         return
-    there = read_json(path)["run"]
+    there = read_record(path)
     same_data = there["data_fingerprint"] == decisive["data_fingerprint"]
     differences = [
         f"{name}: {old!r} there, {new!r} now"

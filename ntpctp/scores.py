@@ -40,8 +40,8 @@ from ntpctp.evaluation import outdated, stored
 from ntpctp.experiment import Experiment
 from ntpctp.layout import STAGE, RunId, checkpoint_directory, run_directory, stage_directory
 from ntpctp.learning import learning_scores
-from ntpctp.runs import RECORD
-from ntpctp.storage import atomic_file, read_json
+from ntpctp.runs import RECORD, read_record
+from ntpctp.storage import atomic_file
 
 SCHEMA_VERSION = 2
 SCORES = "scores.parquet"
@@ -181,7 +181,7 @@ def _check_same_data(experiment: Experiment, output: Path) -> None:
             run = RunId(arm, seed)
             path = run_directory(output, run) / RECORD
             if path.is_file():
-                first.setdefault(read_json(path)["run"]["data_fingerprint"], run)
+                first.setdefault(read_record(path)["data_fingerprint"], run)
     if len(first) > 1:
         one, other = list(first.values())[:2]
         raise InputError(

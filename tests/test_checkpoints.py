@@ -156,6 +156,34 @@ def test_atomic_directory_replaces_or_leaves(tmp_path):
     assert list(tmp_path.iterdir()) == [path]
 
 
+def test_killed_while_a_directory_is_replaced(tmp_path, monkeypatch):
+    path = tmp_path / "d"
+    with storage.atomic_directory(path) as temporary:
+        (temporary / "x").write_text("1")
+
+    def killed(directory, **options):
+        if (directory / "x").exists():
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(storage.shutil, "rmtree", killed)
+    with pytest.raises(KeyboardInterrupt), storage.atomic_directory(path) as temporary:
+        (temporary / "x").write_text("2")
+    monkeypatch.undo()
+    assert not path.exists()  # half of one must not be taken for it
+    assert all(p.name.startswith(storage.TEMPORARY) for p in tmp_path.iterdir())
+    storage.clear_temporaries(tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("content", ["{", "[]", '{"eleted": []}', '{"deleted": 1}'])
+def test_list_of_what_was_deleted_that_is_damaged(saved, content):
+    path, _, _ = saved
+    checkpoints.thin(path)
+    (path / checkpoints.THIN).write_text(content)
+    with pytest.raises(InputError, match=r"thin\.json: (damaged|expected JSON)"):
+        checkpoints.verify(path)
+
+
 def test_second_process_is_refused(tmp_path):
     script = (
         "import sys; from pathlib import Path; from ntpctp.storage import locked\n"

@@ -313,6 +313,70 @@ def test_damage_to_it_does_not_reach_later_checkpoints(tmp_path, whole):
     assert point == tmp_path / "step-000005" and len(refused) == 1
 
 
+@pytest.mark.parametrize("file", ["interval.json", "model.safetensors"])
+def test_interrupted_checkpoint_that_no_longer_looks_like_one(tmp_path, whole, file):
+    stopped(tmp_path, prepares=asking_at(4))
+    (tmp_path / "step-000004" / file).unlink()
+    warnings, taken = [], []
+    trained(tmp_path, warn=warnings.append, takes=taken.append)
+    assert len(warnings) == 1 and f"step-000004/{file}: missing" in warnings[0]
+    assert taken == list(range(10))
+    assert_same_end(whole, tmp_path)
+
+
+def test_damage_to_a_checkpoint_that_is_not_wanted_costs_nothing(tmp_path):
+    trained(tmp_path, wanted=[3, 5])
+    (tmp_path / "step-000003/model.safetensors").write_bytes(b"damaged")
+    shutil.rmtree(tmp_path / "step-000010")
+    warnings, taken = [], []
+    trained(tmp_path, warn=warnings.append, takes=taken.append)
+    assert len(warnings) == 1 and taken == [5, 6, 7, 8, 9]
+
+
+def lines(directory):
+    return (directory / "log.jsonl").read_text().splitlines(keepends=True)
+
+
+@pytest.mark.parametrize(
+    ("change", "first"),
+    [
+        (lambda log: log[:-1], 5),
+        (lambda log: [], 0),
+        (lambda log: [log[0].replace('"loss": ', '"loss": 1'), *log[1:]], 0),
+        (lambda log: [log[0].replace('"step"', '"stop"'), *log[1:]], 0),
+        (lambda log: [*log[:3], log[3][:-9], log[4]], 5),
+        (lambda log: [*log[:2], *log[3:]], 5),
+        # What a clock decides may be another, as where a run was carried on elsewhere.
+        (lambda log: [log[0].replace('"seconds": ', '"seconds": 1'), *log[1:]], 10),
+    ],
+)
+def test_steps_whose_log_is_damaged_are_trained_again(tmp_path, whole, change, first):
+    shutil.copytree(whole, tmp_path / "out")
+    (tmp_path / "out/log.jsonl").write_text("".join(change(lines(whole))))
+    warnings, taken = [], []
+    trained(tmp_path / "out", warn=warnings.append, takes=taken.append)
+    assert taken == list(range(first, 10))
+    assert len(warnings) == (first != 10)
+    assert all("log.jsonl: damaged: up to step-0000" in warning for warning in warnings)
+    assert_same_end(whole, tmp_path / "out")
+
+
+def test_killed_while_a_damaged_checkpoint_is_made_again(tmp_path, whole):
+    """The later ones are whole, and yet the log between is to be written anew."""
+    shutil.copytree(whole, tmp_path / "out")
+    (tmp_path / "out/step-000005/model.safetensors").write_bytes(b"damaged")
+
+    def killed(step):
+        if step == 7:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        trained(tmp_path / "out", takes=killed)
+    assert [line["step"] for line in told(tmp_path / "out")] == [3, 5, 6]
+    trained(tmp_path / "out")
+    assert_same_end(whole, tmp_path / "out")
+
+
 def test_interrupted_checkpoint_that_has_come_to_be_wanted(tmp_path):
     trained(tmp_path / "whole", wanted=[5, 7])
     stopped(tmp_path / "out", prepares=asking_at(7))

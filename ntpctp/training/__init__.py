@@ -1,7 +1,7 @@
 """One stage of training: its options, its order of data, its optimizer, its loop and its log."""
 
 from ntpctp.training.budget import Budget
-from ntpctp.training.log import LogLine
+from ntpctp.training.log import LogLine, digests
 from ntpctp.training.loop import train
 from ntpctp.training.optimizer import build_optimizer, learning_rates, parameter_groups
 from ntpctp.training.options import TrainingOptions
@@ -15,6 +15,7 @@ __all__ = [
     "TrainingOptions",
     "batch_indices",
     "build_optimizer",
+    "digests",
     "learning_rates",
     "parameter_groups",
     "train",

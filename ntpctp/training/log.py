@@ -1,8 +1,11 @@
 """``log.jsonl``: what the training loop tells while it works."""
 
+import bisect
+import hashlib
 import json
 import math
-from collections.abc import Mapping
+import os
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -108,17 +111,46 @@ class Log:
 
     def __init__(self, path: Path, progress: Progress, active: bool):
         self.path, self.active = path, active
+        self._hashed = hashlib.sha256()
         if not active:
             return
-        kept = [line for line in _complete_lines(path) if json.loads(line)["step"] <= progress.step]
+        kept = [(text, line) for text, line in _lines(path) if line["step"] <= progress.step]
         with atomic_file(path) as temporary:
-            temporary.write_text("".join(kept), "utf-8")
+            temporary.write_text("".join(text for text, _ in kept), "utf-8")
+        for _, line in kept:
+            self._hashed.update(_said(line))
 
     def write(self, line: LogLine) -> None:
         """Append a line, on the process that keeps the log."""
         if self.active:
             with self.path.open("a", encoding="utf-8") as file:
                 file.write(json.dumps(vars(line)) + "\n")
+            self._hashed.update(_said(vars(line)))
+
+    def digest(self) -> str:
+        """Return the digest of all lines, with all of them on the disk: a checkpoint keeps it."""
+        with self.path.open("ab") as file:
+            os.fsync(file.fileno())
+        return self._hashed.hexdigest()
+
+
+def digests(path: Path) -> Callable[[int], str]:
+    """Return what gives the digest of the lines up to a step, as ``Log.digest`` had it there.
+
+    Reads the log once. What is not a line of a log ends it.
+    """
+    hashed, steps, found = hashlib.sha256(), [], [hashlib.sha256().hexdigest()]
+    for _, line in _lines(path):
+        hashed.update(_said(line))
+        steps.append(line["step"])
+        found.append(hashed.hexdigest())
+    return lambda step: found[bisect.bisect_right(steps, step)]
+
+
+def _said(line: Mapping[str, Any]) -> bytes:
+    """Return what of a line is the same whenever, and however often, it was computed."""
+    timed = ("seconds", "tokens_per_second")
+    return json.dumps({k: v for k, v in line.items() if k not in timed}).encode()
 
 
 def _check_finite(loss_sum: float, step: int) -> None:
@@ -130,8 +162,19 @@ def _check_finite(loss_sum: float, step: int) -> None:
         )
 
 
-def _complete_lines(path: Path) -> list[str]:
-    """Lines of a log; the last one may have been cut off by a kill and is then left out."""
-    if not path.exists():
-        return []
-    return [line for line in path.read_text("utf-8").splitlines(True) if line.endswith("\n")]
+def _lines(path: Path) -> list[tuple[str, dict[str, Any]]]:
+    """Return the lines of a log, as text and as what they say, up to the first that is none.
+
+    The last one may have been cut off by a kill.
+    """
+    found = []
+    for text in path.read_bytes().splitlines(keepends=True) if path.exists() else ():
+        try:
+            line = json.loads(text)
+            step = line["step"]
+        except (ValueError, TypeError, KeyError):
+            break
+        if not text.endswith(b"\n") or not isinstance(step, int):
+            break
+        found.append((text.decode("utf-8"), line))
+    return found

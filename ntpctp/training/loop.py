@@ -10,6 +10,7 @@ import math
 import time
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import nullcontext, suppress
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -31,7 +32,7 @@ from ntpctp.rows import lengths
 from ntpctp.sharding import whole
 from ntpctp.stopping import Stopped
 from ntpctp.supervision import SupervisedRows
-from ntpctp.training.log import Interval, Log, LogLine
+from ntpctp.training.log import Interval, Log, LogLine, digests
 from ntpctp.training.noise import EmbeddingNoise
 from ntpctp.training.optimizer import build_optimizer, learning_rates
 from ntpctp.training.options import TrainingOptions
@@ -112,13 +113,13 @@ def train(
     accelerator.wait_for_everyone()  # until all have found where to carry on from
     if accelerator.is_main_process:
         # Nothing comes back to these, and one beyond would be taken for a part of what now follows.
-        checkpoints.delete_interrupted(directory, but=resumed)
+        checkpoints.delete_interrupted(directory, but=resumed, damaged=True)
 
     def save(progress: Progress) -> None:
         state = checkpoints.snapshot(bare, optimizer.optimizer, keep=accelerator.is_main_process)
         if accelerator.is_main_process:
             path = checkpoint_directory(directory, progress.step)
-            checkpoints.save(path, state, tokenizer, progress)
+            checkpoints.save(path, state, tokenizer, replace(progress, log=log.digest()))
             checkpoints.delete_interrupted(directory)
         accelerator.wait_for_everyone()
 
@@ -128,7 +129,8 @@ def train(
         path = checkpoint_directory(directory, progress.step)
         # It is there where training has just carried on from it, or where it was wanted once.
         if accelerator.is_main_process and not path.exists():
-            checkpoints.save(path, state, tokenizer, progress, unfinished)
+            so_far = replace(progress, log=log.digest())
+            checkpoints.save(path, state, tokenizer, so_far, unfinished)
         accelerator.wait_for_everyone()
 
     def ends_at(path: Path) -> bool:
@@ -278,7 +280,7 @@ def _packing_length(model: PreTrainedModel, sizes: NDArray[np.int64]) -> int:
 def _resume_point(
     directory: Path, wanted: Iterable[int], warn: Callable[[str], None]
 ) -> Path | None:
-    path, refused = checkpoints.resume_point(directory, wanted)
+    path, refused = checkpoints.resume_point(directory, wanted, digests(directory / LOG))
     for reason in refused:
         warn(f"made again: {reason}")
     return path
