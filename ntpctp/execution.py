@@ -19,6 +19,7 @@ from ntpctp.experiment import Experiment
 from ntpctp.jobs import RunTask, Watch, digest_of
 from ntpctp.layout import (
     EXPERIMENT,
+    RESULTS,
     RunId,
     checkpoint_directory,
     run_directory,
@@ -30,7 +31,7 @@ from ntpctp.places import Place, shipped
 from ntpctp.preparation import Data, encoded_beside, prepare
 from ntpctp.provenance import PROVENANCE, provenance
 from ntpctp.runs import Event, is_complete
-from ntpctp.storage import atomic_file, locked, write_json
+from ntpctp.storage import atomic_file, clear_temporaries, locked, write_json
 from ntpctp.trackers import check_trackers
 from ntpctp.trajectories import FLOPS
 
@@ -93,6 +94,7 @@ def begun(
     _pull_starts(experiment, place)
     data = prepare(experiment, encoded_beside(output))
     with locked(output, "this experiment"):
+        clear_temporaries(output, deep=False)
         complete = {
             run
             for run in experiment.runs()
@@ -103,6 +105,7 @@ def begun(
         write_json(output / FLOPS, {"arms": expected_flops(experiment, data)})
         place.push_files()
         for run in complete:
+            clear_temporaries(run_directory(output, run), but=RESULTS)  # no worker comes there
             on_event(Event(run, "done", text="before"))
         failed = {} if retry_failed else _failed_before(experiment, output, complete)
         whole = _task(experiment, place, data, engine)

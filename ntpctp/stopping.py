@@ -104,12 +104,14 @@ def reset() -> None:
 
 @contextmanager
 def listening(*more: int) -> Iterator[None]:
-    """Inside, ``listen``; afterwards, ``reset``."""
+    """Inside, ``listen``; afterwards, ``reset``, where this process did not listen before."""
+    nested = bool(_handlers)
     listen(*more)
     try:
         yield
     finally:
-        reset()
+        if not nested:
+            reset()
 
 
 def _on_signal(number: int, frame: FrameType | None) -> None:

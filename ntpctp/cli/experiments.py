@@ -259,9 +259,10 @@ def _at_work(
     how = here if engine is local else f"on {where.on}"
     console.print(plan(name, list(experiments.values()), str(place), how))
     # clear_errors: typer would turn an interruption into exit code 1 before main sees it.
+    # at_once: what was imported before may have caught a request to stop.
     with (
-        stopping.listening(),
         clear_errors(),
+        stopping.at_once(),
         ProgressDisplay(console, experiments) as display,
     ):
         yield engine, display

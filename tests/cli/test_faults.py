@@ -1,6 +1,7 @@
 """What goes wrong while runs are at work: the message, the exit code, and what is left."""
 
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -110,6 +111,61 @@ def test_sigterm_saves_within_ten_seconds_and_the_same_command_carries_on(
     assert outcome.code == 0, outcome.err
     assert ntpctp("run", path, "--output", tmp_path / "undisturbed").code == 0
     assert contents(out) == contents(tmp_path / "undisturbed")
+
+
+def flipped(path, number):
+    """Change one digit."""
+    content = path.read_text()
+    place = [i for i, sign in enumerate(content) if sign.isdigit()][number]
+    path.write_text(content[:place] + str((int(content[place]) + 1) % 10) + content[place + 1 :])
+
+
+def test_one_digit_of_what_is_finished_is_not_accepted(ntpctp, tiny_file, tmp_path):
+    path, out = tiny_file(seeds=1, evaluation={"measures": ["accuracy"]}), tmp_path / "out"
+    assert ntpctp("run", path, "--output", out).code == 0
+    before = contents(out)
+    last = out / "ntp/seed-0/train/step-000008/evaluation"
+    for scores, number in ((last / "accuracy.json", -70), (last / "accuracy.json", 3)):
+        flipped(scores, number)
+        outcome = ntpctp("compare", out)
+        assert outcome.code == 2
+        assert "1 checkpoint was measured by measure accuracy, but its scores" in outcome.err
+        assert ntpctp("run", path, "--output", out).code == 0
+        assert contents(out) == before
+    scores.write_text("{")
+    flipped(last / "accuracy.jsonl", 5)
+    assert ntpctp("run", path, "--output", out).code == 0
+    assert contents(out) == before
+    # It cannot be made again: who knows what it was of?
+    flipped(out / "ctp/seed-0/run.json", -1)
+    for command in (("run", path, "--output", out), ("compare", out)):
+        outcome = ntpctp(*command)
+        assert outcome.code == 2
+        assert f"or delete {out / 'ctp/seed-0'} and run again to train it anew" in outcome.err
+
+
+def test_what_a_killed_driver_left_is_deleted(ntpctp, tiny_file, tmp_path):
+    path, out = tiny_file(seeds=1, evaluation={"measures": ["accuracy"]}), tmp_path / "out"
+    assert ntpctp("run", path, "--output", out).code == 0
+    left = [out / ".tmp-1-report.html", out / "ntp/seed-0/.tmp-1-worker.json"]
+    for file in left:
+        file.write_text("half")
+    assert ntpctp("run", path, "--output", out).code == 0
+    assert not any(file.exists() for file in left)
+
+
+def test_sigterm_while_the_report_is_written(ntpctp, tiny_file, tmp_path, monkeypatch):
+    path, out = tiny_file(seeds=1, evaluation={"measures": ["accuracy"]}), tmp_path / "out"
+
+    def asked(*arguments):
+        signal.raise_signal(signal.SIGTERM)
+        pytest.fail("goes on")
+
+    monkeypatch.setattr("ntpctp.report.write_report", asked)
+    outcome = ntpctp("run", path, "--output", out)
+    assert outcome.code == 143 and "the same command carries on" in outcome.err
+    monkeypatch.undo()
+    assert ntpctp("run", path, "--output", out).code == 0
 
 
 def test_a_second_command_on_the_same_directory_is_refused(ntpctp, tiny_file, tmp_path):
