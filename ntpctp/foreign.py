@@ -90,8 +90,7 @@ def _fetched(given: str) -> Path:
     try:
         return Path(snapshot_download(given, allow_patterns=[*_WEIGHTS, *_OTHERS]))
     except Exception as error:  # the hub, its cache and the network each raise their own kinds
-        if is_offline():
-            raise InputError(f"{given}: {NOT_CACHED}") from error
+        why = NOT_CACHED if is_offline() else error
         raise InputError(
-            f"{given}: no such directory, and no model of that id can be had from the hub: {error}"
+            f"{given}: no such directory, and no model of that id can be had from the hub: {why}"
         ) from error

@@ -4,8 +4,8 @@ import os
 import sys
 
 NOT_CACHED = (
-    "there is no such directory, and it is not in the hub's cache; nothing is fetched: --offline, "
-    "or HF_HUB_OFFLINE in the environment, allows no network"
+    "it is not in the hub's cache, and nothing is fetched: --offline, or HF_HUB_OFFLINE in the "
+    "environment, allows no network"
 )
 """Why something of the hub is not to be had."""
 

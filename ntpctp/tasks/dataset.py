@@ -89,11 +89,10 @@ class Dataset(OwnData):
         except InputError:
             raise
         except Exception as error:
-            if is_offline() and not directory.exists():
-                raise InputError(f"{self.path}: {NOT_CACHED}") from error
+            why = NOT_CACHED if is_offline() and not directory.exists() else error
             # datasets raises a dozen types for a name, configuration, split or file that is bad.
             raise InputError(
-                f"{self.path}: datasets cannot load split {split!r}: {error}; check path, config "
+                f"{self.path}: datasets cannot load split {split!r}: {why}; check path, config "
                 "and train_split"
             ) from error
 
