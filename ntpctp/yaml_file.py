@@ -120,20 +120,32 @@ def _collect(
         raise _NotYaml(f"aliases (*) that stand for more than {_MOST} fields", line)
     if isinstance(node, yaml.ScalarNode):
         if any("\ud800" <= sign <= "\udfff" for sign in node.value):
-            raise _NotYaml("half of a surrogate pair, which is no character", line)
+            node.value = _with_pairs_joined(node.value, line)
     elif isinstance(node, yaml.MappingNode):
         seen: set[Hashable] = set()
         for key, value in node.value:
             at = key.start_mark.line + 1
             if not isinstance(key, yaml.ScalarNode):
                 raise _NotYaml("a block or list where the name of a field is expected", at)
+            _collect(key, prefix, lines, above)
             if key.value in seen:
                 raise _NotYaml(f"the field {key.value!r} stands twice; keep one", at, "")
             seen.add(key.value)
             lines[(*prefix, key.value)] = at
-            _collect(key, prefix, lines, above)
             _collect(value, (*prefix, key.value), lines, above | {id(node)})
     elif isinstance(node, yaml.SequenceNode):
         for index, value in enumerate(node.value):
             lines[(*prefix, index)] = value.start_mark.line + 1
             _collect(value, (*prefix, index), lines, above | {id(node)})
+
+
+def _with_pairs_joined(text: str, line: int) -> str:
+    """Return ``text`` with surrogate pairs as the characters they stand for, as JSON escapes them.
+
+    Raises:
+        _NotYaml: if one half stands alone.
+    """
+    try:
+        return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le")
+    except UnicodeDecodeError as error:
+        raise _NotYaml("half of a surrogate pair, which is no character", line) from error

@@ -10,6 +10,7 @@ from tests.bad_input import (
     test_bad_data,
     test_bad_experiment_files,
     test_bad_experiments,
+    test_bad_runs,
 )
 from tests.bad_input.refusal import listing
 
@@ -19,6 +20,7 @@ TABLES = (
     test_bad_data,
     test_bad_experiment_files,
     test_bad_experiments,
+    test_bad_runs,
 )
 
 
