@@ -5,8 +5,11 @@ stored is whole, and the same command carries on from it. Training defers this u
 what it did since its last checkpoint.
 """
 
+import os
 import signal
-from collections.abc import Iterator
+import sys
+import threading
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 from typing import Any
@@ -31,7 +34,10 @@ class Stopped(Exception):
 # Of this process: it has one main thread, and signals arrive nowhere else.
 _asked = False
 _deferring = False
+_lost = False
 _handlers: dict[int, Any] = {}  # before listen(), by signal
+_hook: Callable[[Any], object] | None = None  # before listen()
+_AGAIN_SECONDS = 0.02
 
 
 def listen(*more: int) -> None:
@@ -42,9 +48,12 @@ def listen(*more: int) -> None:
     Raises:
         ValueError: outside of the main thread.
     """
+    global _hook
     for number in (signal.SIGTERM, *more):
         before = signal.signal(number, _on_signal)
         _handlers.setdefault(number, before)
+    if _hook is None:
+        _hook, sys.unraisablehook = sys.unraisablehook, _on_unraisable
 
 
 def asked() -> bool:
@@ -94,12 +103,14 @@ def reset() -> None:
 
     For a process that goes on with something else, as the workers of a pool do.
     """
-    global _asked, _deferring
+    global _asked, _deferring, _lost, _hook
+    if _hook is not None:
+        sys.unraisablehook, _hook = _hook, None
     while _handlers:
         number, before = _handlers.popitem()
         # None: the handler was not set by Python, and cannot be set again from here.
         signal.signal(number, signal.SIG_DFL if before is None else before)
-    _asked = _deferring = False
+    _asked = _deferring = _lost = False
 
 
 @contextmanager
@@ -115,7 +126,20 @@ def listening(*more: int) -> Iterator[None]:
 
 
 def _on_signal(number: int, frame: FrameType | None) -> None:
-    global _asked
-    first, _asked = not _asked, True
+    global _asked, _lost
+    first, _asked, _lost = not _asked or _lost, True, False
     if first and not _deferring:
         raise Stopped
+
+
+def _on_unraisable(lost: Any) -> None:
+    """Raise ``Stopped`` again where Python drops it: out of a finaliser nothing can be raised."""
+    global _lost
+    if isinstance(lost.exc_value, Stopped):
+        _lost = True
+        # By another thread, a moment later: here it would be dropped once more.
+        again = threading.Timer(_AGAIN_SECONDS, os.kill, (os.getpid(), signal.SIGTERM))
+        again.daemon = True
+        again.start()
+    elif _hook is not None:
+        _hook(lost)

@@ -7,6 +7,7 @@ import pickle
 import random
 import shutil
 import signal
+import sys
 import time
 
 import pytest
@@ -466,6 +467,23 @@ def test_outside_of_training_it_is_raised_at_once():
         os.kill(os.getpid(), signal.SIGUSR2)
     stopping.reset()
     assert signal.getsignal(signal.SIGUSR2) is signal.SIG_DFL
+
+
+def test_request_within_a_finaliser_is_not_lost():
+    class Lingering:
+        def __del__(self):
+            ask()
+
+    before = sys.unraisablehook
+    stopping.listen()
+    with pytest.raises(Stopped):
+        Lingering()  # gone at once
+        end = time.monotonic() + 10
+        while time.monotonic() < end:
+            time.sleep(0.001)
+        pytest.fail("goes on")
+    stopping.reset()
+    assert sys.unraisablehook is before
 
 
 def test_deferred():
