@@ -165,8 +165,9 @@ def save(
             write_json(temporary / MANIFEST, {"files": files})
     except (SafetensorError, OSError) as error:
         # safetensors hides the system's error code in its text.
+        hidden = re.search(r"\(os error (\d+)\)", str(error))
         raise OSError(
-            getattr(error, "errno", None) or errno.EIO,
+            getattr(error, "errno", None) or (int(hidden[1]) if hidden else errno.EIO),
             f"cannot save the checkpoint {path}: {error}; nothing of it was kept, earlier "
             "checkpoints are untouched. Free some space or choose another output directory, then "
             "run the same command again",
@@ -288,8 +289,13 @@ def _listed(path: Path) -> dict[str, dict[str, Any]]:
     """
     manifest = read_json(path / MANIFEST)
     files = manifest.get("files") if isinstance(manifest, dict) else None
-    if not isinstance(files, dict) or not all(
-        isinstance(entry, dict) and {"bytes", "sha256"} <= entry.keys() for entry in files.values()
+    if (
+        not isinstance(files, dict)
+        or not files
+        or not all(
+            isinstance(entry, dict) and {"bytes", "sha256"} <= entry.keys()
+            for entry in files.values()
+        )
     ):
         raise InputError(f"{path / MANIFEST}: no manifest of a checkpoint: lists no files")
     for name in files:

@@ -64,6 +64,7 @@ def _printer(stream: TextIO, stderr: bool) -> Console:
 console = _printer(sys.stdout, stderr=False)
 errors = _printer(sys.stderr, stderr=True)
 
+_NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
 _CANNOT_WRITE = (
     errno.EACCES,
     errno.EEXIST,
@@ -117,6 +118,8 @@ def clear_errors() -> Iterator[None]:
         errors.print(scrubbed(str(error)), markup=False, highlight=False, soft_wrap=True)
         if isinstance(error, OSError) and error.errno in _CANNOT_WRITE:
             errors.print("choose an --output that can be written; what is finished is kept")
+        elif isinstance(error, OSError) and error.errno in _NO_SPACE:
+            errors.print("free some space; what is finished is kept, the same command carries on")
         raise SystemExit(2 if isinstance(error, InputError) else 1) from None
     except Stopped as stopped:
         errors.print(f"\n{stopped}", markup=False, highlight=False)

@@ -1,5 +1,6 @@
 """What goes wrong while runs are at work: the message, the exit code, and what is left."""
 
+import errno
 import os
 import signal
 import subprocess
@@ -10,6 +11,7 @@ import psutil
 import pytest
 
 from ntpctp import checkpoints
+from ntpctp.cli.console import clear_errors
 from ntpctp.layout import RunId, stage_directory
 from ntpctp.scores import read_scores
 from tests.run_contents import contents
@@ -54,6 +56,13 @@ def test_output_that_cannot_be_written(ntpctp, tiny_file, tmp_path):
     assert str(tmp_path / "file") in outcome.err
     assert "choose an --output that can be written" in outcome.err
     assert sorted(p.name for p in tmp_path.iterdir()) == ["file", "tiny.yaml"]
+
+
+def test_a_disk_that_is_full(capsys):
+    with pytest.raises(SystemExit) as stop, clear_errors():
+        raise OSError(errno.ENOSPC, "No space left on device", "scores.parquet")
+    assert stop.value.code == 1
+    assert "free some space; what is finished is kept" in capsys.readouterr().err
 
 
 def test_an_arm_that_diverges_leaves_the_others_alone(ntpctp, tiny_file, tmp_path):
