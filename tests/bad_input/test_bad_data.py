@@ -436,7 +436,7 @@ CASES: dict[str, Case] = {
     # data sets of the library datasets
     "data set that is missing": experiment(
         {"task": {"name": "dataset", "path": "DIR/nowhere"}, "tokenizer": "characters"},
-        ["DIR/nowhere", "no such directory"],
+        ["DIR/nowhere: datasets cannot load split 'train'", "check path"],
     ),
     "data set that says it was saved": experiment(
         {"task": {"name": "dataset", "path": "DIR/saved"}, "tokenizer": "characters"},

@@ -420,7 +420,7 @@ CASES: dict[str, Case] = {
         ["stage second: 1 error", "training.steps: "], "stages.second.training.steps=-1"
     ),
     "stage that leaves the directory": staged(
-        ["expected a name of letters"],
+        ["stages: expected names of letters", "found '../first'"],
         stages={"../first": STAGED["stages"]["first"], "second": STAGED["stages"]["second"]},
         arms={"a": {"../first": {"objective": "ntp"}, "second": {"objective": "ntp"}}},
     ),

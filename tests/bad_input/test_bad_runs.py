@@ -140,6 +140,9 @@ CASES: dict[str, Case] = {
         '{"files": {"../../../../../experiment.yaml": {"bytes": 1, "sha256": "x"}}}',
         ["manifest.json"],
     ),
+    "manifest that lists nothing": damaged(
+        EVALUATE, f"{LAST}/manifest.json", '{"files": {}}', ["manifest.json"]
+    ),
     "weights with a flipped bit": damaged(
         EVALUATE, f"{LAST}/model.safetensors", flipped, ["model.safetensors: damaged"]
     ),
