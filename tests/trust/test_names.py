@@ -215,7 +215,8 @@ def test_the_cells_of_an_honest_map_are_read(tmp_path):
 def test_jobs_of_slurm_that_somebody_sent_are_refused(tmp_path, entry):
     pytest.importorskip("submitit")
     folder = tmp_path / ".slurm"
-    write_json(folder / "submitted.json", {"ntp, seed 0": entry})
+    whole = {"digest": "0", **entry} if isinstance(entry, dict) else entry
+    write_json(folder / "submitted.json", {"ntp, seed 0": whole})
     with pytest.raises(InputError, match="expected the jobs in the queue"):
         Slurm(folder)._queued()
 
