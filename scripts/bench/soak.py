@@ -141,7 +141,7 @@ def stop(process: subprocess.Popen[bytes]) -> str:
     except subprocess.TimeoutExpired:
         process.kill()
         return f"not over {GRACE_SECONDS:g} s after SIGTERM"
-    _, left = psutil.wait_procs(processes, timeout=2)
+    _, left = psutil.wait_procs(processes, timeout=GRACE_SECONDS)
     if left:
         return f"left behind: {left}"
     return "" if code == 143 else f"exit code {code} after SIGTERM"
