@@ -50,8 +50,8 @@ def stored(
 
 
 def outdated(checkpoint: Path, measure: Measure) -> str | None:
-    """Say what the stored scores of ``measure`` were made with, if that is not what it is now."""
-    _, scores = _paths(checkpoint / RESULTS, measure)
+    """Say why the stored scores of ``measure`` do not hold; None: they do, or there are none."""
+    rows, scores = _paths(checkpoint / RESULTS, measure)
     if not scores.is_file():
         return None
     record = _record(scores)
@@ -62,7 +62,8 @@ def outdated(checkpoint: Path, measure: Measure) -> str | None:
         return f"{age} version of measure {measure.name} ({version}, here {measure.version})"
     settings, before = _settings(measure), record["measure"]
     if settings == before:
-        return None
+        whole = rows.is_file() and record["rows_sha256"] == sha256_of(rows)
+        return None if whole else f"measure {measure.name}, but its rows ({rows.name}) are damaged"
     fields = sorted(name for name in {*settings, *before} if settings.get(name) != before.get(name))
     return f"other options of measure {measure.name} ({', '.join(fields)})"
 

@@ -137,6 +137,8 @@ def _last_line(log: str) -> _Line | None:
         return None
     try:
         tail = os.pread(file, _TAIL, max(0, os.fstat(file).st_size - _TAIL))
+    except IsADirectoryError:
+        return None  # the run itself will tell
     finally:
         os.close(file)
     # What a killed process left half written is no line.

@@ -137,15 +137,21 @@ def test_scores_of_other_options_are_not_lost(simulated, tmp_path):
         collect(pipeline.load_output(output), output)
 
 
-def test_rows_that_are_not_of_their_scores_are_missing(simulated, tmp_path):
+@pytest.mark.parametrize("damage", ["changed", "gone"])
+def test_rows_that_are_not_of_their_scores_are_refused(simulated, tmp_path, damage):
     """At the last step, where they are used; of earlier ones the scores stand for themselves."""
     output = tmp_path / "run"
     shutil.copytree(simulated, output)
-    for step in (10, 20):
-        with (output / f"ntp/seed-0/train/step-0000{step}/evaluation/accuracy.jsonl").open(
-            "a"
-        ) as f:
-            f.write("\n")
-    frame = collect(pipeline.load_output(output), output)
-    run = frame[(frame["arm"] == "ntp") & (frame["seed"] == 0) & (frame["measure"] == "accuracy")]
-    assert set(run["step"]) == {0, 10}
+
+    def rows(step):
+        return output / f"ntp/seed-0/train/step-0000{step}/evaluation/accuracy.jsonl"
+
+    rows(10).write_text(rows(10).read_text() + "\n")
+    assert len(collect(pipeline.load_output(output), output))
+    if damage == "gone":
+        rows(20).unlink()
+    else:
+        rows(20).write_text(rows(20).read_text() + "\n")
+    message = r"1 checkpoint was measured by measure accuracy, but its rows \(accuracy.jsonl\) are"
+    with pytest.raises(InputError, match=message):
+        collect(pipeline.load_output(output), output)

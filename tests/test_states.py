@@ -159,9 +159,10 @@ def test_signs_of_life_are_given_while_work_goes_on(tmp_path, monkeypatch):
 
 def test_a_run_that_fails_says_why(copied):
     experiment, output = copied
-    checkpoint = output / "ntp/seed-1/train/step-000008"
-    shutil.rmtree(checkpoint)
-    checkpoint.write_text("a file where a directory has to be")
+    shutil.rmtree(output / "ntp/seed-1/train/step-000008")
+    log = output / "ntp/seed-1/train/log.jsonl"
+    log.unlink()
+    log.mkdir()
     failures = pipeline.run_experiment(experiment, output, engine=Local(1), on_event=lambda e: None)
     assert list(failures) == ["ntp, seed 1"]
     states = by_name(experiment, output)

@@ -154,7 +154,8 @@ def _run(ray: Any, jobs: list[Job], watcher: Watcher) -> dict[str, Failure]:
                 submit(job)
                 if misfit := machines.misfit(job):
                     waiting.extendleft(watcher.on_event(Note(job.name, misfit)))
-            ready, _ = ray.wait(list(pending), num_returns=len(pending), timeout=_POLL_SECONDS)
+            ray.wait(list(pending), timeout=_POLL_SECONDS)  # for the first: others can begin then
+            ready, _ = ray.wait(list(pending), num_returns=len(pending), timeout=0)
             # Asked for after it is known what is over: a job's events come before its end.
             more: list[Job] = []
             for event in ray.get(mailbox.drain.remote()):

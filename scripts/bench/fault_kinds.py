@@ -196,8 +196,10 @@ def full(scene: Scene) -> Outcome:
     """A file system that is full, from any moment on."""
     command = scene.start(None)
     struck = _moment(scene, command)
-    used = shutil.disk_usage(scene.home).used
-    _remount(scene.home, f"size={used + scene.moments.randint(0, 2**17)}")
+    more = scene.moments.randint(0, 2**17)
+    # Refused where more is used by now.
+    while not _remount(scene.home, f"size={shutil.disk_usage(scene.home).used + more}"):
+        more += 2**14
     try:
         outcome = _ended(command, Outcome("the file system full", struck))
     finally:
@@ -211,18 +213,19 @@ def full(scene: Scene) -> Outcome:
 
 def read_only(scene: Scene) -> Outcome:
     """A file system that cannot be written from the start."""
-    _remount(scene.home, "ro")
+    outcome = Outcome("the file system read-only", _remount(scene.home, "ro"))
     try:
-        outcome = _ended(scene.start(None), Outcome("the file system read-only", True), 1)
+        _ended(scene.start(None), outcome, 1)
     finally:
         _remount(scene.home, "rw")
-    if "choose an --output that can be written" not in outcome.commands[-1][1]:
+    if outcome.struck and "choose an --output that can be written" not in outcome.commands[-1][1]:
         outcome.wrong.append("does not say what to do")
     return _plain(outcome)
 
 
-def _remount(home: Path, option: str) -> None:
-    subprocess.run(["mount", "-o", f"remount,{option}", str(home)], check=True)
+def _remount(home: Path, option: str) -> bool:
+    command = ["mount", "-o", f"remount,{option}", str(home)]
+    return subprocess.run(command, capture_output=True).returncode == 0
 
 
 def clock(scene: Scene) -> Outcome:

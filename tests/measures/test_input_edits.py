@@ -384,7 +384,7 @@ def test_edited_items_are_judged_as_their_originals(tmp_path):
     [
         ("premise_order", [0, 1.5], r"strengths.premise_order: .* number from 0 to 1, found 1.5"),
         ("irrelevant_facts", [0, 1.5], "irrelevant_facts: .* a whole number from 0, found 1.5"),
-        ("irrelevant_facts", [0, np.inf], "irrelevant_facts.1: expected a finite number, found inf"),
+        ("irrelevant_facts", [0, np.inf], r"irrelevant_facts.1: expected a finite"),
     ],
 )
 def test_strengths_that_an_edit_does_not_have_are_refused_before_training(
