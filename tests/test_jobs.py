@@ -93,12 +93,26 @@ def test_what_an_engine_notes_is_a_warning(watch, told):
     assert told == [Event(RUN, "warning", text="no machine has it")]
 
 
+def caused(error, cause):
+    error.__cause__ = cause
+    return error
+
+
 @pytest.mark.parametrize(
     ("error", "failure"),
     [
         (InputError("mend it"), Failure("mend it")),
         (BusyError("later"), Failure("later", of_machine=True)),  # tried again unasked
         (OSError(28, "No space left"), Failure("[Errno 28] No space left", of_machine=True)),
+        (MemoryError("no"), Failure("out of memory: no", of_machine=True)),
+        (
+            caused(InputError("cannot load"), MemoryError()),
+            Failure("out of memory: cannot load", of_machine=True),
+        ),
+        (
+            RuntimeError("DefaultCPUAllocator: can't allocate memory"),
+            Failure("out of memory: DefaultCPUAllocator: can't allocate memory", of_machine=True),
+        ),
         (Failed(Failure("theirs", "trace")), Failure("theirs", "trace")),
         (
             Stopped(7),

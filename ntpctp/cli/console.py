@@ -121,6 +121,11 @@ def clear_errors() -> Iterator[None]:
         elif isinstance(error, OSError) and error.errno in _NO_SPACE:
             errors.print("free some space; what is finished is kept, the same command carries on")
         raise SystemExit(2 if isinstance(error, InputError) else 1) from None
+    except MemoryError as error:
+        errors.print("[bold red]error:[/] ", end="")
+        errors.print(f"out of memory {error}".rstrip(), markup=False, highlight=False)
+        errors.print("what is finished is kept, the same command carries on")
+        raise SystemExit(1) from None
     except Stopped as stopped:
         errors.print(f"\n{stopped}", markup=False, highlight=False)
         raise SystemExit(128 + signal.SIGTERM) from None

@@ -1,5 +1,6 @@
 """Jobs: what an engine executes, somewhere, and what it tells of them."""
 
+import errno
 import traceback as tracebacks
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
@@ -35,9 +36,9 @@ class Failure:
     Attributes:
         message: one sentence.
         traceback: None where the user's input is to blame, or the process is gone.
-        of_machine: whether the machine is to blame: it went away, its disk is full, it told the
-            process to stop, another process works on the same. The job itself did nothing wrong,
-            and may be begun again unasked.
+        of_machine: whether the machine is to blame: it went away, its disk or memory is full, it
+            told the process to stop, another process works on the same. The job itself did nothing
+            wrong, and may be begun again unasked.
     """
 
     message: str
@@ -117,10 +118,21 @@ def attempt(job: Job, send: Callable[[Any], None]) -> Failure | None:
         return Failure(str(stopped), of_machine=True)
     except Failed as failed:
         return failed.failure
-    except InputError as error:
-        return Failure(str(error), of_machine=isinstance(error, BusyError))
-    except OSError as error:
-        return Failure(str(error), of_machine=True)
     except Exception as error:
+        if _is_out_of_memory(error):
+            return Failure(f"out of memory: {error}", of_machine=True)
+        if isinstance(error, InputError | OSError):
+            return Failure(str(error), of_machine=isinstance(error, BusyError | OSError))
         return Failure(f"{type(error).__name__}: {error}", tracebacks.format_exc())
     return None
+
+
+def _is_out_of_memory(error: BaseException | None) -> bool:
+    """Whether it all began with memory of the host, not of a GPU, that was not to be had."""
+    while error is not None:
+        if isinstance(error, MemoryError) or getattr(error, "errno", None) == errno.ENOMEM:
+            return True
+        if isinstance(error, RuntimeError) and "can't allocate memory" in str(error):
+            return True  # as torch says it
+        error = error.__cause__ or error.__context__
+    return False

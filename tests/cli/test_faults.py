@@ -65,6 +65,13 @@ def test_a_disk_that_is_full(capsys):
     assert "free some space; what is finished is kept" in capsys.readouterr().err
 
 
+def test_memory_that_is_full(capsys):
+    with pytest.raises(SystemExit) as stop, clear_errors():
+        raise MemoryError
+    assert stop.value.code == 1
+    assert "out of memory\nwhat is finished is kept" in capsys.readouterr().err
+
+
 def test_an_arm_that_diverges_leaves_the_others_alone(ntpctp, tiny_file, tmp_path):
     wild = {"learning_rate": 1e30, "max_grad_norm": None}
     arms = {"tame": {"objective": "ntp"}, "wild": {"objective": "ntp", "training": wild}}
