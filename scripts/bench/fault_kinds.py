@@ -304,9 +304,14 @@ def address_space(scene: Scene) -> Outcome:
     except (psutil.NoSuchProcess, ProcessLookupError):
         struck = False
     who = "the driver" if process == command.process else "a worker"
-    outcome = _ended(command, Outcome(f"{who} gets {more >> 20} MiB more and no address", struck))
-    code, _ = outcome.commands[-1]
-    outcome.struck = struck and code != 0
+    outcome = Outcome(f"{who} gets {more >> 20} MiB more and no address", struck)
+    # Python waits for ever for a thread that has not the memory to begin, so that its user has to
+    # end it; nothing here can help that.
+    if _until(command, lambda: False, 45):
+        outcome.what += ", hung until it was killed"
+        command.kill()
+    _ended(command, outcome)
+    outcome.struck = struck and outcome.commands[-1][0] != 0
     return outcome
 
 
