@@ -126,7 +126,9 @@ def worker_killed(scene: Scene) -> Outcome:
     """SIGKILL of one worker: the others go on."""
     command = scene.start(None)
     struck = _moment(scene, command) and _strike_worker(scene, command, signal.SIGKILL) is not None
-    return _plain(_ended(command, Outcome("a worker killed", struck), 1))
+    outcome = _ended(command, Outcome("a worker killed", struck), 0, 1)
+    outcome.struck = struck and outcome.commands[-1][0] != 0  # it may just have been done
+    return _plain(outcome)
 
 
 def driver_killed(scene: Scene) -> Outcome:
@@ -274,7 +276,7 @@ def hanging(scene: Scene) -> Outcome:
         second.wait()
     with suppress(psutil.NoSuchProcess):
         worker.send_signal(signal.SIGCONT)
-    _ended(second, outcome, 0, 1)
+    _ended(second, outcome, 0, 1, 2)
     psutil.wait_procs(workers, timeout=60)
     command.kill()
     return _plain(outcome)
@@ -361,7 +363,7 @@ def _until_removed(group: Path) -> None:
             time.sleep(0.02)
 
 
-_DELETE = re.compile(r"delete (?:the directory )?(/\S+?)[,;.]?(?=\s|$)")
+_DELETE = re.compile(r"delete (/\S+?)[,;.]?(?=\s|$)|(/\S+): would be overwritten")
 
 
 def damaged(scene: Scene) -> Outcome:
@@ -385,7 +387,7 @@ def damaged(scene: Scene) -> Outcome:
         code, output = outcome.commands[-1]
         if code == 0:
             break
-        named = [Path(name) for name in _DELETE.findall(output)]
+        named = [Path(one or other) for one, other in _DELETE.findall(output)]
         named = [name for name in named if name.is_relative_to(scene.home) and name.exists()]
         if not named:
             outcome.wrong.append("refused, without saying what to delete")

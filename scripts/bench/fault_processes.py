@@ -118,6 +118,7 @@ def start(
         return Command(psutil.Process(pid), told)
     code = 1
     try:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
         os.setsid()
         _redirect(told)
         if typed:

@@ -24,6 +24,7 @@ import json
 import os
 import random
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -263,6 +264,7 @@ def main() -> None:
     parser.add_argument("--go-on", action="store_true", help="after a fault that went wrong")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # its file system is to be unmounted
     begun = time.monotonic()
     with (
         tempfile.TemporaryDirectory(prefix="faults-") as temporary,
