@@ -282,19 +282,28 @@ def write_jsonl(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
             file.write(json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n")
 
 
-def read_jsonl(path: Path) -> list[dict[str, Any]]:
+def read_jsonl(path: Path, *, ended: bool = False) -> list[dict[str, Any]]:
     """Read one JSON object a line; blank lines are skipped.
+
+    Args:
+        path: of the file.
+        ended: whether to leave out a last line without its end: it is still being written, or its
+            process was killed meanwhile.
 
     Raises:
         InputError: names the file and the line that is not a JSON object.
     """
-    return [row for _, row in read_numbered_jsonl(path)]
+    return [row for _, row in read_numbered_jsonl(path, ended=ended)]
 
 
-def read_numbered_jsonl(path: Path) -> list[tuple[int, dict[str, Any]]]:
+def read_numbered_jsonl(path: Path, *, ended: bool = False) -> list[tuple[int, dict[str, Any]]]:
     """Read one JSON object a line, each with the number of its line, counted from 1.
 
     Blank lines, a byte order mark and Windows line ends are fine.
+
+    Args:
+        path: of the file.
+        ended: as ``read_jsonl`` has it.
 
     Raises:
         InputError: names the file and the line that is not a JSON object in UTF-8.
@@ -303,7 +312,10 @@ def read_numbered_jsonl(path: Path) -> list[tuple[int, dict[str, Any]]]:
         found = "a directory" if path.is_dir() else "no such file"
         raise InputError(f"{path}: expected a file with one JSON object a line, found {found}")
     rows = []
-    for number, line in enumerate(path.read_bytes().splitlines(), start=1):
+    content = path.read_bytes()
+    if ended:
+        content = content[: content.rfind(b"\n") + 1]
+    for number, line in enumerate(content.splitlines(), start=1):
         where = f"{path}, line {number}: expected one JSON object"
         try:
             text = line.decode("utf-8-sig" if number == 1 else "utf-8")

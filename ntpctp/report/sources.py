@@ -31,7 +31,7 @@ class Missing:
 def read_log(output: Path, run: RunId) -> list[dict[str, Any]]:
     """Return the lines of a run's log, none if it has not started."""
     path = stage_directory(output, run) / LOG
-    return read_jsonl(path) if path.is_file() else []
+    return read_jsonl(path, ended=True) if path.is_file() else []
 
 
 def loss_curve(log: Sequence[Mapping[str, Any]]) -> list[tuple[int, float]]:

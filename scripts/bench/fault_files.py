@@ -144,6 +144,14 @@ def damage(path: Path, how: str, moments: random.Random) -> Damage:
     return Damage(path, how)
 
 
+def _has_content(path: Path) -> bool:
+    """Whether a file is there and holds something; what is being written may go at any moment."""
+    try:
+        return path.is_file() and path.stat().st_size > 0
+    except FileNotFoundError:
+        return False
+
+
 def targets(home: Path, output: Path) -> dict[str, list[Path]]:
     """Return the files that can be damaged, by what they are."""
     files = [path for path in everything(output) if path.is_file()]
@@ -163,8 +171,7 @@ def targets(home: Path, output: Path) -> dict[str, list[Path]]:
         found[name] = [output / name]
     found["encoded data"] = [p for p in everything(home / ".encoded") if p.is_file()]
     return {
-        kind: sorted(path for path in paths if path.is_file() and path.stat().st_size)
-        for kind, paths in found.items()
+        kind: sorted(path for path in paths if _has_content(path)) for kind, paths in found.items()
     }
 
 

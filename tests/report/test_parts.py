@@ -10,7 +10,9 @@ import pytest
 from scipy import stats
 
 from ntpctp.comparison import compare
+from ntpctp.errors import InputError
 from ntpctp.experiment import experiment_of
+from ntpctp.layout import RunId
 from ntpctp.measures import MEASURES
 from ntpctp.report import items, sources
 from ntpctp.report.appendix import disagreements_table
@@ -26,6 +28,16 @@ from ntpctp.statistics import Verdict
 from ntpctp.storage import write_jsonl
 
 SHARE = "share of items"
+
+
+def test_a_line_of_a_log_that_is_half_written_is_none_yet(tmp_path):
+    path = tmp_path / "ntp/seed-0/train/log.jsonl"
+    path.parent.mkdir(parents=True)
+    path.write_text('{"step": 1}\n{"step": 2, "lo')
+    assert sources.read_log(tmp_path, RunId("ntp", 0)) == [{"step": 1}]
+    path.write_text('{"step": 1, "lo\n')
+    with pytest.raises(InputError, match=r"log\.jsonl, line 1"):
+        sources.read_log(tmp_path, RunId("ntp", 0))
 
 
 def test_mean_interval_is_scipys() -> None:
