@@ -74,7 +74,7 @@ def test_what_went_wrong_is_seen(files, output):
 @pytest.mark.slow
 def test_six_faults(tmp_path):
     record = tmp_path / "faults.json"
-    command = [sys.executable, BENCH / "faults.py", "--faults", "6", "--steps", "8"]
+    command = [sys.executable, BENCH / "faults.py", "--faults", "6", "--quick"]
     done = subprocess.run(
         [*command, "--typed-every", "1000000", "--json", record, "--kinds", *KINDS],
         capture_output=True,

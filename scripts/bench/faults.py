@@ -51,7 +51,7 @@ task: {name: addition, digits: 1, train_size: 40, test_size: 10}
 model: {family: gpt2, layers: 1, width: 64, heads: 2}
 training: {steps: STEPS, batch_size: 4, learning_rate: 3e-3, log_every: 3}
 arms: {ntp: {objective: ntp}, ctp: {objective: ctp}}
-seeds: 2
+seeds: SEEDS
 evaluation: {every: EVERY, measures: [accuracy]}
 """
 WEIGHTS = {"damaged": 6, "killed": 2, "terminated": 2}  # the others: 1
@@ -210,9 +210,15 @@ def file_system(directory: Path) -> Iterator[bool]:
             subprocess.run(["umount", "--lazy", str(home)], check=True)
 
 
-def experiment(steps: int) -> str:
-    """Return the experiment's file: four checkpoints after the first one."""
-    return EXPERIMENT.replace("STEPS", str(steps)).replace("EVERY", str(steps // 4))
+def experiment(quick: bool) -> str:
+    """Return the experiment's file."""
+    sizes = (
+        {"STEPS": 8, "EVERY": 4, "SEEDS": 1} if quick else {"STEPS": 40, "EVERY": 10, "SEEDS": 2}
+    )
+    text = EXPERIMENT
+    for name, size in sizes.items():
+        text = text.replace(name, str(size))
+    return text
 
 
 def warm_up(directory: Path) -> None:
@@ -255,7 +261,7 @@ def main() -> None:
     """Strike, look, print."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
     parser.add_argument("--faults", type=int, default=200, help="that have an effect")
-    parser.add_argument("--steps", type=int, default=40, help="of training")
+    parser.add_argument("--quick", action="store_true", help="a shorter experiment, of one seed")
     parser.add_argument("--seed", type=int, default=0, help="of all that is drawn")
     parser.add_argument("--kinds", nargs="+", choices=KINDS, help="by default all")
     parser.add_argument("--typed-every", type=int, default=10, help="see TYPED")
@@ -276,7 +282,7 @@ def main() -> None:
             print(f"not to be had on this machine: {', '.join(missing)}", flush=True)
         if unable := sorted({*kinds} & {*missing}):
             sys.exit(f"asked for, but not to be had: {', '.join(unable)}")
-        (Path(temporary) / "experiment.yaml").write_text(experiment(arguments.steps), "utf-8")
+        (Path(temporary) / "experiment.yaml").write_text(experiment(arguments.quick), "utf-8")
         warm_up(Path(temporary))
         trial = Trial(Path(temporary), arguments.seed, arguments.typed_every)
         calls = ", ".join(f"{number} of {process}" for process, number in trial.calls.items())
