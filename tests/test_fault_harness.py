@@ -3,6 +3,7 @@
 import importlib
 import json
 import os
+import re
 import subprocess
 import sys
 
@@ -82,7 +83,8 @@ def test_six_faults(tmp_path):
         env={**os.environ, "OMP_NUM_THREADS": "1"},
     )
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "6 faults in" in done.stdout and "all ended in the undisturbed result" in done.stdout
+    found = re.search(r"6 faults in .*, (\d+) times let to the end and compared; (.*)", done.stdout)
+    assert found is not None and found[2] == "all ended in the undisturbed result", done.stdout
+    assert int(found[1]) >= 1  # at the latest the sixth fault after a new beginning is
     faults = json.loads(record.read_text())
-    assert len(faults) == 6 and len({fault["kind"] for fault in faults}) >= 3
-    assert any("finished" in fault["what"] for fault in faults)
+    assert len(faults) == 6 and {fault["kind"] for fault in faults} <= {*KINDS}

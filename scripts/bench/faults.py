@@ -83,13 +83,14 @@ class Trial:
     Attributes:
         home: directory of the one at work, and of its encoded data.
         records: of all faults that had an effect, in order.
+        compared: how often the experiment was let to its end, and compared.
     """
 
     def __init__(self, directory: Path, seed: int, typed_every: int):
         self.directory, self.home = directory, directory / "home"
         self.output = self.home / "out"
         self.moments, self.records = random.Random(seed), list[Record]()
-        self.unstruck = Counter[str]()
+        self.unstruck, self.compared = Counter[str](), 0
         self.failed = ""  # what the last command that ought to have gone well printed
         self._typed_every, self._commands = typed_every, 0
         self._file = directory / "experiment.yaml"
@@ -171,6 +172,7 @@ class Trial:
             self.failed += self.printed()
             return
         record.what += "; finished"
+        self.compared += 1
         record.different = differences(contents(self.output), self.expected)
         if not self.moments.random() < 0.4:
             self.renew()
@@ -305,7 +307,8 @@ def main() -> None:
         print(table(trial.records, trial.unstruck))
         bad = [record for record in trial.records if not record.is_good()]
         print(
-            f"{len(trial.records)} faults in {(time.monotonic() - begun) / 60:.0f} minutes; "
+            f"{len(trial.records)} faults in {(time.monotonic() - begun) / 60:.0f} minutes, "
+            f"{trial.compared} times let to the end and compared; "
             + (f"{len(bad)} WENT WRONG" if bad else "all ended in the undisturbed result")
         )
         if arguments.json:
