@@ -23,11 +23,11 @@ from ntpctp.experiment import Experiment
 from ntpctp.item_rows import ItemRows, rows_keys
 from ntpctp.measured import Measured
 from ntpctp.pipeline import load_output
-from ntpctp.provenance import PROVENANCE
+from ntpctp.provenance import PROVENANCE, read_provenance
 from ntpctp.randomness import generator
 from ntpctp.scores import IDENTITY, collect, stands_alone
+from ntpctp.sealed import read_sealed, write_sealed
 from ntpctp.statistics import Calibration, coverage, false_positive_rate
-from ntpctp.storage import read_json, write_json
 
 CALIBRATION = "calibration.json"
 TRAINED = "calibration"
@@ -135,15 +135,19 @@ def calibrate(directory: Path) -> dict[str, Any]:
 
 def write_calibration(record: Mapping[str, Any], directory: Path) -> None:
     """Write ``calibration.json``, atomically."""
-    write_json(directory / CALIBRATION, record)
+    write_sealed(directory / CALIBRATION, record)
 
 
 def read_calibration(directory: Path) -> dict[str, Any] | None:
-    """Return what ``calibration.json`` holds; None where there is none, or of another version."""
+    """Return what ``calibration.json`` holds; None where there is none, or of another version.
+
+    Raises:
+        InputError: if it is damaged.
+    """
     path = directory / CALIBRATION
     if not path.is_file():
         return None
-    record: dict[str, Any] = read_json(path)
+    record = read_sealed(path, f"`ntpctp calibrate {directory}` writes it anew")
     return record if record.get("schema_version") == SCHEMA_VERSION else None
 
 
@@ -238,7 +242,7 @@ def _first_rank(experiment: Experiment, output: Path) -> Iterator[Measured]:
 def _check_same(first: tuple[Experiment, Path], second: tuple[Experiment, Path]) -> None:
     """Refuse further runs that are of other arms or data."""
     (a, path_a), (b, path_b) = first, second
-    fingerprints = {read_json(path / PROVENANCE)["data_fingerprint"] for path in (path_a, path_b)}
+    fingerprints = {read_provenance(path).get("data_fingerprint") for path in (path_a, path_b)}
     if a.arms != b.arms or a.task != b.task or len(fingerprints) > 1:
         raise InputError(
             f"{path_b}: its runs are of other arms or data than those of {path_a}; delete it and "

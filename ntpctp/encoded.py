@@ -26,14 +26,13 @@ from transformers import PreTrainedTokenizerBase
 
 from ntpctp.arrow import SCHEMA, record_batch, stored_split
 from ntpctp.rows import Chain, Row, Rows
+from ntpctp.sealed import read_sealed, write_sealed
 from ntpctp.storage import (
     TEMPORARY,
     alone,
     atomic_directory,
     fingerprint,
-    read_json,
     sha256_of,
-    write_json,
 )
 from ntpctp.tasks import Example, Task, check_disjoint
 from ntpctp.tokens import Pieces, Vocabulary, encode_rows, fingerprint_of, load_tokenizer
@@ -108,7 +107,7 @@ def _stored(
                 if path.is_file()
             },
         }
-        write_json(temporary / _RECORD, {**record, "checksum": fingerprint(record)})
+        write_sealed(temporary / _RECORD, record)
     # Not what was just made: the memory of that is not mapped, and both starts are to be alike.
     return _read(directory, key) or made
 
@@ -228,8 +227,8 @@ def _key(task: Task, tokenizer: Pieces | PreTrainedTokenizerBase) -> dict[str, A
 def _read(directory: Path, key: Mapping[str, Any]) -> EncodedTask | None:
     """Return what is stored, or None if it is not there, not whole or not of this key."""
     try:
-        record = read_json(directory / _RECORD)
-        if record.pop("checksum") != fingerprint(record) or record["key"] != key:
+        record = read_sealed(directory / _RECORD, "it is made again")
+        if record["key"] != key:
             return None
         for name, checksum in record["sha256"].items():
             if sha256_of(directory / name) != checksum:

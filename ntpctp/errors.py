@@ -1,10 +1,13 @@
 """The error that a user can cause, and the look-up that offers the nearest valid name."""
 
+import errno
+import os
 from collections.abc import Iterable, Mapping
 from difflib import get_close_matches
 from typing import TypeVar
 
 T = TypeVar("T")
+_NO_MEMORY = ("can't allocate memory", os.strerror(errno.ENOMEM))
 
 
 class InputError(ValueError):
@@ -21,6 +24,24 @@ class NotFiniteError(InputError):
 
 class BusyError(InputError):
     """Another process works on the same; once it has ended, the same command carries on."""
+
+
+def lacks_memory(error: BaseException | None) -> bool:
+    """Whether it all began with memory of the host, not of a GPU, that was not to be had.
+
+    torch, safetensors and tokenizers have errors of their own for it, and who called them others.
+
+    >>> lacks_memory(RuntimeError("unable to mmap 8 bytes: Cannot allocate memory (12)"))
+    True
+    """
+    while error is not None:
+        said = isinstance(error, Exception) and str(error)
+        if said and any(words in said for words in _NO_MEMORY):
+            return True
+        if isinstance(error, MemoryError) or getattr(error, "errno", None) == errno.ENOMEM:
+            return True
+        error = error.__cause__ or error.__context__
+    return False
 
 
 def nearest(name: str, valid: Iterable[str]) -> str:

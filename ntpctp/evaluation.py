@@ -23,13 +23,12 @@ from ntpctp.measures import Measure, Score, Subject
 from ntpctp.measures.nulls import nulls
 from ntpctp.objectives import Objective
 from ntpctp.preparation import Data
+from ntpctp.sealed import read_sealed, write_sealed
 from ntpctp.storage import (
     alone,
     clear_temporaries,
     fingerprint,
-    read_json,
     sha256_of,
-    write_json,
     write_jsonl,
 )
 
@@ -74,15 +73,10 @@ _FIELDS = {"key", "measure", "version", "data_fingerprint", "rows_sha256", "scor
 def _record(path: Path) -> dict[str, Any] | None:
     """Return what is stored beside the rows; None: it is damaged."""
     try:
-        record = read_json(path)
+        record = read_sealed(path, "they are measured again")
     except InputError:
         return None
-    if not isinstance(record, dict):
-        return None
-    # Results of an earlier version have no checksum.
-    checksum = record.pop("checksum", None)
-    whole = record.keys() == _FIELDS and checksum in (None, fingerprint(record))
-    return record if whole else None
+    return record if record.keys() == _FIELDS else None  # an earlier version had others
 
 
 def _stored(
@@ -239,7 +233,7 @@ def _measured(results: Results, key: str, subject: Subject, measure: Measure) ->
         "rows_sha256": sha256_of(rows_file),
         "scores": [score.as_dict() for score in scores],
     }
-    write_json(scores_file, {**record, "checksum": fingerprint(record)})
+    write_sealed(scores_file, record)
     return scores
 
 

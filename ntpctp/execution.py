@@ -31,7 +31,8 @@ from ntpctp.places import Place, shipped
 from ntpctp.preparation import Data, encoded_beside, prepare
 from ntpctp.provenance import PROVENANCE, provenance
 from ntpctp.runs import Event, is_complete
-from ntpctp.storage import atomic_file, clear_temporaries, locked, write_json
+from ntpctp.sealed import write_sealed
+from ntpctp.storage import atomic_file, clear_temporaries, locked
 from ntpctp.trackers import check_trackers
 from ntpctp.trajectories import FLOPS
 
@@ -101,8 +102,8 @@ def begun(
             if is_complete(experiment, data, run, output, verify=place.store is None)
         }
         _write_experiment(experiment, data, output)
-        write_json(output / AUDIT, audit(experiment, data))
-        write_json(output / FLOPS, {"arms": expected_flops(experiment, data)})
+        write_sealed(output / AUDIT, audit(experiment, data))
+        write_sealed(output / FLOPS, {"arms": expected_flops(experiment, data)})
         place.push_files()
         for run in complete:
             clear_temporaries(run_directory(output, run), but=RESULTS)  # no worker comes there
@@ -224,4 +225,4 @@ def _write_experiment(experiment: Experiment, data: Data, output: Path) -> None:
     with atomic_file(output / EXPERIMENT) as temporary:
         text = yaml.safe_dump(experiment.model_dump(mode="json"), sort_keys=False)
         temporary.write_text(_HEAD + text, "utf-8")
-    write_json(output / PROVENANCE, {"data_fingerprint": data.fingerprint, **provenance()})
+    write_sealed(output / PROVENANCE, {"data_fingerprint": data.fingerprint, **provenance()})

@@ -68,6 +68,11 @@ def scores_path(checkpoint: Path, measure: str) -> Path:
     return rows_path(checkpoint, measure).with_suffix(".json")
 
 
+def run_again(output: Path) -> str:
+    """Return the command that carries on the experiment in ``output``, for messages."""
+    return f"`ntpctp run {output / EXPERIMENT} --output {output}`"
+
+
 def experiments_below(directory: Path) -> list[Path]:
     """Return the directories of all experiments in ``directory``, itself included.
 

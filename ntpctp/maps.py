@@ -23,7 +23,7 @@ from typing import Any
 from ntpctp.errors import InputError
 from ntpctp.experiment import Cell, Experiment, apply_override, cells, experiment_of, set_field
 from ntpctp.options import is_name
-from ntpctp.storage import read_json, write_json
+from ntpctp.sealed import read_sealed, write_sealed
 from ntpctp.yaml_file import FieldPath, read_yaml
 
 CELLS = "cells.json"
@@ -51,7 +51,7 @@ class Map:
 
 def write_map(found: Map, output: Path) -> None:
     """Write ``cells.json``, which cells there are, so that the directory explains itself."""
-    write_json(output / CELLS, {"name": found.name, "cells": found.levels})
+    write_sealed(output / CELLS, {"name": found.name, "cells": found.levels})
 
 
 def read_levels(output: Path) -> tuple[str, dict[str, dict[str, str]]]:
@@ -63,7 +63,7 @@ def read_levels(output: Path) -> tuple[str, dict[str, dict[str, str]]]:
     path = output / CELLS
     if not path.is_file():
         raise InputError(f"{path}: not a map's directory: `ntpctp run` writes it")
-    content = read_json(path)
+    content = read_sealed(path, "`ntpctp run` on the map's file writes it anew")
     try:
         name = str(content["name"])
         found = {str(cell): dict(levels) for cell, levels in content["cells"].items()}

@@ -9,6 +9,7 @@ trained.
 
 import re
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -19,14 +20,16 @@ from transformers import PreTrainedModel
 from ntpctp import checkpoints
 from ntpctp.comparison import asked_by
 from ntpctp.curvature import loss_path
+from ntpctp.errors import InputError
 from ntpctp.experiment import Experiment, LossPathOptions
-from ntpctp.layout import RunId, checkpoint_directory, stage_directory
+from ntpctp.layout import RunId, checkpoint_directory, run_again, stage_directory
 from ntpctp.measures import Subject
 from ntpctp.measures.subset import Subset, SubsetLoss
 from ntpctp.objectives import CTP
 from ntpctp.preparation import Data
 from ntpctp.runs import Event
-from ntpctp.storage import fingerprint, read_json, write_json
+from ntpctp.sealed import read_sealed, write_sealed
+from ntpctp.storage import fingerprint
 
 PATHS = "loss-paths.json"
 _VERSION = 1
@@ -59,7 +62,9 @@ def measure_paths(
     options = experiment.comparison.loss_path
     if options is None:
         return
-    known = {row["key"]: row for row in read_paths(output)}
+    known: dict[str, dict[str, Any]] = {}
+    with suppress(InputError):  # what is damaged is measured again
+        known = {row["key"]: row for row in read_paths(output)}
     pairs = [
         (RunId(a, s), RunId(b, s))
         for s in experiment.seeds
@@ -72,15 +77,20 @@ def measure_paths(
         key = fingerprint([_VERSION, digests, data.fingerprint, options.model_dump(mode="json")])
         row = known.get(key) or _path(experiment, data, options, ends, device)
         rows.append({**row, "key": key, "a": a.arm, "b": b.arm, "seed": a.seed})
-        write_json(output / PATHS, {"rows": rows})
+        write_sealed(output / PATHS, {"rows": rows})
         on_event(Event(a, "path", number, len(pairs), text=f"loss on the way to {b.arm}"))
 
 
 def read_paths(output: Path) -> list[dict[str, Any]]:
-    """Return the rows of ``loss-paths.json``, none if there is no such file."""
+    """Return the rows of ``loss-paths.json``, none if there is no such file.
+
+    Raises:
+        InputError: if it is damaged.
+    """
     if not (output / PATHS).is_file():
         return []
-    rows: list[dict[str, Any]] = read_json(output / PATHS)["rows"]
+    remedy = f"{run_again(output)} measures it anew"
+    rows: list[dict[str, Any]] = read_sealed(output / PATHS, remedy)["rows"]
     return rows
 
 

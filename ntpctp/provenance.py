@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import ntpctp
+from ntpctp.layout import run_again
+from ntpctp.sealed import read_sealed
 
 PROVENANCE = "provenance.json"
 
@@ -37,6 +39,16 @@ def provenance() -> dict[str, Any]:
             "cores": os.cpu_count(),
         },
     }
+
+
+def read_provenance(output: Path) -> dict[str, Any]:
+    """Return what ``provenance.json`` of an experiment holds, nothing if there is none.
+
+    Raises:
+        InputError: if it is damaged.
+    """
+    path = output / PROVENANCE
+    return read_sealed(path, f"{run_again(output)} writes it anew") if path.is_file() else {}
 
 
 def _version(package: str) -> str | None:

@@ -31,13 +31,12 @@ from ntpctp.objectives import Selective
 from ntpctp.preparation import Data, initial_model
 from ntpctp.provenance import provenance
 from ntpctp.references import reference_losses
+from ntpctp.sealed import read_sealed, write_sealed
 from ntpctp.storage import (
     clear_temporaries,
     fingerprint,
     locked,
-    read_json,
     sha256_of,
-    write_json,
 )
 from ntpctp.supervision import SupervisedRows
 from ntpctp.trackers import TrackedRun, tracking
@@ -344,20 +343,11 @@ def read_record(path: Path) -> dict[str, Any]:
     Raises:
         InputError: if it is damaged.
     """
-    try:
-        record = read_json(path)
-        checksum = record.pop("checksum", None)  # those of an earlier version have none
-        if not record.keys() <= {"run", "provenance"} or checksum not in (
-            None,
-            fingerprint(record),
-        ):
-            raise InputError(f"{path}: its content is not what its checksum says")
-        found: dict[str, Any] = record["run"]
-    except (InputError, AttributeError, KeyError, TypeError) as error:
-        raise InputError(
-            f"{error}. So it is damaged, and cannot tell under which settings the run was made; "
-            f"put it back from a copy, or delete {path.parent} and run again to train it anew"
-        ) from error
+    remedy = (
+        "so it cannot tell under which settings the run was made; put it back from a copy, or "
+        f"delete {path.parent} and run again to train it anew"
+    )
+    found: dict[str, Any] = read_sealed(path, remedy)["run"]
     return found
 
 
@@ -365,7 +355,7 @@ def _check_record(path: Path, decisive: dict[str, Any]) -> None:
     """Write the record of a new run, or compare it with the one that is there."""
     if not path.is_file():
         record = {"run": decisive, "provenance": provenance()}
-        write_json(path, {**record, "checksum": fingerprint(record)})
+        write_sealed(path, record)
         return
     there = read_record(path)
     same_data = there["data_fingerprint"] == decisive["data_fingerprint"]

@@ -14,9 +14,10 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from ntpctp.layout import run_again
 from ntpctp.scores import stands_alone
+from ntpctp.sealed import read_sealed
 from ntpctp.statistics import PairedDifference, area_between, difference_at
-from ntpctp.storage import read_json
 
 Axis = Literal["steps", "tokens", "supervised_tokens", "flops"]
 AXES: tuple[Axis, ...] = get_args(Axis)
@@ -65,13 +66,18 @@ def has_curve(row: Any, held_out: Sequence[str]) -> bool:
 
 
 def read_flops(output: Path) -> dict[str, dict[int, float]]:
-    """Return arm -> step -> expected operations; no arm where that is not recorded."""
+    """Return arm -> step -> expected operations; no arm where that is not recorded.
+
+    Raises:
+        InputError: if the record is damaged.
+    """
     path = output / FLOPS
     if not path.is_file():
         return {}
+    remedy = f"{run_again(output)} writes it anew"
     return {
         arm: dict(zip(of_arm["steps"], of_arm["flops"], strict=True))
-        for arm, of_arm in read_json(path)["arms"].items()
+        for arm, of_arm in read_sealed(path, remedy)["arms"].items()
         if of_arm["flops"] is not None
     }
 

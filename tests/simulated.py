@@ -19,6 +19,7 @@ from ntpctp.layout import (
 from ntpctp.measures import Score
 from ntpctp.provenance import PROVENANCE
 from ntpctp.runs import RECORD
+from ntpctp.sealed import write_sealed
 from ntpctp.storage import sha256_of, write_json, write_jsonl
 from tests.conftest import tiny_content
 
@@ -51,12 +52,12 @@ def simulate(
     output.mkdir(parents=True, exist_ok=True)
     text = yaml.safe_dump(experiment.model_dump(mode="json"), sort_keys=False)
     (output / EXPERIMENT).write_text(text, "utf-8")
-    write_json(output / PROVENANCE, {"data_fingerprint": data})
+    write_sealed(output / PROVENANCE, {"data_fingerprint": data})
     for arm, skill in arms.items():
         for seed in experiment.seeds:
             run = RunId(arm, seed)
             record = {"run": {"data_fingerprint": data}}
-            write_json(run_directory(output, run) / RECORD, record)
+            write_sealed(run_directory(output, run) / RECORD, record)
             rng = np.random.default_rng([seed, *arm.encode()])
             for step in experiment.evaluation.checkpoint_steps(experiment.arms[arm].training.steps):
                 checkpoint = checkpoint_directory(stage_directory(output, run), step)
@@ -99,7 +100,7 @@ def _write(
     ]
     path = rows_path(checkpoint, "accuracy")
     write_jsonl(path, rows)
-    write_json(
+    write_sealed(
         path.with_suffix(".json"),
         {
             "key": "made up",

@@ -13,6 +13,7 @@ from ntpctp import calibrating
 from ntpctp.calibrating import calibrate, verdict_of, with_fresh_seeds, write_calibration
 from ntpctp.errors import InputError
 from ntpctp.experiment import experiment_of
+from ntpctp.sealed import write_sealed
 from ntpctp.statistics import coverage, false_positive_rate
 from ntpctp.terminal.calibrations import calibration_tables
 from tests.conftest import tiny_content
@@ -44,7 +45,7 @@ def stored(tmp_path, monkeypatch):
         (directory / "experiment.yaml").write_text(
             yaml.safe_dump(experiment.model_dump(mode="json"), sort_keys=False)
         )
-        (directory / "provenance.json").write_text(json.dumps({"data_fingerprint": data}))
+        write_sealed(directory / "provenance.json", {"data_fingerprint": data})
         frames[directory] = pd.DataFrame(
             [
                 row

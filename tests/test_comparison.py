@@ -12,7 +12,8 @@ from ntpctp.errors import InputError
 from ntpctp.experiment import experiment_of
 from ntpctp.layout import RunId, checkpoint_directory, rows_path, stage_directory
 from ntpctp.report.headline import headline
-from ntpctp.storage import write_json, write_jsonl
+from ntpctp.sealed import write_sealed
+from ntpctp.storage import write_jsonl
 from tests.conftest import tiny_content
 
 SEEDS = 6
@@ -298,7 +299,7 @@ def test_curves_stand_with_their_pair_and_in_the_file(tmp_path):
         for step in steps
     ).assign(score="exact_match", unit="share of items", higher_is_better=True)
     other = frame.assign(score="answer_loss", unit="nats per token", measure="flatness")
-    write_json(
+    write_sealed(
         tmp_path / "flops.json",
         {
             "arms": {

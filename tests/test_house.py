@@ -14,6 +14,7 @@ HOUSE = [
     "randomness",
     "secrecy",
     "storage",
+    "sealed",
     "layout",
     "schedule",
     "asked",

@@ -1,5 +1,6 @@
 """What is made of what runs tell: which jobs follow, when a run is done, what is recorded."""
 
+import errno
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -112,6 +113,17 @@ def caused(error, cause):
         (
             RuntimeError("DefaultCPUAllocator: can't allocate memory"),
             Failure("out of memory: DefaultCPUAllocator: can't allocate memory", of_machine=True),
+        ),
+        (
+            caused(
+                InputError("cannot load"),
+                RuntimeError("unable to mmap 8 bytes from file <x>: Cannot allocate memory (12)"),
+            ),
+            Failure("out of memory: cannot load", of_machine=True),
+        ),
+        (
+            OSError(errno.ENOMEM, ""),
+            Failure("out of memory: [Errno 12] ", of_machine=True),
         ),
         (Failed(Failure("theirs", "trace")), Failure("theirs", "trace")),
         (

@@ -22,6 +22,7 @@ from ntpctp.report.map_figure import map_panel
 from ntpctp.report.map_page import map_panels
 from ntpctp.report.map_tables import effects_table, summary, words_of
 from ntpctp.scores import read_scores
+from ntpctp.sealed import write_sealed
 from tests.conftest import tiny_content
 
 MAP = {"task.train_size": [40, 60], "model.width": {"narrow": 8, "wide arms": 16}}
@@ -293,7 +294,7 @@ def test_run_again_trains_nothing_and_a_cell_that_is_gone_is_named(ntpctp, finis
 
 
 def test_a_broken_map_file_is_named(ntpctp, tmp_path):
-    (tmp_path / "cells.json").write_text('{"name": "x"}')
+    write_sealed(tmp_path / "cells.json", {"name": "x"})
     done = ntpctp("report", str(tmp_path))
     assert done.code == 2 and "cells.json: expected a name and cells" in done.err
 

@@ -23,7 +23,7 @@ from rich.console import (
 )
 from rich.segment import Segment
 
-from ntpctp.errors import InputError
+from ntpctp.errors import InputError, lacks_memory
 from ntpctp.libraries import go_offline
 from ntpctp.secrecy import scrubbed
 from ntpctp.stopping import Stopped
@@ -113,19 +113,19 @@ def clear_errors() -> Iterator[None]:
     """
     try:
         yield
-    except (InputError, OSError) as error:
+    except (InputError, OSError, MemoryError) as error:
         errors.print("[bold red]error:[/] ", end="")
+        if lacks_memory(error):
+            said = scrubbed(f"out of memory {error}".rstrip())
+            errors.print(said, markup=False, highlight=False, soft_wrap=True)
+            errors.print("what is finished is kept, the same command carries on")
+            raise SystemExit(1) from None
         errors.print(scrubbed(str(error)), markup=False, highlight=False, soft_wrap=True)
         if isinstance(error, OSError) and error.errno in _CANNOT_WRITE:
             errors.print("choose an --output that can be written; what is finished is kept")
         elif isinstance(error, OSError) and error.errno in _NO_SPACE:
             errors.print("free some space; what is finished is kept, the same command carries on")
         raise SystemExit(2 if isinstance(error, InputError) else 1) from None
-    except MemoryError as error:
-        errors.print("[bold red]error:[/] ", end="")
-        errors.print(f"out of memory {error}".rstrip(), markup=False, highlight=False)
-        errors.print("what is finished is kept, the same command carries on")
-        raise SystemExit(1) from None
     except Stopped as stopped:
         errors.print(f"\n{stopped}", markup=False, highlight=False)
         raise SystemExit(128 + signal.SIGTERM) from None

@@ -11,7 +11,8 @@ from ntpctp.comparison.asked import Asked, asked_by
 from ntpctp.comparison.records import ScoreComparison
 from ntpctp.errors import InputError
 from ntpctp.experiment import Experiment
-from ntpctp.storage import read_json, rebuilt, write_json
+from ntpctp.sealed import read_sealed, write_sealed
+from ntpctp.storage import rebuilt
 
 COMPARISON = "comparison.json"
 SCHEMA_VERSION = 5
@@ -22,7 +23,7 @@ def write_comparison(
 ) -> None:
     """Write ``comparison.json``, atomically."""
     record = comparison_record(experiment.name, asked_by(experiment), comparisons)
-    write_json(output / COMPARISON, record, indent=None)  # of many arms megabytes
+    write_sealed(output / COMPARISON, record, indent=None)  # of many arms megabytes
 
 
 def comparison_record(
@@ -55,21 +56,16 @@ def read_comparison(output: Path) -> dict[str, Any]:
     """Read ``comparison.json``.
 
     Raises:
-        InputError: if there is none, or it has another schema version.
+        InputError: if there is none, it is damaged or has another schema version.
     """
     path = output / COMPARISON
     if not path.is_file():
         raise InputError(f"{path}: no comparison yet; run the experiment first")
-    content: dict[str, Any] = read_json(path)
-    if not isinstance(content, dict):
-        raise InputError(
-            f"{path}: expected an object, found {type(content).__name__}; `ntpctp compare "
-            f"{output}` writes it anew from what is measured"
-        )
+    remedy = f"`ntpctp compare {output}` writes it anew from what is measured"
+    content = read_sealed(path, remedy)
     if (version := content.get("schema_version")) != SCHEMA_VERSION:
         raise InputError(
-            f"{path}: expected schema version {SCHEMA_VERSION}, found {version}; `ntpctp compare "
-            f"{output}` writes it anew from what is measured"
+            f"{path}: expected schema version {SCHEMA_VERSION}, found {version}; {remedy}"
         )
     return content
 
@@ -78,14 +74,7 @@ def read_comparisons(output: Path) -> list[ScoreComparison]:
     """Read ``comparison.json`` as ``compare`` gave it.
 
     Raises:
-        InputError: as ``read_comparison``; or if it is not what this program writes.
+        InputError: as ``read_comparison``.
     """
-    content = read_comparison(output)
-    try:
-        found: list[ScoreComparison] = rebuilt(list[ScoreComparison], content["scores"])
-    except (KeyError, TypeError, ValueError) as error:
-        raise InputError(
-            f"{output / COMPARISON}: not what this program writes: {error}; `ntpctp compare "
-            f"{output}` writes it anew"
-        ) from error
+    found: list[ScoreComparison] = rebuilt(list[ScoreComparison], read_comparison(output)["scores"])
     return found

@@ -1,13 +1,12 @@
 """Jobs: what an engine executes, somewhere, and what it tells of them."""
 
-import errno
 import traceback as tracebacks
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from ntpctp import stopping
-from ntpctp.errors import BusyError, InputError
+from ntpctp.errors import BusyError, InputError, lacks_memory
 from ntpctp.resources import Resources
 from ntpctp.secrecy import scrubbed
 
@@ -119,20 +118,9 @@ def attempt(job: Job, send: Callable[[Any], None]) -> Failure | None:
     except Failed as failed:
         return failed.failure
     except Exception as error:
-        if _is_out_of_memory(error):
+        if lacks_memory(error):
             return Failure(f"out of memory: {error}", of_machine=True)
         if isinstance(error, InputError | OSError):
             return Failure(str(error), of_machine=isinstance(error, BusyError | OSError))
         return Failure(f"{type(error).__name__}: {error}", tracebacks.format_exc())
     return None
-
-
-def _is_out_of_memory(error: BaseException | None) -> bool:
-    """Whether it all began with memory of the host, not of a GPU, that was not to be had."""
-    while error is not None:
-        if isinstance(error, MemoryError) or getattr(error, "errno", None) == errno.ENOMEM:
-            return True
-        if isinstance(error, RuntimeError) and "can't allocate memory" in str(error):
-            return True  # as torch says it
-        error = error.__cause__ or error.__context__
-    return False

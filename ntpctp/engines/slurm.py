@@ -27,6 +27,7 @@ from ntpctp.engines.jobs import Failure, Job, Watcher, attempt
 from ntpctp.engines.mailbox import Mailbox
 from ntpctp.errors import InputError
 from ntpctp.resources import Resources
+from ntpctp.sealed import read_sealed, write_sealed
 from ntpctp.storage import read_json, rebuilt, write_json
 
 _POLL_SECONDS = 2.0
@@ -147,7 +148,7 @@ class Slurm:
             }
             for each in watched
         }
-        write_json(self.folder / _SUBMITTED, jobs)
+        write_sealed(self.folder / _SUBMITTED, jobs)
 
     def _queued(self) -> "dict[str, _Watched]":
         """Return the jobs of an earlier driver whose end it did not see."""
@@ -156,7 +157,7 @@ class Slurm:
             return {}
         found = {}
         try:
-            for name, entry in read_json(path).items():
+            for name, entry in read_sealed(path, "delete it").items():
                 if not _JOB.fullmatch(entry["job"]) or not _EVENTS.fullmatch(entry["events"]):
                     raise ValueError(f"no job of this program: {entry}")
                 handle = _submitit().SlurmJob(self.folder, entry["job"])

@@ -12,10 +12,9 @@ from ntpctp.evaluation import outdated
 from ntpctp.experiment import Experiment
 from ntpctp.layout import EXPERIMENT, RunId, checkpoint_directory, stage_directory
 from ntpctp.pipeline import load_output
-from ntpctp.provenance import PROVENANCE
+from ntpctp.provenance import read_provenance
 from ntpctp.report.wording import listed
 from ntpctp.scores import SCORES, read_scores
-from ntpctp.storage import read_json
 
 
 @dataclass(frozen=True)
@@ -98,8 +97,7 @@ def _read_source(label: str, directory: Path, experiment: Experiment) -> Source:
             f"{listed(stale)}; `ntpctp evaluate {directory}` measures them again, then "
             f"`ntpctp compare {directory}` writes {SCORES}"
         )
-    path = directory / PROVENANCE
-    record = read_json(path) if path.is_file() else {}
+    record = read_provenance(directory)
     return Source(
         label,
         directory,

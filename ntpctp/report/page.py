@@ -10,6 +10,7 @@ import yaml
 from ntpctp.comparison import ScoreComparison
 from ntpctp.experiment import Experiment
 from ntpctp.layout import RunId
+from ntpctp.provenance import read_provenance
 from ntpctp.report import appendix, wording
 from ntpctp.report.all_sections import all_sections
 from ntpctp.report.axes import axes
@@ -26,7 +27,7 @@ from ntpctp.report.headline import (
 from ntpctp.report.items import NUM_SHOWN, Flips, Rows, Texts, Token, flips
 from ntpctp.report.matched import matched_table
 from ntpctp.report.sections import with_table
-from ntpctp.report.sources import missing_scores, read_audit, read_log, read_provenance
+from ntpctp.report.sources import missing_scores, read_audit, read_log
 from ntpctp.report.tables import Cell, Table
 from ntpctp.report.templates import Pack, environment, plotly_script
 from ntpctp.report.top import MOST_PAIRS, overview_panel, overview_table

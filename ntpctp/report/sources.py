@@ -1,4 +1,4 @@
-"""What the page reads beside the scores: logs, item rows, provenance. All of it may be absent."""
+"""What the page reads beside the scores: logs, item rows, counts. All of it may be absent."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -8,12 +8,14 @@ from typing import Any
 import pandas as pd
 
 from ntpctp.audit import AUDIT
+from ntpctp.errors import InputError
 from ntpctp.experiment import Experiment
-from ntpctp.layout import LOG, RunId, checkpoint_directory, rows_path, stage_directory
-from ntpctp.provenance import PROVENANCE
+from ntpctp.layout import LOG, RunId, checkpoint_directory, rows_path, run_again, stage_directory
 from ntpctp.report.wording import part_label
-from ntpctp.storage import read_json, read_jsonl
+from ntpctp.sealed import read_sealed
+from ntpctp.storage import read_jsonl, read_numbered_jsonl
 
+_LOGGED = ("step", "loss", "tokens", "supervised_tokens", "seconds")
 _MOST_POINTS = 250
 """Of a loss curve: more than a figure has pixels to show."""
 
@@ -29,9 +31,21 @@ class Missing:
 
 
 def read_log(output: Path, run: RunId) -> list[dict[str, Any]]:
-    """Return the lines of a run's log, none if it has not started."""
+    """Return the lines of a run's log, none if it has not started.
+
+    Raises:
+        InputError: names the line that is none of a log.
+    """
     path = stage_directory(output, run) / LOG
-    return read_jsonl(path, ended=True) if path.is_file() else []
+    lines = read_numbered_jsonl(path, ended=True) if path.is_file() else []
+    for number, line in lines:
+        for name in _LOGGED:
+            if not isinstance(line.get(name), int | float):
+                raise InputError(
+                    f"{path}, line {number}: expected a number as {name}, found "
+                    f"{line.get(name)!r:.80}; {run_again(output)} trains anew what is damaged"
+                )
+    return [line for _, line in lines]
 
 
 def loss_curve(log: Sequence[Mapping[str, Any]]) -> list[tuple[int, float]]:
@@ -44,16 +58,15 @@ def loss_curve(log: Sequence[Mapping[str, Any]]) -> list[tuple[int, float]]:
     ]
 
 
-def read_provenance(output: Path) -> dict[str, Any]:
-    """Return what produced the experiment's data, or nothing if that is not recorded."""
-    path = output / PROVENANCE
-    return dict(read_json(path)) if path.is_file() else {}
-
-
 def read_audit(output: Path) -> dict[str, Any] | None:
-    """Return what the losses see, as ``audit.audit`` counted it, if that is recorded."""
+    """Return what the losses see, as ``audit.audit`` counted it, if that is recorded.
+
+    Raises:
+        InputError: if the record is damaged.
+    """
     path = output / AUDIT
-    return dict(read_json(path)) if path.is_file() else None
+    remedy = f"{run_again(output)} writes it anew"
+    return read_sealed(path, remedy) if path.is_file() else None
 
 
 def read_items(

@@ -21,6 +21,7 @@ from ntpctp.layout import RunId, checkpoint_directory, rows_path, run_directory,
 from ntpctp.measures import Score
 from ntpctp.preparation import prepare
 from ntpctp.runs import RECORD
+from ntpctp.sealed import write_sealed
 from ntpctp.storage import sha256_of, write_json
 from ntpctp.tokens import closed_tokenizer
 
@@ -55,7 +56,7 @@ def make(directory: Path, experiment: Experiment) -> None:
     directory.mkdir(parents=True)
     settings = yaml.safe_dump(experiment.model_dump(mode="json"), sort_keys=False)
     (directory / "experiment.yaml").write_text(settings, "utf-8")
-    write_json(directory / AUDIT, audit(experiment, prepare(experiment)))
+    write_sealed(directory / AUDIT, audit(experiment, prepare(experiment)))
     tokenizer = closed_tokenizer(["0123456789+="], "characters")
     answers = [example.answer for example in experiment.task.split("test")]
     for place, (name, arm) in enumerate(experiment.arms.items()):
@@ -74,7 +75,7 @@ def _write_run(
     run: RunId,
     results: Mapping[str, tuple[list[Row], list[Score]]],
 ) -> None:
-    write_json(run_directory(directory, run) / RECORD, {"run": {"data_fingerprint": "simulated"}})
+    write_sealed(run_directory(directory, run) / RECORD, {"run": {"data_fingerprint": "simulated"}})
     stage, steps = stage_directory(directory, run), experiment.arms[run.arm].training.steps
     stage.mkdir()
     with (stage / "log.jsonl").open("w", encoding="utf-8") as log:
@@ -94,7 +95,7 @@ def _write_run(
                     file.writelines(json.dumps(_row_at(row, step / steps)) + "\n" for row in rows)
             else:
                 os.link(rows_path(last, measure.name), path)
-            write_json(
+            write_sealed(
                 path.with_suffix(".json"),
                 {
                     "key": "simulated",

@@ -309,7 +309,8 @@ def address_space(scene: Scene) -> Outcome:
     outcome = Outcome(f"{who} gets {more >> 20} MiB more and no address", struck)
     # Python waits for ever for a thread that has not the memory to begin, so that its user has to
     # end it; nothing here can help that.
-    if _until(command, lambda: False, 45):
+    _until(command, lambda: False, 45)
+    if command.poll() is None:
         outcome.what += ", hung until it was killed"
         command.kill()
     _ended(command, outcome)

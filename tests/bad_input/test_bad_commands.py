@@ -236,7 +236,7 @@ CASES: dict[str, Case] = {
     ),
     "report on a map that is a list": command(
         "report DIR/out",
-        ["DIR/out/cells.json: expected a name and cells"],
+        ["DIR/out/cells.json: expected a JSON object, found list; `ntpctp run` on the map"],
         files={"out/cells.json": "[1]"},
     ),
     "calibrate nothing": command("calibrate DIR/nowhere", ["DIR/nowhere: not an experiment's"]),

@@ -6,6 +6,7 @@ import pytest
 
 from ntpctp import pipeline
 from ntpctp.experiment import experiment_of
+from ntpctp.report import write_report
 from tests.bad_input.refusal import Case, check
 from tests.conftest import tiny_content
 
@@ -25,6 +26,7 @@ def damaged(command, name, content, messages, **more):
 
     def make(directory):
         path = directory / "out" / name
+        path.parent.mkdir(exist_ok=True)
         new = content(path.read_bytes()) if callable(content) else content
         if new is None:
             path.unlink()
@@ -99,6 +101,66 @@ CASES: dict[str, Case] = {
     # records
     "record of a run that is no JSON": damaged(
         "run DIR/experiment.yaml --output DIR/out", "ntp/seed-0/run.json", "{", ["run.json"]
+    ),
+    "record of a run without its checksum": damaged(
+        "run DIR/experiment.yaml --output DIR/out",
+        "ntp/seed-0/run.json",
+        '{"run": {"data_fingerprint": "x"}}',
+        ["run.json: damaged", "it has no checksum", "put it back from a copy, or delete"],
+    ),
+    "audit that is a list": damaged(
+        "report DIR/out",
+        "audit.json",
+        "[]",
+        ["DIR/out/audit.json: expected a JSON object, found list; `ntpctp run DIR/out/experiment"],
+    ),
+    "audit of other fields": damaged(
+        "report DIR/out", "audit.json", '{"splits": 7}', ["audit.json: damaged", "writes it anew"]
+    ),
+    "audit with another number": damaged(
+        "report DIR/out",
+        "audit.json",
+        in_place_of('"examples": 60', '"examples": 61'),
+        ["DIR/out/audit.json: damaged", "its content is not what it was", "writes it anew"],
+    ),
+    "operations that are null": damaged(
+        "compare DIR/out",
+        "flops.json",
+        "null",
+        ["flops.json: expected a JSON object, found NoneType"],
+    ),
+    "operations without arms": damaged(
+        "compare DIR/out", "flops.json", "{}", ["flops.json: damaged", "writes it anew"]
+    ),
+    "operations with another number": damaged(
+        "compare DIR/out", "flops.json", in_place_of(".0", ".5"), ["flops.json: damaged"]
+    ),
+    "provenance that is a number": damaged(
+        "report DIR/out", "provenance.json", "7", ["provenance.json: expected a JSON object"]
+    ),
+    "provenance of other data": damaged(
+        "report DIR/out",
+        "provenance.json",
+        '{"data_fingerprint": "x"}',
+        ["provenance.json: damaged", "`ntpctp run DIR/out/experiment.yaml --output DIR/out`"],
+    ),
+    "calibration that is a list": damaged(
+        "report DIR/out",
+        "calibration.json",
+        "[]",
+        ["calibration.json: expected a JSON object", "`ntpctp calibrate DIR/out` writes it anew"],
+    ),
+    "log without a loss": damaged(
+        "report DIR/out",
+        "ntp/seed-0/train/log.jsonl",
+        '{"step": 1}\n',
+        ["log.jsonl, line 1: expected a number as loss, found None", "trains anew"],
+    ),
+    "log of words": damaged(
+        "report DIR/out",
+        "ntp/seed-0/train/log.jsonl",
+        '{"step": "one", "loss": "small"}\n',
+        ["log.jsonl, line 1: expected a number as step, found 'one'"],
     ),
     "worker that is no JSON": damaged(
         "status DIR/out", "ntp/seed-0/worker.json", "{", ["worker.json", "expected JSON"]
@@ -185,6 +247,8 @@ def trained(tmp_path_factory):
     engine = pipeline.local_engine([experiment], 1)
     failed = pipeline.run_experiment(experiment, output, engine=engine, on_event=lambda event: None)
     assert not failed
+    frame, comparisons = pipeline.compare_experiment(experiment, output)
+    write_report(experiment, frame, comparisons, output, output / "report.html")
     return output
 
 

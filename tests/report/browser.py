@@ -121,6 +121,8 @@ def browser() -> Iterator[Page]:
         options.add_argument(flag)
     options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
     driver = webdriver.Chrome(options=options, service=Service(str(DRIVER)))
+    # axe takes half a minute on a free machine, which is all that a script has by default.
+    driver.set_script_timeout(300)
     try:
         page = Page(driver)
         page.cdp("Network.enable")

@@ -15,7 +15,7 @@ from ntpctp.comparison import ScoreComparison, compare
 from ntpctp.experiment import Experiment, experiment_of
 from ntpctp.preparation import prepare
 from ntpctp.report import write_report
-from ntpctp.storage import write_json
+from ntpctp.sealed import write_sealed
 from ntpctp.tokens import closed_tokenizer
 
 SCRIPT = "<script>alert(1)</script>"
@@ -85,10 +85,9 @@ def make(
         for seed in experiment.seeds
         for row in _run(experiment, output, rng, name, place, seed, last[name], measures)
     ]
-    (output / "provenance.json").write_text(
-        json.dumps({"data_fingerprint": "f1a9", "packages": {"torch": "2.13.0"}, "git": None})
-    )
-    write_json(output / AUDIT, audit(experiment, prepare(experiment)))
+    provenance = {"data_fingerprint": "f1a9", "packages": {"torch": "2.13.0"}, "git": None}
+    write_sealed(output / "provenance.json", provenance)
+    write_sealed(output / AUDIT, audit(experiment, prepare(experiment)))
     frame = pd.DataFrame(rows).astype(
         {"higher_is_better": "boolean", "value": "float64", "strength": "float64"}
     )

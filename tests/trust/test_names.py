@@ -21,6 +21,7 @@ from ntpctp.options import Name
 from ntpctp.places import driver_copy, shipped
 from ntpctp.report.figure_files import _slug
 from ntpctp.runs import working
+from ntpctp.sealed import write_sealed
 from ntpctp.stages import stages_of
 from ntpctp.storage import read_json, stays_inside, write_json
 from ntpctp.stores import naming
@@ -190,7 +191,7 @@ def test_what_is_put_into_a_store_stays_inside(tmp_path, monkeypatch, value):
 
 @pytest.mark.parametrize("cell", ["../elsewhere", "/etc", "..", ".hidden", "a/b", ""])
 def test_the_cells_of_a_map_somebody_sent_stay_inside(tmp_path, cell):
-    write_json(tmp_path / "cells.json", {"name": "map", "cells": {cell: {"f": "1"}}})
+    write_sealed(tmp_path / "cells.json", {"name": "map", "cells": {cell: {"f": "1"}}})
     with pytest.raises(InputError, match="expected a name and cells"):
         read_levels(tmp_path)
 
@@ -216,7 +217,7 @@ def test_jobs_of_slurm_that_somebody_sent_are_refused(tmp_path, entry):
     pytest.importorskip("submitit")
     folder = tmp_path / ".slurm"
     whole = {"digest": "0", **entry} if isinstance(entry, dict) else entry
-    write_json(folder / "submitted.json", {"ntp, seed 0": whole})
+    write_sealed(folder / "submitted.json", {"ntp, seed 0": whole})
     with pytest.raises(InputError, match="expected the jobs in the queue"):
         Slurm(folder)._queued()
 
