@@ -8,10 +8,10 @@ from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any, Literal
 
-from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 
 from ntpctp import signs
+from ntpctp.accelerating import accelerator_here
 from ntpctp.engines import Failed, Failure, Job, Note
 from ntpctp.engines.launching import launch
 from ntpctp.errors import InputError
@@ -97,7 +97,7 @@ def do_here(task: RunTask, send: Callable[[Event], None]) -> None:
     try:
         if task.part == "measure":
             link.pull()
-            device = Accelerator().device
+            device = accelerator_here().device
             evaluate_run(experiment, data, task.run, output, device, send, only=task.step)
             link.push()
         else:

@@ -21,7 +21,15 @@ from pathlib import Path
 from typing import Any
 
 from ntpctp.errors import InputError
-from ntpctp.experiment import Cell, Experiment, apply_override, cells, experiment_of, set_field
+from ntpctp.experiment import (
+    Cell,
+    Experiment,
+    apply_override,
+    cells,
+    check_effects,
+    experiment_of,
+    set_field,
+)
 from ntpctp.options import is_name
 from ntpctp.sealed import read_sealed, write_sealed
 from ntpctp.yaml_file import FieldPath, read_yaml
@@ -97,6 +105,7 @@ def load_map(path: Path, overrides: Sequence[str] = ()) -> Map | None:
                     f"{override!r}: the map of {path} gives {field} in every cell; change the map "
                     f"(map.{field}=[...])"
                 )
+    check_effects({k: v for k, v in content.items() if k != "map"}, str(path), overrides)
     return map_of(content, str(path), lines)
 
 

@@ -6,11 +6,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
-from accelerate import Accelerator
 from rich.console import Console
 from transformers import PretrainedConfig
 
 from ntpctp import models
+from ntpctp.accelerating import accelerator_here
 from ntpctp.errors import InputError, lookup
 from ntpctp.evaluation import Results, measure_into
 from ntpctp.experiment import Experiment
@@ -85,7 +85,7 @@ def evaluate_paths(
     """
     for name in measures:
         lookup(MEASURES, name, "measure")
-    accelerator = Accelerator()
+    accelerator = accelerator_here()
     prepared = _Prepared(suite, measures)
     targets = targets_of(paths, output)
     for target in targets:

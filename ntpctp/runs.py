@@ -14,6 +14,7 @@ import torch
 from accelerate import Accelerator
 
 from ntpctp import checkpoints, models, signs
+from ntpctp.accelerating import accelerator_here
 from ntpctp.errors import InputError
 from ntpctp.evaluation import evaluate, is_evaluated
 from ntpctp.experiment import Experiment
@@ -68,8 +69,13 @@ class Link:
 
 
 def accelerator_of(experiment: Experiment, run: RunId, output: Path) -> Accelerator:
-    """Return the accelerator that ``train_run`` is to use, on whatever it was launched with."""
-    return Accelerator(
+    """Return the accelerator that ``train_run`` is to use, on whatever it was launched with.
+
+    Raises:
+        InputError: as ``accelerator_here``.
+    """
+    return accelerator_here(
+        trains=True,
         mixed_precision=experiment.arms[run.arm].training.mixed_precision,
         **tracking(experiment.trackers, run_directory(output, run)),
     )

@@ -1,25 +1,37 @@
 """Records with a checksum: JSON objects that are read as they were written, or not at all.
 
 Half a file, a flipped bit, a number changed by hand and a file of another shape all end in one
-message, before anything is computed from them.
+message, before anything is computed from them. The checksum is the first field of the object, and
+of the text behind it.
 """
 
+import hashlib
 import json
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from ntpctp.errors import InputError
-from ntpctp.storage import fingerprint, read_json, write_json
+from ntpctp.storage import atomic_file, read_json
 
-_CHECKSUM = "checksum"
+_FIELD = "checksum"
+_SEALED = re.compile(rb'\{(?:\n  )?"checksum": "([0-9a-f]{64})"')
 
 
 def write_sealed(path: Path, content: Mapping[str, Any], *, indent: int | None = 2) -> None:
-    """Write ``content`` as JSON with a checksum of it, atomically. NaN and infinity are refused."""
-    # As it will be read: keys are texts by then, and sorted as such.
-    checksum = fingerprint(json.loads(json.dumps(content)))
-    write_json(path, {**content, _CHECKSUM: checksum}, indent=indent)
+    """Write ``content`` as JSON with a checksum of it, atomically. NaN and infinity are refused.
+
+    Args:
+        path: of the file.
+        content: has no field ``checksum``.
+        indent: 2, or None for one line, which takes a tenth of the time.
+    """
+    text = json.dumps({_FIELD: "", **content}, indent=indent, allow_nan=False) + "\n"
+    head, _, body = text.partition('""')
+    checksum = hashlib.sha256(body.encode()).hexdigest()
+    with atomic_file(path) as temporary:
+        temporary.write_text(f'{head}"{checksum}"{body}', "utf-8")
 
 
 def read_sealed(path: Path, remedy: str) -> dict[str, Any]:
@@ -32,15 +44,22 @@ def read_sealed(path: Path, remedy: str) -> dict[str, Any]:
     Raises:
         InputError: if it is damaged, or something else; ends with the remedy.
     """
+    text = path.read_bytes()
+    head = _SEALED.match(text)
+    if head is None or hashlib.sha256(text[head.end() :]).hexdigest().encode() != head[1]:
+        raise InputError(f"{_damage(path)}; {remedy}")
+    content: dict[str, Any] = json.loads(text)
+    del content[_FIELD]
+    return content
+
+
+def _damage(path: Path) -> str:
+    """Say what is wrong with a file that is not as it was written."""
     try:
         content = read_json(path)
     except InputError as error:
-        raise InputError(f"{error}; {remedy}") from error
+        return str(error)
     if not isinstance(content, dict):
-        found = type(content).__name__
-        raise InputError(f"{path}: expected a JSON object, found {found}; {remedy}")
-    checksum = content.pop(_CHECKSUM, None)
-    if checksum != fingerprint(content):
-        what = "it has no checksum" if checksum is None else "its content is not what it was"
-        raise InputError(f"{path}: damaged, or not written by this version: {what}; {remedy}")
-    return content
+        return f"{path}: expected a JSON object, found {type(content).__name__}"
+    what = "its content is not what it was" if _FIELD in content else "it has no checksum"
+    return f"{path}: damaged, or not written by this version: {what}"

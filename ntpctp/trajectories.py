@@ -92,10 +92,14 @@ class Trajectories:
 
     def __init__(self, rows: pd.DataFrame, flops: Mapping[str, Mapping[int, float]]):
         self._flops = flops
-        self._runs: dict[str, dict[int, pd.DataFrame]] = {}
+        self._runs: dict[str, dict[int, dict[str, NDArray[np.float64]]]] = {}
         known = rows[rows["value"].notna()].sort_values("step")
-        for (arm, seed), run in known.groupby(["arm", "seed"], sort=False):
-            self._runs.setdefault(str(arm), {})[int(str(seed))] = run
+        # Columns as arrays, once: pandas takes longer to give one of each of many runs.
+        columns = {name: known[name].to_numpy(np.float64) for name in (*_COLUMNS.values(), "value")}
+        runs: Mapping[Any, Any] = known.groupby(["arm", "seed"]).indices
+        for (arm, seed), places in runs.items():
+            run = {name: column[places] for name, column in columns.items()}
+            self._runs.setdefault(str(arm), {})[int(seed)] = run
         self._curves: dict[tuple[Axis, str, int], tuple[NDArray[np.float64], ...]] = {}
 
     def compare(
@@ -164,21 +168,17 @@ class Trajectories:
         key = axis, arm, seed
         if key not in self._curves:
             run = self._runs[arm][seed]
-            steps, tokens, values = (_floats(run[name]) for name in ("step", "tokens", "value"))
+            steps, tokens, values = run["step"], run["tokens"], run["value"]
             if axis == "flops":
                 budgets = np.array([self._flops[arm].get(int(s), np.nan) for s in steps])
             else:
-                budgets = _floats(run[_COLUMNS[axis]])
+                budgets = run[_COLUMNS[axis]]
             # Checkpoints behind a stop are the one at the stop again.
             new = _rises(steps if axis == "steps" else tokens) & np.isfinite(budgets)
             budgets, values = budgets[new], values[new]
             rising = _rises(budgets)
             self._curves[key] = budgets[rising], values[rising]
         return self._curves[key]
-
-
-def _floats(column: Any) -> NDArray[np.float64]:
-    return np.asarray(column, np.float64)
 
 
 def _rises(x: NDArray[np.float64]) -> NDArray[np.bool_]:

@@ -116,6 +116,52 @@ def test_overrides_reach_any_depth(tiny_file):
     assert experiment.model.family == "llama"
 
 
+def resolved(tmp_path, **changes):
+    path = tmp_path / "resolved.yaml"
+    experiment = experiment_of(tiny_content(**changes), "first")
+    path.write_text(yaml.safe_dump(experiment.model_dump(mode="json"), sort_keys=False))
+    return path
+
+
+@pytest.mark.parametrize(
+    "override",
+    [
+        "training.steps=7",
+        "training.budget={tokens: 10}",
+        "model.width=32",
+        "model={width: 32, heads: 1}",
+    ],
+)
+def test_an_override_that_no_arm_would_see_is_refused(tmp_path, override):
+    path = resolved(tmp_path)
+    with pytest.raises(InputError, match=r"every arm of .* has a .* its own; change it") as no:
+        load_experiment(path, [override])
+    assert f"(arms.ntp.{override})" in str(no.value)
+
+
+def test_overrides_that_some_arm_sees_are_taken(tmp_path, tiny_file):
+    path = resolved(tmp_path)
+    found = load_experiment(path, ["seeds=[5]", "arms.ctp.model.width=32"])
+    assert found.arms["ctp"].model.width == 32 and found.seeds == [5]
+    same = load_experiment(tiny_file(), ["training.batch_size=8"])  # as it was
+    assert same.training.batch_size == 8
+    slow = {"objective": "ctp", "training": {"learning_rate": 1e-5}}
+    path = tiny_file(arms={"ntp": {"objective": "ntp"}, "slow": slow})
+    rates = load_experiment(path, ["training.learning_rate=0.5"]).arms
+    assert [arm.training.learning_rate for arm in rates.values()] == [0.5, 1e-5]
+    grid = {"objective": ["ntp", "ctp"], "training.weight_decay": [0.0, 0.1]}
+    path = tiny_file(arms=None, grid=grid)
+    with pytest.raises(InputError, match="every arm"):
+        load_experiment(path, ["training.weight_decay=0.5"])
+    load_experiment(path, ["training.steps=5", "grid.training.weight_decay=[0.5, 0.7]"])
+
+
+def test_an_arm_s_budget_makes_an_override_of_steps_useless(tiny_file):
+    arms = {"a": {"objective": "ntp", "training": {"budget": {"tokens": 1000}}}}
+    with pytest.raises(InputError, match="every arm"):
+        load_experiment(tiny_file(arms=arms), ["training.steps=5"])
+
+
 def test_checkpoint_steps():
     evaluation = experiment_of(tiny_content(evaluation={"every": 4}), "x").evaluation
     assert evaluation.checkpoint_steps(10) == [0, 4, 8, 10]

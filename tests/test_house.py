@@ -23,6 +23,7 @@ HOUSE = [
     "stopping",
     "yaml_file",
     "libraries",
+    "accelerating",
     "provenance",
     "pretrained",
     "tasks",

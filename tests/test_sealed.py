@@ -29,6 +29,8 @@ VALUES = st.recursive(
 def test_what_was_written_is_read(tmp_path, indent):
     write_sealed(tmp_path / "a.json", CONTENT, indent=indent)
     assert read_sealed(tmp_path / "a.json", "") == AS_READ
+    text = (tmp_path / "a.json").read_text()
+    assert text.startswith("{" if indent else '{"checksum"') and text.endswith("}\n")
     assert json.loads((tmp_path / "a.json").read_text()).keys() == {*CONTENT, "checksum"}
 
 
@@ -44,21 +46,15 @@ def test_every_flipped_bit_and_every_end_is_seen(tmp_path):
     path = tmp_path / "a.json"
     write_sealed(path, CONTENT)
     whole = path.read_bytes()
-    damaged = [whole[:size] for size in range(len(whole) - 1)]
+    damaged = [whole[:size] for size in range(len(whole))]
     for place, bit in np.ndindex(len(whole), 8):
         changed = bytearray(whole)
         changed[place] ^= 1 << bit
         damaged.append(bytes(changed))
-    refused = 0
     for content in damaged:
         path.write_bytes(content)
-        try:
-            # White space says nothing; and an escaped letter may have two spellings.
-            assert read_sealed(path, "do this") == AS_READ
-        except InputError as error:
-            assert str(path) in str(error) and str(error).endswith("; do this")
-            refused += 1
-    assert refused > 0.9 * len(damaged)
+        with pytest.raises(InputError, match=r"a\.json.*; do this$"):
+            read_sealed(path, "do this")
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", "7", "null", "{}", '{"checksum": null}', "\xff"])

@@ -1,6 +1,6 @@
 """The experiment file: its types, and reading it with all errors reported together."""
 
-from ntpctp.experiment.file import experiment_of, load_experiment
+from ntpctp.experiment.file import check_effects, experiment_of, load_experiment
 from ntpctp.experiment.grid import Cell, cells, set_field
 from ntpctp.experiment.overrides import apply_override, block_of
 from ntpctp.experiment.types import (
@@ -25,6 +25,7 @@ __all__ = [
     "apply_override",
     "block_of",
     "cells",
+    "check_effects",
     "experiment_of",
     "load_experiment",
     "set_field",

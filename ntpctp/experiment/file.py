@@ -14,6 +14,7 @@ from ntpctp.experiment.types import Experiment
 from ntpctp.yaml_file import FieldPath, read_yaml
 
 _LENGTHS = ("steps", "budget")
+_INHERITED = ("objective", "training", "model")
 
 
 def load_experiment(path: Path, overrides: Sequence[str] = ()) -> Experiment:
@@ -40,7 +41,52 @@ def load_experiment(path: Path, overrides: Sequence[str] = ()) -> Experiment:
         )
     for override in overrides:
         lines.pop(apply_override(content, override), None)
+    check_effects(content, str(path), overrides)
     return experiment_of(content, str(path), lines)
+
+
+def check_effects(content: Mapping[str, Any], source: str, overrides: Sequence[str]) -> None:
+    """Check that no override is of a field that every arm states by itself, as resolved files do.
+
+    Args:
+        content: of the file, without ``map``, overrides included.
+        source: named in messages.
+        overrides: ``dotted.key=value``.
+
+    Raises:
+        InputError: names the first that would change nothing, and what does.
+    """
+    for override in overrides:
+        key = override.partition("=")[0]
+        block = key.split(".")[0]
+        if block not in _INHERITED:
+            continue
+        marked, mark = dict(content), object()
+        marked[block] = _marked(marked.get(block), key.split(".")[1:], mark)
+        arms = _with_inherited(_with_grid(marked, source, {})[0]).get("arms")
+        if not isinstance(arms, Mapping) or not arms:
+            continue
+        merged = [arm.get(block) for arm in arms.values() if isinstance(arm, Mapping)]
+        if not any(_holds(inside, mark) for inside in merged):
+            raise InputError(
+                f"{override!r}: would change nothing, since every arm of {source} has a {key} of "
+                f"its own; change it there (arms.{next(iter(arms))}.{override})"
+            )
+
+
+def _marked(block: Any, path: Sequence[str], mark: object) -> Any:
+    """Return ``block`` with ``mark`` in place of every value at or below ``path``."""
+    if path:
+        inside = dict(block) if isinstance(block, Mapping) else {}
+        return {**inside, path[0]: _marked(inside.get(path[0]), path[1:], mark)}
+    if isinstance(block, Mapping) and block:
+        return {name: _marked(value, (), mark) for name, value in block.items()}
+    return mark
+
+
+def _holds(block: Any, mark: object) -> bool:
+    inside = block.values() if isinstance(block, Mapping) else ()
+    return block is mark or any(_holds(value, mark) for value in inside)
 
 
 def experiment_of(
