@@ -34,7 +34,7 @@ docs: install
 	@echo build/site/index.html
 
 test: lint
-	$(BIN)/pytest -n auto --dist loadfile
+	$(BIN)/pytest -n auto --dist loadfile --no-loadscope-reorder
 
 # In an environment of its own. --strict: an audit that could not look up a package is none.
 audit:

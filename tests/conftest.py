@@ -54,6 +54,12 @@ def tiny_content(**changes: Any) -> dict[str, Any]:
     return {key: value for key, value in content.items() if value is not None}
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the files that have slow tests: what is begun last decides when all is over."""
+    slow = {item.path for item in items if item.get_closest_marker("slow")}
+    items.sort(key=lambda item: item.path not in slow)
+
+
 @pytest.fixture
 def tiny() -> Callable[..., Experiment]:
     return lambda **changes: experiment_of(tiny_content(**changes), "tiny")

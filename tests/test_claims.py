@@ -29,6 +29,7 @@ def claims():
     return module
 
 
+@pytest.mark.slow
 def test_the_tables_of_the_page_are_those_of_the_kept_results():
     text = PAGE.read_text("utf-8")
     module = claims()
@@ -36,6 +37,7 @@ def test_the_tables_of_the_page_are_those_of_the_kept_results():
     assert module.with_tables(text, KEPT) == text
 
 
+@pytest.mark.slow
 def test_a_number_that_is_changed_by_hand_is_put_right():
     text = PAGE.read_text("utf-8")
     number = re.search(r"\| \d+\.\d\N{NO-BREAK SPACE}%", text).group()

@@ -37,6 +37,7 @@ def file(tiny_file):
     return tiny_file(**CHANGES)
 
 
+@pytest.mark.slow
 def test_weights_rows_and_scores_are_the_same_again(file, tmp_path):
     first = executed(file, tmp_path / "first")
     names = {os.path.basename(path) for path in first}

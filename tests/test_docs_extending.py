@@ -71,6 +71,7 @@ def test_the_page_adds_one_of_each_kind():
     assert len([name for name in FILES if name.startswith("tests/")]) == len(kinds)
 
 
+@pytest.mark.slow
 def test_the_tests_of_the_page_pass(extended):
     tests = [name for name in FILES if name.startswith("tests/")]
     done = run(extended, "pytest", "-q", "-p", "no:cacheprovider", "-p", "no:xdist", *tests)
@@ -78,6 +79,7 @@ def test_the_tests_of_the_page_pass(extended):
     assert "5 passed" in done.stdout
 
 
+@pytest.mark.slow
 def test_all_three_work_in_one_experiment(extended):
     content = yaml.safe_load(FILES["new.yaml"])
     content["training"] |= {"steps": 2, "batch_size": 4, "learning_rate": 1e-3}

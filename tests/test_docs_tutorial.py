@@ -5,6 +5,7 @@ import runpy
 import shlex
 
 import pandas as pd
+import pytest
 
 from tests.documents import ROOT, blocks_of, commands_of
 
@@ -28,6 +29,7 @@ def shortened(text):
     return text
 
 
+@pytest.mark.slow
 def test_every_command_of_the_tutorial_does_what_it_says(tmp_path, monkeypatch, ntpctp):
     monkeypatch.chdir(tmp_path)
     whole = PAGE.read_text()

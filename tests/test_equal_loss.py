@@ -115,6 +115,7 @@ def measured(tmp_path_factory):
     return experiment, output
 
 
+@pytest.mark.slow
 def test_it_is_read_from_what_flatness_stored(measured):
     experiment, output = measured
     arms = read_curvature(experiment, output)["train"]

@@ -5,6 +5,7 @@ import multiprocessing
 import random
 import time
 
+import pytest
 from safetensors.torch import load_file
 
 from ntpctp import checkpoints
@@ -27,6 +28,7 @@ def told(directory):
     return [{k: v for k, v in line.items() if k not in timed} for line in lines]
 
 
+@pytest.mark.slow
 def test_killed_again_and_again(tmp_path):
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["tests.test_training"])
@@ -49,7 +51,7 @@ def test_killed_again_and_again(tmp_path):
         clear_temporaries(directory)  # as every run begins
         for path in checkpoints.list_checkpoints(directory):
             checkpoints.verify(path)
-        assert time.monotonic() - begun < 120, "training does not get on"
+        assert time.monotonic() - begun < 600, "training does not get on"
     print(f"{killed} kills, {in_a_save} while a checkpoint was written")
     assert killed >= 3 and in_a_save >= 1
     whole = tmp_path / "whole"

@@ -46,6 +46,7 @@ def exported(directory, examples, **options):
     return config, [json.loads(line) for line in lines]
 
 
+@pytest.mark.slow
 def test_what_is_shipped_is_what_the_commands_of_its_readme_make(tmp_path, ntpctp):
     commands = re.findall(
         "^ntpctp (tasks .* --max-items 100)$", (SHIPPED / "README.md").read_text(), re.M

@@ -191,6 +191,7 @@ def values(out, cell):
     }
 
 
+@pytest.mark.slow
 def test_every_cell_is_an_experiment_of_its_own(finished):
     name, levels = read_levels(finished)
     assert name == "tiny" and list(levels) == CELLS

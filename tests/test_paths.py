@@ -18,6 +18,7 @@ from ntpctp.objectives import CTP
 from ntpctp.paths import measure_paths, read_paths
 from ntpctp.preparation import prepare
 from ntpctp.report.paths import path_sections
+from ntpctp.sealed import read_sealed, write_sealed
 from ntpctp.supervision import SupervisedRows
 
 SETTINGS = {
@@ -103,7 +104,8 @@ def test_equals_an_interpolation_by_hand(measured):
 
 def test_what_holds_is_not_computed_again_and_other_weights_are(measured, monkeypatch):
     experiment, data, output, _ = measured
-    before = (output / paths.PATHS).read_bytes()
+    file = output / paths.PATHS
+    before = file.read_bytes()
     computed = []
     original = paths.loss_path
     monkeypatch.setattr(
@@ -112,12 +114,17 @@ def test_what_holds_is_not_computed_again_and_other_weights_are(measured, monkey
         lambda *args, **options: computed.append(1) or original(*args, **options),
     )
     measure_paths(experiment, data, output)
-    assert not computed and (output / paths.PATHS).read_bytes() == before
-    content = json.loads(before)
+    assert not computed and file.read_bytes() == before
+    content = read_sealed(file, "")
     content["rows"][1]["key"] = "of other weights"
-    (output / paths.PATHS).write_text(json.dumps(content))
+    write_sealed(file, content)
     measure_paths(experiment, data, output)
-    assert len(computed) == 1 and (output / paths.PATHS).read_bytes() == before
+    assert len(computed) == 1 and file.read_bytes() == before
+    file.write_text('{"rows": 7}')
+    with pytest.raises(InputError, match=r"loss-paths\.json: damaged.* measures it anew"):
+        read_paths(output)
+    measure_paths(experiment, data, output)
+    assert len(computed) == 4 and file.read_bytes() == before
 
 
 def test_the_report_draws_every_seed_and_their_mean(measured):

@@ -62,6 +62,7 @@ def staged_file(tmp_path):
     return path
 
 
+@pytest.mark.slow
 def test_pretrain_then_finetune(tmp_path):
     out = tmp_path / "out put"
     done = shell("scripts/pretrain_then_finetune.sh", staged_file(tmp_path), CPU, out)
@@ -73,6 +74,7 @@ def test_pretrain_then_finetune(tmp_path):
     assert (out / "finetune/report.html").is_file()
 
 
+@pytest.mark.slow
 def test_a_task_of_a_slurm_array(tmp_path):
     content = tiny_content(name="slurm-tiny", evaluation={"measures": ["accuracy"]})
     path = tmp_path / "tiny.yaml"
@@ -158,6 +160,7 @@ def first_steps(path, tokenizer):
 
 
 @pytest.mark.parametrize("path", PAPER, ids=lambda path: path.stem)
+@pytest.mark.slow
 def test_first_steps_of_the_paper_scale_with_a_narrow_model(tmp_path, path, published):
     path = of_one_cell(path, tmp_path)
     overrides = first_steps(path, published)

@@ -16,6 +16,7 @@ from ntpctp.pipeline import checked_stages, run_experiment
 from ntpctp.preparation import initial_model, prepare
 from ntpctp.runs import accelerator_of, execute, is_complete, train_run
 from ntpctp.scores import collect
+from ntpctp.sealed import write_sealed
 from ntpctp.stages import stages_of
 from ntpctp.tasks import Addition, JsonLines
 from tests.test_stages import CONTENT, changed, with_stage
@@ -64,11 +65,11 @@ def test_runs_on_different_data_are_not_compared(tiny, tmp_path):
     assert len(collect(experiment, tmp_path))
     path = tmp_path / "ctp/seed-0/run.json"
     path.write_text(path.read_text().replace(data.fingerprint, "0" * 64))
-    with pytest.raises(InputError, match="its content is not what its checksum says"):
+    with pytest.raises(InputError, match="its content is not what it was"):
         collect(experiment, tmp_path)
-    record = json.loads(path.read_text())
-    del record["checksum"]  # as earlier versions wrote it
-    path.write_text(json.dumps(record))
+    content = json.loads(path.read_text())
+    del content["checksum"]
+    write_sealed(path, content)  # as a run on other data has it
     with pytest.raises(InputError, match="ntp, seed 0 and ctp, seed 0 were made with different"):
         collect(experiment, tmp_path)
 

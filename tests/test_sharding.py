@@ -67,6 +67,7 @@ BODY = """
         ("zero2.yaml", {"embedding_noise": 0.3}),
     ],
 )
+@pytest.mark.slow
 def test_sharded_training_ends_in_the_same_weights_and_resumes(tmp_path, config, options):
     two = two_processes(BODY.format(config=config, options=options), tmp_path)
     one = run(tmp_path / "one", steps_saved=[4], **options)

@@ -133,6 +133,7 @@ def test_a_whole_matrix(tmp_path):
         execute(experiment, data, run, tmp_path / "finetune")
 
 
+@pytest.mark.slow
 def test_one_command_does_all_stages_and_carries_on(tmp_path, ntpctp):
     path, output = tmp_path / "m.yaml", tmp_path / "out"
     arms = {"late": {"pretrain": {"objective": "ntp"}, "finetune": {"objective": "ctp"}}}

@@ -220,6 +220,7 @@ def train_in_child(directory, taken):
             raise SystemExit(75) from request
 
 
+@pytest.mark.slow
 def test_asked_again_and_again(tmp_path):
     """SIGTERM from another process, at random moments."""
     context = multiprocessing.get_context("forkserver")
@@ -279,6 +280,7 @@ TWO = """
 """
 
 
+@pytest.mark.slow
 def test_two_processes_stop_together(tmp_path):
     two = two_processes(TWO, tmp_path)
     assert_same_end(two / "whole", two / "asked")

@@ -21,6 +21,7 @@ def write(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["full", "quick"])
+@pytest.mark.slow
 def test_shipped_suites_are_sound(name):
     suite = load_suite(SUITES / f"{name}.yaml")
     assert suite.name == name and suite.own_task

@@ -159,6 +159,7 @@ def two_processes(body, tmp_path):
     return tmp_path / "two"
 
 
+@pytest.mark.slow
 def test_two_processes_give_the_same_weights_and_log(tmp_path):
     two = two_processes("t.run(out)", tmp_path)
     assert_same(run(tmp_path / "one"), weights_of(two / "step-000010"), 1e-10)
@@ -372,6 +373,7 @@ t.run(out / "uneven", t.EveryFourthRow())
 """
 
 
+@pytest.mark.slow
 def test_every_objective_is_exact_over_two_processes(tmp_path):
     two = two_processes(EVERY_OBJECTIVE, tmp_path)
     compared = 0

@@ -84,6 +84,12 @@ class Anchor(Task):
                 f"length = {self.length}, but a key and {self.num_anchors} anchors need at least "
                 f"{self.num_anchors + 1} tokens"
             )
+        if self.hold_out == "paper" and self.length == self.num_anchors + 1:
+            raise ValueError(
+                f"length = {self.length} leaves one position for the key, where hold_out: paper "
+                f"tests every key and trains on none; raise length to at least "
+                f"{self.num_anchors + 2}, or choose hold_out: code or prompts"
+            )
         highest = self.memory_anchors + len(self.shifts)
         if not highest < self.first_key < self.last_key:
             raise ValueError(

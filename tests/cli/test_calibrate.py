@@ -3,6 +3,8 @@
 import json
 import shutil
 
+import pytest
+
 # One arm is enough: it is compared with itself.
 SMALL = {
     "arms": {"ctp": {"objective": "ctp"}},
@@ -12,6 +14,7 @@ SMALL = {
 }
 
 
+@pytest.mark.slow
 def test_from_too_few_seeds_over_training_to_the_report(ntpctp, tiny_file, tmp_path):
     out = tmp_path / "out"
     assert ntpctp("run", tiny_file(**SMALL), "--output", out, "--workers", 1).code == 0

@@ -67,6 +67,7 @@ def test_several_experiments_are_joined_and_stay_as_they_are(runs, ntpctp, tmp_p
     assert content(runs) == before
 
 
+@pytest.mark.slow
 def test_formats_have_stdout_to_themselves(runs, ntpctp, tmp_path):
     one, two = (shutil.copytree(runs / name, tmp_path / name) for name in ("one", "two"))
     outcome = ntpctp("compare", one, "--format", "csv")

@@ -190,6 +190,7 @@ def test_of_the_hub_only_with_a_place_for_results(suite, ntpctp, tmp_path, monke
     assert rows_of(tmp_path / "o/some__model/small/sums/accuracy.jsonl")
 
 
+@pytest.mark.slow
 def test_processes_share_checkpoints(model, suite, tmp_path):
     names = ["a", "b", "c"]
     for name in names:
@@ -227,6 +228,7 @@ def finished(tmp_path_factory):
     return directory / "out"
 
 
+@pytest.mark.slow
 def test_a_run_is_measured_on_its_own_task_unless_the_suite_says_otherwise(finished, suite, ntpctp):
     checkpoint = finished / "ntp/seed-0/train/step-000008"
     before = (checkpoint / "evaluation/accuracy.json").read_bytes()

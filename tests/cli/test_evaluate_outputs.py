@@ -200,6 +200,7 @@ def test_results_elsewhere_have_their_card_there(foreign, suite, ntpctp, tmp_pat
     assert not (foreign / "README.md").exists()
 
 
+@pytest.mark.slow
 def test_a_checkpoint_of_a_run_still_verifies(ntpctp, tmp_path):
     content = {**TINY, "arms": {"ntp": {"objective": "ntp"}}, "seeds": 1}
     content["training"] = {**content["training"], "steps": 2}

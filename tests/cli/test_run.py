@@ -40,6 +40,7 @@ def command(*arguments, **options):
     )
 
 
+@pytest.mark.slow
 def test_everything_is_there(finished):
     directory, printed = finished
     out = directory / "out"
@@ -118,6 +119,7 @@ def test_second_run_computes_nothing(finished, tmp_path, ntpctp):
     assert before == {p: p.stat().st_mtime_ns for p in out.rglob("step-*/**/*") if p.is_file()}
 
 
+@pytest.mark.slow
 def test_interrupted_run_is_carried_on_to_the_same_results(finished, tmp_path, ntpctp):
     directory, _ = finished
     out = tmp_path / "out"
@@ -225,6 +227,7 @@ def test_one_failed_run_does_not_stop_the_others(finished, tmp_path, ntpctp):
     }
 
 
+@pytest.mark.slow
 def test_recipe_and_evaluation_scripts(finished, tmp_path):
     """`accelerate launch` of the two scripts gives what `ntpctp run` gives."""
     directory, _ = finished

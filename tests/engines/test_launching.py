@@ -29,6 +29,7 @@ def run(content, output):
     return told, failures
 
 
+@pytest.mark.slow
 def test_two_processes_share_the_batches_of_a_run(tmp_path):
     alone, shared = tmp_path / "alone", tmp_path / "shared"
     run(CONTENT, alone)
@@ -54,6 +55,7 @@ def test_two_processes_share_the_batches_of_a_run(tmp_path):
     assert (shared / stage / "step-000008/evaluation/accuracy.json").is_file()
 
 
+@pytest.mark.slow
 def test_another_number_of_processes_than_asked_for_is_a_failure(tmp_path, monkeypatch):
     config = tmp_path / "one.yaml"
     config.write_text(

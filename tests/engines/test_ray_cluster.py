@@ -48,7 +48,7 @@ def start_driver(path, output, address):
     )
 
 
-def until(condition, process, seconds=180):
+def until(condition, process, seconds=300):
     end = time.monotonic() + seconds
     while not condition():
         if process.poll() is not None:

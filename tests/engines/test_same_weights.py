@@ -29,6 +29,7 @@ def in_this_process(tmp_path_factory):
 
 
 @pytest.mark.parametrize("name", ["pool", "ray", "slurm"])
+@pytest.mark.slow
 def test_the_same_everywhere(in_this_process, tmp_path, name):
     output = tmp_path / "tiny"
     engine = {

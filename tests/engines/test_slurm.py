@@ -49,7 +49,7 @@ def start_driver(tmp_path, output):
     )
 
 
-def until(condition, seconds=120):
+def until(condition, seconds=300):
     end = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < end, "it did not come so far"
@@ -64,6 +64,7 @@ def undisturbed(tmp_path):
     return contents(output)
 
 
+@pytest.mark.slow
 def test_preempted_jobs_come_back_and_a_new_driver_finds_those_in_the_queue(slurm, tmp_path):
     output = tmp_path / "out"
     driver = start_driver(tmp_path, output)
@@ -89,6 +90,7 @@ def test_preempted_jobs_come_back_and_a_new_driver_finds_those_in_the_queue(slur
     assert {f"#SBATCH --{flag}" for flag in expected} <= flags
 
 
+@pytest.mark.slow
 def test_a_cancelled_job_does_not_come_back(slurm, tmp_path, monkeypatch):
     import submitit
 

@@ -76,6 +76,7 @@ def test_other_faults_are_not_taken_for_a_lack_of_memory():
         TokenBudget(50).run([7, 3], work, random_model("gpt2"))
 
 
+@pytest.mark.slow
 def test_the_words_of_pytorch_are_known():
     """A real allocation that fails, in a process of its own that may not have more memory."""
     code = """

@@ -174,6 +174,7 @@ def test_it_prints_every_part(page: Page, file: Path) -> None:
 
 
 @pytest.mark.parametrize("dark", [False, True])
+@pytest.mark.slow
 def test_axe_finds_nothing(page: Page, file: Path, dark: bool) -> None:
     """Contrast, names of figures and controls, order of headings, heads of tables, landmarks."""
     from axe_core_python.selenium import Axe

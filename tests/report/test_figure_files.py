@@ -82,6 +82,7 @@ def test_without_a_browser_the_error_says_what_to_install(usual, tmp_path, monke
 
 @needs_browser
 @pytest.mark.filterwarnings("ignore::ResourceWarning")
+@pytest.mark.slow
 def test_a_trained_experiment_as_page_and_files(tmp_path: Path, capsys: Any) -> None:
     """The whole way as a user goes it: run, report with figures, open the page."""
     import yaml

@@ -1,5 +1,6 @@
 """Each part of the page against numbers worked out by hand."""
 
+import json
 import shutil
 from collections.abc import Callable
 from dataclasses import replace
@@ -33,8 +34,9 @@ SHARE = "share of items"
 def test_a_line_of_a_log_that_is_half_written_is_none_yet(tmp_path):
     path = tmp_path / "ntp/seed-0/train/log.jsonl"
     path.parent.mkdir(parents=True)
-    path.write_text('{"step": 1}\n{"step": 2, "lo')
-    assert sources.read_log(tmp_path, RunId("ntp", 0)) == [{"step": 1}]
+    line = {"step": 1, "loss": 2, "tokens": 3, "supervised_tokens": 3, "seconds": 0.1}
+    path.write_text(json.dumps(line) + '\n{"step": 2, "lo')
+    assert sources.read_log(tmp_path, RunId("ntp", 0)) == [line]
     path.write_text('{"step": 1, "lo\n')
     with pytest.raises(InputError, match=r"log\.jsonl, line 1"):
         sources.read_log(tmp_path, RunId("ntp", 0))

@@ -66,7 +66,7 @@ def test_a_machine_is_lost_and_another_carries_on(s3, tmp_path):
     url = s3.rsplit("/", 1)[0] + "/staged"
     store = Store(url, tmp_path / "look")
     process = command(tmp_path, "one", "run", "staged.yaml", "--output", url)
-    end = time.monotonic() + 120
+    end = time.monotonic() + 300
     while not store.exists("first/ntp/seed-0/train/step-000020/manifest.json"):
         assert process.poll() is None and time.monotonic() < end, process.communicate()[0]
         time.sleep(0.1)

@@ -54,6 +54,7 @@ def proof_follows(example):
         ({"negation": False}, answer_without_negation, 50),
     ],
 )
+@pytest.mark.slow
 def test_edits_keep_or_change_the_answer(options, solver, number):
     task = PrOntoQA(**SIZES, **options)
     counts = check_kept(task, solver, ENTITIES, number, without=("irrelevant_facts",))

@@ -29,6 +29,7 @@ def hops(example):
     return distances(graph, person)[solve(example).rstrip(".").split()[-1]]
 
 
+@pytest.mark.slow
 def test_edits_keep_or_change_the_answer():
     task = ProsQA(train_size=200, test_size=200)
     counts = check_kept(task, solve, {*PEOPLE, *KINDS}, without=("irrelevant_facts",))

@@ -24,6 +24,7 @@ def depth(example):
 
 
 @pytest.mark.parametrize("negation, number", [(True, 200), (False, 50)])
+@pytest.mark.slow
 def test_edits_keep_or_change_the_answer(negation, number):
     task = RuleTaker(negation=negation, train_size=600, test_size=200)
     counts = check_kept(task, solve, {*PEOPLE, *PROPERTIES}, number)

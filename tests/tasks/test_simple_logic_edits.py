@@ -26,6 +26,7 @@ def depth(example, most):
 
 
 @pytest.mark.parametrize("sampler", ["RP", "LP"])
+@pytest.mark.slow
 def test_edits_keep_or_change_the_answer(sampler):
     task = SimpleLogic(sampler=sampler, train_size=400, test_size=200)
     counts = check_kept(task, solve, PROPERTIES)
