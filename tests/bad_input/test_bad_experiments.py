@@ -273,6 +273,10 @@ CASES: dict[str, Case] = {
     "unknown precision": experiment({}, ["model.dtype: ", "found 'float8'"], "model.dtype=float8"),
     # task
     "too few pairs": experiment({}, ["give only 100 different pairs"], "task.train_size=99"),
+    "anchors that leave one position": experiment(
+        {"task": {"name": "anchor", "length": 3, "train_size": 40, "test_size": 10}},
+        ["task", "length = 3 leaves one position for the key", "or choose hold_out: code"],
+    ),
     "task option out of range": experiment({}, ["task.digits: "], "task.digits=0"),
     "unknown task option": experiment(
         {}, ["task.digit: unknown field; did you mean 'digits'?"], "task.digit=2"
