@@ -7,6 +7,7 @@ from typing import Any
 from accelerate import Accelerator
 
 from ntpctp.errors import InputError, lacks_memory
+from ntpctp.stopping import Stopped
 
 _VARIABLES = re.compile(r"ACCELERATE_.+|(LOCAL_)?RANK|(LOCAL_)?WORLD_SIZE|MASTER_(ADDR|PORT)")
 
@@ -23,8 +24,13 @@ def accelerator_here(*, trains: bool = False, **options: Any) -> Accelerator:
             trained: batches are those of the experiment, so none is accumulated.
     """
     names = sorted(name for name in os.environ if _VARIABLES.fullmatch(name))  # it sets some itself
+    if trains:
+        # What is compiled is training.compile's to say; accelerate would ask its variables.
+        options = {"dynamo_backend": "no", **options}
     try:
         found = Accelerator(**options)
+    except (Stopped, OSError):
+        raise
     except Exception as error:
         if lacks_memory(error):
             raise

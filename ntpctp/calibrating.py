@@ -21,6 +21,7 @@ from scipy import stats
 from ntpctp.errors import InputError
 from ntpctp.experiment import Experiment
 from ntpctp.item_rows import ItemRows, rows_keys
+from ntpctp.layout import run_again
 from ntpctp.measured import Measured
 from ntpctp.pipeline import load_output
 from ntpctp.provenance import PROVENANCE, read_provenance
@@ -242,7 +243,13 @@ def _first_rank(experiment: Experiment, output: Path) -> Iterator[Measured]:
 def _check_same(first: tuple[Experiment, Path], second: tuple[Experiment, Path]) -> None:
     """Refuse further runs that are of other arms or data."""
     (a, path_a), (b, path_b) = first, second
-    fingerprints = {read_provenance(path).get("data_fingerprint") for path in (path_a, path_b)}
+    fingerprints = set()
+    for path in (path_a, path_b):
+        if (of_path := read_provenance(path).get("data_fingerprint")) is None:
+            raise InputError(
+                f"{path}: {PROVENANCE} does not record its data; {run_again(path)} writes it"
+            )
+        fingerprints.add(of_path)
     if a.arms != b.arms or a.task != b.task or len(fingerprints) > 1:
         raise InputError(
             f"{path_b}: its runs are of other arms or data than those of {path_a}; delete it and "

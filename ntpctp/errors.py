@@ -7,7 +7,7 @@ from difflib import get_close_matches
 from typing import TypeVar
 
 T = TypeVar("T")
-_NO_MEMORY = ("can't allocate memory", os.strerror(errno.ENOMEM))
+_NO_MEMORY = ("can't allocate memory", "bad_alloc", os.strerror(errno.ENOMEM))
 
 
 class InputError(ValueError):
@@ -35,12 +35,13 @@ def lacks_memory(error: BaseException | None) -> bool:
     True
     """
     while error is not None:
-        said = isinstance(error, Exception) and str(error)
-        if said and any(words in said for words in _NO_MEMORY):
+        # What an InputError says may be the user's own words.
+        said = "" if isinstance(error, InputError) else str(error)
+        if any(words in said for words in _NO_MEMORY):
             return True
         if isinstance(error, MemoryError) or getattr(error, "errno", None) == errno.ENOMEM:
             return True
-        error = error.__cause__ or error.__context__
+        error = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
     return False
 
 

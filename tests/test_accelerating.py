@@ -1,10 +1,12 @@
 """accelerate's variables: what they may not change, and what is said where they are no use."""
 
 import pytest
+import torch
 from accelerate.state import AcceleratorState
 
 from ntpctp.accelerating import accelerator_here
 from ntpctp.errors import InputError
+from ntpctp.stopping import Stopped
 
 LAUNCH = "RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"
 
@@ -22,6 +24,23 @@ def test_accumulation_would_change_what_is_trained(monkeypatch):
     with pytest.raises(InputError, match=r"accumulate 4 batches.*unset ACCELERATE_GRADIENT"):
         accelerator_here(trains=True)
     assert accelerator_here().gradient_accumulation_steps == 4  # of no matter to an evaluation
+
+
+def test_what_is_compiled_is_not_the_environment_s_to_say(monkeypatch):
+    monkeypatch.setenv("ACCELERATE_DYNAMO_BACKEND", "AOT_EAGER")
+    assert accelerator_here(trains=True).state.dynamo_plugin.backend.value == "NO"
+    model = torch.nn.Linear(2, 2)
+    assert accelerator_here(trains=True).prepare(model) is model
+
+
+@pytest.mark.parametrize("error", [Stopped(), OSError(28, "No space left")])
+def test_what_is_no_fault_of_the_settings_passes(monkeypatch, error):
+    def fails(**options):
+        raise error
+
+    monkeypatch.setattr("ntpctp.accelerating.Accelerator", fails)
+    with pytest.raises(type(error)):
+        accelerator_here()
 
 
 @pytest.mark.parametrize(

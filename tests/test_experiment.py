@@ -134,9 +134,11 @@ def resolved(tmp_path, **changes):
 )
 def test_an_override_that_no_arm_would_see_is_refused(tmp_path, override):
     path = resolved(tmp_path)
-    with pytest.raises(InputError, match=r"every arm of .* has a .* its own; change it") as no:
+    with pytest.raises(InputError, match=r"every arm of .* states .* by itself; change it") as no:
         load_experiment(path, [override])
-    assert f"(arms.ntp.{override})" in str(no.value)
+    instead = str(no.value).rpartition("there: ")[2]
+    assert instead == f"arms.ntp.{override}"
+    assert load_experiment(path, [instead]) != load_experiment(path)
 
 
 def test_overrides_that_some_arm_sees_are_taken(tmp_path, tiny_file):
@@ -151,9 +153,18 @@ def test_overrides_that_some_arm_sees_are_taken(tmp_path, tiny_file):
     assert [arm.training.learning_rate for arm in rates.values()] == [0.5, 1e-5]
     grid = {"objective": ["ntp", "ctp"], "training.weight_decay": [0.0, 0.1]}
     path = tiny_file(arms=None, grid=grid)
-    with pytest.raises(InputError, match="every arm"):
+    with pytest.raises(InputError, match=r"change the grid: grid.training.weight_decay=\[\.\.\.\]"):
         load_experiment(path, ["training.weight_decay=0.5"])
+    path = resolved(tmp_path, arms=None, grid=grid)
+    with pytest.raises(InputError, match="change it in the file, in each of its arms"):
+        load_experiment(path, ["training.weight_decay=0.5"])
+    path = tiny_file(arms=None, grid=grid)
     load_experiment(path, ["training.steps=5", "grid.training.weight_decay=[0.5, 0.7]"])
+
+
+def test_arms_that_are_none_are_told_as_such(tiny_file):
+    with pytest.raises(InputError, match=r"arms\.ntp: expected a block of fields"):
+        load_experiment(tiny_file(arms={"ntp": None, "ctp": None}), ["training.steps=5"])
 
 
 def test_an_arm_s_budget_makes_an_override_of_steps_useless(tiny_file):

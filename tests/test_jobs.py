@@ -10,7 +10,7 @@ import pytest
 from ntpctp import signs
 from ntpctp.engines import Failed, Failure, Job, Note
 from ntpctp.engines.jobs import attempt
-from ntpctp.errors import BusyError, InputError
+from ntpctp.errors import BusyError, InputError, lacks_memory
 from ntpctp.experiment import experiment_of
 from ntpctp.jobs import RunTask, Watch, digest_of
 from ntpctp.layout import RunId, checkpoint_directory, run_directory, scores_path, stage_directory
@@ -144,3 +144,16 @@ def test_a_bug_keeps_its_traceback():
 
 def raising(error, send):
     raise error
+
+
+def test_what_lacks_memory_and_what_only_speaks_of_it():
+    assert lacks_memory(RuntimeError("std::bad_alloc"))
+    assert lacks_memory(caused(InputError("cannot load"), MemoryError()))
+    assert not lacks_memory(InputError("answer: expected one of a, found 'Cannot allocate memory'"))
+    try:
+        try:
+            raise MemoryError
+        except MemoryError:
+            raise InputError("one row of 7 tokens") from None
+    except InputError as error:
+        assert not lacks_memory(error)

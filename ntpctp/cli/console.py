@@ -107,16 +107,21 @@ def print_fault(
 
 @contextmanager
 def clear_errors() -> Iterator[None]:
-    """Print what the user can mend in plain words; exit code 2 for bad input, 1 for the disk.
+    """Print what the user can mend in plain words; 2 for bad input, 1 for disk and memory.
 
     143 and 130 where the process was told to stop, as shells have it.
     """
     try:
         yield
-    except (InputError, OSError, MemoryError) as error:
+    except Stopped as stopped:
+        errors.print(f"\n{stopped}", markup=False, highlight=False)
+        raise SystemExit(128 + signal.SIGTERM) from None
+    except Exception as error:
+        if not (lacks_memory(error) or isinstance(error, InputError | OSError)):
+            raise
         errors.print("[bold red]error:[/] ", end="")
         if lacks_memory(error):
-            said = scrubbed(f"out of memory {error}".rstrip())
+            said = scrubbed(f"out of memory: {error}".rstrip(": "))
             errors.print(said, markup=False, highlight=False, soft_wrap=True)
             errors.print("what is finished is kept, the same command carries on")
             raise SystemExit(1) from None
@@ -126,9 +131,6 @@ def clear_errors() -> Iterator[None]:
         elif isinstance(error, OSError) and error.errno in _NO_SPACE:
             errors.print("free some space; what is finished is kept, the same command carries on")
         raise SystemExit(2 if isinstance(error, InputError) else 1) from None
-    except Stopped as stopped:
-        errors.print(f"\n{stopped}", markup=False, highlight=False)
-        raise SystemExit(128 + signal.SIGTERM) from None
     except KeyboardInterrupt:
         errors.print("\nstopped; what is finished is kept, the same command carries on")
         raise SystemExit(130) from None

@@ -155,9 +155,9 @@ class Slurm:
         path = self.folder / _SUBMITTED
         if self.cluster == "local" or not path.is_file():
             return {}
-        found = {}
+        found, submitted = {}, read_sealed(path, "delete it")
         try:
-            for name, entry in read_sealed(path, "delete it").items():
+            for name, entry in submitted.items():
                 if not _JOB.fullmatch(entry["job"]) or not _EVENTS.fullmatch(entry["events"]):
                     raise ValueError(f"no job of this program: {entry}")
                 handle = _submitit().SlurmJob(self.folder, entry["job"])

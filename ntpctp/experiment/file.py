@@ -64,14 +64,26 @@ def check_effects(content: Mapping[str, Any], source: str, overrides: Sequence[s
         marked, mark = dict(content), object()
         marked[block] = _marked(marked.get(block), key.split(".")[1:], mark)
         arms = _with_inherited(_with_grid(marked, source, {})[0]).get("arms")
-        if not isinstance(arms, Mapping) or not arms:
-            continue
-        merged = [arm.get(block) for arm in arms.values() if isinstance(arm, Mapping)]
-        if not any(_holds(inside, mark) for inside in merged):
+        if not isinstance(arms, Mapping) or not all(isinstance(a, Mapping) for a in arms.values()):
+            continue  # which is an error of its own
+        if arms and not any(_holds(arm.get(block), mark) for arm in arms.values()):
             raise InputError(
-                f"{override!r}: would change nothing, since every arm of {source} has a {key} of "
-                f"its own; change it there (arms.{next(iter(arms))}.{override})"
+                f"{override!r}: would change nothing, since every arm of {source} states {key} by "
+                f"itself; {_advice(content, override)}"
             )
+
+
+def _advice(content: Mapping[str, Any], override: str) -> str:
+    """Say how the arms of a file get what an override of what they share does not give them."""
+    key = override.partition("=")[0]
+    if "grid" in content:
+        related = [f for f in content["grid"] if f"{f}.".startswith(f"{key}.")]
+        related += [f for f in content["grid"] if f"{key}.".startswith(f"{f}.")]
+        return "change the grid: " + ", ".join(f"grid.{field}=[...]" for field in related)
+    plain = [name for name in content["arms"] if "." not in str(name)]  # which parts a key
+    if plain:
+        return f"change it there: arms.{plain[0]}.{override}"
+    return "change it in the file, in each of its arms"
 
 
 def _marked(block: Any, path: Sequence[str], mark: object) -> Any:

@@ -68,7 +68,7 @@ class TokenBudget:
                     raise InputError(
                         f"out of memory on one row of {lengths[batch[0]]} tokens: shorten it, "
                         "choose a smaller model, or free memory; a smaller batch_tokens cannot help"
-                    ) from error
+                    ) from None  # the same again would fail again, which memory elsewhere need not
                 tokens = lengths[batch[0]] * (len(batch) // 2)
                 self.tokens = tokens
                 _free()

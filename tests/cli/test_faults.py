@@ -72,6 +72,18 @@ def test_memory_that_is_full(capsys):
     assert "out of memory\nwhat is finished is kept" in capsys.readouterr().err
 
 
+def test_memory_that_a_library_did_not_get(capsys):
+    with pytest.raises(SystemExit) as stop, clear_errors():
+        raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried 8 bytes")
+    assert stop.value.code == 1
+    assert "error: out of memory: DefaultCPUAllocator" in capsys.readouterr().err
+
+
+def test_faults_of_this_program_keep_their_traceback():
+    with pytest.raises(RuntimeError, match="something else"), clear_errors():
+        raise RuntimeError("something else")
+
+
 def test_an_arm_that_diverges_leaves_the_others_alone(ntpctp, tiny_file, tmp_path):
     wild = {"learning_rate": 1e30, "max_grad_norm": None}
     arms = {"tame": {"objective": "ntp"}, "wild": {"objective": "ntp", "training": wild}}
