@@ -38,7 +38,8 @@ def test_killed_again_and_again(tmp_path):
         process = context.Process(target=train_in_child, args=(directory,))
         process.start()
         # Half of the kills fall at any time, half while a checkpoint is being written.
-        wait, aimed = moments.uniform(0.1, 0.6), killed % 2
+        # The longer it takes, the later: a busy machine needs a second to begin at all.
+        wait, aimed = moments.uniform(0.1, 0.6) * (1 + killed / 10), killed % 2
         process.join(wait)
         while process.is_alive() and aimed and not list(directory.glob(f"{TEMPORARY}*")):
             time.sleep(0.0002)

@@ -10,6 +10,7 @@ import signal
 import time
 from collections import deque
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection, wait
 from typing import Any
@@ -67,6 +68,8 @@ class Local:
         failures: dict[str, Failure] = {}
         try:
             while waiting or running:
+                if stopping.asked():  # and what it raised was caught on its way
+                    raise stopping.Stopped
                 while waiting and len(running) < self.workers:
                     job = waiting.popleft()
                     running[job.name] = self._start(context, job)
@@ -133,6 +136,11 @@ def _end(running: Iterable[_Running]) -> None:
             _drain(each)
 
 
+def _kill_children() -> None:
+    for process in psutil.Process().children(recursive=True):
+        process.kill()
+
+
 def _child(job: Job, sending: Connection, threads: int) -> None:
     import torch
 
@@ -147,7 +155,7 @@ def _child(job: Job, sending: Connection, threads: int) -> None:
     except BrokenPipeError:
         raise SystemExit(1) from None  # the parent is gone
     finally:
-        for process in psutil.Process().children(recursive=True):  # of a launch that was cut short
-            process.kill()
+        with suppress(stopping.Stopped):  # what is stored is whole, and this is the end in any case
+            _kill_children()  # of a launch that was cut short
     if failure is not None:
         raise SystemExit(1)
