@@ -171,6 +171,9 @@ def test_an_arm_s_budget_makes_an_override_of_steps_useless(tiny_file):
     arms = {"a": {"objective": "ntp", "training": {"budget": {"tokens": 1000}}}}
     with pytest.raises(InputError, match="every arm"):
         load_experiment(tiny_file(arms=arms), ["training.steps=5"])
+    grid = {"objective": ["ntp", "ctp"], "training.budget": [{"tokens": 500}, {"tokens": 900}]}
+    with pytest.raises(InputError, match=r"change the grid: grid\.training\.budget="):
+        load_experiment(tiny_file(arms=None, grid=grid), ["training.steps=5"])
 
 
 def test_checkpoint_steps():

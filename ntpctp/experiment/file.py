@@ -79,6 +79,8 @@ def _advice(content: Mapping[str, Any], override: str) -> str:
     if "grid" in content:
         related = [f for f in content["grid"] if f"{f}.".startswith(f"{key}.")]
         related += [f for f in content["grid"] if f"{key}.".startswith(f"{f}.")]
+        # A budget stands for steps, and the other way round: fields of one block.
+        related = related or [f for f in content["grid"] if f.split(".")[0] == key.split(".")[0]]
         return "change the grid: " + ", ".join(f"grid.{field}=[...]" for field in related)
     plain = [name for name in content["arms"] if "." not in str(name)]  # which parts a key
     if plain:
