@@ -126,7 +126,7 @@ def test_full_disk_leaves_nothing_behind(saved, tmp_path):
     script = FULL_DISK.format(tests=os.path.dirname(__file__))
     target = tmp_path / "step-000004"
     done = subprocess.run(
-        [sys.executable, "-c", script, str(target)], capture_output=True, text=True, timeout=60
+        [sys.executable, "-c", script, str(target)], capture_output=True, text=True, timeout=300
     )
     assert done.returncode == 3, done.stderr
     assert "cannot save the checkpoint" in done.stdout and "earlier checkpoints" in done.stdout

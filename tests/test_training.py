@@ -3,7 +3,6 @@
 import json
 import os
 import shutil
-import socket
 import subprocess
 import sys
 import textwrap
@@ -143,13 +142,10 @@ def two_processes(body, tmp_path):
         # Its threads may abort the interpreter when it ends.
         + "\nPartialState().destroy_process_group()\n"
     )
-    with socket.socket() as probe:
-        probe.bind(("localhost", 0))
-        port = str(probe.getsockname()[1])
     # `accelerate launch --cpu --num_processes 2` starts one process, hence torchrun.
-    command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2"]
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
     done = subprocess.run(
-        [*command, "--master-port", port, str(script)],
+        [*command, "--nproc-per-node", "2", str(script)],
         env={**os.environ, "ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1"},
         capture_output=True,
         text=True,

@@ -34,7 +34,7 @@ def start(path, output):
 
 
 def until(condition):
-    end = time.monotonic() + 180
+    end = time.monotonic() + 300
     while not condition():
         assert time.monotonic() < end, "it did not come so far"
         time.sleep(0.005)
@@ -104,7 +104,7 @@ def test_a_worker_that_is_killed_leaves_the_others_alone(ntpctp, tiny_file, tmp_
     stages = [stage_directory(out, RunId(arm, 0)) for arm in ("ntp", "ctp")]
     until(lambda: all(checkpoints.list_checkpoints(stage) for stage in stages))
     workers_of(process)[0].kill()
-    printed, err = process.communicate(timeout=120)
+    printed, err = process.communicate(timeout=400)
     assert process.returncode == 1, printed
     assert "its process ended early: killed by SIGKILL" in err
     assert "1 of 2 runs failed; the others are complete" in err
@@ -121,7 +121,8 @@ def test_sigterm_saves_within_ten_seconds_and_the_same_command_carries_on(
     ntpctp, tiny_file, tmp_path
 ):
     training = {**LONG["training"], "steps": 1500}
-    evaluation = {"every": 700, "measures": ["accuracy"]}
+    # No checkpoint on the way: while one is measured, there would be nothing to save.
+    evaluation = {"measures": ["accuracy"]}
     path = tiny_file(**{**LONG, "training": training, "evaluation": evaluation})
     out = tmp_path / "out"
     process = start(path, out)
@@ -129,7 +130,7 @@ def test_sigterm_saves_within_ten_seconds_and_the_same_command_carries_on(
     until(lambda: all(log.is_file() and log.read_text().count("\n") >= 2 for log in logs))
     workers, told = workers_of(process), time.monotonic()
     process.terminate()
-    _, err = process.communicate(timeout=60)
+    _, err = process.communicate(timeout=300)
     assert time.monotonic() - told < 10
     assert process.returncode == 143
     assert "the same command carries on" in err and "Traceback" not in err
@@ -206,7 +207,7 @@ def test_a_second_command_on_the_same_directory_is_refused(ntpctp, tiny_file, tm
     until(lambda: (out / "experiment.yaml").exists())
     outcome = ntpctp("run", path, "--output", out)
     assert outcome.code == 2 and "another process is working on this experiment" in outcome.err
-    _, err = process.communicate(timeout=120)
+    _, err = process.communicate(timeout=400)
     assert process.returncode == 0, err
 
 

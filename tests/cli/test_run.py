@@ -136,7 +136,7 @@ def test_interrupted_run_is_carried_on_to_the_same_results(finished, tmp_path, n
         assert process.poll() is None
         time.sleep(0.05)
     process.send_signal(signal.SIGINT)
-    _, printed = process.communicate(timeout=60)
+    _, printed = process.communicate(timeout=300)
     assert process.returncode == 130
     assert "the same command carries on" in printed
     outcome = ntpctp("run", directory / "tiny.yaml", "--output", out)

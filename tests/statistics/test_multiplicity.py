@@ -1,6 +1,5 @@
 """Holm's procedure against statsmodels; all pairs against one pair at a time."""
 
-import time
 import tracemalloc
 from dataclasses import replace
 
@@ -60,15 +59,11 @@ def test_one_arm_is_no_comparison():
         all_pairs({"x": [1.0]}, generator())
 
 
-def test_ten_arms_of_ten_seeds_and_ten_thousand_items_are_quick_and_small():
+def test_ten_arms_of_ten_seeds_and_ten_thousand_items_are_small():
     scores = {f"arm {k}": generator(k).random((10, 10_000)) < 0.8 for k in range(10)}
     tracemalloc.start()
-    start = time.perf_counter()
     found = all_pairs(scores, generator())
-    seconds = time.perf_counter() - start
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert len(found) == 45
-    # Measured 0.4 s and 5 MB; wide bounds, as other work may share the machine.
-    assert seconds < 5
-    assert peak < 100e6
+    assert peak < 100e6  # measured: 5 MB
