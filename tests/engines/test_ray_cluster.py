@@ -37,18 +37,30 @@ def cluster():
     nodes.shutdown()
 
 
-def start_driver(path, output, address):
-    command = [sys.executable, "-m", "ntpctp", "run", path, "--output", output]
-    return subprocess.Popen(
-        [*map(str, command), "--on", f"ray:{address}"],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-    )
+@pytest.fixture
+def start_driver():
+    """A function that starts the command; what it has started ends with the test."""
+    started = []
+
+    def start(path, output, address):
+        command = [sys.executable, "-m", "ntpctp", "run", path, "--output", output]
+        driver = subprocess.Popen(
+            [*map(str, command), "--on", f"ray:{address}"],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            env={**os.environ, "OMP_NUM_THREADS": "1"},
+        )
+        started.append(driver)
+        return driver
+
+    yield start
+    for driver in started:
+        driver.kill()
+        driver.communicate()
 
 
-def until(condition, process, seconds=300):
+def until(condition, process, seconds=900):
     end = time.monotonic() + seconds
     while not condition():
         if process.poll() is not None:
@@ -64,7 +76,7 @@ def workers(output):
 
 
 @pytest.mark.slow
-def test_a_killed_node_and_a_killed_driver_lose_nothing(cluster, tmp_path):
+def test_a_killed_node_and_a_killed_driver_lose_nothing(cluster, start_driver, tmp_path):
     path, output = tmp_path / "tiny.yaml", tmp_path / "disturbed"
     path.write_text(yaml.safe_dump(CONTENT))
     driver = start_driver(path, output, cluster.address)
@@ -77,7 +89,7 @@ def test_a_killed_node_and_a_killed_driver_lose_nothing(cluster, tmp_path):
     driver.communicate()
     cluster.add_node(num_cpus=1)
     driver = start_driver(path, output, cluster.address)
-    printed, _ = driver.communicate(timeout=400)
+    printed, _ = driver.communicate(timeout=900)
     assert driver.returncode == 0, printed
 
     undisturbed = tmp_path / "undisturbed"

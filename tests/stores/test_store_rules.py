@@ -373,8 +373,10 @@ def test_a_file_that_grows_while_it_is_pushed(url, hosts):
     thread = threading.Thread(target=train)
     thread.start()
     try:
-        for _ in range(10):
+        pushes = 0
+        while pushes < 10 or lines < 6:
             worker.push()
+            pushes += 1
             found = Remote(url).read(LOG).decode()
             assert (worker.copy / LOG).read_text().startswith(found)
     finally:
