@@ -6,7 +6,7 @@ import signal
 import socket
 import threading
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
@@ -22,6 +22,14 @@ _LOOK_SECONDS = 5.0
 _RETRIES = 5
 """How often Ray begins a job anew whose process or machine went away. It resumes from what was
 saved last, and machines of a spot market go away often."""
+
+
+@dataclass(frozen=True)
+class _Begin:
+    """The first that a job sends: on which machine it is."""
+
+    name: str
+    node: str
 
 
 @dataclass(frozen=True)
@@ -53,6 +61,7 @@ def _task(job: Job, mailbox: Any) -> Failure | None:
     torch.set_num_threads(job.resources.cpus or 1)
     # Ray shows a job that asks for no GPU all of them.
     os.environ["ACCELERATE_USE_CPU"] = str(not job.resources.gpus).lower()
+    mailbox.put.remote(_Begin(job.name, ray.get_runtime_context().get_node_id()))
     failure = attempt(job, mailbox.put.remote)
     ray.get(mailbox.put.remote(_End(job.name)))  # what was sent has arrived when the job is over
     return failure
@@ -138,6 +147,8 @@ def _run(ray: Any, jobs: list[Job], watcher: Watcher) -> dict[str, Failure]:
     waiting = deque(jobs)
     failures: dict[str, Failure] = {}
     machines = _Machines(ray)
+    nodes: dict[str, str] = {}
+    times = Counter[str]()
 
     def submit(job: Job) -> None:
         asked = job.resources
@@ -146,9 +157,23 @@ def _run(ray: Any, jobs: list[Job], watcher: Watcher) -> dict[str, Failure]:
             options["memory"] = int(asked.memory_gib * 2**30)
         named = task.options(name=job.name, max_retries=_RETRIES, **options)
         pending[named.remote(job, mailbox)] = job
+        times[job.name] += 1
+
+    def submit_lost() -> None:
+        """Begin the jobs of lost machines anew.
+
+        Ray does so too, at once where the connections were closed; where a machine vanished (a
+        spot machine, a cut cable) only minutes after it has given that machine up.
+        """
+        for reference, job in list(pending.items()):
+            if nodes.get(job.name) in machines.lost() and times[job.name] <= _RETRIES:
+                ray.cancel(reference, force=True)  # Ray is not to begin it as well
+                del pending[reference], nodes[job.name]
+                submit(job)
 
     try:
         while waiting or pending:
+            submit_lost()
             while waiting and len(pending) < machines.room(waiting[0]):
                 job = waiting.popleft()
                 submit(job)
@@ -159,7 +184,9 @@ def _run(ray: Any, jobs: list[Job], watcher: Watcher) -> dict[str, Failure]:
             # Asked for after it is known what is over: a job's events come before its end.
             more: list[Job] = []
             for event in ray.get(mailbox.drain.remote()):
-                if not isinstance(event, _End):
+                if isinstance(event, _Begin):
+                    nodes[event.name] = event.node
+                elif not isinstance(event, _End):
                     more += watcher.on_event(event)
             for reference in ready:
                 job = pending.pop(reference)
@@ -194,15 +221,28 @@ class _Machines:
         self._ray = ray
         self._known: dict[tuple[int, int, float], str] = {}
         self._total: dict[str, float] = {}
+        self._dead: set[str] = set()
+        self._lost: set[str] = set()
         self._asked = -math.inf
+
+    def _look(self) -> None:
+        if time.monotonic() - self._asked > _LOOK_SECONDS:
+            self._total = self._ray.cluster_resources()
+            self._lost = self._dead
+            self._dead = {node["NodeID"] for node in self._ray.nodes() if not node["Alive"]}
+            self._asked = time.monotonic()
+
+    def lost(self) -> set[str]:
+        """Return the ids of machines that Ray had given up at the look before the last."""
+        self._look()
+        return self._lost
 
     def room(self, job: Job) -> int:
         """Return how many jobs like this Ray may have: those that fit, and as many that wait.
 
         The others wait here, where those that finish a run can overtake them.
         """
-        if time.monotonic() - self._asked > _LOOK_SECONDS:
-            self._total, self._asked = self._ray.cluster_resources(), time.monotonic()
+        self._look()
         asked = job.resources
         fit = self._total.get("CPU", 0) // (asked.cpus or asked.num_processes)
         if asked.gpus:
