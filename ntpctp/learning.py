@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import replace
+from typing import cast
 
 import numpy as np
 import pandas as pd
@@ -14,9 +15,13 @@ from ntpctp.tasks import Mixture, Task
 LEARNING = "learning"
 """What stands in the column ``measure`` of these scores."""
 
+_CURVE = ["arm", "seed", "split", "score"]
 
-def learning_scores(frame: pd.DataFrame, experiment: Experiment) -> list[Score]:
-    r"""Return the scores of a run from those of its checkpoints.
+
+def learning_scores(
+    frame: pd.DataFrame, experiment: Experiment
+) -> dict[tuple[str, int], list[Score]]:
+    r"""Return the scores of whole runs, by arm and seed, from those of their checkpoints.
 
     For every score that has a target (``comparison.targets``) and a better direction, and every
     held-out split on which it is measured at two checkpoints or more, the last step among them:
@@ -37,7 +42,7 @@ def learning_scores(frame: pd.DataFrame, experiment: Experiment) -> list[Score]:
     All depend on which checkpoints there are: compare arms with the same ``evaluation.every``.
 
     Args:
-        frame: rows of one run, with the columns of ``scores.parquet``.
+        frame: of any number of runs, with the columns of ``scores.parquet``.
         experiment: its targets and its task.
     """
     chosen = frame[
@@ -45,17 +50,17 @@ def learning_scores(frame: pd.DataFrame, experiment: Experiment) -> list[Score]:
         & frame["split"].isin(experiment.task.evaluation_splits)
         & frame["strength"].isna()
         & frame["stratum"].isna()
-    ]
-    if chosen.empty:
-        return []
-    last = experiment.arms[str(chosen["arm"].iloc[0])].training.steps
+        & frame["value"].notna()
+    ].sort_values("step", kind="stable")
     untrained = untrained_splits(experiment.task)
-    found: list[Score] = []
-    for (split, name), group in chosen.groupby(["split", "score"], sort=False):
-        curve = group.dropna(subset="value").sort_values("step")
+    of_runs: dict[tuple[str, int], list[Score]] = {}
+    for key, curve in chosen.groupby(_CURVE, sort=False):
+        arm, seed, split, name = cast(tuple[str, int, str, str], key)
+        last = experiment.arms[arm].training.steps
         # A curve that ends early would be another run's average.
         ended = len(curve) > 1 and curve["step"].iloc[-1] >= last
         if ended and curve["higher_is_better"].notna().all():
+            found = of_runs.setdefault((arm, int(seed)), [])
             target = experiment.comparison.targets[str(name)]
             found += _of_curve(curve, str(split), str(name), target)
             if split in untrained:
@@ -63,7 +68,7 @@ def learning_scores(frame: pd.DataFrame, experiment: Experiment) -> list[Score]:
                 higher = bool(curve["higher_is_better"].iloc[0])
                 lost = values[0] - values[-1] if higher else values[-1] - values[0]
                 found.append(_score(curve, f"forgotten_{name}", float(lost), False))
-    return found
+    return of_runs
 
 
 def untrained_splits(task: Task) -> frozenset[str]:

@@ -165,11 +165,9 @@ def _learning_rows(experiment: Experiment, frame: pd.DataFrame) -> Iterator[dict
     of_runs: dict[Any, dict[Any, Any]] = {
         (end["arm"], end["seed"]): end for end in ends[columns].to_dict("records")
     }
-    # Of all scores few have a target: looked for once, not run by run.
-    targeted = frame[frame["score"].isin(experiment.comparison.targets)]
-    for run, of_run in targeted.groupby(["arm", "seed"], sort=False):
+    for run, scores in learning_scores(frame, experiment).items():
         if run in of_runs:
-            for score in learning_scores(of_run, experiment):
+            for score in scores:
                 yield {**of_runs[run], **score.as_dict(), "schema_version": SCHEMA_VERSION}
 
 

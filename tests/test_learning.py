@@ -6,9 +6,10 @@ import pandas as pd
 import pytest
 from scipy import stats
 
+from ntpctp import learning
 from ntpctp.comparison import compare, write_comparison
 from ntpctp.layout import RunId
-from ntpctp.learning import learning_scores, untrained_splits
+from ntpctp.learning import untrained_splits
 from ntpctp.pipeline import checked_stages, compare_experiment
 from ntpctp.preparation import prepare
 from ntpctp.report.verdicts import verdict_tables
@@ -49,6 +50,13 @@ def frame_of(curves, arm="ntp", seed=0, split="test", score="exact_match"):
             for step, value in curves.items()
         ]
     ).astype({"strength": "float64"})
+
+
+def learning_scores(frame, experiment):
+    """Of a frame that has one run, or none that counts."""
+    scores = learning.learning_scores(frame, experiment)
+    assert len(scores) <= 1
+    return [score for of_run in scores.values() for score in of_run]
 
 
 def values(scores):

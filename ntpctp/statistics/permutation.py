@@ -52,10 +52,11 @@ def sign_flip_test(
         count = min(_CHUNK, total - start)
         if exact:
             codes = np.arange(start, start + count)[:, None]
-            flips = (codes >> np.arange(num_seeds)) & 1
+            flips = ((codes >> np.arange(num_seeds)) & 1).astype(np.uint8)
         else:
-            flips = rng.integers(2, size=(count, num_seeds))
-        hits += int(np.count_nonzero(np.abs((1 - 2 * flips) @ d) >= threshold))
+            bits = rng.integers(256, size=(count, -(-num_seeds // 8)), dtype=np.uint8)
+            flips = np.unpackbits(bits, axis=1, count=num_seeds)
+        hits += int(np.count_nonzero(np.abs(d.sum() - 2 * (flips @ d)) >= threshold))
     p_value = hits / total if exact else (1 + hits) / (1 + total)
     smallest = 2.0 ** (1 - num_seeds) if exact else 1 / (1 + total)
     return PermutationTest(p_value, smallest, total, exact)

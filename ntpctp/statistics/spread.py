@@ -105,7 +105,7 @@ def spread(
     1974, without structural zeros); the deviations are permuted between the arms, exactly if
     there are at most 50,000 arrangements (up to 10 seeds an arm), otherwise at random. The p value
     is twice the smaller tail, at most 1, as that of ``scipy.stats.permutation_test``.
-    Cost: about 0.4 ms for 10 seeds an arm, 10 ms for 20.
+    Cost: about 0.4 ms for 10 seeds an arm, 2 ms for 100.
 
     As each arm is centred on its own median the test is not exact. Measured false-positive rate
     in percent at level 0.05, two independent arms of one distribution, 20,000 simulations
@@ -149,8 +149,7 @@ def spread(
     if exact:
         sums = _sums(pooled, num_a)
     else:
-        shuffled = rng.permuted(np.tile(pooled, (num_resamples, 1)), axis=1)
-        sums = shuffled[:, :num_a].sum(axis=1)
+        sums = _random_subsets(len(pooled), num_a, num_resamples) @ rng.permuted(pooled)
     # With the sum of A that of B is given, and the difference of the means rises with it. Equal
     # sums must count as equal however they were rounded.
     slack = 1e-12 * pooled.sum()
@@ -186,6 +185,17 @@ def _sums(values: FloatArray, chosen: int) -> FloatArray:
         for k in range(max(0, chosen - len(second)), min(half, chosen) + 1)
     ]
     return np.concatenate([part.ravel() for part in parts])
+
+
+@lru_cache(maxsize=2)
+def _random_subsets(total: int, chosen: int, number: int) -> FloatArray:
+    """Return random ways to choose some of ``total``, one a row of zeros and ones.
+
+    They are always the same, drawn once: the values are put into a random order instead, which
+    makes every row a random choice of them, in a fiftieth of the time.
+    """
+    row = (np.arange(total) < chosen).astype(np.float64)
+    return np.random.default_rng(0).permuted(np.tile(row, (number, 1)), axis=1)
 
 
 @lru_cache(maxsize=64)
