@@ -57,7 +57,8 @@ def start_driver():
     yield start
     for driver in started:
         driver.kill()
-        driver.communicate()
+        driver.wait()
+        driver.stdout.close()
 
 
 def until(condition, process, seconds=900):
