@@ -23,8 +23,8 @@ from tests.run_contents import contents
 SITE = {"partition": "short", "account": "lab", "minutes": 90, "at_once": 2}
 CONTENT = tiny_content(
     seeds=1,
-    training={"steps": 1200, "batch_size": 8, "learning_rate": 1e-2, "log_every": 20},
-    evaluation={"every": 400, "measures": ["accuracy"]},
+    training={"steps": 300, "batch_size": 8, "learning_rate": 1e-2, "log_every": 20},
+    evaluation={"every": 100, "measures": ["accuracy"]},
     resources={"cpus": 1, "memory_gib": 4, "slurm": {**SITE, "more": {"exclude": "node07"}}},
 )
 
@@ -42,7 +42,7 @@ def slurm(tmp_path, monkeypatch):
 
 def start_driver(tmp_path, output):
     path = tmp_path / "tiny.yaml"
-    path.write_text(yaml.safe_dump(CONTENT))
+    path.write_text(yaml.safe_dump(CONTENT, sort_keys=False))  # NTP is the first job
     command = [sys.executable, "-m", "ntpctp", "run", path, "--output", output, "--on", "slurm"]
     return subprocess.Popen(
         list(map(str, command)), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
@@ -71,10 +71,10 @@ def test_preempted_jobs_come_back_and_a_new_driver_finds_those_in_the_queue(slur
     log = output / "ntp/seed-0/train/log.jsonl"
     until(lambda: log.is_file() and log.read_text().count("\n") >= 2)
     driver.kill()  # as a login node does with long processes
+    driver.communicate()
     job = int((slurm / "100_0.pid").read_text())
     told = time.monotonic()
     os.kill(job, signal.SIGTERM)  # as Slurm preempts it
-    driver.communicate()
     until(lambda: (slurm / "100_0.requeued").exists())
     assert time.monotonic() - told < 10
     driver = start_driver(tmp_path, output)
