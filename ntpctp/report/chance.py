@@ -7,7 +7,7 @@ from typing import Any
 
 from ntpctp.experiment import Experiment
 from ntpctp.layout import RunId
-from ntpctp.report.sources import has_items, read_items
+from ntpctp.report.sources import read_items
 
 _OF_CANDIDATES = ("choice", "choice_normalised")
 _DISTURBED = ("robustness", "weight_noise", "adversarial")
@@ -78,6 +78,7 @@ class Chances:
     def _rows(self, measure: str, split: str) -> list[dict[str, Any]]:
         """Return the rows of the first run that is measured: all have the same splits and items."""
         for run, step in self._runs:
-            if has_items(self._output, run, step, measure):
-                return read_items(self._output, run, step, measure, split)
+            rows = read_items(self._output, run, step, measure, split)
+            if rows is not None:
+                return rows
         return []

@@ -71,22 +71,13 @@ def read_audit(output: Path) -> dict[str, Any] | None:
 
 def read_items(
     output: Path, run: RunId, step: int, measure: str, split: str
-) -> list[dict[str, Any]]:
-    """Return the item rows of a measure on a split, in order; none if it was not measured."""
-    if not has_items(output, run, step, measure):
-        return []
-    path = _items_path(output, run, step, measure)
+) -> list[dict[str, Any]] | None:
+    """Return the item rows of a measure on a split, in order; None if it was not measured."""
+    path = rows_path(checkpoint_directory(stage_directory(output, run), step), measure)
+    if not path.is_file():
+        return None
     rows = [row for row in read_jsonl(path) if row["split"] == split]
     return sorted(rows, key=lambda row: int(row["item"]))
-
-
-def has_items(output: Path, run: RunId, step: int, measure: str) -> bool:
-    """Return whether a run was measured at a step, on whatever split."""
-    return _items_path(output, run, step, measure).is_file()
-
-
-def _items_path(output: Path, run: RunId, step: int, measure: str) -> Path:
-    return rows_path(checkpoint_directory(stage_directory(output, run), step), measure)
 
 
 def missing_scores(experiment: Experiment, frame: pd.DataFrame) -> list[Missing]:
