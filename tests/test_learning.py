@@ -172,6 +172,19 @@ def test_a_curve_without_its_end_is_not_averaged(tiny):
     assert list(_learning_rows(tiny(), whole)) and list(_learning_rows(tiny(), cut)) == []
 
 
+def test_runs_of_one_table_are_kept_apart(tiny):
+    experiment = tiny(seeds=2)
+    runs = [(arm, seed) for arm in ("ntp", "ctp") for seed in (0, 1)]
+    frames = [frame_of({0: 0.0, 4: 0.1 * n, 8: 0.9 + 0.01 * n}, *run) for n, run in enumerate(runs)]
+    table = pd.concat(frames).sample(frac=1, random_state=0)
+    found = learning.learning_scores(table, experiment)
+    assert {run: values(scores) for run, scores in found.items()} == {
+        run: values(learning_scores(frame, experiment))
+        for run, frame in zip(runs, frames, strict=True)
+    }
+    assert len({scores[0].value for scores in found.values()}) == 4
+
+
 def test_a_score_without_a_better_direction_has_no_target(tiny):
     frame = frame_of({0: 0.0, 8: 1.0}, score="stopped").assign(higher_is_better=pd.NA)
     experiment = tiny(comparison={"targets": {"stopped": 0.5}})

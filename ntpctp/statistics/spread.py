@@ -192,7 +192,7 @@ def _random_subsets(total: int, chosen: int, number: int) -> FloatArray:
     """Return random ways to choose some of ``total``, one a row of zeros and ones.
 
     They are always the same, drawn once: the values are put into a random order instead, which
-    makes every row a random choice of them, in a fiftieth of the time.
+    makes every row a random choice of them, and takes a twentieth of the time.
     """
     row = (np.arange(total) < chosen).astype(np.float64)
     return np.random.default_rng(0).permuted(np.tile(row, (number, 1)), axis=1)

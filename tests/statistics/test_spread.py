@@ -76,8 +76,9 @@ def test_all_arrangements_of_ten_seeds_against_scipy(sizes):
     assert result.smallest_p_value == pytest.approx(2 / len(expected.null_distribution))
 
 
-def test_random_arrangements_estimate_the_p_value_of_all():
-    a, b = generator(1).standard_normal(12), 1.7 * generator(2).standard_normal(12)
+@pytest.mark.parametrize("sizes", [(12, 12), (8, 20), (20, 8)])
+def test_random_arrangements_estimate_the_p_value_of_all(sizes):
+    a, b = (scale * generator(k).standard_normal(sizes[k]) for k, scale in enumerate((1, 1.7)))
     found = [spread(a, b, generator(seed)).p_value for seed in range(20)]
     expected = stats.permutation_test(
         (deviations(a), deviations(b)),
