@@ -142,6 +142,8 @@ def weights(directory: Path) -> dict[str, dict[str, list]]:
 
 def main() -> None:
     """Do what the head of this file says."""
+    if os.geteuid() != 0:
+        raise SystemExit("network namespaces and their cables need root: run it as root")
     directory = Path(tempfile.mkdtemp(prefix="ntpctp-two-hosts-"))
     file, url = directory / "experiment.yaml", "s3://bucket/two-hosts"
     file.write_text(yaml.safe_dump(EXPERIMENT))
