@@ -18,7 +18,7 @@ from ntpctp.runs import Event, accelerator_of, train_run, working
 from ntpctp.stages import load_stages
 from ntpctp.trackers import check_trackers
 
-_console = Console()
+_console = Console(emoji=False)
 
 
 def runs_in(path: Path, overrides: Sequence[str] = ()) -> list[tuple[str | None, RunId]]:

@@ -27,7 +27,7 @@ from ntpctp.targets import OfRun, Target, targets_of
 from ntpctp.tasks import Task
 from ntpctp.tokens import fingerprint_of, load_tokenizer
 
-_console = Console()
+_console = Console(emoji=False)
 
 
 @dataclass(frozen=True)

@@ -56,7 +56,8 @@ class _ShowAll(RenderHook):
 
 def _printer(stream: TextIO, stderr: bool) -> Console:
     known = stream.isatty() or os.environ.get("COLUMNS", "").isdigit()
-    printer = Console(stderr=stderr, width=None if known else PIPED_WIDTH)
+    # A path or an address may hold what rich takes for the name of a picture (":abc:").
+    printer = Console(stderr=stderr, width=None if known else PIPED_WIDTH, emoji=False)
     printer.push_render_hook(_ShowAll())
     return printer
 

@@ -1,5 +1,6 @@
 """Texts of data that somebody sent become no markup, wherever results are written for others."""
 
+import importlib
 import json
 import re
 from types import SimpleNamespace
@@ -7,9 +8,10 @@ from types import SimpleNamespace
 import pytest
 from markdown_it import MarkdownIt
 from rich.color import ColorSystem
+from rich.table import Table
 
 from ntpctp import model_card, tidy
-from ntpctp.cli.console import console
+from ntpctp.cli.console import console, errors
 from ntpctp.measures import Score
 from ntpctp.report.figures import text
 from ntpctp.report.templates import environment, packed
@@ -97,3 +99,15 @@ def test_texts_of_the_data_give_no_commands_to_the_terminal(
         own = re.sub(r"\x1b\[[0-9;]*m", "", printed) if colour else printed
         assert not re.search(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202e]", own)
     assert [outcome.code for outcome in shown] == [0, 0, 2]
+
+
+@pytest.mark.parametrize("name", ["console", "errors", "launch", "measuring"])
+def test_a_terminal_shows_no_pictures_for_words(name):
+    printers = {"console": console, "errors": errors}
+    printer = printers.get(name) or importlib.import_module(f"ntpctp.{name}")._console
+    table = Table(":b:")
+    table.add_row("1:abc:2")
+    with printer.capture() as printed:
+        printer.print("host:abc:1", markup=False)
+        printer.print(table)
+    assert all(word in printed.get() for word in ("host:abc:1", ":b:", "1:abc:2"))
