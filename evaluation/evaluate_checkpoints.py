@@ -7,11 +7,11 @@ accelerate launch evaluation/evaluate_checkpoints.py MODEL --suite evaluation/su
 import argparse
 from pathlib import Path
 
+from ntpctp._core.runtime import go_offline, quiet_libraries
 from ntpctp.cli import clear_errors
-from ntpctp.libraries import go_offline, quiet_libraries
-from ntpctp.measuring import evaluate_paths
-from ntpctp.outputs import outputs
-from ntpctp.suites import load_suite
+from ntpctp.config.suite import load_suite
+from ntpctp.report.formats import outputs
+from ntpctp.runner.evaluate_paths import evaluate_paths
 
 
 def main() -> None:

@@ -6,9 +6,9 @@ accelerate launch recipes/train.py recipes/quickstart.yaml --arm ntp --seed 0
 import argparse
 from pathlib import Path
 
+from ntpctp._core.runtime import go_offline, quiet_libraries
 from ntpctp.cli import clear_errors
-from ntpctp.launch import train_one
-from ntpctp.libraries import go_offline, quiet_libraries
+from ntpctp.runner.train_one import train_one
 
 
 def main() -> None:

@@ -21,21 +21,21 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from ntpctp.comparison import ScoreComparison, read_comparisons
-from ntpctp.equal_loss import Curvature, Runs, read_curvature
-from ntpctp.maps import CELLS, read_levels
-from ntpctp.pipeline import load_output
-from ntpctp.report import wording
-from ntpctp.report.equal_loss import compared, equal_loss_table
-from ntpctp.report.headline import label_of
-from ntpctp.report.map_cells import pair_maps, read_cells
-from ntpctp.report.map_tables import effects_table as settings_table
-from ntpctp.report.map_tables import map_table
-from ntpctp.report.matched import matched_table
-from ntpctp.report.tables import Cell, Table
-from ntpctp.report.verdicts import effects_table, verdict_tables
-from ntpctp.report.wording import MINUS
-from ntpctp.storage import atomic_directory, atomic_file, read_json, write_json
+from ntpctp._core.files import atomic_directory, atomic_file, read_json, write_json
+from ntpctp.analysis.comparison import ScoreComparison, read_comparisons
+from ntpctp.analysis.matched_loss import Curvature, Runs, read_curvature
+from ntpctp.config import load_output
+from ntpctp.config.sweep import CELLS, read_levels
+from ntpctp.report.html import wording
+from ntpctp.report.html.headline import label_of
+from ntpctp.report.html.map_cells import pair_maps, read_cells
+from ntpctp.report.html.map_tables import effects_table as settings_table
+from ntpctp.report.html.map_tables import map_table
+from ntpctp.report.html.matched_budget import matched_table
+from ntpctp.report.html.matched_loss import compared, equal_loss_table
+from ntpctp.report.html.tables import Cell, Table
+from ntpctp.report.html.verdicts import effects_table, verdict_tables
+from ntpctp.report.html.wording import MINUS
 
 ROOT = Path(__file__).parents[1]
 KEPT = ROOT / "docs/claims"

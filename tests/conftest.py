@@ -22,9 +22,9 @@ import torch
 import yaml
 
 from ntpctp import cli
+from ntpctp._core.runtime import quiet_libraries
 from ntpctp.cli.console import console, errors
-from ntpctp.experiment import Experiment, experiment_of
-from ntpctp.libraries import quiet_libraries
+from ntpctp.config import Experiment, experiment_of
 
 atexit.register(shutil.rmtree, os.environ["HF_MODULES_CACHE"], ignore_errors=True)
 quiet_libraries()

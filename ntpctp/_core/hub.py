@@ -23,9 +23,9 @@ from transformers.utils import SAFE_WEIGHTS_INDEX_NAME
 from transformers.utils.hub import cached_file
 from transformers.utils.peft_utils import ADAPTER_CONFIG_NAME
 
-from ntpctp.errors import InputError
-from ntpctp.libraries import NOT_CACHED, is_offline
-from ntpctp.storage import read_json
+from ntpctp._core.errors import InputError
+from ntpctp._core.files import read_json
+from ntpctp._core.runtime import NOT_CACHED, is_offline
 
 _OWN_CODE = (
     "it brings code of its own (auto_map in its config), which is never run; use a model of a "

@@ -12,12 +12,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from ntpctp.errors import InputError
+from ntpctp._core.errors import InputError
 
 EXPERIMENT = "experiment.yaml"
 STAGE = "train"
 LOG = "log.jsonl"
 RESULTS = "evaluation"
+FLOPS = "flops.json"
+"""arm -> steps of its checkpoints and the operations of training until there, as expected."""
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.:-]*://")
 _DEPTH = 4
 """How deep experiments are looked for: runs/<group>/<experiment>/<stage>, and one more."""

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import ntpctp
-from ntpctp.layout import run_again
-from ntpctp.sealed import read_sealed
+from ntpctp._core.layout import run_again
+from ntpctp._core.records import read_sealed
 
 PROVENANCE = "provenance.json"
 

@@ -12,8 +12,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from ntpctp.errors import InputError
-from ntpctp.storage import atomic_file, read_json
+from ntpctp._core.errors import InputError
+from ntpctp._core.files import atomic_file, read_json
 
 _FIELD = "checksum"
 _SEALED = re.compile(rb'\{(?:\n  )?"checksum": "([0-9a-f]{64})"')

@@ -8,7 +8,7 @@ from typing import Any
 
 import yaml
 
-from ntpctp.errors import InputError
+from ntpctp._core.errors import InputError
 
 FieldPath = tuple[str | int, ...]
 

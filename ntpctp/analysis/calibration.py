@@ -18,16 +18,15 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy import stats
 
-from ntpctp.errors import InputError
-from ntpctp.experiment import Experiment
-from ntpctp.item_rows import ItemRows, rows_keys
-from ntpctp.layout import run_again
-from ntpctp.measured import Measured
-from ntpctp.pipeline import load_output
-from ntpctp.provenance import PROVENANCE, read_provenance
-from ntpctp.randomness import generator
-from ntpctp.scores import IDENTITY, collect, stands_alone
-from ntpctp.sealed import read_sealed, write_sealed
+from ntpctp._core.errors import InputError
+from ntpctp._core.layout import run_again
+from ntpctp._core.provenance import PROVENANCE, read_provenance
+from ntpctp._core.records import read_sealed, write_sealed
+from ntpctp._core.rng import generator
+from ntpctp.analysis.item_scores import ItemRows, rows_keys
+from ntpctp.analysis.score_values import Measured
+from ntpctp.analysis.scores import IDENTITY, collect, stands_alone
+from ntpctp.config import Experiment, load_output
 from ntpctp.statistics import Calibration, coverage, false_positive_rate
 
 CALIBRATION = "calibration.json"

@@ -12,10 +12,10 @@ import pyarrow as pa
 import pyarrow.json
 from numpy.typing import NDArray
 
-from ntpctp.engines import cores
-from ntpctp.errors import InputError
-from ntpctp.layout import RunId, checkpoint_directory, rows_path, stage_directory
-from ntpctp.storage import read_jsonl
+from ntpctp._core.cpu import cores
+from ntpctp._core.errors import InputError
+from ntpctp._core.files import read_jsonl
+from ntpctp._core.layout import RunId, checkpoint_directory, rows_path, stage_directory
 
 Values = tuple[NDArray[np.int64], NDArray[np.float64]]
 """Numbers of items, rising, and their values: (items,) each."""

@@ -14,16 +14,13 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from ntpctp.layout import run_again
-from ntpctp.scores import stands_alone
-from ntpctp.sealed import read_sealed
+from ntpctp._core.layout import FLOPS, run_again
+from ntpctp._core.records import read_sealed
+from ntpctp.analysis.scores import stands_alone
 from ntpctp.statistics import PairedDifference, area_between, difference_at
 
 Axis = Literal["steps", "tokens", "supervised_tokens", "flops"]
 AXES: tuple[Axis, ...] = get_args(Axis)
-
-FLOPS = "flops.json"
-"""arm -> its checkpoints' steps and the operations of training until there, as expected."""
 
 _COLUMNS = {"steps": "step", "tokens": "tokens", "supervised_tokens": "supervised_tokens"}
 _PARTS = (0.5, 1.0)

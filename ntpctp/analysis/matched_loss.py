@@ -15,10 +15,10 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from ntpctp.experiment import Experiment
-from ntpctp.layout import RunId, checkpoint_directory, rows_path, stage_directory
+from ntpctp._core.files import read_jsonl
+from ntpctp._core.layout import RunId, checkpoint_directory, rows_path, stage_directory
+from ntpctp.config import Experiment
 from ntpctp.statistics import PairedDifference, area_between, difference_at
-from ntpctp.storage import read_jsonl
 
 
 class Curvature(NamedTuple):

@@ -13,10 +13,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from ntpctp.experiment import Arm, Experiment
+from ntpctp._core.rng import generator
+from ntpctp.config import Arm, Experiment
 from ntpctp.measures.curve import half_strengths
 from ntpctp.objectives import Noisy
-from ntpctp.randomness import generator
 from ntpctp.statistics import PairedDifference, Verdict, holm_of_known, paired_difference, verdict
 
 LABEL_NOISE = "objective.rate"

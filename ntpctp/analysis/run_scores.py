@@ -7,10 +7,10 @@ from typing import cast
 import numpy as np
 import pandas as pd
 
-from ntpctp.experiment import Experiment
+from ntpctp.config import Experiment
+from ntpctp.data.tasks import Mixture, Task
 from ntpctp.measures import Score
 from ntpctp.statistics import times_to_target
-from ntpctp.tasks import Mixture, Task
 
 LEARNING = "learning"
 """What stands in the column ``measure`` of these scores."""

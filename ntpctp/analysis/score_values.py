@@ -9,9 +9,9 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from ntpctp.item_rows import Values
-from ntpctp.layout import RunId
-from ntpctp.randomness import generator
+from ntpctp._core.layout import RunId
+from ntpctp._core.rng import generator
+from ntpctp.analysis.item_scores import Values
 from ntpctp.statistics import (
     TimeComparison,
     TimesToTarget,

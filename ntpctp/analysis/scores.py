@@ -34,14 +34,14 @@ from typing import Any
 
 import pandas as pd
 
-from ntpctp import checkpoints
-from ntpctp.errors import InputError
-from ntpctp.evaluation import outdated, stored
-from ntpctp.experiment import Experiment
-from ntpctp.layout import STAGE, RunId, checkpoint_directory, run_directory, stage_directory
-from ntpctp.learning import learning_scores
-from ntpctp.runs import RECORD, read_record
-from ntpctp.storage import atomic_file
+from ntpctp._core.errors import InputError
+from ntpctp._core.files import atomic_file
+from ntpctp._core.layout import STAGE, RunId, checkpoint_directory, run_directory, stage_directory
+from ntpctp.analysis.run_scores import learning_scores
+from ntpctp.config import Experiment
+from ntpctp.models import checkpoints
+from ntpctp.runner.evaluate import outdated, stored
+from ntpctp.runner.run import RECORD, read_record
 
 SCHEMA_VERSION = 2
 SCORES = "scores.parquet"

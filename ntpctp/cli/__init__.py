@@ -4,15 +4,15 @@ import sys
 
 import typer
 
-from ntpctp import stopping
+from ntpctp._core import signals
+from ntpctp._core.runtime import quiet_libraries
 from ntpctp.cli.calibration import calibrate
-from ntpctp.cli.catalogues import measures, tasks
 from ntpctp.cli.checkpoints import evaluate
 from ntpctp.cli.console import clear_errors, print_fault
 from ntpctp.cli.experiments import audit, list_runs, run, train
+from ntpctp.cli.listing import measures, tasks
 from ntpctp.cli.results import compare, report
-from ntpctp.cli.states import status
-from ntpctp.libraries import quiet_libraries
+from ntpctp.cli.status import status
 
 __all__ = ["app", "clear_errors", "main"]
 
@@ -42,7 +42,7 @@ def main() -> None:
     """Run the ``ntpctp`` command."""
     quiet_libraries()
     try:
-        with clear_errors(), stopping.listening():
+        with clear_errors(), signals.listening():
             app()
     finally:
         sys.excepthook = print_fault  # typer has put its own there

@@ -29,16 +29,17 @@ def calibrate(
     How often is an arm called different from itself, and how often does the interval of two arms
     hold a difference that is known?
     """
-    from ntpctp import calibrating, pipeline
-    from ntpctp.terminal.calibrations import calibration_tables
+    from ntpctp.analysis import calibration
+    from ntpctp.config import load_output
+    from ntpctp.report.terminal.calibrations import calibration_tables
 
     place = brought(where)
     directory = place.directory
     if train is not None:
-        fresh = calibrating.with_fresh_seeds(pipeline.load_output(directory), train)
-        train_all(fresh, place.inside(calibrating.TRAINED), Where(workers=workers))
-    record = calibrating.calibrate(directory)
-    calibrating.write_calibration(record, directory)
+        fresh = calibration.with_fresh_seeds(load_output(directory), train)
+        train_all(fresh, place.inside(calibration.TRAINED), Where(workers=workers))
+    record = calibration.calibrate(directory)
+    calibration.write_calibration(record, directory)
     for renderable in calibration_tables(record):
         console.print(renderable)
     conclude(directory, None)

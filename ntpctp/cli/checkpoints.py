@@ -35,9 +35,9 @@ def evaluate(
     offline: Offline = False,
 ) -> None:
     """Measure checkpoints, whoever trained them; what is stored and holds is kept."""
-    from ntpctp.measuring import evaluate_paths
-    from ntpctp.outputs import outputs
-    from ntpctp.suites import load_suite
+    from ntpctp.config.suite import load_suite
+    from ntpctp.report.formats import outputs
+    from ntpctp.runner.evaluate_paths import evaluate_paths
 
     # clear_errors: typer would turn an interruption into a bare exit code before main sees it.
     with clear_errors():

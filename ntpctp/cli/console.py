@@ -23,10 +23,10 @@ from rich.console import (
 )
 from rich.segment import Segment
 
-from ntpctp.errors import InputError, lacks_memory
-from ntpctp.libraries import go_offline
-from ntpctp.secrecy import scrubbed
-from ntpctp.stopping import Stopped
+from ntpctp._core.errors import InputError, lacks_memory
+from ntpctp._core.redaction import scrubbed
+from ntpctp._core.runtime import go_offline
+from ntpctp._core.signals import Stopped
 
 PIPED_WIDTH = 160
 """Columns where there is no terminal to ask, and COLUMNS does not say: tables lose nothing."""

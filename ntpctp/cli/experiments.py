@@ -8,16 +8,16 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from ntpctp._core.errors import InputError, lookup
 from ntpctp.cli.console import OVERRIDES_HELP, Offline, clear_errors, console, errors, warn
 from ntpctp.cli.results import conclude, conclude_map
-from ntpctp.errors import InputError, lookup
 
 if TYPE_CHECKING:  # the library takes seconds to import; --help does not wait for it
-    from ntpctp.engines import Engine, Failure
-    from ntpctp.experiment import Experiment
-    from ntpctp.maps import Map
-    from ntpctp.places import Place
-    from ntpctp.terminal.progress import ProgressDisplay
+    from ntpctp.config import Experiment
+    from ntpctp.config.sweep import Map
+    from ntpctp.report.terminal.progress import ProgressDisplay
+    from ntpctp.runner.engines import Engine, Failure
+    from ntpctp.runner.location import Place
 
 
 @dataclass(frozen=True)
@@ -79,10 +79,12 @@ def run(
     if plan:
         _plan(experiment, overrides or [], workers, flops_per_second, processes)
         return
-    from ntpctp import pipeline
-    from ntpctp.experiment import load_experiment
-    from ntpctp.maps import load_map
-    from ntpctp.stages import load_stages
+    from ntpctp.config import load_experiment
+    from ntpctp.config.stages import load_stages
+    from ntpctp.config.sweep import load_map
+    from ntpctp.runner.pipeline import (
+        checked_stages,
+    )
 
     if found := load_map(experiment, overrides or []):
         _run_map(found, _place(output, found.name), where)
@@ -93,23 +95,25 @@ def run(
         _run(settings, _place(output, settings.name), where)
         return
     place = _place(output, stages.name)
-    stages = pipeline.checked_stages(stages, place.directory)
+    stages = checked_stages(stages, place.directory)
     for stage, of_stage in stages.experiments(place.directory).items():
         _run(of_stage, place.inside(stage), where)
 
 
 def _place(output: str | None, name: str) -> "Place":
-    from ntpctp.places import place_of
+    from ntpctp.runner.location import place_of
 
     return place_of(output or Path("runs") / name, warn)
 
 
 def _run_map(found: "Map", place: "Place", where: Where) -> None:
     """Do all cells of a map, whether or not some of their runs fail, then write its page."""
-    from ntpctp import pipeline
-    from ntpctp.budgets import with_steps
-    from ntpctp.maps import write_map
-    from ntpctp.preparation import encoded_beside, prepare
+    from ntpctp.config.sweep import write_map
+    from ntpctp.runner.budget import with_steps
+    from ntpctp.runner.pipeline import (
+        run_together,
+    )
+    from ntpctp.runner.prepare import encoded_beside, prepare
 
     whole, cells = place.directory, {}
     for cell, settings in found.experiments.items():
@@ -133,7 +137,7 @@ def _run_map(found: "Map", place: "Place", where: Where) -> None:
         place.inside(cell).push_files()
 
     with _at_work(found.name, cells, place, where) as (engine, display):
-        pipeline.run_together(
+        run_together(
             cells,
             {cell: place.inside(cell) for cell in cells},
             engine=engine,
@@ -158,14 +162,16 @@ def _plan(
     """Print what an experiment, each of its stages, or all cells of a map will take."""
     import torch
 
-    from ntpctp import pipeline
-    from ntpctp.budgets import with_steps
-    from ntpctp.experiment import load_experiment
-    from ntpctp.maps import load_map
-    from ntpctp.plan import matmul_rate, plan
-    from ntpctp.preparation import prepare
-    from ntpctp.stages import load_stages
-    from ntpctp.terminal.plans import map_plan_table, plan_table, plan_time
+    from ntpctp.config import load_experiment
+    from ntpctp.config.stages import load_stages
+    from ntpctp.config.sweep import load_map
+    from ntpctp.report.terminal.plans import map_plan_table, plan_table, plan_time
+    from ntpctp.runner.budget import with_steps
+    from ntpctp.runner.pipeline import (
+        default_workers,
+    )
+    from ntpctp.runner.plan import matmul_rate, plan
+    from ntpctp.runner.prepare import prepare
 
     torch.set_num_threads(1)
     found = load_map(path, overrides)
@@ -177,7 +183,7 @@ def _plan(
     # Runs that have a device, or several, to themselves follow one another.
     alone = flops_per_second is not None or processes > 1
     resources = next(iter(chosen.values())).resources
-    side_by_side = workers or (1 if alone else pipeline.default_workers(resources))
+    side_by_side = workers or (1 if alone else default_workers(resources))
 
     def time(flops: float, num_runs: int) -> str:
         num_workers = min(side_by_side, num_runs)
@@ -208,8 +214,8 @@ def _plan(
 
 def _run(settings: "Experiment", place: "Place", where: Where) -> None:
     """Do all runs of an experiment, compare them, and end the program if some failed."""
-    from ntpctp.budgets import with_steps
-    from ntpctp.preparation import encoded_beside
+    from ntpctp.runner.budget import with_steps
+    from ntpctp.runner.prepare import encoded_beside
 
     directory = place.directory
     settings = with_steps(settings, encoded_beside(directory))
@@ -223,10 +229,12 @@ def train_all(
     then: Callable[[], None] = lambda: None,
 ) -> None:
     """Do all runs of an experiment, then something else, and end the program if some failed."""
-    from ntpctp import pipeline
+    from ntpctp.runner.pipeline import (
+        run_experiment,
+    )
 
     with _at_work(settings.name, {"": settings}, place, where) as (engine, display):
-        failures = pipeline.run_experiment(
+        failures = run_experiment(
             settings,
             place,
             engine=engine,
@@ -245,12 +253,15 @@ def _at_work(
     name: str, experiments: "Mapping[str, Experiment]", place: "Place", where: Where
 ) -> "Iterator[tuple[Engine, ProgressDisplay]]":
     """Say what will be done and give the engine for it, and the display of what it tells."""
-    from ntpctp import pipeline, stopping
-    from ntpctp.engines import engine_named
-    from ntpctp.terminal.plans import plan
-    from ntpctp.terminal.progress import ProgressDisplay
+    from ntpctp._core import signals
+    from ntpctp.report.terminal.plans import plan
+    from ntpctp.report.terminal.progress import ProgressDisplay
+    from ntpctp.runner.engines import engine_named
+    from ntpctp.runner.pipeline import (
+        local_engine,
+    )
 
-    local = pipeline.local_engine(experiments.values(), where.workers)
+    local = local_engine(experiments.values(), where.workers)
     # Of a store, the copy is this machine's alone.
     submissions = place.directory if place.store is None else Path("runs") / name
     engine = engine_named(where.on, submissions, local)
@@ -262,7 +273,7 @@ def _at_work(
     # at_once: what was imported before may have caught a request to stop.
     with (
         clear_errors(),
-        stopping.at_once(),
+        signals.at_once(),
         ProgressDisplay(console, experiments) as display,
     ):
         yield engine, display
@@ -295,7 +306,7 @@ def train(
     offline: Offline = False,
 ) -> None:
     """Train one arm with one seed in this process (what recipes/train.py launches)."""
-    from ntpctp.launch import train_one
+    from ntpctp.runner.train_one import train_one
 
     train_one(experiment, overrides or [], arm, seed, output, stage)
 
@@ -306,7 +317,7 @@ def list_runs(
     stage: Annotated[str | None, typer.Option(help="the runs of this stage alone")] = None,
 ) -> None:
     """Print all runs, one a line, as the arguments of recipes/train.py: for scripts and arrays."""
-    from ntpctp.launch import runs_in
+    from ntpctp.runner.train_one import runs_in
 
     runs = runs_in(experiment, overrides or [])
     if stage is not None:
@@ -327,12 +338,12 @@ def audit(
     offline: Offline = False,
 ) -> None:
     """Show what the loss sees: the first examples token by token for every arm, and counts."""
-    from ntpctp.audit import audit as count
-    from ntpctp.audit import first_tokens
-    from ntpctp.experiment import load_experiment
-    from ntpctp.preparation import prepare
-    from ntpctp.stages import load_stages
-    from ntpctp.terminal.supervision import audit_tables, weighted_tokens
+    from ntpctp.config import load_experiment
+    from ntpctp.config.stages import load_stages
+    from ntpctp.report.terminal.supervision import audit_tables, weighted_tokens
+    from ntpctp.runner.audit import audit as count
+    from ntpctp.runner.audit import first_tokens
+    from ntpctp.runner.prepare import prepare
 
     stages = load_stages(experiment, overrides or [])
     if stages is None:

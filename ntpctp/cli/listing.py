@@ -5,8 +5,8 @@ from typing import Annotated
 
 import typer
 
+from ntpctp._core.errors import InputError
 from ntpctp.cli.console import Offline, console
-from ntpctp.errors import InputError
 
 
 def tasks(
@@ -41,7 +41,7 @@ def tasks(
     offline: Offline = False,
 ) -> None:
     """List the tasks and their options; print examples with --show, write them with --export."""
-    from ntpctp import catalogue
+    from ntpctp.report.terminal import catalogue
 
     if name is None:
         if show or export:
@@ -50,9 +50,9 @@ def tasks(
         console.print(catalogue.task_table())
         return
     if export is not None:
-        from ntpctp.lm_eval_export import export as write
-        from ntpctp.models import context_of
-        from ntpctp.tokens import load_tokenizer
+        from ntpctp.data.lm_eval_export import export as write
+        from ntpctp.data.tokenize import load_tokenizer
+        from ntpctp.models.build import context_of
 
         exported = write(
             catalogue.task_of(name, options or []),
@@ -79,8 +79,8 @@ def measures(
     """List the measures and their options; with a name, what it measures, too."""
     import inspect
 
-    from ntpctp import catalogue
     from ntpctp.measures import MEASURES
+    from ntpctp.report.terminal import catalogue
 
     console.print(catalogue.measure_table([name] if name else []))
     if name:

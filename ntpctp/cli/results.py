@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from ntpctp._core.errors import InputError
 from ntpctp.cli.console import console, errors, warn
-from ntpctp.errors import InputError
 
 if TYPE_CHECKING:  # the library takes seconds to import; --help does not wait for it
-    from ntpctp.places import Place
-    from ntpctp.tidy import Row
+    from ntpctp.report.tables import Row
+    from ntpctp.runner.location import Place
 
 
 class Format(StrEnum):
@@ -121,7 +121,7 @@ def report(
         return
     if figures is not None:
         raise InputError(f"--figures: expected one experiment's directory, {directory} is none")
-    from ntpctp.report.index import write_index
+    from ntpctp.report.html.index import write_index
 
     path = write_index(directory)
     place.push_files()
@@ -130,7 +130,7 @@ def report(
 
 def brought(text: str) -> "Place":
     """Return the place that a path or URL names, with the results that are in its store."""
-    from ntpctp.places import place_of
+    from ntpctp.runner.location import place_of
 
     place = place_of(text, warn)
     place.pull_results()
@@ -145,20 +145,21 @@ def conclude(
     directory: Path, format_name: Format | None = Format.table, everything: bool = False
 ) -> None:
     """Write scores, comparison and report from what is measured, and show where they are."""
-    from ntpctp import pipeline
-    from ntpctp.comparison import read_comparison
-    from ntpctp.report import write_report
-    from ntpctp.terminal.comparisons import comparison_tables
+    from ntpctp.analysis.comparison import read_comparison
+    from ntpctp.analysis.pipeline import compare_experiment
+    from ntpctp.config import load_output
+    from ntpctp.report.html import write_report
+    from ntpctp.report.terminal.comparisons import comparison_tables
 
-    experiment = pipeline.load_output(directory)
-    frame, comparisons = pipeline.compare_experiment(experiment, directory)
+    experiment = load_output(directory)
+    frame, comparisons = compare_experiment(experiment, directory)
     path = directory / "report.html"
     write_report(experiment, frame, comparisons, directory, path)
     if format_name is Format.table:
         for renderable in comparison_tables(read_comparison(directory)):
             console.print(renderable)
     elif format_name is not None:
-        from ntpctp.tidy import tidy_rows
+        from ntpctp.report.tables import tidy_rows
 
         _print_rows(tidy_rows(read_comparison(directory)), {}, format_name, everything)
     where = errors if format_name not in (None, Format.table) else console
@@ -167,7 +168,7 @@ def conclude(
 
 def conclude_map(directory: Path) -> None:
     """Write the page of a map from the comparisons of its cells, and say where it is."""
-    from ntpctp.report.map_page import write_map_page
+    from ntpctp.report.html.map_page import write_map_page
 
     path, summaries = write_map_page(directory)
     for words in summaries:
@@ -179,10 +180,10 @@ def _join(
     directories: list[Path], format_name: Format, everything: bool, output: Path | None
 ) -> None:
     """Compare several experiments from what is stored; their directories stay as they are."""
-    from ntpctp.joining import join, joined_record
-    from ntpctp.storage import write_json
-    from ntpctp.terminal.joins import joined_tables, joined_words
-    from ntpctp.tidy import tidy_rows
+    from ntpctp._core.files import write_json
+    from ntpctp.analysis.joins import join, joined_record
+    from ntpctp.report.tables import tidy_rows
+    from ntpctp.report.terminal.joins import joined_tables, joined_words
 
     record = joined_record(join(directories))
     rows = [row for group in record["groups"] for row in tidy_rows(group)]
@@ -207,13 +208,13 @@ def _print_rows(
     rows: "list[Row]", more: dict[str, object], format_name: Format, everything: bool
 ) -> None:
     """Print rows and nothing else on stdout, so that it can be piped."""
-    from ntpctp import tidy
+    from ntpctp.report import tables
 
     text = {
-        Format.json: lambda: tidy.as_json(rows, more),
-        Format.csv: lambda: tidy.as_csv(rows),
-        Format.markdown: lambda: tidy.as_markdown(rows, everything),
-        Format.latex: lambda: tidy.as_latex(rows, everything),
+        Format.json: lambda: tables.as_json(rows, more),
+        Format.csv: lambda: tables.as_csv(rows),
+        Format.markdown: lambda: tables.as_markdown(rows, everything),
+        Format.latex: lambda: tables.as_latex(rows, everything),
     }[format_name]()
     if not rows:
         errors.print("one arm only: nothing to compare")
@@ -222,11 +223,12 @@ def _print_rows(
 
 def _write_figures(directory: Path, folder: Path, format_name: str) -> None:
     """Write the figures of an experiment's report, each to a file of its own."""
-    from ntpctp import pipeline
-    from ntpctp.report.figure_files import named_panels, write_figures
+    from ntpctp.analysis.pipeline import compare_experiment
+    from ntpctp.config import load_output
+    from ntpctp.report.html.figure_files import named_panels, write_figures
 
-    experiment = pipeline.load_output(directory)
-    frame, comparisons = pipeline.compare_experiment(experiment, directory)
+    experiment = load_output(directory)
+    frame, comparisons = compare_experiment(experiment, directory)
     panels = named_panels(experiment, frame, comparisons, directory)
     written = write_figures(panels, list(experiment.arms), folder, format_name)
     console.print(f"figures: {len(written)} in {folder}", highlight=False, soft_wrap=True)
@@ -234,8 +236,8 @@ def _write_figures(directory: Path, folder: Path, format_name: str) -> None:
 
 def _write_map_figures(directory: Path, folder: Path, format_name: str) -> None:
     """Write the figures of a map, each to a file of its own."""
-    from ntpctp.report.figure_files import write_figures
-    from ntpctp.report.map_page import map_panels
+    from ntpctp.report.html.figure_files import write_figures
+    from ntpctp.report.html.map_page import map_panels
 
     written = write_figures(map_panels(directory), [], folder, format_name)
     console.print(f"figures: {len(written)} in {folder}", highlight=False, soft_wrap=True)

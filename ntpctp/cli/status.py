@@ -24,10 +24,10 @@ def status(
     A failed run keeps its traceback until the same `ntpctp run` begins it again.
     """
     # Nothing here imports torch: that would take several times as long as looking.
-    from ntpctp.asked import read_asked
-    from ntpctp.layout import experiments_below
-    from ntpctp.states import record_of, states_of
-    from ntpctp.terminal.states import states_tables
+    from ntpctp._core.layout import experiments_below
+    from ntpctp.report.terminal.status import states_tables
+    from ntpctp.runner.status import record_of, states_of
+    from ntpctp.runner.summary import read_asked
 
     records = []
     for path in experiments_below(_brought(directory)):
@@ -44,11 +44,11 @@ def status(
 
 def _brought(text: str) -> Path:
     """Return the directory that a path or URL names, with what its store says of runs."""
-    from ntpctp.layout import is_url
+    from ntpctp._core.layout import is_url
 
     if not is_url(text):
         return Path(text)
-    from ntpctp.places import place_of
+    from ntpctp.runner.location import place_of
 
     place = place_of(text, warn)
     place.pull_states()

@@ -1,9 +1,9 @@
 """The experiment file: its types, and reading it with all errors reported together."""
 
-from ntpctp.experiment.file import check_effects, experiment_of, load_experiment
-from ntpctp.experiment.grid import Cell, cells, set_field
-from ntpctp.experiment.overrides import apply_override, block_of
-from ntpctp.experiment.types import (
+from ntpctp.config.grid import Cell, cells, set_field
+from ntpctp.config.load import check_effects, experiment_of, load_experiment, load_output
+from ntpctp.config.overrides import apply_override, block_of
+from ntpctp.config.schema import (
     Arm,
     Comparison,
     DataOptions,
@@ -28,5 +28,6 @@ __all__ = [
     "check_effects",
     "experiment_of",
     "load_experiment",
+    "load_output",
     "set_field",
 ]

@@ -12,7 +12,7 @@ from itertools import product
 from math import prod
 from typing import Any
 
-from ntpctp.errors import InputError
+from ntpctp._core.errors import InputError
 
 _NOT_IN_NAMES = re.compile(r"[^A-Za-z0-9._]+")
 _MOST = 10_000

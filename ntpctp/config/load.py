@@ -6,12 +6,13 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from ntpctp.errors import InputError
-from ntpctp.experiment.grid import cells, set_field
-from ntpctp.experiment.messages import messages_of
-from ntpctp.experiment.overrides import apply_override
-from ntpctp.experiment.types import Experiment
-from ntpctp.yaml_file import FieldPath, read_yaml
+from ntpctp._core.errors import InputError
+from ntpctp._core.layout import EXPERIMENT
+from ntpctp._core.yaml_loader import FieldPath, read_yaml
+from ntpctp.config.grid import cells, set_field
+from ntpctp.config.messages import messages_of
+from ntpctp.config.overrides import apply_override
+from ntpctp.config.schema import Experiment
 
 _LENGTHS = ("steps", "budget")
 _INHERITED = ("objective", "training", "model")
@@ -43,6 +44,18 @@ def load_experiment(path: Path, overrides: Sequence[str] = ()) -> Experiment:
         lines.pop(apply_override(content, override), None)
     check_effects(content, str(path), overrides)
     return experiment_of(content, str(path), lines)
+
+
+def load_output(output: Path) -> Experiment:
+    """Read the experiment that an output directory belongs to.
+
+    Raises:
+        InputError: if it is not one.
+    """
+    if not (output / EXPERIMENT).is_file():
+        raise InputError(f"{output}: not an experiment's directory: it has no {EXPERIMENT}")
+    content, lines = read_yaml(output / EXPERIMENT)
+    return experiment_of(content, str(output / EXPERIMENT), lines)
 
 
 def check_effects(content: Mapping[str, Any], source: str, overrides: Sequence[str]) -> None:

@@ -5,23 +5,23 @@ from typing import Any
 
 from pydantic_core import ErrorDetails
 
-from ntpctp.errors import nearest
-from ntpctp.experiment.types import (
+from ntpctp._core.errors import nearest
+from ntpctp._core.options import Options
+from ntpctp._core.yaml_loader import FieldPath
+from ntpctp.config.schema import (
     Arm,
     Comparison,
     DataOptions,
     Evaluation,
     Experiment,
 )
+from ntpctp.data.tasks import TASKS
+from ntpctp.data.tasks.mixture import Part
 from ntpctp.measures import MEASURES
-from ntpctp.models import ModelOptions
+from ntpctp.models.build import ModelOptions
 from ntpctp.objectives import OBJECTIVES
 from ntpctp.objectives.schedule import Phase
-from ntpctp.options import Options
-from ntpctp.tasks import TASKS
-from ntpctp.tasks.mixture import Part
 from ntpctp.training import Budget, TrainingOptions
-from ntpctp.yaml_file import FieldPath
 
 
 def messages_of(

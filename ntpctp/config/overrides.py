@@ -5,10 +5,10 @@ from typing import Any, TypeVar
 
 from pydantic import ValidationError
 
-from ntpctp.errors import InputError, nearest
-from ntpctp.experiment.messages import words_of
-from ntpctp.options import Options
-from ntpctp.yaml_file import FieldPath, parse_value
+from ntpctp._core.errors import InputError, nearest
+from ntpctp._core.options import Options
+from ntpctp._core.yaml_loader import FieldPath, parse_value
+from ntpctp.config.messages import words_of
 
 Block = TypeVar("Block", bound=Options)
 

@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 from pydantic import BeforeValidator, Field, field_validator
 
-from ntpctp.options import Options
+from ntpctp._core.options import Options
 
 
 def _minutes(value: Any) -> Any:

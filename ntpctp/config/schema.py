@@ -11,28 +11,29 @@ seeds: 5
 evaluation: {every: 250, measures: [accuracy, robustness, flatness]}
 """
 
+from collections.abc import Iterable
 from itertools import combinations
 from math import prod
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, SerializeAsAny, model_validator
 
-from ntpctp.errors import nearest
-from ntpctp.layout import RunId
+from ntpctp._core.errors import nearest
+from ntpctp._core.layout import RunId
+from ntpctp._core.options import Name, Options, one_of
+from ntpctp.config.checkpoint_schedule import Every, checkpoint_steps, is_due
+from ntpctp.config.resources import Resources
+from ntpctp.data.tasks import TASKS
 from ntpctp.measures import MEASURES, Measure
-from ntpctp.models import ModelOptions
+from ntpctp.models.build import ModelOptions
 from ntpctp.objectives import OBJECTIVES
-from ntpctp.options import Name, Options, one_of
-from ntpctp.resources import Resources
-from ntpctp.schedule import Every, checkpoint_steps, is_due
-from ntpctp.tasks import TASKS
-from ntpctp.trackers import Tracker
 from ntpctp.training import TrainingOptions
+from ntpctp.training.trackers import Tracker
 
 if TYPE_CHECKING:
+    from ntpctp.data.tasks import Task as AnyTask
     from ntpctp.measures import Measure as AnyMeasure
     from ntpctp.objectives import Objective as AnyObjective
-    from ntpctp.tasks import Task as AnyTask
 else:
     AnyTask, AnyObjective, AnyMeasure = one_of(TASKS), one_of(OBJECTIVES), one_of(MEASURES)
 
@@ -166,6 +167,12 @@ class Comparison(Options):
     loss_path: LossPathOptions | None = Field(
         None, description="also the loss between the arms' weights; {} for its defaults"
     )
+
+    def pairs(self, arms: Iterable[str]) -> list[tuple[str, str]]:
+        """Return those pairs of ``arms`` that are compared, in the order of ``arms``."""
+        return [
+            pair for pair in combinations(arms, 2) if self.baseline is None or self.baseline in pair
+        ]
 
 
 class Experiment(Options):

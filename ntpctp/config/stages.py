@@ -22,11 +22,11 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from ntpctp.errors import InputError
-from ntpctp.experiment import Arm, Cell, Experiment, apply_override, cells, experiment_of, set_field
-from ntpctp.layout import RunId, checkpoint_directory, stage_directory
-from ntpctp.options import is_name
-from ntpctp.yaml_file import FieldPath, read_yaml
+from ntpctp._core.errors import InputError
+from ntpctp._core.layout import RunId, checkpoint_directory, stage_directory
+from ntpctp._core.options import is_name
+from ntpctp._core.yaml_loader import FieldPath, read_yaml
+from ntpctp.config import Arm, Cell, Experiment, apply_override, cells, experiment_of, set_field
 
 _OF_ALL = (
     "name",

@@ -13,17 +13,17 @@ from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field, SerializeAsAny, ValidationError, model_validator
 
-from ntpctp.errors import InputError
-from ntpctp.experiment import apply_override
-from ntpctp.experiment.messages import messages_of
+from ntpctp._core.errors import InputError
+from ntpctp._core.options import Name, Options, one_of
+from ntpctp._core.yaml_loader import read_yaml
+from ntpctp.config import apply_override
+from ntpctp.config.messages import messages_of
+from ntpctp.data.tasks import TASKS
 from ntpctp.measures import MEASURES
-from ntpctp.options import Name, Options, one_of
-from ntpctp.tasks import TASKS
-from ntpctp.yaml_file import read_yaml
 
 if TYPE_CHECKING:
+    from ntpctp.data.tasks import Task as AnyTask
     from ntpctp.measures import Measure as AnyMeasure
-    from ntpctp.tasks import Task as AnyTask
 else:
     AnyTask, AnyMeasure = one_of(TASKS), one_of(MEASURES)
 

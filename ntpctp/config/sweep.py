@@ -20,8 +20,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ntpctp.errors import InputError
-from ntpctp.experiment import (
+from ntpctp._core.errors import InputError
+from ntpctp._core.options import is_name
+from ntpctp._core.records import read_sealed, write_sealed
+from ntpctp._core.yaml_loader import FieldPath, read_yaml
+from ntpctp.config import (
     Cell,
     Experiment,
     apply_override,
@@ -30,9 +33,6 @@ from ntpctp.experiment import (
     experiment_of,
     set_field,
 )
-from ntpctp.options import is_name
-from ntpctp.sealed import read_sealed, write_sealed
-from ntpctp.yaml_file import FieldPath, read_yaml
 
 CELLS = "cells.json"
 _LONGEST = 100

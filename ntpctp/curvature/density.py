@@ -9,10 +9,10 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from ntpctp._core.errors import InputError
+from ntpctp._core.rng import torch_seed
 from ntpctp.curvature.krylov import Array, KrylovBasis, SymmetricOperator
 from ntpctp.curvature.trace import signs
-from ntpctp.errors import InputError
-from ntpctp.randomness import torch_seed
 
 
 @dataclass(frozen=True)

@@ -9,9 +9,9 @@ from typing import TypeAlias
 import torch
 from torch import Tensor
 
+from ntpctp._core.errors import InputError
+from ntpctp._core.rng import torch_seed
 from ntpctp.curvature.parameters import ParameterVector
-from ntpctp.errors import InputError
-from ntpctp.randomness import torch_seed
 
 FilterDimension: TypeAlias = Callable[[str], int]
 """Parameter name -> the dimension that counts its filters (output units)."""

@@ -9,8 +9,8 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from ntpctp._core.errors import InputError
 from ntpctp.curvature.mean_loss import Batch, LossFunction, MeanLoss
-from ntpctp.errors import InputError
 
 
 class FiniteDifferenceHessian:

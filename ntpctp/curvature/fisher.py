@@ -11,9 +11,9 @@ import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Tensor
 
+from ntpctp._core.errors import InputError
 from ntpctp.curvature.jacobian import sandwich
 from ntpctp.curvature.mean_loss import Batch, MeanLoss
-from ntpctp.errors import InputError
 
 
 class Classification(NamedTuple):

@@ -10,10 +10,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ntpctp._core.errors import InputError
+from ntpctp._core.rng import torch_seed
 from ntpctp.curvature.inner import norm
 from ntpctp.curvature.krylov import KrylovBasis, SymmetricOperator
-from ntpctp.errors import InputError
-from ntpctp.randomness import torch_seed
 
 End = Literal["largest", "smallest", "both"]
 

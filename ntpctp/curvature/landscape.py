@@ -9,9 +9,9 @@ from dataclasses import dataclass
 import numpy as np
 from torch import Tensor
 
+from ntpctp._core.errors import InputError
 from ntpctp.curvature.krylov import Array
 from ntpctp.curvature.mean_loss import MeanLoss
-from ntpctp.errors import InputError
 
 
 @dataclass(frozen=True)

@@ -11,8 +11,8 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from ntpctp._core.errors import InputError, NotFiniteError
 from ntpctp.curvature.parameters import ParameterVector
-from ntpctp.errors import InputError, NotFiniteError
 
 Batch: TypeAlias = Any
 """Whatever the loss function takes; it is only handed on."""

@@ -10,7 +10,7 @@ from math import prod
 import torch
 from torch import Tensor
 
-from ntpctp.errors import InputError, nearest
+from ntpctp._core.errors import InputError, nearest
 
 _FULL_PRECISION = (torch.float32, torch.float64)
 

@@ -9,10 +9,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from ntpctp._core.errors import InputError
 from ntpctp.curvature.hessian import HessianOperator
 from ntpctp.curvature.inner import inner
 from ntpctp.curvature.krylov import SymmetricOperator
-from ntpctp.errors import InputError
 
 
 @dataclass(frozen=True)

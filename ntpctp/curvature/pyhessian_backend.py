@@ -21,6 +21,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from ntpctp._core.errors import InputError
+from ntpctp._core.rng import torch_seed
 from ntpctp.curvature.density import Density
 from ntpctp.curvature.mean_loss import (
     Batch,
@@ -28,8 +30,6 @@ from ntpctp.curvature.mean_loss import (
     MeanLoss,
     explain_missing_derivative,
 )
-from ntpctp.errors import InputError
-from ntpctp.randomness import torch_seed
 
 
 class PyHessianBackend:

@@ -13,10 +13,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ntpctp._core.errors import InputError, NotFiniteError
+from ntpctp._core.rng import torch_seed
 from ntpctp.curvature.directions import FilterDimension, filter_normalised, first_dimension
 from ntpctp.curvature.mean_loss import MeanLoss
-from ntpctp.errors import InputError, NotFiniteError
-from ntpctp.randomness import torch_seed
 
 Scaling = Literal["element", "filter", "none"]
 Norm = Literal["l2", "linf"]

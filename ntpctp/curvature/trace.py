@@ -9,10 +9,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ntpctp._core.errors import InputError
+from ntpctp._core.rng import torch_seed
 from ntpctp.curvature.inner import inner
 from ntpctp.curvature.krylov import SymmetricOperator
-from ntpctp.errors import InputError
-from ntpctp.randomness import torch_seed
 
 
 @dataclass(frozen=True)

@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from ntpctp.rows import ROLE_CODES, Chain, Lazy, Row, Rows
-from ntpctp.tasks.example import ROLES, Example, Message, Segment
+from ntpctp.data.encoded import ROLE_CODES, Chain, Lazy, Row, Rows
+from ntpctp.data.example import ROLES, Example, Message, Segment
 
 Spans = tuple[tuple[int, int], ...]
 

@@ -24,20 +24,18 @@ import numpy as np
 import pyarrow as pa
 from transformers import PreTrainedTokenizerBase
 
-from ntpctp.arrow import SCHEMA, record_batch, stored_split
-from ntpctp.rows import Chain, Row, Rows
-from ntpctp.sealed import read_sealed, write_sealed
-from ntpctp.storage import (
-    TEMPORARY,
-    alone,
-    atomic_directory,
-    fingerprint,
-    sha256_of,
-)
-from ntpctp.tasks import Example, Task, check_disjoint
-from ntpctp.tokens import Pieces, Vocabulary, encode_rows, fingerprint_of, load_tokenizer
+from ntpctp._core import rng
+from ntpctp._core.files import TEMPORARY, atomic_directory, fingerprint, sha256_of
+from ntpctp._core.locks import alone
+from ntpctp._core.records import read_sealed, write_sealed
+from ntpctp.data.arrow import SCHEMA, record_batch, stored_split
+from ntpctp.data.encoded import Chain, Row, Rows
+from ntpctp.data.example import Example
+from ntpctp.data.leakage import check_disjoint
+from ntpctp.data.tasks import Task
+from ntpctp.data.tokenize import Pieces, Vocabulary, encode_rows, fingerprint_of, load_tokenizer
 
-FORMAT = 3  # goes up with any change of the files
+FORMAT = 4  # goes up with any change of the files
 _CHUNK = 5000  # examples encoded at a time: bounds the memory
 _RECORD = "record.json"
 
@@ -210,16 +208,14 @@ def _key(task: Task, tokenizer: Pieces | PreTrainedTokenizerBase) -> dict[str, A
     known = tokenizer if isinstance(tokenizer, str) else fingerprint_of(tokenizer)
     if source is None or known is None:
         return None
-    package = Path(__file__).parent
-    code = [package / f"{name}.py" for name in ("arrow", "chats", "randomness", "rows", "tokens")]
+    # All that makes examples and encodes them: the whole of ``data/``, and where numbers come from.
+    code = [*Path(__file__).parent.rglob("*.py"), Path(rng.__file__)]
     return {
         "format": FORMAT,
         "task": task.model_dump(mode="json"),
         "source": source,
         "tokenizer": known,
-        "code": fingerprint(
-            [sha256_of(p) for p in sorted([*code, *(package / "tasks").glob("*.py")])]
-        ),
+        "code": fingerprint([sha256_of(path) for path in sorted(code)]),
         "versions": {name: version(name) for name in ("numpy", "tokenizers", "transformers")},
     }
 

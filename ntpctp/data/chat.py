@@ -5,9 +5,9 @@ import json
 import numpy as np
 from transformers import PreTrainedTokenizerBase
 
-from ntpctp.errors import InputError
-from ntpctp.rows import ROLE_CODES, Row
-from ntpctp.tasks.example import Example, Role
+from ntpctp._core.errors import InputError
+from ntpctp.data.encoded import ROLE_CODES, Row
+from ntpctp.data.example import Example, Role
 
 
 def encode_chat(example: Example, tokenizer: PreTrainedTokenizerBase, where: str) -> Row:

@@ -12,8 +12,8 @@ from typing import Any, Generic, TypeVar, overload
 import numpy as np
 from numpy.typing import NDArray
 
-from ntpctp.errors import InputError
-from ntpctp.tasks.example import ROLES, Role
+from ntpctp._core.errors import InputError
+from ntpctp.data.example import ROLES, Role
 
 ROLE_CODES: dict[Role, int] = {role: code for code, role in enumerate(ROLES)}
 

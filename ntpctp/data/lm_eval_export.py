@@ -19,12 +19,13 @@ import numpy as np
 import yaml
 from transformers import PreTrainedTokenizerBase
 
-from ntpctp import lm_eval_items
-from ntpctp.errors import InputError, lookup
-from ntpctp.options import is_name
-from ntpctp.storage import atomic_file, write_jsonl
-from ntpctp.tasks import Example, Segment, Task
-from ntpctp.tokens import encode
+from ntpctp._core.errors import InputError, lookup
+from ntpctp._core.files import atomic_file, write_jsonl
+from ntpctp._core.options import is_name
+from ntpctp.data import lm_eval_template
+from ntpctp.data.example import Example, Segment
+from ntpctp.data.tasks import Task
+from ntpctp.data.tokenize import encode
 
 VERSION = 1
 """Of the exported tasks: goes up with every change that moves a number."""
@@ -147,7 +148,7 @@ def export(
             cut = sum(len(tokenizer.encode(item["prompt"])) > room for item in items)
         judged_by = "choice" if by_choice else "answer"
         exported.append(Exported(full_name, len(items), judged_by, differing, cut))
-    _write(directory / f"{_ITEMS}.py", Path(lm_eval_items.__file__).read_text("utf-8"))
+    _write(directory / f"{_ITEMS}.py", Path(lm_eval_template.__file__).read_text("utf-8"))
     return exported
 
 

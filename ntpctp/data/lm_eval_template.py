@@ -44,7 +44,7 @@ def judge_answer(doc: dict[str, Any], results: Sequence[str]) -> dict[str, float
         text = text.rpartition(marker)[2] if marker in text else ""
     answer = doc["answer"]
     if doc["rules"]:
-        from ntpctp.tasks.normalisation import normalised
+        from ntpctp.data.normalisation import normalised
 
         text, answer = normalised(text, doc["rules"]), normalised(answer, doc["rules"])
     return {"exact_match": float(text.strip() == answer.strip())}

@@ -17,12 +17,12 @@ from numpy.typing import NDArray
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
 from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
-from ntpctp.chats import encode_chat
-from ntpctp.errors import InputError
-from ntpctp.pretrained import read_tokenizer
-from ntpctp.rows import ROLE_CODES, Row, Rows, trim_prompt
-from ntpctp.storage import fingerprint
-from ntpctp.tasks.example import Example
+from ntpctp._core.errors import InputError
+from ntpctp._core.files import fingerprint
+from ntpctp._core.hub import read_tokenizer
+from ntpctp.data.chat import encode_chat
+from ntpctp.data.encoded import ROLE_CODES, Row, Rows, trim_prompt
+from ntpctp.data.example import Example
 
 _TOKENIZER_FILES = ("*token*", "vocab*", "*.model", "*.tiktoken", "spiece*")
 PAD, EOS, UNKNOWN = "<pad>", "<eos>", "<unk>"

@@ -14,16 +14,16 @@ from pydantic import Field
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from ntpctp.errors import InputError
-from ntpctp.loss import token_losses
+from ntpctp._core.errors import InputError
+from ntpctp.data.tokenize import Row
 from ntpctp.measures.ascent import Ball, ascend, norms
 from ntpctp.measures.curve import RobustnessCurve, Strengths, item_rows
 from ntpctp.measures.gaussian import GaussianNoise, deviation
 from ntpctp.measures.judging import JudgedItems
 from ntpctp.measures.measure import Measure, Score, Subject
-from ntpctp.models import embedding_of
-from ntpctp.reading import EMBEDDINGS, Disturbance, TokenBudget, pad
-from ntpctp.tokens import Row
+from ntpctp.models.build import embedding_of
+from ntpctp.models.inference import EMBEDDINGS, Disturbance, TokenBudget, pad
+from ntpctp.objectives.loss import token_losses
 
 
 class Adversarial(Measure):

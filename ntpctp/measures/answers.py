@@ -9,6 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 from transformers import PreTrainedTokenizerBase
 
+from ntpctp.data.encoded import Row
+from ntpctp.data.example import Example
+from ntpctp.data.tasks import score_answer
 from ntpctp.measures.judging import Mode, check_finite, choices_of
 from ntpctp.measures.measure import EncodedSplit, Subject
 from ntpctp.measures.metrics import (
@@ -18,10 +21,7 @@ from ntpctp.measures.metrics import (
     exact_match,
     normalised_choice_correct,
 )
-from ntpctp.reading import Asked, Decoded, ReadRow, read_and_answer, text_of
-from ntpctp.rows import Row
-from ntpctp.tasks import score_answer
-from ntpctp.tasks.example import Example
+from ntpctp.models.inference import Asked, Decoded, ReadRow, read_and_answer, text_of
 
 OTHER = "other"
 """The solution of an answer that is none of the named ones."""

@@ -9,10 +9,10 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 from pydantic import Field
 
+from ntpctp.data.tasks.edits.base import Edit
 from ntpctp.measures.edited import edit_items, task_of, why_left_out
 from ntpctp.measures.judging import JudgedItems
 from ntpctp.measures.measure import EncodedSplit, Measure, Score, Subject, mean_score
-from ntpctp.tasks.edits import Edit
 
 _NO_EDIT = "the task has no edit that changes the answer of such examples"
 

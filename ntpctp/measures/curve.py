@@ -14,8 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import AfterValidator, Field
 
+from ntpctp._core.rng import generator
 from ntpctp.measures.measure import Score, mean_score
-from ntpctp.randomness import generator
 
 _RESAMPLES = 1000
 

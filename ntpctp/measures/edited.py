@@ -8,14 +8,15 @@ import numpy as np
 from numpy.typing import NDArray
 from transformers import PreTrainedTokenizerBase
 
-from ntpctp.errors import InputError
+from ntpctp._core.errors import InputError
+from ntpctp._core.rng import generator
+from ntpctp.data.example import Example
+from ntpctp.data.tasks.base import Task
+from ntpctp.data.tasks.edits.base import Edit, Edited
+from ntpctp.data.tokenize import Row, encode, unknown_token_id
 from ntpctp.measures.judging import JudgedItems, Mode
 from ntpctp.measures.measure import EncodedSplit, Subject, short_key
-from ntpctp.models import context_length
-from ntpctp.randomness import generator
-from ntpctp.tasks.edits import Edit, Edited
-from ntpctp.tasks.example import Example, Task
-from ntpctp.tokens import Row, encode, unknown_token_id
+from ntpctp.models.build import context_length
 
 
 def task_of(subject: Subject) -> Task:

@@ -11,11 +11,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from ntpctp.errors import InputError
-from ntpctp.models import embedding_of
-from ntpctp.randomness import generator
-from ntpctp.reading import EMBEDDINGS, Disturbance, TokenBudget, module_of, read_rows
-from ntpctp.tokens import Row
+from ntpctp._core.errors import InputError
+from ntpctp._core.rng import generator
+from ntpctp.data.tokenize import Row
+from ntpctp.models.build import embedding_of
+from ntpctp.models.inference import EMBEDDINGS, Disturbance, TokenBudget, module_of, read_rows
 
 _MOST_BYTES = 2**28
 

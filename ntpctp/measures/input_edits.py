@@ -9,13 +9,13 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from ntpctp.errors import InputError, lookup
+from ntpctp._core.errors import InputError, lookup
+from ntpctp.data.tasks.base import Task
+from ntpctp.data.tasks.edits.base import Edit
 from ntpctp.measures.curve import RobustnessCurve, Strengths, item_rows
 from ntpctp.measures.edited import EditedItems, edit_items, task_of, why_left_out
 from ntpctp.measures.judging import JudgedItems
 from ntpctp.measures.measure import EncodedSplit, Measure, Score, Subject, mean_score
-from ntpctp.tasks.edits import Edit
-from ntpctp.tasks.example import Task
 
 
 class InputEdits(Measure):

@@ -7,12 +7,12 @@ import numpy as np
 from numpy.typing import NDArray
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from ntpctp.errors import InputError, NotFiniteError
+from ntpctp._core.errors import InputError, NotFiniteError
+from ntpctp.data.example import Example, Segment
+from ntpctp.data.tokenize import encode
 from ntpctp.measures.measure import EncodedSplit
 from ntpctp.measures.metrics import choice_correct
-from ntpctp.reading import Disturbance, Text, TokenBudget, log_likelihoods, read_rows
-from ntpctp.tasks.example import Example, Segment
-from ntpctp.tokens import encode
+from ntpctp.models.inference import Disturbance, Text, TokenBudget, log_likelihoods, read_rows
 
 Mode = Literal["choices", "greedy", "reasoning", "teacher_forced"]
 """``choices``: the likeliest candidate. ``greedy``: the answer as decoded. ``reasoning``: the one

@@ -14,15 +14,15 @@ from numpy.typing import NDArray
 from pydantic import Field
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from ntpctp import models
-from ntpctp.errors import InputError
-from ntpctp.models import Attention
+from ntpctp._core.errors import InputError
+from ntpctp._core.options import Options
+from ntpctp._core.rng import generator
+from ntpctp.data.example import Example
+from ntpctp.data.tasks.base import Task
+from ntpctp.data.tokenize import Row
+from ntpctp.models.build import Attention, load_model
+from ntpctp.models.inference import TokenBudget, fuse_activations
 from ntpctp.objectives import Objective
-from ntpctp.options import Options
-from ntpctp.randomness import generator
-from ntpctp.reading import TokenBudget, fuse_activations
-from ntpctp.tasks.example import Example, Task
-from ntpctp.tokens import Row
 
 
 @dataclass(frozen=True)
@@ -128,7 +128,7 @@ class Subject:
         self, attention: Attention | None, dtype: torch.dtype | None = None
     ) -> PreTrainedModel:
         """Load the model anew, with the attention and, if given, the type that a measure needs."""
-        model = models.load(self.source, attention=attention, dtype=dtype or self.dtype)
+        model = load_model(self.source, attention=attention, dtype=dtype or self.dtype)
         torch.nn.Module.to(model, self.device)
         return model
 

@@ -11,8 +11,8 @@ from math import log
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ntpctp.errors import InputError
-from ntpctp.tasks.normalisation import Rule, normalised
+from ntpctp._core.errors import InputError
+from ntpctp.data.normalisation import Rule, normalised
 
 NUM_BINS = 15
 

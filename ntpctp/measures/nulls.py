@@ -6,7 +6,7 @@ import torch
 from transformers import PreTrainedModel
 
 from ntpctp.measures.measure import Measure, Score, Subject
-from ntpctp.models import Attention
+from ntpctp.models.build import Attention
 
 
 class _Blank(Subject):

@@ -8,7 +8,7 @@ import torch
 from pydantic import Field
 from transformers import PreTrainedModel
 
-from ntpctp import checkpoints
+from ntpctp._core.errors import InputError
 from ntpctp.curvature import (
     AdamState,
     HessianOperator,
@@ -17,10 +17,10 @@ from ntpctp.curvature import (
     directional_curvature,
     top_eigenvalues,
 )
-from ntpctp.errors import InputError
 from ntpctp.measures.flatness import SELECTIVE, UNKNOWN, eigenvalue_score
 from ntpctp.measures.measure import Measure, Score, Splits, Subject, names_of
 from ntpctp.measures.subset import CURVATURE_UNIT, Subset, SubsetLoss, differentiable_model
+from ntpctp.models import checkpoints
 from ntpctp.objectives import Selective
 
 UNIT = "per unit of weight"

@@ -11,7 +11,7 @@ from ntpctp.measures.curve import RobustnessCurve, Strengths, item_rows
 from ntpctp.measures.gaussian import GaussianNoise, deviation
 from ntpctp.measures.judging import JudgedItems
 from ntpctp.measures.measure import Measure, Score, Subject
-from ntpctp.reading import EMBEDDINGS, module_of
+from ntpctp.models.inference import EMBEDDINGS, module_of
 
 
 class Robustness(Measure):

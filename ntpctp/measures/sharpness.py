@@ -6,6 +6,7 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 from pydantic import Field
 
+from ntpctp._core.errors import InputError
 from ntpctp.curvature import (
     MeanLoss,
     PyHessianBackend,
@@ -14,7 +15,6 @@ from ntpctp.curvature import (
     trace,
     worst_sharpness,
 )
-from ntpctp.errors import InputError
 from ntpctp.measures.flatness import eigenvalue_score
 from ntpctp.measures.measure import Measure, Score, Splits, Subject, names_of
 from ntpctp.measures.subset import (

@@ -12,16 +12,16 @@ from torch import Tensor
 from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
-from ntpctp.collator import Batch
+from ntpctp._core.errors import lookup
+from ntpctp._core.files import fingerprint
 from ntpctp.curvature import HessianOperator, MeanLoss
-from ntpctp.errors import lookup
-from ntpctp.loss import token_loss
+from ntpctp.data.tokenize import Row
 from ntpctp.measures.measure import Subject
+from ntpctp.models.inference import batches_by_length
 from ntpctp.objectives import CTP, Objective
-from ntpctp.reading import batches_by_length
-from ntpctp.storage import fingerprint
-from ntpctp.supervision import SupervisedRows
-from ntpctp.tokens import Row
+from ntpctp.objectives.collator import Batch
+from ntpctp.objectives.dataset import SupervisedRows
+from ntpctp.objectives.loss import token_loss
 
 CURVATURE_UNIT = "nats per token and squared unit of weight"
 _BATCH_TOKENS = 16_384

@@ -11,12 +11,12 @@ from pydantic import Field
 from torch import Tensor
 from transformers import PreTrainedModel
 
+from ntpctp._core.rng import generator
 from ntpctp.curvature import ParameterVector, filter_normalised
 from ntpctp.measures.curve import RobustnessCurve, Strengths, item_rows
 from ntpctp.measures.judging import JudgedItems
 from ntpctp.measures.measure import Measure, Score, Subject
 from ntpctp.measures.subset import filter_dimensions
-from ntpctp.randomness import generator
 
 Scale = Literal["relative", "filter"]
 _PART: dict[Scale, str] = {"relative": "tensor", "filter": "filter"}

@@ -17,11 +17,11 @@ from transformers import (
 )
 from transformers.cache_utils import DynamicSlidingWindowLayer
 
-from ntpctp.errors import InputError, nearest
-from ntpctp.initialisation import initialise
-from ntpctp.options import Options
-from ntpctp.pretrained import read_config, read_model
-from ntpctp.randomness import torch_seed
+from ntpctp._core.errors import InputError, nearest
+from ntpctp._core.hub import read_config, read_model
+from ntpctp._core.options import Options
+from ntpctp._core.rng import torch_seed
+from ntpctp.models.init import initialise
 
 Attention = Literal["sdpa", "eager"]
 
@@ -185,7 +185,7 @@ def build_config(
     return config
 
 
-def build(
+def build_model(
     options: ModelOptions,
     tokenizer: PreTrainedTokenizerBase,
     longest: int,
@@ -203,7 +203,7 @@ def build(
     model: PreTrainedModel
     source = source_of(options, seed)
     if source is not None:
-        model = load(source, dtype=dtype)
+        model = load_model(source, dtype=dtype)
     else:
         with torch.random.fork_rng():
             torch.manual_seed(torch_seed(seed, "initial weights"))
@@ -264,7 +264,7 @@ def embedding_of(model: PreTrainedModel) -> nn.Embedding:
     return embedding
 
 
-def load(
+def load_model(
     source: str | Path, *, attention: Attention | None = None, dtype: torch.dtype = torch.float32
 ) -> PreTrainedModel:
     """Load a causal language model from a directory or the hub, in evaluation mode.

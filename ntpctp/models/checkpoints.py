@@ -31,11 +31,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from ntpctp.adapters import ADAPTER, has_lora, load_adapter, merged_weights, save_adapter
-from ntpctp.errors import InputError
-from ntpctp.layout import LOG
-from ntpctp.sharding import placed_like, whole, whole_state
-from ntpctp.storage import (
+from ntpctp._core.errors import InputError
+from ntpctp._core.files import (
     atomic_directory,
     delete_directory,
     fingerprint,
@@ -44,6 +41,9 @@ from ntpctp.storage import (
     stays_inside,
     write_json,
 )
+from ntpctp._core.layout import LOG
+from ntpctp.models.lora import ADAPTER, has_lora, load_adapter, merged_weights, save_adapter
+from ntpctp.models.sharding import placed_like, whole, whole_state
 
 MANIFEST = "manifest.json"
 THIN = "thin.json"

@@ -6,9 +6,9 @@ from pathlib import Path
 
 from huggingface_hub import snapshot_download
 
-from ntpctp.errors import InputError
-from ntpctp.libraries import NOT_CACHED, is_offline
-from ntpctp.storage import fingerprint, sha256_of
+from ntpctp._core.errors import InputError
+from ntpctp._core.files import fingerprint, sha256_of
+from ntpctp._core.runtime import NOT_CACHED, is_offline
 
 CONFIG = "config.json"
 _WEIGHTS = ("*.safetensors", "*.safetensors.index.json")

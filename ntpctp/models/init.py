@@ -9,7 +9,7 @@ from torch import nn
 from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
-from ntpctp.errors import InputError
+from ntpctp._core.errors import InputError
 
 RESIDUAL_OUTPUTS = ("c_proj", "o_proj", "down_proj", "out_proj", "dense_4h_to_h", "fc2", "fc_out")
 """Last parts of the names of matrices that write into the residual stream, over the families."""

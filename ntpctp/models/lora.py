@@ -16,8 +16,8 @@ from pydantic import Field
 from safetensors.torch import load_file, save_file
 from transformers import PreTrainedModel
 
-from ntpctp.errors import InputError
-from ntpctp.options import Options
+from ntpctp._core.errors import InputError
+from ntpctp._core.options import Options
 
 ADAPTER = "adapter"
 """Directory of the update in a checkpoint."""

@@ -9,12 +9,12 @@ from numpy.typing import NDArray
 from safetensors.numpy import load_file, save_file
 from transformers import PreTrainedTokenizerBase
 
-from ntpctp import models
-from ntpctp.errors import InputError
+from ntpctp._core.errors import InputError
+from ntpctp._core.files import atomic_file, fingerprint, sha256_of
+from ntpctp.data.tokenize import Row, load_tokenizer
+from ntpctp.models.build import check_fits, load_model
+from ntpctp.models.inference import TokenBudget, read_rows
 from ntpctp.objectives import LossesOf
-from ntpctp.reading import TokenBudget, read_rows
-from ntpctp.storage import atomic_file, fingerprint, sha256_of
-from ntpctp.tokens import Row, load_tokenizer
 
 
 def reference_losses(
@@ -41,9 +41,9 @@ def reference_losses(
                     f"reference {checkpoint}: its tokenizer has another vocabulary than the "
                     "experiment's, so their token losses cannot be compared"
                 )
-            model = models.load(checkpoint)
+            model = load_model(checkpoint)
             torch.nn.Module.to(model, device)
-            models.check_fits(model.config, max(map(len, rows)))
+            check_fits(model.config, max(map(len, rows)))
             read = read_rows(model, rows, TokenBudget(batch_tokens))
             flat = np.concatenate([seen.losses for seen in read]).astype(np.float32)
             with atomic_file(path) as temporary:

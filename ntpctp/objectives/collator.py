@@ -13,8 +13,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from ntpctp.data.tokenize import Row
 from ntpctp.objectives import Normalisation, Supervision
-from ntpctp.tokens import Row
 
 IGNORE_INDEX = -100  # the label that torch.nn.functional.cross_entropy skips by default
 

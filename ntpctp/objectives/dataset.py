@@ -5,7 +5,8 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from ntpctp.collator import Batch, collate
+from ntpctp.data.encoded import lengths, patterns, role_patterns
+from ntpctp.data.tokenize import Row
 from ntpctp.objectives import (
     LossesOf,
     Objective,
@@ -14,8 +15,7 @@ from ntpctp.objectives import (
     Supervision,
     no_reference_losses,
 )
-from ntpctp.rows import lengths, patterns, role_patterns
-from ntpctp.tokens import Row
+from ntpctp.objectives.collator import Batch, collate
 
 
 def num_supervised(objective: Objective, rows: Sequence[Row], step: int = 0) -> NDArray[np.int64]:

@@ -16,8 +16,8 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 from transformers import PreTrainedModel
 
-from ntpctp.collator import IGNORE_INDEX, Batch, model_inputs
-from ntpctp.errors import InputError
+from ntpctp._core.errors import InputError
+from ntpctp.objectives.collator import IGNORE_INDEX, Batch, model_inputs
 
 MAX_LOGITS = 2**26
 """Elements of the logits held at once (256 MiB in float32); beyond that the head runs in pieces

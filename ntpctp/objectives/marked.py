@@ -7,10 +7,10 @@ from typing import Literal
 import numpy as np
 from pydantic import Field, model_validator
 
-from ntpctp.errors import InputError
+from ntpctp._core.errors import InputError
+from ntpctp._core.options import RegularExpression
+from ntpctp.data.tokenize import Row
 from ntpctp.objectives.objective import LossesOf, Objective, Supervision
-from ntpctp.options import RegularExpression
-from ntpctp.tokens import Row
 
 
 class Critical(Objective):

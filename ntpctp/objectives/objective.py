@@ -22,8 +22,8 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from ntpctp.options import Options
-from ntpctp.tokens import Row
+from ntpctp._core.options import Options
+from ntpctp.data.tokenize import Row
 
 Labels = NDArray[np.int64]
 Weights = NDArray[np.float32]

@@ -6,10 +6,10 @@ from typing import Literal
 import numpy as np
 from pydantic import Field
 
-from ntpctp.errors import InputError
+from ntpctp._core.errors import InputError
+from ntpctp._core.rng import generator
+from ntpctp.data.tokenize import ROLE_CODES, Row
 from ntpctp.objectives.objective import LossesOf, Objective, Supervision
-from ntpctp.randomness import generator
-from ntpctp.tokens import ROLE_CODES, Row
 
 
 class Shuffled(Objective):

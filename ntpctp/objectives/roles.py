@@ -7,9 +7,9 @@ from typing import Literal
 import numpy as np
 from pydantic import Field, model_validator
 
+from ntpctp.data.example import Role
+from ntpctp.data.tokenize import ROLE_CODES, Row
 from ntpctp.objectives.objective import LossesOf, Objective, Supervision
-from ntpctp.tasks.example import Role
-from ntpctp.tokens import ROLE_CODES, Row
 
 
 class RowObjective(Objective):

@@ -6,9 +6,9 @@ from typing import Literal
 import numpy as np
 from pydantic import Field
 
+from ntpctp._core.rng import generator
+from ntpctp.data.tokenize import Row
 from ntpctp.objectives.objective import LossesOf, Objective, Supervision
-from ntpctp.randomness import generator
-from ntpctp.tokens import Row
 
 
 class Partial(Objective):

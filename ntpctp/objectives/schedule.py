@@ -6,13 +6,13 @@ from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field, SerializeAsAny, model_validator
 
+from ntpctp._core.options import Options, one_of
+from ntpctp.data.tokenize import Row
 from ntpctp.objectives.marked import Critical
 from ntpctp.objectives.objective import LossesOf, Objective, Supervision
 from ntpctp.objectives.relabelled import Noisy, Shuffled
 from ntpctp.objectives.roles import CTP, NTP, Weighted
 from ntpctp.objectives.sampled import Partial, Random
-from ntpctp.options import Options, one_of
-from ntpctp.tokens import Row
 
 if TYPE_CHECKING:
     from ntpctp.objectives.objective import Objective as PhaseObjective

@@ -7,8 +7,8 @@ from typing import Literal
 import numpy as np
 from pydantic import Field
 
+from ntpctp.data.tokenize import Row
 from ntpctp.objectives.objective import LossesOf, Objective, Supervision
-from ntpctp.tokens import Row
 
 
 class Selective(Objective):

@@ -3,10 +3,10 @@
 from collections.abc import Callable
 from pathlib import Path
 
-from ntpctp.errors import lookup
-from ntpctp.lm_eval_results import write_lm_eval_results
-from ntpctp.measuring import Outcome
-from ntpctp.model_card import write_model_card
+from ntpctp._core.errors import lookup
+from ntpctp.report.lm_eval import write_lm_eval_results
+from ntpctp.report.model_card import write_model_card
+from ntpctp.runner.evaluate_paths import Outcome
 
 FORMATS: dict[str, Callable[[Outcome], Path]] = {"lm-eval": write_lm_eval_results}
 

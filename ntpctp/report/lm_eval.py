@@ -8,11 +8,11 @@ import re
 from pathlib import Path
 from typing import Any
 
-from ntpctp.lm_eval_export import task_name
+from ntpctp._core.files import write_json
+from ntpctp._core.provenance import provenance
+from ntpctp.data.lm_eval_export import task_name
 from ntpctp.measures import MEASURES, Score
-from ntpctp.measuring import Measured, Outcome
-from ntpctp.provenance import provenance
-from ntpctp.storage import write_json
+from ntpctp.runner.evaluate_paths import Measured, Outcome
 
 FILE = "lm_eval_results.json"
 _METRICS = {"choice": "acc", "choice_normalised": "acc_norm"}

@@ -7,11 +7,12 @@ from typing import cast
 
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
-from ntpctp.errors import InputError
-from ntpctp.lm_eval_export import task_name
+from ntpctp._core.errors import InputError
+from ntpctp._core.files import atomic_file
+from ntpctp._core.locks import alone
+from ntpctp.data.lm_eval_export import task_name
 from ntpctp.measures import Score
-from ntpctp.measuring import Measured, Outcome
-from ntpctp.storage import alone, atomic_file
+from ntpctp.runner.evaluate_paths import Measured, Outcome
 
 CARD = "README.md"
 _MARKUP = re.compile(r"[\\`*\[\]!~]|_(?!\w)|(?<!\w)_")

@@ -7,7 +7,7 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from ntpctp.scores import IDENTITY, stands_alone
+from ntpctp.analysis.scores import IDENTITY, stands_alone
 
 COLUMNS = (
     "data",

@@ -7,13 +7,13 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from ntpctp.experiment import Arm, Experiment
+from ntpctp.config import Arm, Experiment
+from ntpctp.data.encoded import lengths, num_merged, patterns, role_patterns
+from ntpctp.data.tokenize import Row
 from ntpctp.measures import EncodedSplit
 from ntpctp.objectives import NTP, Objective, RowObjective, Selective
-from ntpctp.preparation import Data
-from ntpctp.rows import lengths, num_merged, patterns, role_patterns
-from ntpctp.supervision import SupervisedRows, num_supervised
-from ntpctp.tokens import Row
+from ntpctp.objectives.dataset import SupervisedRows, num_supervised
+from ntpctp.runner.prepare import Data
 
 AUDIT = "audit.json"
 

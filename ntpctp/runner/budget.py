@@ -7,13 +7,13 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from ntpctp.errors import InputError
-from ntpctp.experiment import Arm, Experiment
-from ntpctp.flops import training_flops
+from ntpctp._core.errors import InputError
+from ntpctp.config import Arm, Experiment
+from ntpctp.data.encoded import lengths
+from ntpctp.models.flops import training_flops
 from ntpctp.objectives import Selective
-from ntpctp.preparation import Data, initial_model, prepare
-from ntpctp.rows import lengths
-from ntpctp.supervision import num_supervised
+from ntpctp.objectives.dataset import num_supervised
+from ntpctp.runner.prepare import Data, initial_model, prepare
 from ntpctp.training import TrainingOptions
 from ntpctp.training.budget import Unit
 from ntpctp.training.options import MOST_STEPS

@@ -9,12 +9,12 @@ from pathlib import Path
 
 import torch
 
-from ntpctp import checkpoints
-from ntpctp.errors import InputError
-from ntpctp.evaluation import evaluate, stored
-from ntpctp.experiment import Evaluation, Experiment, Keep
+from ntpctp._core.errors import InputError
+from ntpctp.config import Evaluation, Experiment, Keep
 from ntpctp.measures import Score
-from ntpctp.preparation import Data
+from ntpctp.models import checkpoints
+from ntpctp.runner.evaluate import evaluate, stored
+from ntpctp.runner.prepare import Data
 
 
 def follower(

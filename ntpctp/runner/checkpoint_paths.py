@@ -4,11 +4,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from ntpctp import checkpoints
-from ntpctp.errors import InputError
-from ntpctp.foreign import Foreign, open_foreign
-from ntpctp.layout import EXPERIMENT, RESULTS, RunId, stage_directory
-from ntpctp.pipeline import load_output
+from ntpctp._core.errors import InputError
+from ntpctp._core.layout import EXPERIMENT, RESULTS, RunId, stage_directory
+from ntpctp.config import load_output
+from ntpctp.models import checkpoints
+from ntpctp.models.external import Foreign, open_foreign
 
 
 @dataclass(frozen=True)

@@ -5,9 +5,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from ntpctp.engines import Failure, Job, Note
-from ntpctp.jobs import Watch
-from ntpctp.runs import Event
+from ntpctp.runner.engines import Failure, Job, Note
+from ntpctp.runner.events import Event
+from ntpctp.runner.worker import Watch
 
 
 @dataclass(frozen=True)

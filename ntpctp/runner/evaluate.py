@@ -16,21 +16,16 @@ from typing import Any
 
 import torch
 
-from ntpctp import checkpoints
-from ntpctp.errors import InputError, NotFiniteError
-from ntpctp.layout import RESULTS
+from ntpctp._core.errors import InputError, NotFiniteError
+from ntpctp._core.files import clear_temporaries, fingerprint, sha256_of, write_jsonl
+from ntpctp._core.layout import RESULTS
+from ntpctp._core.locks import alone
+from ntpctp._core.records import read_sealed, write_sealed
 from ntpctp.measures import Measure, Score, Subject
 from ntpctp.measures.nulls import nulls
+from ntpctp.models import checkpoints
 from ntpctp.objectives import Objective
-from ntpctp.preparation import Data
-from ntpctp.sealed import read_sealed, write_sealed
-from ntpctp.storage import (
-    alone,
-    clear_temporaries,
-    fingerprint,
-    sha256_of,
-    write_jsonl,
-)
+from ntpctp.runner.prepare import Data
 
 
 def stored(

@@ -9,23 +9,21 @@ import torch
 from rich.console import Console
 from transformers import PretrainedConfig
 
-from ntpctp import models
-from ntpctp.accelerating import accelerator_here
-from ntpctp.errors import InputError, lookup
-from ntpctp.evaluation import Results, measure_into
-from ntpctp.experiment import Experiment
-from ntpctp.foreign import Foreign
-from ntpctp.launch import end
-from ntpctp.loss import check_model
+from ntpctp._core.errors import InputError, lookup
+from ntpctp._core.hub import read_config
+from ntpctp.config import Experiment, load_output
+from ntpctp.config.suite import Suite
+from ntpctp.data.tasks import Task
+from ntpctp.data.tokenize import fingerprint_of, load_tokenizer
 from ntpctp.measures import MEASURES, Measure, Score, Subject
+from ntpctp.models.build import check_fits, context_length, embedding_of
+from ntpctp.models.external import Foreign
 from ntpctp.objectives import Objective
-from ntpctp.pipeline import load_output
-from ntpctp.preparation import Data, encoded_beside, prepare, prepare_task
-from ntpctp.pretrained import read_config
-from ntpctp.suites import Suite
-from ntpctp.targets import OfRun, Target, targets_of
-from ntpctp.tasks import Task
-from ntpctp.tokens import fingerprint_of, load_tokenizer
+from ntpctp.objectives.loss import check_model
+from ntpctp.runner.checkpoint_paths import OfRun, Target, targets_of
+from ntpctp.runner.evaluate import Results, measure_into
+from ntpctp.runner.prepare import Data, encoded_beside, prepare, prepare_task
+from ntpctp.training.accelerator import accelerator_here, leave_process_group
 
 _console = Console(emoji=False)
 
@@ -111,7 +109,7 @@ def evaluate_paths(
         for act in then:
             _say(f"{target.label}: wrote {act(outcome)}")
     accelerator.wait_for_everyone()
-    end(accelerator)
+    leave_process_group(accelerator)
 
 
 @dataclass(frozen=True)
@@ -155,7 +153,7 @@ class _Prepared:
         suite, origin = self.suite, target.origin
         if isinstance(origin, OfRun) and (suite is None or suite.own_task):
             experiment, data = self._experiment(origin.root)
-            models.check_fits(_config(target), data.longest)
+            check_fits(_config(target), data.longest)
             objective = experiment.arms[origin.run.arm].objective
             settings = suite or experiment.evaluation
             yield _Work(
@@ -193,7 +191,7 @@ class _Prepared:
 
     def _task(self, suite: Suite, name: str, task: Task, target: Target) -> Data:
         tokenizer = load_tokenizer(suite.tokenizer or str(target.directory))
-        context = models.context_length(_config(target))
+        context = context_length(_config(target))
         known = fingerprint_of(tokenizer) or str(target.directory)
         key = name, known, context
         if key not in self._tasks:
@@ -277,7 +275,7 @@ def _measure(
 def _check(subject: Subject) -> None:
     """Refuse a model whose loss is not what the measures compute."""
     rows = [row for split in subject.splits.values() for row in split.rows[:2]]
-    vocabulary = models.embedding_of(subject.model).num_embeddings
+    vocabulary = embedding_of(subject.model).num_embeddings
     highest = max(int(row.input_ids.max()) for row in rows)
     if highest >= vocabulary:
         raise InputError(

@@ -9,32 +9,34 @@ from typing import Any
 import yaml
 from accelerate import PartialState
 
-from ntpctp import signs
-from ntpctp.asked import read_asked
-from ntpctp.audit import AUDIT, audit
-from ntpctp.budgets import amounts_at
-from ntpctp.engines import Engine, Failure
-from ntpctp.errors import InputError
-from ntpctp.experiment import Experiment
-from ntpctp.jobs import RunTask, Watch, digest_of
-from ntpctp.layout import (
+from ntpctp._core.errors import InputError
+from ntpctp._core.files import atomic_file, clear_temporaries
+from ntpctp._core.layout import (
     EXPERIMENT,
+    FLOPS,
     RESULTS,
     RunId,
     checkpoint_directory,
     run_directory,
     stage_directory,
 )
-from ntpctp.libraries import is_cut_off
-from ntpctp.paths import measure_paths
-from ntpctp.places import Place, shipped
-from ntpctp.preparation import Data, encoded_beside, prepare
-from ntpctp.provenance import PROVENANCE, provenance
-from ntpctp.runs import Event, is_complete
-from ntpctp.sealed import write_sealed
-from ntpctp.storage import atomic_file, clear_temporaries, locked
-from ntpctp.trackers import check_trackers
-from ntpctp.trajectories import FLOPS
+from ntpctp._core.locks import locked
+from ntpctp._core.provenance import PROVENANCE, provenance
+from ntpctp._core.records import write_sealed
+from ntpctp._core.runtime import is_cut_off
+from ntpctp.config import Experiment
+from ntpctp.runner import heartbeat
+from ntpctp.runner.audit import AUDIT, audit
+from ntpctp.runner.budget import amounts_at
+from ntpctp.runner.engines import Engine, Failure
+from ntpctp.runner.events import Event
+from ntpctp.runner.location import Place, shipped
+from ntpctp.runner.loss_barrier import measure_paths
+from ntpctp.runner.prepare import Data, encoded_beside, prepare
+from ntpctp.runner.run import is_complete
+from ntpctp.runner.summary import read_asked
+from ntpctp.runner.worker import RunTask, Watch, digest_of
+from ntpctp.training.trackers import check_trackers
 
 _PATIENCE = 60.0
 """Seconds that a job waits for another that works on its run: one of a driver that went away, which
@@ -170,7 +172,7 @@ def _failed_before(
     """Return the runs that would fail again: nothing has changed since they did."""
     found = {}
     for run in experiment.runs():
-        record = None if run in complete else signs.read_failure(run_directory(output, run))
+        record = None if run in complete else heartbeat.read_failure(run_directory(output, run))
         if record is None or record.get("of_machine", True):
             continue
         if record.get("experiment") == digest_of(experiment):
@@ -183,7 +185,7 @@ def _failed_before(
 def expected_flops(experiment: Experiment, data: Data) -> dict[str, dict[str, Any]]:
     """Return, for each arm, its checkpoints' steps and the operations of training until there.
 
-    Those of ``ntpctp.flops`` for average rows, from matrices alone; null with a reason for a model
+    Those of ``ntpctp.models.flops`` for average rows, from matrices alone; null with a reason for a model
     whose configuration does not say its attention's size. Costs building each arm's model once.
     """
     found: dict[str, dict[str, Any]] = {}

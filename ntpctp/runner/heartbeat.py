@@ -15,8 +15,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from ntpctp.errors import InputError
-from ntpctp.storage import write_json
+from ntpctp._core.errors import InputError
+from ntpctp._core.files import write_json
 
 WORKER, FAILURE = "worker.json", "failure.json"
 BEAT_SECONDS = 20.0

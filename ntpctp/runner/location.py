@@ -12,14 +12,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from ntpctp.checkpoints import MANIFEST
-from ntpctp.errors import InputError
-from ntpctp.layout import LOG, is_url
-from ntpctp.libraries import is_cut_off
-from ntpctp.signs import FAILURE
-from ntpctp.storage import fingerprint
-from ntpctp.stores import Store, working_copy
-from ntpctp.stores.addresses import shown
+from ntpctp._core.errors import InputError
+from ntpctp._core.files import fingerprint
+from ntpctp._core.layout import LOG, is_url
+from ntpctp._core.runtime import is_cut_off
+from ntpctp.models.checkpoints import MANIFEST
+from ntpctp.runner.heartbeat import FAILURE
+from ntpctp.runner.stores import Store, working_copy
+from ntpctp.runner.stores.urls import shown
 
 _OF_THIS_MACHINE = ("file://", "local://", "memory://")
 _INPUTS = "inputs"

@@ -17,19 +17,18 @@ import numpy as np
 import torch
 from transformers import PreTrainedModel
 
-from ntpctp import checkpoints
-from ntpctp.comparison import asked_by
+from ntpctp._core.errors import InputError
+from ntpctp._core.files import fingerprint
+from ntpctp._core.layout import RunId, checkpoint_directory, run_again, stage_directory
+from ntpctp._core.records import read_sealed, write_sealed
+from ntpctp.config import Experiment, LossPathOptions
 from ntpctp.curvature import loss_path
-from ntpctp.errors import InputError
-from ntpctp.experiment import Experiment, LossPathOptions
-from ntpctp.layout import RunId, checkpoint_directory, run_again, stage_directory
 from ntpctp.measures import Subject
 from ntpctp.measures.subset import Subset, SubsetLoss
+from ntpctp.models import checkpoints
 from ntpctp.objectives import CTP
-from ntpctp.preparation import Data
-from ntpctp.runs import Event
-from ntpctp.sealed import read_sealed, write_sealed
-from ntpctp.storage import fingerprint
+from ntpctp.runner.events import Event
+from ntpctp.runner.prepare import Data
 
 PATHS = "loss-paths.json"
 _VERSION = 1
@@ -68,7 +67,7 @@ def measure_paths(
     pairs = [
         (RunId(a, s), RunId(b, s))
         for s in experiment.seeds
-        for a, b in asked_by(experiment).pairs(experiment.arms)
+        for a, b in experiment.comparison.pairs(experiment.arms)
     ]
     rows: list[dict[str, Any]] = []
     for number, (a, b) in enumerate(pairs, 1):

@@ -15,14 +15,14 @@ import numpy as np
 import torch
 from transformers import PreTrainedModel
 
-from ntpctp.budgets import amount_of
-from ntpctp.errors import InputError
-from ntpctp.experiment import Arm, Experiment
-from ntpctp.loss import token_loss
+from ntpctp._core.errors import InputError
+from ntpctp.config import Arm, Experiment
+from ntpctp.data.encoded import lengths
 from ntpctp.objectives import NTP, Selective
-from ntpctp.preparation import Data, initial_model
-from ntpctp.rows import lengths
-from ntpctp.supervision import SupervisedRows
+from ntpctp.objectives.dataset import SupervisedRows
+from ntpctp.objectives.loss import token_loss
+from ntpctp.runner.budget import amount_of
+from ntpctp.runner.prepare import Data, initial_model
 
 SHARE_OF_PEAK = 0.4
 """Of the matmul rate that training is assumed to reach. Measured for small models in one thread:
@@ -38,7 +38,7 @@ class ArmPlan:
         steps: of the optimizer.
         tokens: read, padding excluded; expected.
         supervised_tokens: that the loss sees; expected.
-        flops: of training, see ``ntpctp.flops``; expected.
+        flops: of training, see ``ntpctp.models.flops``; expected.
         checkpoints: written to the disk.
         disk_bytes: of their weights and optimizer states, as far as they are kept.
         memory_bytes: of weights, gradients, optimizer state and what a forward pass on the longest

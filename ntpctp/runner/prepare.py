@@ -10,21 +10,21 @@ import numpy as np
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from ntpctp import models
-from ntpctp.adapters import LoraOptions, add_lora
-from ntpctp.encoded import encode_task
-from ntpctp.errors import InputError, lookup
-from ntpctp.experiment import Arm, Experiment, Keep
-from ntpctp.loss import check_model
+from ntpctp._core.errors import InputError, lookup
+from ntpctp._core.files import fingerprint
+from ntpctp._core.rng import torch_seed
+from ntpctp.config import Arm, Experiment, Keep
+from ntpctp.data.cache import encode_task
+from ntpctp.data.encoded import Row, Selection, lengths, role_patterns, trim_prompt
+from ntpctp.data.tasks import Task
+from ntpctp.data.tokenize import Pieces, load_tokenizer
 from ntpctp.measures import EncodedSplit, Measure
 from ntpctp.measures.measure import names_of
+from ntpctp.models.build import ModelOptions, build_model, context_length, source_of, stated_context
+from ntpctp.models.lora import LoraOptions, add_lora
 from ntpctp.objectives import RowObjective, Selective
-from ntpctp.randomness import torch_seed
-from ntpctp.rows import Row, Selection, lengths, role_patterns, trim_prompt
-from ntpctp.storage import fingerprint
-from ntpctp.supervision import SupervisedRows
-from ntpctp.tasks import Task
-from ntpctp.tokens import Pieces, load_tokenizer
+from ntpctp.objectives.dataset import SupervisedRows
+from ntpctp.objectives.loss import check_model
 
 
 @dataclass(frozen=True)
@@ -72,13 +72,13 @@ def prepare(experiment: Experiment, cache: Path | None = None) -> Data:
     task, arms = experiment.task, experiment.arms
     for arm in arms.values():
         for seed in experiment.seeds:  # a checkpoint that is missing is missed before the start
-            models.source_of(arm.model, seed)
+            source_of(arm.model, seed)
     first = experiment.seeds[0]
-    sources = {source for arm in arms.values() if (source := models.source_of(arm.model, first))}
+    sources = {source for arm in arms.values() if (source := source_of(arm.model, first))}
     encoded = encode_task(task, _tokenizer(task, experiment.tokenizer, sources), cache)
     exclusions: dict[str, dict[str, int]] = {}
     splits = {}
-    contexts = [models.stated_context(arm.model, first) for arm in arms.values()]
+    contexts = [stated_context(arm.model, first) for arm in arms.values()]
     context = min((c for c in contexts if c is not None), default=None)
     fingerprints = {}
     for name, of_split in encoded.splits.items():
@@ -111,14 +111,14 @@ def prepare(experiment: Experiment, cache: Path | None = None) -> Data:
         exclusions,
         context,
     )
-    checked: list[tuple[models.ModelOptions, LoraOptions | None]] = []
+    checked: list[tuple[ModelOptions, LoraOptions | None]] = []
     for arm in arms.values():
         start = arm.model, arm.training.lora
         if start not in checked:
             model = initial_model(arm, data, experiment.seeds[0])
             for measure in experiment.evaluation.measures:
                 measure.check_model(model)
-            contexts.append(models.context_length(model.config))  # of one that is made to fit too
+            contexts.append(context_length(model.config))  # of one that is made to fit too
             checked.append(start)
     return replace(data, context=min((c for c in contexts if c is not None), default=None))
 
@@ -329,7 +329,7 @@ def _supervised(split: EncodedSplit, name: str, arm: Arm, policy: str) -> tuple[
 
 def initial_model(arm: Arm, data: Data, seed: int) -> PreTrainedModel:
     """Return the model that a run of ``arm`` starts from, checked on the first rows of the data."""
-    model = models.build(arm.model, data.tokenizer, data.longest, seed)
+    model = build_model(arm.model, data.tokenizer, data.longest, seed)
     rows = data.splits["train"].rows[:2]
     length = min(len(row) for row in rows)
     ids = torch.stack([torch.from_numpy(row.input_ids[:length]) for row in rows])
@@ -356,6 +356,6 @@ def _tokenizer(
     if task.pieces is None:
         raise InputError(
             f"tokenizer: the task {task.name!r} reads open text; give the directory or hub id of "
-            "a Hugging Face tokenizer, or 'characters' or 'words' to build one from the data"
+            "a Hugging Face tokenizer, or 'characters' or 'words' to build_model one from the data"
         )
     return task.pieces

@@ -13,13 +13,9 @@ from typing import Any
 import torch
 from accelerate import Accelerator
 
-from ntpctp import checkpoints, models, signs
-from ntpctp.accelerating import accelerator_here
-from ntpctp.errors import InputError
-from ntpctp.evaluation import evaluate, is_evaluated
-from ntpctp.experiment import Experiment
-from ntpctp.following import follower
-from ntpctp.layout import (
+from ntpctp._core.errors import InputError
+from ntpctp._core.files import clear_temporaries, fingerprint, sha256_of
+from ntpctp._core.layout import (
     LOG,
     RESULTS,
     RunId,
@@ -28,36 +24,27 @@ from ntpctp.layout import (
     scores_path,
     stage_directory,
 )
+from ntpctp._core.locks import locked
+from ntpctp._core.provenance import provenance
+from ntpctp._core.records import read_sealed, write_sealed
+from ntpctp.config import Experiment
+from ntpctp.models import checkpoints
+from ntpctp.models.build import source_of
+from ntpctp.models.reference_losses import reference_losses
 from ntpctp.objectives import Selective
-from ntpctp.preparation import Data, initial_model
-from ntpctp.provenance import provenance
-from ntpctp.references import reference_losses
-from ntpctp.sealed import read_sealed, write_sealed
-from ntpctp.storage import (
-    clear_temporaries,
-    fingerprint,
-    locked,
-    sha256_of,
-)
-from ntpctp.supervision import SupervisedRows
-from ntpctp.trackers import TrackedRun, tracking
+from ntpctp.objectives.dataset import SupervisedRows
+from ntpctp.runner import heartbeat
+from ntpctp.runner.callbacks import follower
+from ntpctp.runner.evaluate import evaluate, is_evaluated
+from ntpctp.runner.events import Event
+from ntpctp.runner.prepare import Data, initial_model
 from ntpctp.training import LogLine, digests, train
+from ntpctp.training.accelerator import accelerator_here
+from ntpctp.training.trackers import TrackedRun, tracking
 
 RECORD = "run.json"
 # Fields that change what is written down, not the weights.
 _NOT_DECISIVE = {"training": ("log_every",)}
-
-
-@dataclass(frozen=True)
-class Event:
-    """What a run tells while it works."""
-
-    run: RunId
-    kind: str  # "training", "checkpoint", "measuring", "warning", "done", "failed", "path"
-    done: int = 0  # steps trained, checkpoints measured, or paths to other arms
-    total: int = 0
-    loss: float | None = None
-    text: str = ""
 
 
 @dataclass(frozen=True)
@@ -299,7 +286,7 @@ def working(run: RunId, output: Path, patience: float = 0.0, link: Link = Link()
         clear_temporaries(directory, but=RESULTS)
         link.pull()
         try:
-            with signs.alive(directory, link.push):
+            with heartbeat.alive(directory, link.push):
                 yield
         except BaseException:
             with suppress(InputError, OSError):  # what went wrong first is what is told
@@ -315,7 +302,7 @@ def _decisive(experiment: Experiment, data: Data, run: RunId) -> dict[str, Any]:
     for block, fields in _NOT_DECISIVE.items():
         for field in fields:
             arm[block].pop(field)
-    start = _digest(models.source_of(chosen.model, run.seed))
+    start = _digest(source_of(chosen.model, run.seed))
     if start is not None:
         arm["model"].pop("checkpoint")  # its weights count, not where they lie
     reference = None

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
-from ntpctp.asked import Asked
-from ntpctp.layout import LOG, STAGE, RunId, checkpoint_directory, scores_path
-from ntpctp.signs import DEAD_SECONDS, read_failure, read_worker
+from ntpctp._core.layout import LOG, STAGE, RunId, checkpoint_directory, scores_path
+from ntpctp.runner.heartbeat import DEAD_SECONDS, read_failure, read_worker
+from ntpctp.runner.summary import Asked
 
 _TAIL = 2048
 """Bytes at the end of a log that hold its last line."""

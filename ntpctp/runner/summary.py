@@ -11,9 +11,9 @@ from typing import Any, Literal
 
 import yaml
 
-from ntpctp.errors import InputError
-from ntpctp.layout import EXPERIMENT, RunId
-from ntpctp.schedule import Every, checkpoint_steps, is_due
+from ntpctp._core.errors import InputError
+from ntpctp._core.layout import EXPERIMENT, RunId
+from ntpctp.config.checkpoint_schedule import Every, checkpoint_steps, is_due
 
 
 @dataclass(frozen=True)

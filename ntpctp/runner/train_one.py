@@ -4,19 +4,20 @@ from collections.abc import Sequence
 from contextlib import nullcontext
 from pathlib import Path
 
-from accelerate import Accelerator
 from rich.console import Console
 
-from ntpctp import stopping
-from ntpctp.budgets import with_steps
-from ntpctp.errors import InputError, lookup
-from ntpctp.experiment import Experiment, load_experiment
-from ntpctp.layout import RunId, run_directory
-from ntpctp.pipeline import checked_stages
-from ntpctp.preparation import encoded_beside, prepare
-from ntpctp.runs import Event, accelerator_of, train_run, working
-from ntpctp.stages import load_stages
-from ntpctp.trackers import check_trackers
+from ntpctp._core import signals
+from ntpctp._core.errors import InputError, lookup
+from ntpctp._core.layout import RunId, run_directory
+from ntpctp.config import Experiment, load_experiment
+from ntpctp.config.stages import load_stages
+from ntpctp.runner.budget import with_steps
+from ntpctp.runner.events import Event
+from ntpctp.runner.pipeline import checked_stages
+from ntpctp.runner.prepare import encoded_beside, prepare
+from ntpctp.runner.run import accelerator_of, train_run, working
+from ntpctp.training.accelerator import leave_process_group
+from ntpctp.training.trackers import check_trackers
 
 _console = Console(emoji=False)
 
@@ -79,9 +80,9 @@ def train_one(
         f"{run_directory(directory, run)}"
     )
     main = accelerator.is_main_process
-    with stopping.listening(), working(run, directory) if main else nullcontext():
+    with signals.listening(), working(run, directory) if main else nullcontext():
         train_run(experiment, data, run, directory, accelerator, show)
-    end(accelerator)
+    leave_process_group(accelerator)
 
 
 def _experiment_of(
@@ -99,8 +100,3 @@ def _experiment_of(
     lookup(stages.stages, stage, "stage")
     whole = output or Path("runs") / stages.name
     return checked_stages(stages, whole).experiments(whole)[stage], whole / stage
-
-
-def end(accelerator: Accelerator) -> None:
-    """Leave the process group: threads of one that is still open may abort the interpreter."""
-    accelerator.state.destroy_process_group()

@@ -10,20 +10,22 @@ from typing import Any, Literal
 
 from accelerate.state import AcceleratorState
 
-from ntpctp import signs
-from ntpctp.accelerating import accelerator_here
-from ntpctp.engines import Failed, Failure, Job, Note
-from ntpctp.engines.launching import launch
-from ntpctp.errors import InputError
-from ntpctp.experiment import Experiment, experiment_of
-from ntpctp.layout import RunId, checkpoint_directory, run_directory, stage_directory
-from ntpctp.libraries import go_offline, quiet_libraries
-from ntpctp.places import Place, taken_over
-from ntpctp.preparation import Data, encoded_beside, prepare
-from ntpctp.resources import Resources
-from ntpctp.runs import Event, Link, evaluate_run, execute, has_results
-from ntpctp.storage import alone, fingerprint
-from ntpctp.stores import Store
+from ntpctp._core.errors import InputError
+from ntpctp._core.files import fingerprint
+from ntpctp._core.layout import RunId, checkpoint_directory, run_directory, stage_directory
+from ntpctp._core.locks import alone
+from ntpctp._core.runtime import go_offline, quiet_libraries
+from ntpctp.config import Experiment, experiment_of
+from ntpctp.config.resources import Resources
+from ntpctp.runner import heartbeat
+from ntpctp.runner.engines import Failed, Failure, Job, Note
+from ntpctp.runner.engines.accelerate_launch import launch
+from ntpctp.runner.events import Event
+from ntpctp.runner.location import Place, taken_over
+from ntpctp.runner.prepare import Data, encoded_beside, prepare
+from ntpctp.runner.run import Link, evaluate_run, execute, has_results
+from ntpctp.runner.stores import Store
+from ntpctp.training.accelerator import accelerator_here
 
 
 @dataclass(frozen=True)
@@ -65,7 +67,7 @@ def do(task: RunTask, send: Callable[[Event], None]) -> None:
     if asked.num_processes == 1 or task.part == "measure":
         do_here(task, send)
         return
-    failure = launch("ntpctp.launched", asdict(task), asked, send, task.launch_config)
+    failure = launch("ntpctp.runner.worker_main", asdict(task), asked, send, task.launch_config)
     if failure is not None:
         raise Failed(failure)
 
@@ -190,8 +192,8 @@ class Watch:
 
     def _fail(self, run: RunId, failure: Failure) -> None:
         record = {**asdict(failure), "experiment": digest_of(self._experiment)}
-        signs.fail(run_directory(self._output, run), record)
-        self._place.push_of(run_directory(Path(), run) / signs.FAILURE)
+        heartbeat.fail(run_directory(self._output, run), record)
+        self._place.push_of(run_directory(Path(), run) / heartbeat.FAILURE)
         if run not in self._failed:
             self._failed.add(run)
             self._tell(Event(run, "failed", text=failure.message))

@@ -1,4 +1,4 @@
-"""What ``accelerate launch`` starts for a run with several processes: ``-m ntpctp.launched``."""
+"""What ``accelerate launch`` starts for a run with several processes: ``-m ntpctp.runner.worker_main``."""
 
 import sys
 from dataclasses import asdict
@@ -7,19 +7,19 @@ from pathlib import Path
 from accelerate import Accelerator, PartialState
 from accelerate.utils import parse_flag_from_env
 
-from ntpctp import stopping
-from ntpctp.engines import Failure, Job
-from ntpctp.engines.jobs import attempt
-from ntpctp.engines.launching import Launched
-from ntpctp.engines.mailbox import Mailbox
-from ntpctp.jobs import RunTask, do_here
-from ntpctp.launch import end
-from ntpctp.storage import read_json, rebuilt, write_json
+from ntpctp._core import signals
+from ntpctp._core.files import read_json, rebuilt, write_json
+from ntpctp.runner.engines import Failure, Job
+from ntpctp.runner.engines.accelerate_launch import Launched
+from ntpctp.runner.engines.base import attempt
+from ntpctp.runner.engines.mailbox import Mailbox
+from ntpctp.runner.worker import RunTask, do_here
+from ntpctp.training.accelerator import leave_process_group
 
 
 def main(path: Path) -> None:
     """Do the task in ``path`` as one of its processes."""
-    stopping.listen()
+    signals.listen()
     launched: Launched = rebuilt(Launched, read_json(path))
     task: RunTask = rebuilt(RunTask, launched.what)
     # As Accelerator() does; by itself it would not see other processes on a CPU.
@@ -39,7 +39,7 @@ def main(path: Path) -> None:
         print(failure.traceback or failure.message, file=sys.stderr)
     if failure is not None:
         raise SystemExit(1)
-    end(Accelerator())
+    leave_process_group(Accelerator())
 
 
 def _nothing(event: object) -> None:

@@ -3,7 +3,7 @@
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ntpctp.errors import InputError
+from ntpctp._core.errors import InputError
 
 FloatArray = NDArray[np.float64]
 

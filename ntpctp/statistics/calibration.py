@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ntpctp.errors import InputError
+from ntpctp._core.errors import InputError
 from ntpctp.statistics import _checks
 from ntpctp.statistics._checks import FloatArray
 from ntpctp.statistics.bootstrap import draw_counts

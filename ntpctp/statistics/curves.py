@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import stats
 
-from ntpctp.errors import InputError
+from ntpctp._core.errors import InputError
 from ntpctp.statistics import _checks
 from ntpctp.statistics._checks import FloatArray
 from ntpctp.statistics.difference import PairedDifference, paired_difference

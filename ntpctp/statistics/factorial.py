@@ -11,7 +11,7 @@ from itertools import combinations, product
 import numpy as np
 from numpy.typing import ArrayLike
 
-from ntpctp.errors import InputError
+from ntpctp._core.errors import InputError
 from ntpctp.statistics import _checks
 from ntpctp.statistics._checks import FloatArray
 from ntpctp.statistics.difference import PairedDifference, paired_difference

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy import special, stats
 
-from ntpctp.errors import InputError
+from ntpctp._core.errors import InputError
 from ntpctp.statistics import _checks
 
 

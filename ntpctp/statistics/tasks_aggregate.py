@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy import stats
 
-from ntpctp.errors import InputError
+from ntpctp._core.errors import InputError
 from ntpctp.statistics import _checks
 from ntpctp.statistics._checks import FloatArray
 

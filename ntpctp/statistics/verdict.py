@@ -8,7 +8,7 @@ from typing import Literal
 import numpy as np
 from scipy import optimize, special
 
-from ntpctp.errors import InputError
+from ntpctp._core.errors import InputError
 from ntpctp.statistics.difference import PairedDifference, satterthwaite
 
 MAX_SEEDS = 1000

@@ -6,8 +6,8 @@ from typing import Any
 
 from accelerate import Accelerator
 
-from ntpctp.errors import InputError, lacks_memory
-from ntpctp.stopping import Stopped
+from ntpctp._core.errors import InputError, lacks_memory
+from ntpctp._core.signals import Stopped
 
 _VARIABLES = re.compile(r"ACCELERATE_.+|(LOCAL_)?RANK|(LOCAL_)?WORLD_SIZE|MASTER_(ADDR|PORT)")
 
@@ -48,3 +48,8 @@ def accelerator_here(*, trains: bool = False, **options: Any) -> Accelerator:
             "gradient_accumulation_steps in the configuration of accelerate"
         )
     return found
+
+
+def leave_process_group(accelerator: Accelerator) -> None:
+    """Leave the process group: threads of one that is still open may abort the interpreter."""
+    accelerator.state.destroy_process_group()

@@ -4,7 +4,7 @@ from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
-from ntpctp.options import Options
+from ntpctp._core.options import Options
 
 Unit = Literal["epochs", "tokens", "supervised_tokens", "flops"]
 UNITS: tuple[Unit, ...] = ("epochs", "tokens", "supervised_tokens", "flops")
@@ -21,7 +21,9 @@ class Budget(Options):
     tokens: int | None = Field(None, ge=1, description="tokens read, padding excluded")
     supervised_tokens: int | None = Field(None, ge=1, description="tokens that the loss sees")
     flops: float | None = Field(
-        None, gt=0, description="floating point operations, see ntpctp.flops; padding excluded"
+        None,
+        gt=0,
+        description="floating point operations, see ntpctp.models.flops; padding excluded",
     )
 
     @model_validator(mode="after")

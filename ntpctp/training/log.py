@@ -13,9 +13,9 @@ from typing import Any
 import torch
 from accelerate import Accelerator
 
-from ntpctp.checkpoints import Progress
-from ntpctp.errors import InputError
-from ntpctp.storage import atomic_file
+from ntpctp._core.errors import InputError
+from ntpctp._core.files import atomic_file
+from ntpctp.models.checkpoints import Progress
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@
 Which examples a step sees, and dropout, are functions of (seed, step): two arms of one seed share
 them, the number of processes does not change the order, and a resumed run needs no random state.
 
-A request to stop (``ntpctp.stopping``) is looked at between two steps, and met with a checkpoint.
+A request to stop (``ntpctp._core.signals``) is looked at between two steps, and met with a checkpoint.
 """
 
 import math
@@ -20,18 +20,19 @@ from accelerate.utils import DistributedType
 from numpy.typing import NDArray
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from ntpctp import checkpoints, stopping
-from ntpctp.checkpoints import Progress
-from ntpctp.collator import Batch
-from ntpctp.errors import InputError
-from ntpctp.layout import LOG, checkpoint_directory
-from ntpctp.loss import TokenLoss
-from ntpctp.models import context_length
-from ntpctp.randomness import torch_seed
-from ntpctp.rows import lengths
-from ntpctp.sharding import whole
-from ntpctp.stopping import Stopped
-from ntpctp.supervision import SupervisedRows
+from ntpctp._core import signals
+from ntpctp._core.errors import InputError
+from ntpctp._core.layout import LOG, checkpoint_directory
+from ntpctp._core.rng import torch_seed
+from ntpctp._core.signals import Stopped
+from ntpctp.data.encoded import lengths
+from ntpctp.models import checkpoints
+from ntpctp.models.build import context_length
+from ntpctp.models.checkpoints import Progress
+from ntpctp.models.sharding import whole
+from ntpctp.objectives.collator import Batch
+from ntpctp.objectives.dataset import SupervisedRows
+from ntpctp.objectives.loss import TokenLoss
 from ntpctp.training.log import Interval, Log, LogLine, digests
 from ntpctp.training.noise import EmbeddingNoise
 from ntpctp.training.optimizer import build_optimizer, learning_rates
@@ -39,7 +40,7 @@ from ntpctp.training.options import TrainingOptions
 from ntpctp.training.order import batch_indices
 
 
-@stopping.deferred()
+@signals.deferred()
 def train(
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
@@ -96,7 +97,7 @@ def train(
         noise = EmbeddingNoise(model, options.embedding_noise, seed)
     wanted = {0, *checkpoint_steps, options.steps}
     progress, kept = Progress(), None
-    with stopping.at_once():  # nothing is lost, and to verify and load may take minutes
+    with signals.at_once():  # nothing is lost, and to verify and load may take minutes
         resumed = _resume_point(directory, wanted, warn)
         if resumed is not None:
             checkpoints.load_weights(resumed, model)
@@ -140,14 +141,14 @@ def train(
         ends = stops = False
         if accelerator.is_main_process:
             try:
-                with stopping.at_once():  # nothing is lost, and to measure may take minutes
+                with signals.at_once():  # nothing is lost, and to measure may take minutes
                     ends = at_checkpoint(path)
             except Stopped:
                 stops = True  # raised below, by all of them
             later = (step for step in sorted(wanted) if step > checkpoints.step_of(path))
             for step in later if ends else ():
                 checkpoints.repeat(path, checkpoint_directory(directory, step))
-        told = torch.tensor([ends, stops or stopping.asked()], device=accelerator.device)
+        told = torch.tensor([ends, stops or signals.asked()], device=accelerator.device)
         ends, stops = accelerator.reduce(told.float(), "sum").tolist()
         if stops:
             raise Stopped(checkpoints.step_of(path))
@@ -171,7 +172,7 @@ def train(
         indices = batch_indices(seed, step, options.batch_size, len(data), grouped_by)
         counts = torch.zeros(3, dtype=torch.float64)
         # Nothing is lost, and a reference model may have to read all rows first.
-        with suppress(Stopped), stopping.at_once():
+        with suppress(Stopped), signals.at_once():
             batches = [
                 _on(
                     accelerator.device,
@@ -183,7 +184,7 @@ def train(
         # One division by the weight of the whole optimizer step: over micro-batches and processes.
         # DDP averages gradients over processes, hence the factor that undoes it.
         # The processes also tell each other here whether to take the step at all.
-        told = torch.cat([counts, counts.new_tensor([stopping.asked()])]).to(accelerator.device)
+        told = torch.cat([counts, counts.new_tensor([signals.asked()])]).to(accelerator.device)
         counts, stops = accelerator.reduce(told, "sum").split([3, 1])
         if stops:
             if progress.step not in wanted:

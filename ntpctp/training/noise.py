@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from ntpctp.models import embedding_of
-from ntpctp.randomness import generator
+from ntpctp._core.rng import generator
+from ntpctp.models.build import embedding_of
 
 
 class EmbeddingNoise:

@@ -4,8 +4,8 @@ from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
-from ntpctp.adapters import LoraOptions
-from ntpctp.options import Options
+from ntpctp._core.options import Options
+from ntpctp.models.lora import LoraOptions
 from ntpctp.training.budget import Budget
 from ntpctp.training.stop import Stop
 

@@ -5,7 +5,7 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
-from ntpctp.randomness import generator
+from ntpctp._core.rng import generator
 
 
 def batch_indices(

@@ -4,7 +4,7 @@ from typing import Self
 
 from pydantic import Field, model_validator
 
-from ntpctp.options import Options
+from ntpctp._core.options import Options
 
 
 class Stop(Options):

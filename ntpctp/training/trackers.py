@@ -11,8 +11,8 @@ from accelerate import Accelerator
 from accelerate.tracking import get_available_trackers
 from accelerate.utils import ProjectConfiguration
 
-from ntpctp.errors import InputError
-from ntpctp.libraries import is_cut_off
+from ntpctp._core.errors import InputError
+from ntpctp._core.runtime import is_cut_off
 from ntpctp.training import LogLine
 
 Tracker = Literal["tensorboard", "wandb", "trackio", "mlflow"]

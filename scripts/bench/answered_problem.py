@@ -7,14 +7,14 @@ import numpy as np
 import torch
 from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerFast
 
-from ntpctp.loss import token_loss
+from ntpctp._core.files import read_numbered_jsonl, write_jsonl
+from ntpctp.data.example import Example, Segment
+from ntpctp.data.tasks.files.rows import RowReader
+from ntpctp.data.tokenize import closed_tokenizer, encode, load_tokenizer
 from ntpctp.measures import EncodedSplit, Subject
 from ntpctp.objectives import CTP
-from ntpctp.storage import read_numbered_jsonl, write_jsonl
-from ntpctp.supervision import SupervisedRows
-from ntpctp.tasks import Example, Segment
-from ntpctp.tasks.files import RowReader
-from ntpctp.tokens import closed_tokenizer, encode, load_tokenizer
+from ntpctp.objectives.dataset import SupervisedRows
+from ntpctp.objectives.loss import token_loss
 
 WORDS = [f"w{k}" for k in range(2000)]
 CONTEXT = (20, 100)  # words of a prompt

@@ -15,15 +15,21 @@ from typing import Any
 import numpy as np
 import yaml
 
-from ntpctp.audit import AUDIT, audit
-from ntpctp.experiment import Experiment, experiment_of
-from ntpctp.layout import RunId, checkpoint_directory, rows_path, run_directory, stage_directory
+from ntpctp._core.files import sha256_of, write_json
+from ntpctp._core.layout import (
+    RunId,
+    checkpoint_directory,
+    rows_path,
+    run_directory,
+    stage_directory,
+)
+from ntpctp._core.records import write_sealed
+from ntpctp.config import Experiment, experiment_of
+from ntpctp.data.tokenize import closed_tokenizer
 from ntpctp.measures import Score
-from ntpctp.preparation import prepare
-from ntpctp.runs import RECORD
-from ntpctp.sealed import write_sealed
-from ntpctp.storage import sha256_of, write_json
-from ntpctp.tokens import closed_tokenizer
+from ntpctp.runner.audit import AUDIT, audit
+from ntpctp.runner.prepare import prepare
+from ntpctp.runner.run import RECORD
 
 EVERY = 100
 STRENGTHS = (0.0, 0.25, 0.5, 1.0, 2.0)

@@ -42,11 +42,12 @@ def _peak() -> float:
 
 def compared(directory: Path) -> dict[str, float]:
     """Compare; return seconds, CPU seconds, peak memory in MiB, and how many scores and pairs."""
-    from ntpctp import pipeline
+    from ntpctp.analysis.pipeline import compare_experiment
+    from ntpctp.config import load_output
 
-    experiment = pipeline.load_output(directory)
+    experiment = load_output(directory)
     begin, cpu = time.perf_counter(), time.process_time()
-    frame, comparisons = pipeline.compare_experiment(experiment, directory)
+    frame, comparisons = compare_experiment(experiment, directory)
     return {
         "seconds": time.perf_counter() - begin,
         "cpu_seconds": time.process_time() - cpu,
@@ -58,10 +59,10 @@ def compared(directory: Path) -> dict[str, float]:
 
 def reported(directory: Path) -> dict[str, float]:
     """Write the report; return seconds, peak memory in MiB, and its size in MB."""
-    from ntpctp.comparison import read_comparisons
-    from ntpctp.pipeline import load_output
-    from ntpctp.report import write_report
-    from ntpctp.scores import read_scores
+    from ntpctp.analysis.comparison import read_comparisons
+    from ntpctp.analysis.scores import read_scores
+    from ntpctp.config import load_output
+    from ntpctp.report.html import write_report
 
     experiment, frame = load_output(directory), read_scores(directory)
     comparisons = read_comparisons(directory)
@@ -82,8 +83,8 @@ def _files(directory: Path) -> list[Path]:
 
 
 def _ours(paths: list[Path]) -> list[np.ndarray]:
-    from ntpctp.item_rows import ItemRows
-    from ntpctp.layout import RunId
+    from ntpctp._core.layout import RunId
+    from ntpctp.analysis.item_scores import ItemRows
 
     output = paths[0].parents[5]
     rows = ItemRows(output, {"accuracy": COLUMNS})

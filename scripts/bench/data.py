@@ -3,7 +3,7 @@
     python scripts/bench/data.py [--quick] [--json FILE]
 
 Both sides make the same examples of all splits, encode them, join the ids of prompt and answer with
-their roles, and write them to an Arrow file. Ours is `ntpctp.encoded.encode_task`, which also looks
+their roles, and write them to an Arrow file. Ours is `ntpctp.data.cache.encode_task`, which also looks
 for examples in two splits, builds the closed vocabulary, keeps character offsets, and takes
 checksums; the peer is `datasets.Dataset.from_generator(...).map(batched=True)` with that vocabulary
 made before the clock starts. Making the examples is also timed alone, and so is a second start that
@@ -33,9 +33,10 @@ from typing import Any
 
 import datasets
 
-from ntpctp.encoded import encode_task
-from ntpctp.tasks import TASKS, Example, Task
-from ntpctp.tokens import closed_tokenizer
+from ntpctp.data.cache import encode_task
+from ntpctp.data.example import Example
+from ntpctp.data.tasks import TASKS, Task
+from ntpctp.data.tokenize import closed_tokenizer
 
 CHUNK = 10_000
 MILLION = 1_000_000

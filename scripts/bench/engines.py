@@ -39,10 +39,8 @@ from typing import Any
 import yaml
 from measuring import Record, write_records
 
-from ntpctp import signs
-from ntpctp.engines import Failure, Job, Local, RayCluster
-from ntpctp.experiment import Experiment, experiment_of
-from ntpctp.layout import (
+from ntpctp._core.files import write_json
+from ntpctp._core.layout import (
     EXPERIMENT,
     RunId,
     checkpoint_directory,
@@ -50,7 +48,9 @@ from ntpctp.layout import (
     scores_path,
     stage_directory,
 )
-from ntpctp.storage import write_json
+from ntpctp.config import Experiment, experiment_of
+from ntpctp.runner import heartbeat
+from ntpctp.runner.engines import Failure, Job, Local, RayCluster
 
 WORKERS, SECONDS, GOAL_SECONDS = 2, 0.01, 2.0
 FIRST = 2 * WORKERS
@@ -317,14 +317,16 @@ def _make_run(path: Path, state: str, experiment: Experiment, directory: Path, r
     ]  # fmt: skip
     (stage / "log.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines), "utf-8")
     if state == "failed":
-        signs.fail(path, {"message": "RuntimeError: out of luck", "traceback": "Traceback: ..."})
+        heartbeat.fail(
+            path, {"message": "RuntimeError: out of luck", "traceback": "Traceback: ..."}
+        )
     _give_sign(path, state)
 
 
 def _give_sign(path: Path, state: str) -> None:
     host = "another" if state == "running" else platform.node()
     worker = {"host": host, "process": 1, "started": time.time(), "alive": time.time()}
-    write_json(path / signs.WORKER, worker)
+    write_json(path / heartbeat.WORKER, worker)
 
 
 def status_seconds(directory: Path, experiment: Experiment, *options: str) -> tuple[float, float]:

@@ -35,10 +35,10 @@ import torch
 from answered_problem import KINDS, make, subject_of
 from measuring import Record, in_own_process, matmul_peak, write_records
 
-from ntpctp.flops import training_flops
-from ntpctp.libraries import quiet_libraries
+from ntpctp._core.runtime import quiet_libraries
 from ntpctp.measures import Accuracy, Robustness
 from ntpctp.measures.judging import JudgedItems
+from ntpctp.models.flops import training_flops
 
 BATCH_SIZES = (1, 16, 64)
 GOAL = 4.0

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ntpctp import checkpoints
-from ntpctp.layout import EXPERIMENT, LOG, RESULTS
-from ntpctp.storage import TEMPORARY, sha256_of
+from ntpctp._core.files import TEMPORARY, sha256_of
+from ntpctp._core.layout import EXPERIMENT, LOG, RESULTS
+from ntpctp.models import checkpoints
 
 CLOCK = ("seconds", "tokens_per_second")
 _RESULTS = (EXPERIMENT, "audit.json", "flops.json", "scores.parquet", "comparison.json")

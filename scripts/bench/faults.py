@@ -41,9 +41,9 @@ from fault_kinds import KINDS, Outcome, Scene, Start, cgroup_of_its_own
 from fault_processes import Command, FailingDisk, Setup, start
 from transformers import AutoModelForCausalLM
 
-from ntpctp.experiment import load_experiment
-from ntpctp.libraries import quiet_libraries
-from ntpctp.preparation import initial_model, prepare
+from ntpctp._core.runtime import quiet_libraries
+from ntpctp.config import load_experiment
+from ntpctp.runner.prepare import initial_model, prepare
 
 EXPERIMENT = """
 name: faults

@@ -38,9 +38,9 @@ from flatness_problem import SIZES, Problem
 from measuring import write_records
 from torch import Tensor, nn
 
+from ntpctp._core.rng import torch_seed
 from ntpctp.curvature import HessianOperator, top_eigenvalues
 from ntpctp.curvature.krylov import KrylovBasis
-from ntpctp.randomness import torch_seed
 
 TOLERANCE = 1e-3
 MAX_STEPS = 24

@@ -25,7 +25,7 @@ from rich.table import Table
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
-from ntpctp.errors import InputError
+from ntpctp._core.errors import InputError
 from tests.fuzz.mutations import changed, damaged
 from tests.fuzz.readers import CONTENTS, Reader, readers, settle
 

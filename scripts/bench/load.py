@@ -74,8 +74,8 @@ def displayed(arms: int, seeds: int, items: int, checkpoints: int) -> Record:
     """Show what all runs tell; print and return the microseconds of an event."""
     from rich.console import Console
 
-    from ntpctp.runs import Event
-    from ntpctp.terminal.progress import ProgressDisplay
+    from ntpctp.report.terminal.progress import ProgressDisplay
+    from ntpctp.runner.events import Event
 
     experiment = compared_problem.asked(arms, seeds, items, checkpoints)
     console = Console(file=io.StringIO(), force_terminal=True, width=160)

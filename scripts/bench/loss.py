@@ -26,8 +26,8 @@ from measuring import PeakGrowth, Record, in_own_process, matmul_peak, write_rec
 from torch import Tensor
 from transformers import GPT2Config, GPT2LMHeadModel
 
-from ntpctp.libraries import quiet_libraries
-from ntpctp.loss import token_loss
+from ntpctp._core.runtime import quiet_libraries
+from ntpctp.objectives.loss import token_loss
 
 VOCABULARIES = (8_000, 50_257)
 ROWS, TOKENS, WIDTH, LAYERS = 8, 128, 128, 2

@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 
 import torch
 
-from ntpctp.plan import matmul_rate as matmul_peak
+from ntpctp.runner.plan import matmul_rate as matmul_peak
 
 __all__ = ["PeakGrowth", "Record", "in_own_process", "matmul_peak", "write_records"]
 

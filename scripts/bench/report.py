@@ -22,8 +22,9 @@ from rich.table import Table
 from selenium import webdriver
 from selenium.webdriver.chrome.service import Service
 
-from ntpctp import pipeline
-from ntpctp.report import write_report
+from ntpctp.analysis.pipeline import compare_experiment
+from ntpctp.config import load_output
+from ntpctp.report.html import write_report
 
 MOST_SECONDS, MOST_MEGABYTES = 2.0, 8.0
 _FLAGS = ("--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage")
@@ -64,8 +65,8 @@ def opened(page: Path) -> tuple[float, float, int]:
 def written(directory: Path, arms: int, seeds: int, items: int, checkpoints: int) -> Path:
     """Simulate results in ``directory``, and write their page."""
     make(directory, asked(arms, seeds, items, checkpoints))
-    experiment = pipeline.load_output(directory)
-    frame, comparisons = pipeline.compare_experiment(experiment, directory)
+    experiment = load_output(directory)
+    frame, comparisons = compare_experiment(experiment, directory)
     write_report(experiment, frame, comparisons, directory, directory / "report.html")
     return directory / "report.html"
 

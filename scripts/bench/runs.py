@@ -21,12 +21,12 @@ from typing import Any
 
 import torch
 
-from ntpctp import checkpoints
-from ntpctp.experiment import load_experiment
-from ntpctp.layout import RunId
-from ntpctp.libraries import quiet_libraries
-from ntpctp.preparation import prepare
-from ntpctp.runs import accelerator_of, train_run
+from ntpctp._core.layout import RunId
+from ntpctp._core.runtime import quiet_libraries
+from ntpctp.config import load_experiment
+from ntpctp.models import checkpoints
+from ntpctp.runner.prepare import prepare
+from ntpctp.runner.run import accelerator_of, train_run
 
 RECIPE = Path(__file__).parents[2] / "recipes" / "quickstart.yaml"
 

@@ -46,7 +46,7 @@ from transformers import (
     TrainingArguments,
 )
 
-from ntpctp.libraries import quiet_libraries
+from ntpctp._core.runtime import quiet_libraries
 
 # name -> vocabulary, width, layers, steps timed
 CASES = {
@@ -161,10 +161,10 @@ def ours(problem: Problem, clock: Clock, directory: Path) -> Callable[[], float]
     """The loop of ntpctp, with its log and its two checkpoints."""
     from accelerate import Accelerator
 
+    from ntpctp.data.example import Example, Segment
+    from ntpctp.data.tokenize import encode
     from ntpctp.objectives import CTP, NTP
-    from ntpctp.supervision import SupervisedRows
-    from ntpctp.tasks import Example, Segment
-    from ntpctp.tokens import encode
+    from ntpctp.objectives.dataset import SupervisedRows
     from ntpctp.training import TrainingOptions, train
 
     examples = [Example((Segment("prompt", p), Segment("answer", a))) for p, a in problem.texts]

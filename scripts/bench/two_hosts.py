@@ -24,7 +24,7 @@ from pathlib import Path
 import yaml
 from safetensors.torch import load_file
 
-from ntpctp.stores import Store
+from ntpctp.runner.stores import Store
 
 SPACE, CABLES = "ntpctp-host2", ("ntpctp-a", "ntpctp-b")
 ADDRESSES = ("10.77.0.1", "10.77.1.2")  # the first stays when the cable is cut

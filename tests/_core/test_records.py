@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ntpctp.errors import InputError
-from ntpctp.sealed import read_sealed, write_sealed
+from ntpctp._core.errors import InputError
+from ntpctp._core.records import read_sealed, write_sealed
 
 CONTENT = {
     "arms": {"ntp": [0, 0.1, -1e-300, 1e300], "ctp": {10: None, 9: True, "b": "\u00e4\u2028"}},

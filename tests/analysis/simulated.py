@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 import yaml
 
-from ntpctp.experiment import Experiment, experiment_of
-from ntpctp.layout import (
+from ntpctp._core.files import sha256_of, write_json, write_jsonl
+from ntpctp._core.layout import (
     EXPERIMENT,
     RunId,
     checkpoint_directory,
@@ -16,11 +16,11 @@ from ntpctp.layout import (
     run_directory,
     stage_directory,
 )
+from ntpctp._core.provenance import PROVENANCE
+from ntpctp._core.records import write_sealed
+from ntpctp.config import Experiment, experiment_of
 from ntpctp.measures import Score
-from ntpctp.provenance import PROVENANCE
-from ntpctp.runs import RECORD
-from ntpctp.sealed import write_sealed
-from ntpctp.storage import sha256_of, write_json, write_jsonl
+from ntpctp.runner.run import RECORD
 from tests.conftest import tiny_content
 
 ITEMS = 30

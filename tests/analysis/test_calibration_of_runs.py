@@ -9,13 +9,13 @@ import pytest
 import yaml
 from scipy import stats
 
-from ntpctp import calibrating
-from ntpctp.calibrating import calibrate, verdict_of, with_fresh_seeds, write_calibration
-from ntpctp.errors import InputError
-from ntpctp.experiment import experiment_of
-from ntpctp.sealed import write_sealed
+from ntpctp._core.errors import InputError
+from ntpctp._core.records import write_sealed
+from ntpctp.analysis import calibration
+from ntpctp.analysis.calibration import calibrate, verdict_of, with_fresh_seeds, write_calibration
+from ntpctp.config import experiment_of
+from ntpctp.report.terminal.calibrations import calibration_tables
 from ntpctp.statistics import coverage, false_positive_rate
-from ntpctp.terminal.calibrations import calibration_tables
 from tests.conftest import tiny_content
 
 
@@ -36,7 +36,7 @@ def rows(experiment, arm, score, values, **columns):
 def stored(tmp_path, monkeypatch):
     """Write an experiment whose scores are given: (arm, score) -> one value a seed."""
     frames = {}
-    monkeypatch.setattr(calibrating, "collect", lambda experiment, output: frames[output])
+    monkeypatch.setattr(calibration, "collect", lambda experiment, output: frames[output])
 
     def make(scores, seeds, directory=tmp_path, data="f1", **changes):
         content = tiny_content(seeds=seeds, **changes)
@@ -121,7 +121,7 @@ def test_the_yardstick_of_few_seeds_is_what_normal_scores_give(stored):
 def test_whole_counts_have_the_exact_interval():
     for count, total in ((0, 8), (3, 8), (8, 8)):
         exact = stats.binomtest(count, total).proportion_ci(method="exact")
-        found = calibrating._clopper_pearson(count, total)
+        found = calibration._clopper_pearson(count, total)
         assert found == pytest.approx((exact.low, exact.high))
 
 
@@ -179,10 +179,10 @@ def test_scores_without_a_value_in_some_seed_are_left_out_and_said(stored):
 
 def test_arms_with_other_seeds_are_not_paired(stored, monkeypatch):
     directory = stored(gaussian(7), 7)
-    frame = calibrating.collect(None, directory)
+    frame = calibration.collect(None, directory)
     gone = {("ntp", 6), ("ctp", 0)}
     there = [run not in gone for run in zip(frame["arm"], frame["seed"], strict=True)]
-    monkeypatch.setattr(calibrating, "collect", lambda *_: frame[there])
+    monkeypatch.setattr(calibration, "collect", lambda *_: frame[there])
     record = calibrate(directory)
     assert record["false_positives"][0]["num_stored"] == 6
     assert record["coverage"] == []
@@ -213,7 +213,7 @@ def test_fresh_seeds_change_nothing_else():
     ],
 )
 def test_one_sentence_judges(low, high, words):
-    rate = calibrating.PooledRate(3, 8, 12, 0.04, low, high, 0.05, 0.05, "", [])
+    rate = calibration.PooledRate(3, 8, 12, 0.04, low, high, 0.05, 0.05, "", [])
     other = replace(rate, num_seeds=4, rate=0.5)
     record = {"false_positives": [vars(rate), vars(other)], "judged_size": 3}
     sentence = verdict_of(record)
@@ -226,7 +226,7 @@ def test_one_sentence_judges(low, high, words):
 def test_the_terminal_shows_rates_and_verdict(stored, tmp_path):
     record = calibrate(stored(gaussian(6), 6))
     write_calibration(record, tmp_path)
-    assert calibrating.read_calibration(tmp_path) == json.loads(json.dumps(record))
+    assert calibration.read_calibration(tmp_path) == json.loads(json.dumps(record))
     shown = list(calibration_tables(record))
     assert [table.row_count for table in shown if hasattr(table, "row_count")] == [2, 2]
     assert str(shown[-1]) == record["verdict"]

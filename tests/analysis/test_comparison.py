@@ -7,13 +7,13 @@ from scipy import stats
 from statsmodels.stats.contingency_tables import mcnemar as reference_mcnemar
 from statsmodels.stats.multitest import multipletests
 
-from ntpctp.comparison import compare, read_comparison, write_comparison
-from ntpctp.errors import InputError
-from ntpctp.experiment import experiment_of
-from ntpctp.layout import RunId, checkpoint_directory, rows_path, stage_directory
-from ntpctp.report.headline import headline
-from ntpctp.sealed import write_sealed
-from ntpctp.storage import write_jsonl
+from ntpctp._core.errors import InputError
+from ntpctp._core.files import write_jsonl
+from ntpctp._core.layout import RunId, checkpoint_directory, rows_path, stage_directory
+from ntpctp._core.records import write_sealed
+from ntpctp.analysis.comparison import compare, read_comparison, write_comparison
+from ntpctp.config import experiment_of
+from ntpctp.report.html.headline import headline
 from tests.conftest import tiny_content
 
 SEEDS = 6

@@ -5,10 +5,10 @@ import json
 import numpy as np
 import pytest
 
-from ntpctp.errors import InputError
-from ntpctp.item_rows import ItemRows, _narrow
-from ntpctp.layout import RunId, rows_path, stage_directory
-from ntpctp.storage import write_jsonl
+from ntpctp._core.errors import InputError
+from ntpctp._core.files import write_jsonl
+from ntpctp._core.layout import RunId, rows_path, stage_directory
+from ntpctp.analysis.item_scores import ItemRows, _narrow
 
 RUN = RunId("ntp", 0)
 ROWS = [

@@ -7,22 +7,23 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from ntpctp import pipeline
-from ntpctp.comparison import compare
-from ntpctp.errors import InputError
-from ntpctp.joining import join, joined_record
+from ntpctp._core.errors import InputError
+from ntpctp._core.files import rebuilt
+from ntpctp.analysis.comparison import compare
+from ntpctp.analysis.joins import join, joined_record
+from ntpctp.analysis.pipeline import compare_experiment
+from ntpctp.analysis.scores import SCORES, collect, read_scores
+from ntpctp.config import load_output
 from ntpctp.measures import Accuracy
-from ntpctp.scores import SCORES, collect, read_scores
 from ntpctp.statistics import holm, interquartile_mean, probability_of_improvement
-from ntpctp.storage import rebuilt
-from tests.simulated import ITEMS, simulate
+from tests.analysis.simulated import ITEMS, simulate
 
 OTHER_TASK = {"task": {"name": "addition", "digits": 2, "train_size": 60, "test_size": 20}}
 
 
 def make(output, **options):
     simulate(output, **options)
-    pipeline.compare_experiment(pipeline.load_output(output), output)
+    compare_experiment(load_output(output), output)
     return output
 
 
@@ -51,7 +52,7 @@ def parts(whole, tmp_path_factory):
 
 def test_joined_arms_are_compared_as_those_of_one_experiment(whole, parts):
     (group,) = join(parts).groups
-    expected = compare(pipeline.load_output(whole), read_scores(whole), whole)
+    expected = compare(load_output(whole), read_scores(whole), whole)
     assert group.asked.arms == ["ntp", "half", "ctp"]
     assert len(expected) == len(group.comparisons) == 6
     by_name = {(c.split, c.score, c.stratum): c for c in group.comparisons}
@@ -199,9 +200,9 @@ def test_what_is_stored_otherwise_is_refused_file_by_file(parts, tmp_path, monke
 
 
 def test_a_comparison_is_read_as_it_was_made(whole):
-    from ntpctp.comparison import read_comparisons
+    from ntpctp.analysis.comparison import read_comparisons
 
-    experiment = pipeline.load_output(whole)
+    experiment = load_output(whole)
     made = compare(experiment, collect(experiment, whole), whole)
     found = read_comparisons(whole)
     plain = [c for c in made if c.unit != "steps"]

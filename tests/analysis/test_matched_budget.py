@@ -4,8 +4,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from ntpctp.analysis.matched_budget import AXES, Trajectories, has_curve
 from ntpctp.statistics import paired_difference
-from ntpctp.trajectories import AXES, Trajectories, has_curve
 
 STEPS = [0, 10, 20, 30]
 # Of a step, A's loss sees 20 tokens and B's 5; seed 1 reads a little more.

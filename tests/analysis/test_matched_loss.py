@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from ntpctp.engines import Local
-from ntpctp.equal_loss import Curvature, at_equal_loss, read_curvature
-from ntpctp.experiment import experiment_of
-from ntpctp.report.equal_loss import compared, equal_loss_panels, equal_loss_table
-from ntpctp.storage import read_jsonl
+from ntpctp._core.files import read_jsonl
+from ntpctp.analysis.matched_loss import Curvature, at_equal_loss, read_curvature
+from ntpctp.config import experiment_of
+from ntpctp.report.html.matched_loss import compared, equal_loss_panels, equal_loss_table
+from ntpctp.runner.engines import Local
 from tests.conftest import tiny_content
 
 
@@ -102,7 +102,7 @@ def test_what_cannot_be_compared_says_why():
 @pytest.fixture(scope="module")
 def measured(tmp_path_factory):
     """A really trained experiment, measured at four checkpoints."""
-    from ntpctp import pipeline
+    from ntpctp.runner.pipeline import run_experiment
 
     output = tmp_path_factory.mktemp("measured")
     content = tiny_content(
@@ -110,7 +110,7 @@ def measured(tmp_path_factory):
         evaluation={"every": 8, "measures": ["accuracy", {"name": "flatness", "max_items": 16}]},
     )
     experiment = experiment_of(content, "tiny")
-    failures = pipeline.run_experiment(experiment, output, engine=Local(1), on_event=lambda e: None)
+    failures = run_experiment(experiment, output, engine=Local(1), on_event=lambda e: None)
     assert not failures
     return experiment, output
 

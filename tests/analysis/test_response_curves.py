@@ -5,11 +5,11 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from ntpctp.experiment import experiment_of
-from ntpctp.report.chance import Chances
-from ntpctp.report.responses import response_sections
-from ntpctp.report.wording import MINUS
-from ntpctp.responses import responses
+from ntpctp.analysis.response_curves import responses
+from ntpctp.config import experiment_of
+from ntpctp.report.html.chance_level import Chances
+from ntpctp.report.html.response_curves import response_sections
+from ntpctp.report.html.wording import MINUS
 from tests.conftest import tiny_content
 
 RATES = [0, 0.1, 0.4]

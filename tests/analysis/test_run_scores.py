@@ -6,17 +6,18 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from ntpctp import learning
-from ntpctp.comparison import compare, write_comparison
-from ntpctp.layout import RunId
-from ntpctp.learning import untrained_splits
-from ntpctp.pipeline import checked_stages, compare_experiment
-from ntpctp.preparation import prepare
-from ntpctp.report.verdicts import verdict_tables
-from ntpctp.runs import execute
-from ntpctp.scores import _learning_rows, collect
-from ntpctp.stages import stages_of
-from tests.test_stages import CONTENT
+from ntpctp._core.layout import RunId
+from ntpctp.analysis import run_scores
+from ntpctp.analysis.comparison import compare, write_comparison
+from ntpctp.analysis.pipeline import compare_experiment
+from ntpctp.analysis.run_scores import untrained_splits
+from ntpctp.analysis.scores import _learning_rows, collect
+from ntpctp.config.stages import stages_of
+from ntpctp.report.html.verdicts import verdict_tables
+from ntpctp.runner.pipeline import checked_stages
+from ntpctp.runner.prepare import prepare
+from ntpctp.runner.run import execute
+from tests.config.test_stages import CONTENT
 
 
 def frame_of(curves, arm="ntp", seed=0, split="test", score="exact_match"):
@@ -54,7 +55,7 @@ def frame_of(curves, arm="ntp", seed=0, split="test", score="exact_match"):
 
 def learning_scores(frame, experiment):
     """Of a frame that has one run, or none that counts."""
-    scores = learning.learning_scores(frame, experiment)
+    scores = run_scores.learning_scores(frame, experiment)
     assert len(scores) <= 1
     return [score for of_run in scores.values() for score in of_run]
 
@@ -177,7 +178,7 @@ def test_runs_of_one_table_are_kept_apart(tiny):
     runs = [(arm, seed) for arm in ("ntp", "ctp") for seed in (0, 1)]
     frames = [frame_of({0: 0.0, 4: 0.1 * n, 8: 0.9 + 0.01 * n}, *run) for n, run in enumerate(runs)]
     table = pd.concat(frames).sample(frac=1, random_state=0)
-    found = learning.learning_scores(table, experiment)
+    found = run_scores.learning_scores(table, experiment)
     assert {run: values(scores) for run, scores in found.items()} == {
         run: values(learning_scores(frame, experiment))
         for run, frame in zip(runs, frames, strict=True)
@@ -192,7 +193,7 @@ def test_a_score_without_a_better_direction_has_no_target(tiny):
 
 
 def test_a_loss_that_rises_is_forgotten(tiny, monkeypatch):
-    monkeypatch.setattr("ntpctp.learning.untrained_splits", lambda task: {"test"})
+    monkeypatch.setattr("ntpctp.analysis.run_scores.untrained_splits", lambda task: {"test"})
     frame = frame_of({0: 1.0, 8: 3.0}, score="answer_loss").assign(higher_is_better=False)
     experiment = tiny(comparison={"targets": {"answer_loss": 0.5}})
     assert values(learning_scores(frame, experiment))["forgotten_answer_loss"] == 2.0

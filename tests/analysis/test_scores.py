@@ -10,20 +10,22 @@ import pyarrow.parquet
 import pytest
 import yaml
 
-from ntpctp import pipeline, scores
-from ntpctp.comparison import COMPARISON
-from ntpctp.errors import InputError
-from ntpctp.layout import EXPERIMENT
+from ntpctp._core.errors import InputError
+from ntpctp._core.files import read_json, write_json
+from ntpctp._core.layout import EXPERIMENT
+from ntpctp.analysis import scores
+from ntpctp.analysis.comparison import COMPARISON
+from ntpctp.analysis.pipeline import compare_experiment
+from ntpctp.analysis.scores import SCHEMA_VERSION, SCORES, collect, read_scores
+from ntpctp.config import load_output
 from ntpctp.measures import Accuracy
-from ntpctp.scores import SCHEMA_VERSION, SCORES, collect, read_scores
-from ntpctp.storage import read_json, write_json
-from tests.simulated import simulate
+from tests.analysis.simulated import simulate
 
 
 @pytest.fixture(scope="module")
 def simulated(tmp_path_factory):
     output = tmp_path_factory.mktemp("scores") / "run"
-    pipeline.compare_experiment(simulate(output), output)
+    compare_experiment(simulate(output), output)
     return output
 
 
@@ -42,7 +44,7 @@ def test_all_columns_are_documented_in_their_order(simulated):
 def test_the_page_has_the_same_columns_and_its_queries_run(
     simulated, tmp_path, monkeypatch, capsys
 ):
-    page = (Path(__file__).parents[1] / "docs" / "scores.md").read_text("utf-8")
+    page = (Path(__file__).parents[2] / "docs" / "scores.md").read_text("utf-8")
     rows = re.findall(r"^\| (`[a-z_`, ]+`) \|", page, re.M)
     assert [name.strip("`") for row in rows for name in row.split(", ")] == list(scores._TYPES)
     shutil.copytree(simulated, tmp_path / "runs" / "quickstart")
@@ -134,7 +136,7 @@ def test_scores_of_other_options_are_not_lost(simulated, tmp_path):
     (thin,) = output.glob("ntp/seed-0/train/step-000010")
     write_json(thin / "thin.json", {})
     with pytest.raises(InputError, match=r"other options of measure accuracy \(max_items\), 1 of"):
-        collect(pipeline.load_output(output), output)
+        collect(load_output(output), output)
 
 
 @pytest.mark.parametrize("damage", ["changed", "gone"])
@@ -147,11 +149,11 @@ def test_rows_that_are_not_of_their_scores_are_refused(simulated, tmp_path, dama
         return output / f"ntp/seed-0/train/step-0000{step}/evaluation/accuracy.jsonl"
 
     rows(10).write_text(rows(10).read_text() + "\n")
-    assert len(collect(pipeline.load_output(output), output))
+    assert len(collect(load_output(output), output))
     if damage == "gone":
         rows(20).unlink()
     else:
         rows(20).write_text(rows(20).read_text() + "\n")
     message = r"1 checkpoint was measured by measure accuracy, but its rows \(accuracy.jsonl\) are"
     with pytest.raises(InputError, match=message):
-        collect(pipeline.load_output(output), output)
+        collect(load_output(output), output)

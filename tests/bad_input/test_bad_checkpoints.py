@@ -10,7 +10,7 @@ from safetensors.torch import load_file, save_file
 
 from tests.bad_input.refusal import Case, check, experiment
 from tests.conftest import TINY
-from tests.foreign_checkpoints import save_foreign
+from tests.models.external_checkpoints import save_foreign
 
 TASK = TINY["task"]
 SUITE = yaml.safe_dump({"name": "small", "tasks": {"sums": TASK}, "measures": ["accuracy"]})

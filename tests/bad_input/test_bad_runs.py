@@ -4,9 +4,10 @@ import shutil
 
 import pytest
 
-from ntpctp import pipeline
-from ntpctp.experiment import experiment_of
-from ntpctp.report import write_report
+from ntpctp.analysis.pipeline import compare_experiment
+from ntpctp.config import experiment_of
+from ntpctp.report.html import write_report
+from ntpctp.runner.pipeline import local_engine, run_experiment
 from tests.bad_input.refusal import Case, check
 from tests.conftest import tiny_content
 
@@ -244,10 +245,10 @@ CASES: dict[str, Case] = {
 def trained(tmp_path_factory):
     output = tmp_path_factory.mktemp("trained") / "out"
     experiment = experiment_of(CONTENT, "tiny")
-    engine = pipeline.local_engine([experiment], 1)
-    failed = pipeline.run_experiment(experiment, output, engine=engine, on_event=lambda event: None)
+    engine = local_engine([experiment], 1)
+    failed = run_experiment(experiment, output, engine=engine, on_event=lambda event: None)
     assert not failed
-    frame, comparisons = pipeline.compare_experiment(experiment, output)
+    frame, comparisons = compare_experiment(experiment, output)
     write_report(experiment, frame, comparisons, output, output / "report.html")
     return output
 

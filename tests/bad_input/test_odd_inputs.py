@@ -9,13 +9,13 @@ import pyarrow.parquet
 import pytest
 import yaml
 
-from ntpctp.checkpoints import list_checkpoints
-from ntpctp.encoded import encode_task
-from ntpctp.errors import InputError
-from ntpctp.experiment import load_experiment
-from ntpctp.layout import RunId, rows_path, stage_directory
-from ntpctp.storage import read_jsonl
-from ntpctp.tasks import TASKS
+from ntpctp._core.errors import InputError
+from ntpctp._core.files import read_jsonl
+from ntpctp._core.layout import RunId, rows_path, stage_directory
+from ntpctp.config import load_experiment
+from ntpctp.data.cache import encode_task
+from ntpctp.data.tasks import TASKS
+from ntpctp.models.checkpoints import list_checkpoints
 from tests.conftest import tiny_content
 
 # name: text that data may contain

@@ -7,12 +7,13 @@ import shutil
 
 import pytest
 
-from ntpctp import pipeline
-from ntpctp.comparison import COMPARISON
-from ntpctp.layout import EXPERIMENT
-from ntpctp.scores import SCORES
-from ntpctp.storage import read_json
-from tests.simulated import simulate
+from ntpctp._core.files import read_json
+from ntpctp._core.layout import EXPERIMENT
+from ntpctp.analysis.comparison import COMPARISON
+from ntpctp.analysis.pipeline import compare_experiment
+from ntpctp.analysis.scores import SCORES
+from ntpctp.config import load_output
+from tests.analysis.simulated import simulate
 
 SCRIPT = "<script>alert(1)</script>"
 
@@ -31,7 +32,7 @@ def runs(tmp_path_factory):
     simulate(top / "staged/finetune", name="staged-finetune", data="other data")
     shutil.rmtree(top / "staged/finetune/ctp/seed-2")
     for path in top.rglob(EXPERIMENT):
-        pipeline.compare_experiment(pipeline.load_output(path.parent), path.parent)
+        compare_experiment(load_output(path.parent), path.parent)
     (top / "one/report.html").write_text("a report")
     (top / "bad #1").mkdir()
     (top / "bad #1" / EXPERIMENT).write_text(f"name: '{SCRIPT}'\n")
@@ -165,8 +166,8 @@ def test_a_narrow_terminal_loses_no_number(runs):
     """Words fold where there is no room; none of their letters is cut off."""
     from rich.console import Console
 
-    from ntpctp.joining import join, joined_record
-    from ntpctp.terminal.comparisons import comparison_tables
+    from ntpctp.analysis.joins import join, joined_record
+    from ntpctp.report.terminal.comparisons import comparison_tables
 
     record = joined_record(join([runs / "one", runs / "two"]))
     letters = []

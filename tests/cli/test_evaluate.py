@@ -13,10 +13,10 @@ import yaml
 from safetensors.torch import load_file, save_file
 from transformers import AutoTokenizer
 
-from ntpctp import models
-from ntpctp.tasks import TASKS
+from ntpctp.data.tasks import TASKS
+from ntpctp.models.build import load_model
 from tests.conftest import TINY
-from tests.foreign_checkpoints import save_foreign
+from tests.models.external_checkpoints import save_foreign
 
 ROOT = Path(__file__).parents[2]
 TASK = {"name": "addition", "digits": 1, "train_size": 60, "test_size": 20}
@@ -60,7 +60,7 @@ def test_a_foreign_checkpoint_is_measured_beside_itself(foreign, suite, ntpctp):
     assert [row["split"] for row in rows] == ["test"] * 20 + ["train"] * 10
     assert before == {path.name: path.read_bytes() for path in foreign.iterdir() if path.is_file()}
     # The loss of each item, by the model's own forward pass on the text itself.
-    tokenizer, network = AutoTokenizer.from_pretrained(foreign), models.load(foreign)
+    tokenizer, network = AutoTokenizer.from_pretrained(foreign), load_model(foreign)
     for row, example in zip(
         rows, TASKS["addition"].model_validate(TASK).split("test"), strict=False
     ):
@@ -74,7 +74,7 @@ def test_a_foreign_checkpoint_is_measured_beside_itself(foreign, suite, ntpctp):
 
 def test_a_second_call_loads_no_model(foreign, suite, ntpctp, monkeypatch):
     first = ntpctp("evaluate", foreign, "--suite", suite())
-    monkeypatch.setattr(models, "load", None)
+    monkeypatch.setattr("ntpctp.measures.measure.load_model", None)
     second = ntpctp("evaluate", foreign, "--suite", suite())
     assert second.code == 0, second.err
     announced = "model, sums: measuring accuracy ...\n"
@@ -100,9 +100,10 @@ def test_whatever_moves_a_number_is_measured_again(foreign, suite, ntpctp, monke
     else:
         changes = {"tasks": {"sums": {**TASK, "seed": 1}}}
     loaded = []
-    load = models.load
+    load = load_model
     monkeypatch.setattr(
-        models, "load", lambda *args, **kwargs: loaded.append(args) or load(*args, **kwargs)
+        "ntpctp.measures.measure.load_model",
+        lambda *args, **kwargs: loaded.append(args) or load(*args, **kwargs),
     )
     assert ntpctp("evaluate", foreign, "--suite", suite(**changes)).code == 0
     assert loaded
@@ -182,7 +183,9 @@ def test_of_the_hub_only_with_a_place_for_results(suite, ntpctp, tmp_path, monke
     outcome = ntpctp("evaluate", "nobody/nothing", "--suite", suite(), "--output", tmp_path / "o")
     assert outcome.code == 2 and "no model of that id can be had from the hub" in outcome.err
     snapshot = save_foreign(tmp_path / "snapshot", TASK)
-    monkeypatch.setattr("ntpctp.foreign.snapshot_download", lambda *args, **kwargs: str(snapshot))
+    monkeypatch.setattr(
+        "ntpctp.models.external.snapshot_download", lambda *args, **kwargs: str(snapshot)
+    )
     outcome = ntpctp("evaluate", "some/model", "--suite", suite())
     assert outcome.code == 2 and "--output DIRECTORY" in outcome.err
     outcome = ntpctp("evaluate", "some/model", "--suite", suite(), "--output", tmp_path / "o")

@@ -11,9 +11,9 @@ import pytest
 import yaml
 from huggingface_hub import ModelCard
 
-from ntpctp import checkpoints
+from ntpctp.models import checkpoints
 from tests.conftest import TINY
-from tests.foreign_checkpoints import save_foreign
+from tests.models.external_checkpoints import save_foreign
 
 TASK = {"name": "parity", "bits": 8, "relevant": 3}
 MEASURES = [{"name": "accuracy", "train_items": 5}, {"name": "flatness", "max_items": 4}]

@@ -10,11 +10,11 @@ import time
 import psutil
 import pytest
 
-from ntpctp import checkpoints
+from ntpctp._core.layout import RunId, stage_directory
+from ntpctp.analysis.scores import read_scores
 from ntpctp.cli.console import clear_errors
-from ntpctp.layout import RunId, stage_directory
-from ntpctp.scores import read_scores
-from tests.run_contents import contents
+from ntpctp.models import checkpoints
+from tests.runner.run_contents import contents
 
 LONG = {
     "training": {"steps": 600, "batch_size": 8, "learning_rate": 1e-2, "log_every": 50},
@@ -193,7 +193,7 @@ def test_sigterm_while_the_report_is_written(ntpctp, tiny_file, tmp_path, monkey
         signal.raise_signal(signal.SIGTERM)
         pytest.fail("goes on")
 
-    monkeypatch.setattr("ntpctp.report.write_report", asked)
+    monkeypatch.setattr("ntpctp.report.html.write_report", asked)
     outcome = ntpctp("run", path, "--output", out)
     assert outcome.code == 143 and "the same command carries on" in outcome.err
     monkeypatch.undo()

@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from ntpctp.scores import read_scores
+from ntpctp.analysis.scores import read_scores
 
 
 @pytest.fixture(scope="module")

@@ -6,15 +6,15 @@ import pytest
 import yaml
 from pydantic import ValidationError
 
-from ntpctp.errors import InputError
-from ntpctp.experiment import Evaluation, experiment_of, load_experiment
-from ntpctp.maps import load_map
-from ntpctp.options import Options
-from ntpctp.stages import load_stages
-from ntpctp.yaml_file import parse_value, read_yaml
+from ntpctp._core.errors import InputError
+from ntpctp._core.options import Options
+from ntpctp._core.yaml_loader import parse_value, read_yaml
+from ntpctp.config import Evaluation, experiment_of, load_experiment
+from ntpctp.config.stages import load_stages
+from ntpctp.config.sweep import load_map
 from tests.conftest import tiny_content
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 RECIPES = sorted(p for p in (ROOT / "recipes").rglob("*.yaml") if p.parent.name != "accelerate")
 WITH_STAGES = [path for path in RECIPES if "stages" in read_yaml(path)[0]]
 WITH_MAP = [path for path in RECIPES if "map" in read_yaml(path)[0]]
@@ -227,7 +227,7 @@ def all_options(of: type[Options] = Options) -> list[type[Options]]:
 
 
 def test_every_option_says_what_it_means():
-    import ntpctp.pipeline  # noqa: F401 (defines all options)
+    import ntpctp.analysis.pipeline  # noqa: F401 (defines all options)
 
     fields = [
         (option, name, field)

@@ -2,8 +2,8 @@
 
 import pytest
 
-from ntpctp.errors import InputError
-from ntpctp.experiment import experiment_of, load_experiment
+from ntpctp._core.errors import InputError
+from ntpctp.config import experiment_of, load_experiment
 from ntpctp.objectives import CTP
 from tests.conftest import tiny_content
 

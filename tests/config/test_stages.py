@@ -4,13 +4,13 @@ import pytest
 import yaml
 from safetensors.torch import load_file
 
-from ntpctp.errors import InputError
-from ntpctp.layout import RunId
-from ntpctp.pipeline import checked_stages
-from ntpctp.preparation import prepare
-from ntpctp.runs import execute
-from ntpctp.scores import collect
-from ntpctp.stages import stages_of
+from ntpctp._core.errors import InputError
+from ntpctp._core.layout import RunId
+from ntpctp.analysis.scores import collect
+from ntpctp.config.stages import stages_of
+from ntpctp.runner.pipeline import checked_stages
+from ntpctp.runner.prepare import prepare
+from ntpctp.runner.run import execute
 
 CONTENT = {
     "name": "matrix",

@@ -4,10 +4,10 @@ from pathlib import Path
 
 import pytest
 
-from ntpctp.errors import InputError
-from ntpctp.suites import load_suite
+from ntpctp._core.errors import InputError
+from ntpctp.config.suite import load_suite
 
-SUITES = Path(__file__).parents[1] / "evaluation" / "suites"
+SUITES = Path(__file__).parents[2] / "evaluation" / "suites"
 
 
 @pytest.fixture

@@ -13,16 +13,16 @@ import yaml
 from scipy import stats
 from statsmodels.stats.multitest import multipletests
 
-from ntpctp.comparison import compare
-from ntpctp.errors import InputError
-from ntpctp.experiment import experiment_of
-from ntpctp.maps import load_map, map_of, read_levels, write_map
-from ntpctp.report.map_cells import MapCell, pair_maps, read_cells
-from ntpctp.report.map_figure import map_panel
-from ntpctp.report.map_page import map_panels
-from ntpctp.report.map_tables import effects_table, summary, words_of
-from ntpctp.scores import read_scores
-from ntpctp.sealed import write_sealed
+from ntpctp._core.errors import InputError
+from ntpctp._core.records import write_sealed
+from ntpctp.analysis.comparison import compare
+from ntpctp.analysis.scores import read_scores
+from ntpctp.config import experiment_of
+from ntpctp.config.sweep import load_map, map_of, read_levels, write_map
+from ntpctp.report.html.map_cells import MapCell, pair_maps, read_cells
+from ntpctp.report.html.map_figure import map_panel
+from ntpctp.report.html.map_page import map_panels
+from ntpctp.report.html.map_tables import effects_table, summary, words_of
 from tests.conftest import tiny_content
 
 MAP = {"task.train_size": [40, 60], "model.width": {"narrow": 8, "wide arms": 16}}

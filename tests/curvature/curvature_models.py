@@ -4,7 +4,6 @@ from functools import cache
 
 import torch
 import torch.nn.functional as F
-from curvature_references import Problem, dense_hessian
 from torch import nn
 from transformers import (
     AttentionInterface,
@@ -17,6 +16,8 @@ from transformers import (
     OpenAIGPTLMHeadModel,
 )
 from transformers.masking_utils import eager_mask
+
+from tests.curvature.curvature_references import Problem, dense_hessian
 
 VOCAB, WIDTH = 11, 8
 

@@ -2,9 +2,9 @@
 
 import pytest
 import torch
-from curvature_models import dense_hessian_of, transformer
 
 from ntpctp.curvature import block_eigenvalues, parameter_blocks
+from tests.curvature.curvature_models import dense_hessian_of, transformer
 
 
 def test_matches_the_dense_blocks():

@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 import torch
-from curvature_references import MatrixOperator, symmetric
 
+from ntpctp._core.errors import InputError
 from ntpctp.curvature import density
-from ntpctp.errors import InputError
+from tests.curvature.curvature_references import MatrixOperator, symmetric
 
 SPECTRUM = np.concatenate([[30.0, -10.0], np.linspace(-1, 2, 148)])
 

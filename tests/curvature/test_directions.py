@@ -2,10 +2,10 @@
 
 import pytest
 import torch
-from curvature_references import bigram
 
+from ntpctp._core.errors import InputError
 from ntpctp.curvature import ParameterVector, filter_normalised, random_directions
-from ntpctp.errors import InputError
+from tests.curvature.curvature_references import bigram
 
 
 def example():

@@ -2,11 +2,11 @@
 
 import pytest
 import torch
-from curvature_models import dense_hessian_of, transformer
-from curvature_references import bigram, columns, quadratic, symmetric
 
+from ntpctp._core.errors import InputError
 from ntpctp.curvature import FiniteDifferenceHessian, HessianOperator
-from ntpctp.errors import InputError
+from tests.curvature.curvature_models import dense_hessian_of, transformer
+from tests.curvature.curvature_references import bigram, columns, quadratic, symmetric
 
 
 def test_matches_in_float64():

@@ -3,11 +3,11 @@
 import pytest
 import torch
 import torch.nn.functional as F
-from curvature_models import transformer
-from curvature_references import bigram, columns
 
+from ntpctp._core.errors import InputError
 from ntpctp.curvature import FisherOperator, GaussNewtonOperator, Prediction
-from ntpctp.errors import InputError
+from tests.curvature.curvature_models import transformer
+from tests.curvature.curvature_references import bigram, columns
 
 
 def classify_bigram(problem):

@@ -3,11 +3,11 @@
 import pytest
 import torch
 import torch.nn.functional as F
-from curvature_models import masked_batches, transformer
-from curvature_references import Problem, bigram, columns, dense_hessian
 
+from ntpctp._core.errors import InputError
 from ntpctp.curvature import GaussNewtonOperator, Prediction
-from ntpctp.errors import InputError
+from tests.curvature.curvature_models import masked_batches, transformer
+from tests.curvature.curvature_references import Problem, bigram, columns, dense_hessian
 
 
 def bigram_prediction(problem):

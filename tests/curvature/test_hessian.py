@@ -4,11 +4,23 @@ import gc
 
 import pytest
 import torch
-from curvature_models import build_model, dense_hessian_of, masked_batches, model_loss, transformer
-from curvature_references import bigram, columns, dense_hessian, quadratic, symmetric
 from torch.multiprocessing.reductions import StorageWeakRef
 
 from ntpctp.curvature import HessianOperator, select_parameters
+from tests.curvature.curvature_models import (
+    build_model,
+    dense_hessian_of,
+    masked_batches,
+    model_loss,
+    transformer,
+)
+from tests.curvature.curvature_references import (
+    bigram,
+    columns,
+    dense_hessian,
+    quadratic,
+    symmetric,
+)
 
 
 @pytest.mark.parametrize("graph_memory_bytes", [0, 3000, 2**30])

@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 import torch
-from curvature_references import MatrixOperator, bigram, dense_hessian, symmetric
 
+from ntpctp._core.errors import InputError
 from ntpctp.curvature import HessianOperator, top_eigenvalues
-from ntpctp.errors import InputError
+from tests.curvature.curvature_references import MatrixOperator, bigram, dense_hessian, symmetric
 
 
 def test_largest_is_algebraic_not_in_magnitude():

@@ -5,10 +5,10 @@ import math
 import numpy as np
 import pytest
 import torch
-from curvature_references import bigram, quadratic, symmetric
 
+from ntpctp._core.errors import InputError
 from ntpctp.curvature import MeanLoss, loss_path, loss_slice, random_directions
-from ntpctp.errors import InputError
+from tests.curvature.curvature_references import bigram, quadratic, symmetric
 
 MATRIX = symmetric([1.0, 3.0, -2.0])
 

@@ -4,12 +4,12 @@ import math
 
 import pytest
 import torch
-from curvature_models import transformer
-from curvature_references import bigram, quadratic, symmetric
 from torch import nn
 
+from ntpctp._core.errors import InputError
 from ntpctp.curvature import HessianOperator, MeanLoss
-from ntpctp.errors import InputError
+from tests.curvature.curvature_models import transformer
+from tests.curvature.curvature_references import bigram, quadratic, symmetric
 
 
 def parameter(*values):

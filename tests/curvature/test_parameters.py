@@ -2,10 +2,10 @@
 
 import pytest
 import torch
-from curvature_models import build_model, transformer
 
+from ntpctp._core.errors import InputError
 from ntpctp.curvature import ParameterVector, parameter_blocks, select_parameters
-from ntpctp.errors import InputError
+from tests.curvature.curvature_models import build_model, transformer
 
 
 def leaf(*shape, dtype=torch.float64):

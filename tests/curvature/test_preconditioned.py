@@ -5,8 +5,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from curvature_references import MatrixOperator, bigram, columns, quadratic, symmetric
 
+from ntpctp._core.errors import InputError
 from ntpctp.curvature import (
     AdamState,
     HessianOperator,
@@ -15,7 +15,13 @@ from ntpctp.curvature import (
     directional_curvature,
     top_eigenvalues,
 )
-from ntpctp.errors import InputError
+from tests.curvature.curvature_references import (
+    MatrixOperator,
+    bigram,
+    columns,
+    quadratic,
+    symmetric,
+)
 
 
 def trained(steps=3, optimizer_type=torch.optim.AdamW, **options):

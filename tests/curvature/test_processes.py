@@ -3,10 +3,10 @@
 import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
-from curvature_references import bigram
 
+from ntpctp._core.errors import InputError
 from ntpctp.curvature import HessianOperator, MeanLoss, top_eigenvalues
-from ntpctp.errors import InputError
+from tests.curvature.curvature_references import bigram
 
 SHARES = [slice(0, 1), slice(1, 2)]  # 7 and 2 supervised tokens
 

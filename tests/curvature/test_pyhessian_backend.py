@@ -5,11 +5,11 @@ import sys
 import numpy as np
 import pytest
 import torch
-from curvature_models import build_model, masked_batches, model_loss
-from curvature_references import bigram, dense_hessian, quadratic, symmetric
 
+from ntpctp._core.errors import InputError
 from ntpctp.curvature import PyHessianBackend
-from ntpctp.errors import InputError
+from tests.curvature.curvature_models import build_model, masked_batches, model_loss
+from tests.curvature.curvature_references import bigram, dense_hessian, quadratic, symmetric
 
 
 @pytest.fixture

@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 import torch
-from curvature_references import bigram, columns, quadratic, symmetric
 
+from ntpctp._core.errors import InputError
 from ntpctp.curvature import HessianOperator, MeanLoss, average_sharpness, worst_sharpness
-from ntpctp.errors import InputError
+from tests.curvature.curvature_references import bigram, columns, quadratic, symmetric
 
 MATRIX = symmetric([-2.0, 1.0, 4.0, 9.0])
 

@@ -2,10 +2,10 @@
 
 import numpy as np
 import pytest
-from curvature_references import MatrixOperator, symmetric
 
+from ntpctp._core.errors import InputError
 from ntpctp.curvature import trace
-from ntpctp.errors import InputError
+from tests.curvature.curvature_references import MatrixOperator, symmetric
 
 # Two outliers over a bulk that is neither flat nor of one sign.
 SPECTRUM = np.concatenate([[100.0, -40.0], np.sin(np.arange(118.0))])

@@ -6,7 +6,7 @@ from pathlib import Path
 from tokenizers import AddedToken, ByteLevelBPETokenizer
 from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
-from ntpctp.tokens import load_tokenizer
+from ntpctp.data.tokenize import load_tokenizer
 
 
 def gpt2_tokenizer(

@@ -11,15 +11,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ntpctp import encoded
-from ntpctp.encoded import encode_task
-from ntpctp.errors import InputError
-from ntpctp.preparation import encoded_beside, prepare
-from ntpctp.rows import Chain, Rows, Selection, lengths, role_patterns
-from ntpctp.supervision import SupervisedRows
-from ntpctp.tasks import Addition, Anchor, Example, JsonLines, ProsQA, Segment
-from ntpctp.tokens import ROLE_CODES, Vocabulary, closed_tokenizer, encode, encode_rows
-from tests.published_tokenizer import gpt2_tokenizer
+from ntpctp._core.errors import InputError
+from ntpctp.data import cache
+from ntpctp.data.cache import encode_task
+from ntpctp.data.encoded import Chain, Rows, Selection, lengths, role_patterns
+from ntpctp.data.example import Example, Segment
+from ntpctp.data.tasks import Addition, Anchor, JsonLines, ProsQA
+from ntpctp.data.tokenize import ROLE_CODES, Vocabulary, closed_tokenizer, encode, encode_rows
+from ntpctp.objectives.dataset import SupervisedRows
+from ntpctp.runner.prepare import encoded_beside, prepare
+from tests.data.published_tokenizer import gpt2_tokenizer
 
 
 @pytest.fixture(scope="module")
@@ -148,7 +149,7 @@ def offs(row):
 
 @pytest.mark.parametrize("chunk", [4, 5000])
 def test_stored_is_what_was_made(chunk, gpt2, own_file, tmp_path, monkeypatch):
-    monkeypatch.setattr(encoded, "_CHUNK", chunk)
+    monkeypatch.setattr(cache, "_CHUNK", chunk)
     tasks = [
         (Addition(digits=1, train_size=20, test_size=9), "characters"),
         (Anchor(train_size=30, test_size=20), "words"),  # with references
@@ -159,10 +160,10 @@ def test_stored_is_what_was_made(chunk, gpt2, own_file, tmp_path, monkeypatch):
     for task, tokenizer in tasks:
         made = encode_task(task, tokenizer)
         assert_alike(made, encode_task(task, tokenizer, tmp_path / "cache"))
-        monkeypatch.setattr(encoded, "_made", None)  # the second start makes nothing
+        monkeypatch.setattr(cache, "_made", None)  # the second start makes nothing
         assert_alike(made, encode_task(task, tokenizer, tmp_path / "cache"))
         monkeypatch.undo()
-        monkeypatch.setattr(encoded, "_CHUNK", chunk)
+        monkeypatch.setattr(cache, "_CHUNK", chunk)
     assert len(list((tmp_path / "cache").iterdir())) == len(tasks)
 
 
@@ -221,7 +222,7 @@ def test_everything_that_decides_is_in_the_key(own_file, tmp_path, monkeypatch):
     fixed = closed_tokenizer(["0123456789+="], "characters")
     assert is_new(base, fixed) and not is_new(base, pickle.loads(pickle.dumps(fixed)))
     assert is_new(base, closed_tokenizer(["0123456789+=a"], "characters"))
-    monkeypatch.setattr(encoded, "FORMAT", -1)
+    monkeypatch.setattr(cache, "FORMAT", -1)
     assert is_new(base, "characters")
     assert is_new(own_file, "characters") and not is_new(own_file, "characters")
     with open(own_file.path, "a") as file:
@@ -239,7 +240,7 @@ def test_what_may_have_changed_is_not_stored(tmp_path, monkeypatch):
 def test_an_experiment_is_encoded_once(tiny, tmp_path, monkeypatch):
     changes = {"model": {"family": "gpt2", "layers": 1, "width": 8, "heads": 2, "context": 8}}
     first = prepare(tiny(**changes), tmp_path)
-    monkeypatch.setattr(encoded, "_made", None)
+    monkeypatch.setattr(cache, "_made", None)
     again = prepare(tiny(**changes), tmp_path)
     assert first.fingerprint == again.fingerprint and first.longest == again.longest == 7
     assert encoded_beside(Path("runs") / "a") == Path("runs/.encoded")

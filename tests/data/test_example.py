@@ -4,9 +4,11 @@ from collections.abc import Sequence
 
 import pytest
 
-from ntpctp.errors import InputError
-from ntpctp.tasks import TASKS
-from ntpctp.tasks.example import Example, Message, Segment, Task, check_disjoint
+from ntpctp._core.errors import InputError
+from ntpctp.data.example import Example, Message, Segment
+from ntpctp.data.leakage import check_disjoint
+from ntpctp.data.tasks import TASKS
+from ntpctp.data.tasks.base import Task
 
 
 def example(prompt="2+2=", answer="4", **options):

@@ -8,16 +8,16 @@ from pathlib import Path
 import pytest
 import yaml
 
-from ntpctp import lm_eval_items
-from ntpctp.errors import InputError
-from ntpctp.lm_eval_export import Differing, check_encoding, export
+from ntpctp._core.errors import InputError
+from ntpctp.data import lm_eval_template
+from ntpctp.data.example import Example, Message, Segment
+from ntpctp.data.lm_eval_export import Differing, check_encoding, export
+from ntpctp.data.tasks.base import Task
+from ntpctp.data.tokenize import closed_tokenizer
 from ntpctp.measures import metrics
-from ntpctp.tasks import Example, Message, Segment
-from ntpctp.tasks.example import Task
-from ntpctp.tokens import closed_tokenizer
-from tests.published_tokenizer import gpt2_tokenizer
+from tests.data.published_tokenizer import gpt2_tokenizer
 
-SHIPPED = Path(__file__).parents[1] / "evaluation" / "lm_eval_tasks"
+SHIPPED = Path(__file__).parents[2] / "evaluation" / "lm_eval_tasks"
 
 
 class Given(Task):
@@ -93,7 +93,7 @@ def test_reasoning_is_given_to_a_choice_and_written_for_an_answer(tmp_path):
     )
     assert item == {"prompt": "Who? ", "answer": "Ann", "marker": "So:", "rules": ["case"]}
     assert config["generation_kwargs"]["max_gen_toks"] == 2 * (len("Well. So: Ann") + 1)
-    judge = lm_eval_items.judge_answer
+    judge = lm_eval_template.judge_answer
     assert judge(item, ["So: Bo. So: ann "]) == {"exact_match": 1.0}
     assert judge(item, ["So: Ann. So: Bo"]) == {"exact_match": 0.0}
     assert judge(item, ["Ann"]) == {"exact_match": 0.0}
@@ -119,7 +119,7 @@ def test_an_answer_by_rules_may_be_twice_as_long_as_its_reference(tmp_path):
     def limit(**options):
         config, items = exported(tmp_path, examples, **options)
         written = "1,234."
-        assert lm_eval_items.judge_answer(items[0], [written]) == {"exact_match": 1.0}
+        assert lm_eval_template.judge_answer(items[0], [written]) == {"exact_match": 1.0}
         return config["generation_kwargs"]["max_gen_toks"]
 
     assert limit() == limit(tokenizer=tokenizer) == 2 * (len("1234") + 1)
@@ -132,7 +132,7 @@ def test_judging_is_that_of_the_metrics():
     for sums in ([-1.0, -2.0], [-2.0, -1.0], [-1.0, -1.0], [-4.0, -6.0], [-2.0, -4.0]):
         for texts in (["ab", "abcdef"], ["a", "bc"]):
             for right in (0, 1):
-                found = lm_eval_items.judge_choice(
+                found = lm_eval_template.judge_choice(
                     {"choices": texts, "right": right}, [(value, False) for value in sums]
                 )
                 assert found == {

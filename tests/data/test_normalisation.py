@@ -5,11 +5,11 @@ import json
 import numpy as np
 import pytest
 
+from ntpctp.data.normalisation import normalised
+from ntpctp.data.tasks import JsonLines, Published
 from ntpctp.measures import Accuracy
 from ntpctp.measures.metrics import exact_match
-from ntpctp.preparation import prepare
-from ntpctp.tasks import JsonLines, Published
-from ntpctp.tasks.normalisation import normalised
+from ntpctp.runner.prepare import prepare
 
 ALL = ("case", "full_stop", "number", "space")
 
@@ -52,8 +52,8 @@ def test_a_written_answer_is_judged_by_the_rules_of_its_example():
 
 def test_the_measure_applies_them(tiny, tmp_path, monkeypatch):
     from ntpctp.measures import Subject, answers
-    from ntpctp.preparation import initial_model
-    from ntpctp.reading import Decoded, read_and_answer
+    from ntpctp.models.inference import Decoded, read_and_answer
+    from ntpctp.runner.prepare import initial_model
 
     path = tmp_path / "own.jsonl"
     rows = [{"prompt": f"{k}?", "answer": "Yes"} for k in range(4)] + [

@@ -4,15 +4,15 @@ import numpy as np
 import pytest
 import torch
 
-from ntpctp.errors import InputError
-from ntpctp.loss import token_loss
+from ntpctp._core.errors import InputError
+from ntpctp.data.example import Example, Message, Segment
+from ntpctp.data.tokenize import encode
 from ntpctp.measures import Accuracy, EncodedSplit, Subject
-from ntpctp.models import ModelOptions, build
+from ntpctp.models.build import ModelOptions, build_model
 from ntpctp.objectives import CTP, NTP, Critical, no_reference_losses
-from ntpctp.supervision import SupervisedRows
-from ntpctp.tasks import Example, Message, Segment
-from ntpctp.tokens import encode
-from tests.published_tokenizer import gpt2_tokenizer
+from ntpctp.objectives.dataset import SupervisedRows
+from ntpctp.objectives.loss import token_loss
+from tests.data.published_tokenizer import gpt2_tokenizer
 
 CHAT = (
     "{% if tools %}Tools: {{ tools|length }}\n{% endif %}"
@@ -74,7 +74,7 @@ def test_padding_side_of_the_tokenizer_does_not_matter(gpt2, side, tmp_path):
     items = [example(p, a) for p, a in [("one two three", " four"), ("one", " two"), ("a b", " c")]]
     rows = encode(items, gpt2)
     options = ModelOptions(family="gpt2", layers=1, width=8, heads=2)
-    build(options, gpt2, 8, seed=0).save_pretrained(tmp_path)
+    build_model(options, gpt2, 8, seed=0).save_pretrained(tmp_path)
     split = EncodedSplit(items, rows)
     subject = Subject(tmp_path, gpt2, {"train": split, "test": split}, ("test",), NTP())
     found, _ = Accuracy(train_items=0).measure(subject)

@@ -7,20 +7,20 @@ from contextlib import suppress
 import pytest
 import yaml
 
-from ntpctp.encoded import encode_task
-from ntpctp.engines import Local
-from ntpctp.errors import InputError
-from ntpctp.evaluation import stored
-from ntpctp.layout import RunId, stage_directory
+from ntpctp._core.errors import InputError
+from ntpctp._core.layout import RunId, stage_directory
+from ntpctp._core.records import write_sealed
+from ntpctp.analysis.scores import collect
+from ntpctp.config.stages import stages_of
+from ntpctp.data.cache import encode_task
+from ntpctp.data.tasks import Addition, JsonLines
 from ntpctp.measures import Accuracy
-from ntpctp.pipeline import checked_stages, run_experiment
-from ntpctp.preparation import initial_model, prepare
-from ntpctp.runs import accelerator_of, execute, is_complete, train_run
-from ntpctp.scores import collect
-from ntpctp.sealed import write_sealed
-from ntpctp.stages import stages_of
-from ntpctp.tasks import Addition, JsonLines
-from tests.test_stages import CONTENT, changed, with_stage
+from ntpctp.runner.engines import Local
+from ntpctp.runner.evaluate import stored
+from ntpctp.runner.pipeline import checked_stages, run_experiment
+from ntpctp.runner.prepare import initial_model, prepare
+from ntpctp.runner.run import accelerator_of, execute, is_complete, train_run
+from tests.config.test_stages import CONTENT, changed, with_stage
 
 ONCE = {"steps": 2, "batch_size": 4}
 ACCURACY = {"measures": [{"name": "accuracy"}]}

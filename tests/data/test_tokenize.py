@@ -5,9 +5,9 @@ import pytest
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
-from ntpctp.errors import InputError
-from ntpctp.tasks import Example, Message, Segment
-from ntpctp.tokens import ROLE_CODES, closed_tokenizer, encode, load_tokenizer
+from ntpctp._core.errors import InputError
+from ntpctp.data.example import Example, Message, Segment
+from ntpctp.data.tokenize import ROLE_CODES, closed_tokenizer, encode, load_tokenizer
 
 P, R, A, T = (ROLE_CODES[role] for role in ("prompt", "reasoning", "answer", "assistant"))
 

@@ -16,10 +16,10 @@ import numpy as np
 import pytest
 from transformers import GPT2Config, GPT2LMHeadModel
 
+from ntpctp.data.example import Example, Message
+from ntpctp.data.tokenize import encode
 from ntpctp.objectives import CTP, no_reference_losses
-from ntpctp.tasks import Example, Message
-from ntpctp.tokens import encode
-from tests.published_tokenizer import gpt2_tokenizer
+from tests.data.published_tokenizer import gpt2_tokenizer
 
 pytest.importorskip("trl", reason="TRL is not installed (pip install trl, extra bench)")
 

@@ -8,11 +8,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from ntpctp.comparison import read_comparison
-from ntpctp.experiment import load_experiment
-from ntpctp.maps import load_map
-from ntpctp.pipeline import load_output
-from ntpctp.stages import load_stages
+from ntpctp.analysis.comparison import read_comparison
+from ntpctp.config import load_experiment, load_output
+from ntpctp.config.stages import load_stages
+from ntpctp.config.sweep import load_map
 from tests.test_house import ROOT
 
 PAGE = ROOT / "docs/claims.md"

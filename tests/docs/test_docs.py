@@ -17,20 +17,23 @@ import pytest
 import typer
 import yaml
 
-from ntpctp import checkpoints, cli, pipeline
-from ntpctp.catalogue import task_of
-from ntpctp.engines import Local
-from ntpctp.errors import InputError
-from ntpctp.experiment import experiment_of, load_experiment
-from ntpctp.maps import load_map
+from ntpctp import cli
+from ntpctp._core.errors import InputError
+from ntpctp._core.yaml_loader import parse_value, read_yaml
+from ntpctp.analysis.pipeline import compare_experiment
+from ntpctp.analysis.scores import SCORES
+from ntpctp.config import experiment_of, load_experiment
+from ntpctp.config.stages import load_stages
+from ntpctp.config.suite import load_suite
+from ntpctp.config.sweep import load_map
+from ntpctp.data.tasks import TASKS, JsonLines
 from ntpctp.measures import MEASURES
-from ntpctp.scores import SCORES
-from ntpctp.stages import load_stages
-from ntpctp.suites import load_suite
-from ntpctp.tasks import TASKS, JsonLines
-from ntpctp.yaml_file import parse_value, read_yaml
+from ntpctp.models import checkpoints
+from ntpctp.report.terminal.catalogue import task_of
+from ntpctp.runner.engines import Local
+from ntpctp.runner.pipeline import run_experiment
 from tests.conftest import tiny_content
-from tests.documents import PAGES, ROOT, blocks_of, commands_of, inline_code_of
+from tests.docs.documents import PAGES, ROOT, blocks_of, commands_of, inline_code_of
 
 LANGUAGES = {"python", "yaml", "json", "jsonl", "sh", "diff", "text", ""}
 FOLDERS = ("docs", "evaluation", "recipes", "scripts")
@@ -51,11 +54,9 @@ def checkpoint(tmp_path_factory):
     content["training"] = {**content["training"], "steps": 2}
     content["arms"] = {"ctp": {"objective": "ctp"}}
     experiment = experiment_of(content, "tiny")
-    failures = pipeline.run_experiment(
-        experiment, directory, engine=Local(1), on_event=lambda event: None
-    )
+    failures = run_experiment(experiment, directory, engine=Local(1), on_event=lambda event: None)
     assert not failures
-    pipeline.compare_experiment(experiment, directory)
+    compare_experiment(experiment, directory)
     stage = directory / "ctp/seed-0/train"
     checkpoints.verify(stage / "step-000002")
     return stage / "step-000002"

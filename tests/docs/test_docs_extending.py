@@ -8,7 +8,7 @@ import sys
 import pytest
 import yaml
 
-from tests.documents import ROOT, blocks_of
+from tests.docs.documents import ROOT, blocks_of
 
 PAGE = ROOT / "docs/extending.md"
 FILES = {block.file: block.text for block in blocks_of(PAGE) if block.file}

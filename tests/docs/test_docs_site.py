@@ -8,13 +8,14 @@ from mkdocs.commands.build import build
 from mkdocs.config import load_config
 from mkdocs.exceptions import Abort
 
-from ntpctp import pipeline
-from ntpctp.engines import Local
-from ntpctp.experiment import experiment_of
-from ntpctp.learning import LEARNING
+from ntpctp.analysis.pipeline import compare_experiment
+from ntpctp.analysis.run_scores import LEARNING
+from ntpctp.config import experiment_of
 from ntpctp.measures import MEASURES
+from ntpctp.runner.engines import Local
+from ntpctp.runner.pipeline import run_experiment
 from tests.conftest import tiny_content
-from tests.documents import ROOT
+from tests.docs.documents import ROOT
 
 NOT_SCORES = {"slice", "eigenvector", "plane", "density"}
 """Kinds of rows that a docstring explains beside its scores."""
@@ -121,10 +122,8 @@ def test_every_score_that_a_default_run_has_is_defined(tmp_path):
         "measures": [m for m in MEASURES if MEASURES[m].by_default],
     }
     experiment = experiment_of(content, "tiny")
-    assert not pipeline.run_experiment(
-        experiment, tmp_path, engine=Local(1), on_event=lambda event: None
-    )
-    frame, _ = pipeline.compare_experiment(experiment, tmp_path)
+    assert not run_experiment(experiment, tmp_path, engine=Local(1), on_event=lambda event: None)
+    frame, _ = compare_experiment(experiment, tmp_path)
     page = (ROOT / "docs/measures.md").read_text()
     scores = set(frame["score"])
     assert len(scores) >= 18

@@ -7,7 +7,7 @@ import shlex
 import pandas as pd
 import pytest
 
-from tests.documents import ROOT, blocks_of, commands_of
+from tests.docs.documents import ROOT, blocks_of, commands_of
 
 PAGE = ROOT / "docs/tutorial.md"
 # What a reader waits for, and what the tests do in its place.

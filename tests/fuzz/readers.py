@@ -20,22 +20,22 @@ import pyarrow as pa
 import pyarrow.parquet
 import yaml
 
-from ntpctp import checkpoints, models
-from ntpctp.asked import read_asked
-from ntpctp.experiment import apply_override, experiment_of, load_experiment
-from ntpctp.layout import LOG, RunId, stage_directory
-from ntpctp.maps import load_map, map_of, read_levels
-from ntpctp.models import ModelOptions
-from ntpctp.sealed import write_sealed
-from ntpctp.stages import load_stages, stages_of
-from ntpctp.states import states_of
-from ntpctp.storage import read_json, read_jsonl, write_json
-from ntpctp.suites import load_suite
-from ntpctp.tasks import TASKS
-from ntpctp.tokens import load_tokenizer
-from ntpctp.yaml_file import parse_value, read_yaml
+from ntpctp._core.files import read_json, read_jsonl, write_json
+from ntpctp._core.layout import LOG, RunId, stage_directory
+from ntpctp._core.records import write_sealed
+from ntpctp._core.yaml_loader import parse_value, read_yaml
+from ntpctp.config import apply_override, experiment_of, load_experiment
+from ntpctp.config.stages import load_stages, stages_of
+from ntpctp.config.suite import load_suite
+from ntpctp.config.sweep import load_map, map_of, read_levels
+from ntpctp.data.tasks import TASKS
+from ntpctp.data.tokenize import load_tokenizer
+from ntpctp.models import checkpoints
+from ntpctp.models.build import ModelOptions, load_model, stated_context
+from ntpctp.runner.status import states_of
+from ntpctp.runner.summary import read_asked
 from tests.conftest import TINY
-from tests.foreign_checkpoints import save_foreign
+from tests.models.external_checkpoints import save_foreign
 
 SHA_OF_BRACES = hashlib.sha256(b"{}").hexdigest()
 PUBLISHED = Path(__file__).parents[1] / "fixtures" / "published"
@@ -219,8 +219,8 @@ def model_reader(name: str) -> Callable[[Path, bytes], object]:
         shutil.copytree(foreign(), path)
         (path / name).write_bytes(content)
         load_tokenizer(str(path))
-        models.stated_context(ModelOptions(checkpoint=str(path)), 0)
-        return None if name.startswith("tokenizer") else models.load(path)
+        stated_context(ModelOptions(checkpoint=str(path)), 0)
+        return None if name.startswith("tokenizer") else load_model(path)
 
     return act
 

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from ntpctp.errors import InputError
+from ntpctp._core.errors import InputError
 from tests.fuzz.mutations import changed, damaged
 from tests.fuzz.readers import CONTENTS, readers, settle
 

@@ -5,13 +5,13 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from ntpctp.loss import token_loss
+from ntpctp.data.example import Example, Segment
+from ntpctp.data.tokenize import closed_tokenizer, encode
 from ntpctp.measures import EncodedSplit, Subject
-from ntpctp.models import ModelOptions, build
+from ntpctp.models.build import ModelOptions, build_model
 from ntpctp.objectives import CTP, Objective
-from ntpctp.supervision import SupervisedRows
-from ntpctp.tasks import Example, Segment
-from ntpctp.tokens import closed_tokenizer, encode
+from ntpctp.objectives.dataset import SupervisedRows
+from ntpctp.objectives.loss import token_loss
 
 TOKENIZER = closed_tokenizer(["0123456789+="], "characters")
 
@@ -27,7 +27,7 @@ def items(first: int, number: int) -> list[Example]:
 def make_subject(path: Path, family: str = "gpt2", steps: int = 12, **fields) -> Subject:
     """Train a tiny model for a few steps, store it, and return it with two splits."""
     options = ModelOptions(family=family, layers=1, width=4, heads=2, context=8)
-    model = build(options, TOKENIZER, 8, seed=0)
+    model = build_model(options, TOKENIZER, 8, seed=0)
     rows = encode(items(0, 6), TOKENIZER)
     optimizer = torch.optim.AdamW(model.parameters(), lr=3e-2)
     for _ in range(steps):

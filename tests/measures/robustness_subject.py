@@ -6,13 +6,13 @@ from pathlib import Path
 import torch
 from transformers import PreTrainedModel
 
-from ntpctp.loss import token_loss
+from ntpctp.data.example import Example, Segment
+from ntpctp.data.tokenize import closed_tokenizer, encode
 from ntpctp.measures import EncodedSplit, Subject
-from ntpctp.models import ModelOptions, build
+from ntpctp.models.build import ModelOptions, build_model
 from ntpctp.objectives import CTP
-from ntpctp.supervision import SupervisedRows
-from ntpctp.tasks import Example, Segment
-from ntpctp.tokens import closed_tokenizer, encode
+from ntpctp.objectives.dataset import SupervisedRows
+from ntpctp.objectives.loss import token_loss
 
 TOKENIZER = closed_tokenizer(["0123456789+="], "characters")
 WIDTH = 16
@@ -33,7 +33,7 @@ def sums(number: int = 12, choices: bool = False) -> list[Example]:
 @functools.cache
 def _state(family: str, layers: int, steps: int) -> PreTrainedModel:
     options = ModelOptions(family=family, layers=layers, width=WIDTH, heads=2, context=24)
-    model = build(options, TOKENIZER, 8, seed=0)
+    model = build_model(options, TOKENIZER, 8, seed=0)
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2)
     batch = SupervisedRows(encode(sums(), TOKENIZER)[:8], CTP()).batch(range(8), 0)
     with torch.enable_grad():

@@ -4,18 +4,18 @@ import numpy as np
 import pytest
 import torch
 from pydantic import ValidationError
-from test_measures import TOKENIZER, examples, scores_by_name, subject_of, trained
 
-from ntpctp.errors import InputError
-from ntpctp.loss import token_loss
+from ntpctp._core.errors import InputError
+from ntpctp.data.example import Example, Segment
+from ntpctp.data.tokenize import encode
 from ntpctp.measures import Accuracy
 from ntpctp.measures.judging import JudgedItems, default_mode
-from ntpctp.models import ModelOptions, build
+from ntpctp.models.build import ModelOptions, build_model
+from ntpctp.models.inference import TokenBudget
 from ntpctp.objectives import NTP
-from ntpctp.reading import TokenBudget
-from ntpctp.supervision import SupervisedRows
-from ntpctp.tasks import Example, Segment
-from ntpctp.tokens import encode
+from ntpctp.objectives.dataset import SupervisedRows
+from ntpctp.objectives.loss import token_loss
+from tests.measures.test_measures import TOKENIZER, examples, scores_by_name, subject_of, trained
 
 
 def chosen(number=12, strata=False):
@@ -279,7 +279,7 @@ def test_judging_many_times_decides_as_the_measure_does(tmp_path):
 
 def test_the_right_answer_among_alike_ones_is_wrong(tmp_path):
     """A model whose logits are all alike chooses nothing."""
-    model = build(ModelOptions(family="gpt2", layers=1, width=16, heads=2), TOKENIZER, 16, 0)
+    model = build_model(ModelOptions(family="gpt2", layers=1, width=16, heads=2), TOKENIZER, 16, 0)
     torch.nn.init.zeros_(model.lm_head.weight)
     items = [Example(e.segments, choices=(e.answer, "9" * len(e.answer))) for e in examples(4)]
     rows, _ = Accuracy(train_items=0).measure(subject_of(model.eval(), tmp_path, items))

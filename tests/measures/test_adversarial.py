@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 import torch
 
-from ntpctp.errors import InputError
+from ntpctp._core.errors import InputError
+from ntpctp.data.tokenize import ROLE_CODES
 from ntpctp.measures import Adversarial
 from ntpctp.measures.adversarial import Attack
 from ntpctp.measures.ascent import ascend, norms, project
 from ntpctp.measures.gaussian import GaussianNoise
 from ntpctp.measures.judging import JudgedItems
-from ntpctp.tokens import ROLE_CODES
 from tests.measures.robustness_subject import by_name, make_subject
 
 BALLS = ["token", "item"]

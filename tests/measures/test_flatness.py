@@ -6,13 +6,13 @@ from functools import cache
 import numpy as np
 import pytest
 import torch
-from curvature_subject import Reference, make_subject
 
+from ntpctp._core.errors import InputError
+from ntpctp.config import Evaluation
 from ntpctp.curvature import top_eigenvalues
-from ntpctp.errors import InputError
-from ntpctp.experiment import Evaluation
 from ntpctp.measures import MEASURES, Flatness, flatness
 from ntpctp.objectives import NTP, Selective
+from tests.measures.curvature_subject import Reference, make_subject
 
 
 @pytest.fixture(scope="module")

@@ -10,17 +10,18 @@ import pytest
 import torch
 from pydantic import ValidationError
 
-from ntpctp.errors import InputError
+from ntpctp._core.errors import InputError
+from ntpctp._core.rng import generator
+from ntpctp.data.example import Example, Segment
+from ntpctp.data.tasks import TASKS
+from ntpctp.data.tasks.base import Task
+from ntpctp.data.tasks.edits.base import Edit, Edited, prompt_of, with_prompt
+from ntpctp.data.tokenize import closed_tokenizer, encode
 from ntpctp.measures import Accuracy, Contrast, EncodedSplit, InputEdits, Subject
 from ntpctp.measures.edited import edit_items
 from ntpctp.measures.judging import JudgedItems
-from ntpctp.models import ModelOptions, build
+from ntpctp.models.build import ModelOptions, build_model
 from ntpctp.objectives import CTP
-from ntpctp.randomness import generator
-from ntpctp.tasks import TASKS, Example, Segment
-from ntpctp.tasks.edits import Edit, Edited, prompt_of, with_prompt
-from ntpctp.tasks.example import Task
-from ntpctp.tokens import closed_tokenizer, encode
 
 
 def subject_of(tmp_path, name, family="gpt2", context=None, **options):
@@ -36,7 +37,7 @@ def subject_of(tmp_path, name, family="gpt2", context=None, **options):
         name: EncodedSplit(items, encode(items, tokenizer)) for name, items in splits.items()
     }
     longest = max(len(row) for split in encoded.values() for row in split.rows)
-    model = build(
+    model = build_model(
         ModelOptions(family=family, layers=1, width=16, heads=2, context=context or longest + 40),
         tokenizer,
         min(longest, context or longest),
@@ -190,7 +191,7 @@ def chosen_subject(tmp_path, items, context):
     tokenizer = closed_tokenizer(["abcdefghijklmnopqrstuvwxyz ?\n"], "characters")
     split = EncodedSplit(examples, encode(examples, tokenizer))
     options = ModelOptions(family="gpt2", layers=1, width=16, heads=2, context=context)
-    build(options, tokenizer, context, 0).save_pretrained(tmp_path)
+    build_model(options, tokenizer, context, 0).save_pretrained(tmp_path)
     nothing = EncodedSplit([], [])
     return Subject(tmp_path, tokenizer, {"train": nothing, "test": split}, ("test",), CTP())
 
@@ -221,8 +222,8 @@ def test_what_fits_does_not_depend_on_the_arm(tmp_path):
 
 def test_the_context_of_an_experiment_is_the_smallest_of_its_arms(tiny, tmp_path):
     """That of a model that is made to fit the data is not stated anywhere."""
-    from ntpctp.evaluation import Results
-    from ntpctp.preparation import prepare
+    from ntpctp.runner.evaluate import Results
+    from ntpctp.runner.prepare import prepare
 
     arms = {"short": {"objective": "ctp"}, "long": {"objective": "ctp", "model": {"context": 64}}}
     data = prepare(tiny(arms=arms))
@@ -390,7 +391,7 @@ def test_edited_items_are_judged_as_their_originals(tmp_path):
 def test_strengths_that_an_edit_does_not_have_are_refused_before_training(
     tiny, edit, strengths, message
 ):
-    from ntpctp.preparation import prepare
+    from ntpctp.runner.prepare import prepare
 
     block = {"name": "edits", "strengths": {edit: strengths}}
     task = {"name": "prontoqa", "train_size": 20, "test_size": 5}
@@ -409,7 +410,7 @@ def test_the_same_edits_whatever_the_batch_other_ones_with_another_seed(tmp_path
 
 
 def test_an_edit_that_the_task_does_not_have(tmp_path, tiny):
-    from ntpctp.preparation import prepare
+    from ntpctp.runner.prepare import prepare
 
     subject = subject_of(tmp_path, "prontoqa")
     message = r"unknown edit of the split test 'renamings'; did you mean 'renaming'\?"

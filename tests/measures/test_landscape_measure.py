@@ -5,10 +5,10 @@ from itertools import pairwise
 import numpy as np
 import pytest
 import torch
-from curvature_subject import Reference, make_subject
 
+from ntpctp._core.rng import torch_seed
 from ntpctp.measures import Landscape
-from ntpctp.randomness import torch_seed
+from tests.measures.curvature_subject import Reference, make_subject
 
 SMALL = {"directions": 2, "points": 9, "plane_points": 3, "probes": 2, "lanczos_steps": 4}
 

@@ -7,17 +7,17 @@ import pytest
 import torch
 from transformers import PreTrainedModel
 
-from ntpctp.errors import InputError
-from ntpctp.loss import token_loss
+from ntpctp._core.errors import InputError
+from ntpctp.data.encoded import trim_prompt
+from ntpctp.data.example import Example, Segment
+from ntpctp.data.tokenize import closed_tokenizer, encode
 from ntpctp.measures import Accuracy, EncodedSplit, Flatness, Subject
 from ntpctp.measures.measure import mean_score
-from ntpctp.models import ModelOptions, build
+from ntpctp.models.build import ModelOptions, build_model
+from ntpctp.models.inference import TokenBudget, batches_by_length, decode_greedily, read_rows
 from ntpctp.objectives import CTP, NTP, Selective
-from ntpctp.reading import TokenBudget, batches_by_length, decode_greedily, read_rows
-from ntpctp.rows import trim_prompt
-from ntpctp.supervision import SupervisedRows
-from ntpctp.tasks import Example, Segment
-from ntpctp.tokens import closed_tokenizer, encode
+from ntpctp.objectives.dataset import SupervisedRows
+from ntpctp.objectives.loss import token_loss
 
 FAMILIES = ["gpt2", "llama", "openai-gpt"]
 TOKENIZER = closed_tokenizer(["0123456789+=#"], "characters")
@@ -38,7 +38,7 @@ def examples(number=12):
 def trained(family="gpt2", steps=60, **changes):
     """A model that knows some of the sums, so that right and wrong answers both occur."""
     options = ModelOptions(family=family, layers=1, width=16, heads=2, context=24, **changes)
-    model = build(options, TOKENIZER, 8, seed=0)
+    model = build_model(options, TOKENIZER, 8, seed=0)
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2)
     rows = encode(examples(), TOKENIZER)[:6]
     for _ in range(steps):
@@ -192,7 +192,7 @@ def test_reasoning_is_the_models_own(tmp_path):
         ],
         TOKENIZER,
     )
-    model = build(ModelOptions(family="gpt2", layers=1, width=16, heads=2), TOKENIZER, 16, 0)
+    model = build_model(ModelOptions(family="gpt2", layers=1, width=16, heads=2), TOKENIZER, 16, 0)
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2)
     for _ in range(40):
         token_loss(model, collate(taught, NTP()))[0].backward()
@@ -231,7 +231,7 @@ def dense_top_eigenvalue(model: PreTrainedModel, batch: Mapping[str, torch.Tenso
 @pytest.mark.parametrize("objective", [NTP(), CTP()], ids=lambda o: o.name)
 def test_flatness_equals_the_dense_hessian_on_uneven_masks(family, objective, tmp_path):
     options = ModelOptions(family=family, layers=1, width=8, heads=2)
-    model = build(options, TOKENIZER, 8, seed=0)
+    model = build_model(options, TOKENIZER, 8, seed=0)
     items = examples(8)
     measure = Flatness(max_items=8, relative_tolerance=1e-4)
     # Batches of few tokens: several batches with different numbers of answer tokens.

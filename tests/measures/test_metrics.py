@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ntpctp.errors import InputError
+from ntpctp._core.errors import InputError
 from ntpctp.measures import metrics
 
 ROOT = Path(__file__).parents[2]

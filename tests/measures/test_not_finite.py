@@ -8,14 +8,14 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from ntpctp.evaluation import Results, measure_into
-from ntpctp.experiment import experiment_of
-from ntpctp.layout import RunId, checkpoint_directory, stage_directory
+from ntpctp._core.layout import RunId, checkpoint_directory, stage_directory
+from ntpctp.analysis.scores import read_scores
+from ntpctp.config import experiment_of
 from ntpctp.measures import MEASURES, Subject
 from ntpctp.objectives import CTP
-from ntpctp.preparation import prepare
-from ntpctp.runs import execute
-from ntpctp.scores import read_scores
+from ntpctp.runner.evaluate import Results, measure_into
+from ntpctp.runner.prepare import prepare
+from ntpctp.runner.run import execute
 from tests.conftest import tiny_content
 
 FEW = {"max_items": 8}

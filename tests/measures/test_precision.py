@@ -6,12 +6,12 @@ The weights are those of float32 in both, so all that differs is the arithmetic.
 import pytest
 import torch
 
-from ntpctp.experiment import experiment_of
-from ntpctp.layout import RunId, checkpoint_directory, stage_directory
+from ntpctp._core.layout import RunId, checkpoint_directory, stage_directory
+from ntpctp.config import experiment_of
 from ntpctp.measures import MEASURES, Subject
 from ntpctp.objectives import CTP
-from ntpctp.preparation import prepare
-from ntpctp.runs import execute
+from ntpctp.runner.prepare import prepare
+from ntpctp.runner.run import execute
 from tests.conftest import tiny_content
 from tests.measures.test_not_finite import OPTIONS
 

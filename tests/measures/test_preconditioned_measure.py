@@ -6,25 +6,25 @@ import numpy as np
 import pytest
 import torch
 from accelerate import Accelerator
-from curvature_subject import TOKENIZER, Reference, items, make_subject
 from safetensors.torch import load_file
 
-from ntpctp import checkpoints
-from ntpctp.adapters import add_lora
-from ntpctp.errors import InputError
+from ntpctp._core.errors import InputError
+from ntpctp.data.tokenize import encode
 from ntpctp.measures import EncodedSplit, Preconditioned, Subject
-from ntpctp.models import ModelOptions, build
+from ntpctp.models import checkpoints
+from ntpctp.models.build import ModelOptions, build_model
+from ntpctp.models.lora import add_lora
 from ntpctp.objectives import CTP, NTP, Selective
-from ntpctp.supervision import SupervisedRows
-from ntpctp.tokens import encode
+from ntpctp.objectives.dataset import SupervisedRows
 from ntpctp.training import TrainingOptions, train
+from tests.measures.curvature_subject import TOKENIZER, Reference, items, make_subject
 
 STEPS = 12
 
 
 def trained(directory, **options):
     """Train a tiny model under NTP as every run is trained; return its stage's directory."""
-    model = build(
+    model = build_model(
         ModelOptions(family="gpt2", layers=1, width=4, heads=2, context=8), TOKENIZER, 8, seed=0
     )
     settings = {"steps": STEPS, "batch_size": 3, "learning_rate": 0.02, "schedule": "linear"}

@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 import torch
 
-from ntpctp.errors import InputError
+from ntpctp._core.errors import InputError
+from ntpctp._core.rng import generator
 from ntpctp.measures import EncodedSplit, Robustness
 from ntpctp.measures.gaussian import GaussianNoise, deviation
-from ntpctp.randomness import generator
-from ntpctp.reading import TokenBudget
+from ntpctp.models.inference import TokenBudget
 from tests.measures.robustness_subject import WIDTH, by_name, make_subject, reference_right
 
 FAMILIES = ["gpt2", "llama", "openai-gpt"]

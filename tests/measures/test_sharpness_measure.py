@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 import torch
-from curvature_subject import Reference, make_subject
 
+from ntpctp._core.rng import torch_seed
 from ntpctp.measures import Sharpness
-from ntpctp.randomness import torch_seed
+from tests.measures.curvature_subject import Reference, make_subject
 
 CHEAP = {"draws": 2, "ascent_steps": 2, "trace_products": 6, "blocks": False}
 

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 import torch
 
+from ntpctp._core.rng import generator
 from ntpctp.measures import WeightNoise
 from ntpctp.measures.judging import JudgedItems
 from ntpctp.measures.weight_noise import disturbed_weights, weight_directions
-from ntpctp.randomness import generator
 from tests.measures.robustness_subject import by_name, make_subject, reference_right
 
 

@@ -5,8 +5,8 @@ from pathlib import Path
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM
 
-from ntpctp.encoded import encode_task
-from ntpctp.tasks import TASKS
+from ntpctp.data.cache import encode_task
+from ntpctp.data.tasks import TASKS
 
 
 def save_foreign(path: Path, task: dict, seed: int = 0, scale: float = 0.2, **config) -> Path:

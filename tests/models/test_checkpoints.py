@@ -9,18 +9,19 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from ntpctp import checkpoints, storage
-from ntpctp.checkpoints import Progress
-from ntpctp.errors import InputError
-from ntpctp.models import ModelOptions, build
-from ntpctp.tokens import closed_tokenizer
+from ntpctp._core import files
+from ntpctp._core.errors import InputError
+from ntpctp.data.tokenize import closed_tokenizer
+from ntpctp.models import checkpoints
+from ntpctp.models.build import ModelOptions, build_model
+from ntpctp.models.checkpoints import Progress
 
 TOKENIZER = closed_tokenizer(["0123456789"], "characters")
 
 
 def trained_model():
     options = ModelOptions(family="gpt2", layers=1, width=8, heads=2)
-    model = build(options, TOKENIZER, 8, seed=0)
+    model = build_model(options, TOKENIZER, 8, seed=0)
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2)
     for _ in range(2):
         model(torch.tensor([[3, 4, 5]]), labels=torch.tensor([[3, 4, 5]])).loss.backward()
@@ -88,7 +89,7 @@ def test_weights_of_another_model_are_refused(saved):
     path, _, _ = saved
     deeper = ModelOptions(family="gpt2", layers=2, width=8, heads=2)
     with pytest.raises(InputError, match="do not belong to this model: missing"):
-        checkpoints.load_weights(path, build(deeper, TOKENIZER, 8, 0))
+        checkpoints.load_weights(path, build_model(deeper, TOKENIZER, 8, 0))
 
 
 def test_listing_ignores_what_is_no_checkpoint(tmp_path):
@@ -105,8 +106,8 @@ FULL_DISK = """
 import resource, signal, sys
 from pathlib import Path
 sys.path.insert(0, {tests!r})
-from test_checkpoints import TOKENIZER, trained_model
-from ntpctp import checkpoints
+from tests.models.test_checkpoints import TOKENIZER, trained_model
+from ntpctp.models import checkpoints
 model, optimizer = trained_model()
 # A file may grow to 6 kB: enough for the config, not for the weights.
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
@@ -136,20 +137,20 @@ def test_full_disk_leaves_nothing_behind(saved, tmp_path):
 
 def test_atomic_file_keeps_the_old_content_on_failure(tmp_path):
     path = tmp_path / "a.json"
-    storage.write_json(path, {"a": 1})
+    files.write_json(path, {"a": 1})
     with pytest.raises(ValueError, match="not JSON compliant"):
-        storage.write_json(path, {"a": float("nan")})
+        files.write_json(path, {"a": float("nan")})
     with pytest.raises(ValueError, match="not JSON compliant"):
-        storage.write_jsonl(path, [{"a": 1}, {"a": float("inf")}])
+        files.write_jsonl(path, [{"a": 1}, {"a": float("inf")}])
     assert json.loads(path.read_text()) == {"a": 1}
     assert list(tmp_path.iterdir()) == [path]
 
 
 def test_atomic_directory_replaces_or_leaves(tmp_path):
     path = tmp_path / "d"
-    with storage.atomic_directory(path) as temporary:
+    with files.atomic_directory(path) as temporary:
         (temporary / "x").write_text("1")
-    with pytest.raises(RuntimeError), storage.atomic_directory(path) as temporary:
+    with pytest.raises(RuntimeError), files.atomic_directory(path) as temporary:
         (temporary / "x").write_text("2")
         raise RuntimeError
     assert (path / "x").read_text() == "1"
@@ -158,20 +159,20 @@ def test_atomic_directory_replaces_or_leaves(tmp_path):
 
 def test_killed_while_a_directory_is_replaced(tmp_path, monkeypatch):
     path = tmp_path / "d"
-    with storage.atomic_directory(path) as temporary:
+    with files.atomic_directory(path) as temporary:
         (temporary / "x").write_text("1")
 
     def killed(directory, **options):
         if (directory / "x").exists():
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(storage.shutil, "rmtree", killed)
-    with pytest.raises(KeyboardInterrupt), storage.atomic_directory(path) as temporary:
+    monkeypatch.setattr(files.shutil, "rmtree", killed)
+    with pytest.raises(KeyboardInterrupt), files.atomic_directory(path) as temporary:
         (temporary / "x").write_text("2")
     monkeypatch.undo()
     assert not path.exists()  # half of one must not be taken for it
-    assert all(p.name.startswith(storage.TEMPORARY) for p in tmp_path.iterdir())
-    storage.clear_temporaries(tmp_path)
+    assert all(p.name.startswith(files.TEMPORARY) for p in tmp_path.iterdir())
+    files.clear_temporaries(tmp_path)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -186,15 +187,15 @@ def test_list_of_what_was_deleted_that_is_damaged(saved, content):
 
 def test_second_process_is_refused(tmp_path):
     script = (
-        "import sys; from pathlib import Path; from ntpctp.storage import locked\n"
+        "import sys; from pathlib import Path; from ntpctp._core.files import locked\n"
         "with locked(Path(sys.argv[1]), 'this'): pass"
     )
-    with storage.locked(tmp_path, "this"):
+    with files.locked(tmp_path, "this"):
         done = subprocess.run(
             [sys.executable, "-c", script, str(tmp_path)], capture_output=True, text=True
         )
     assert "another process is working on this" in done.stderr
-    with storage.locked(tmp_path, "this"):
+    with files.locked(tmp_path, "this"):
         pass  # free again
 
 
@@ -202,10 +203,10 @@ def test_json_errors_name_file_and_line(tmp_path):
     path = tmp_path / "a.jsonl"
     path.write_text('{"a": 1}\n\n{"a": \n')
     with pytest.raises(InputError, match=r"a\.jsonl, line 3: .* invalid JSON"):
-        storage.read_jsonl(path)
+        files.read_jsonl(path)
     path.write_text('{"a": 1}\n[2]\n')
     with pytest.raises(InputError, match=r"a\.jsonl, line 2: expected one JSON object, found list"):
-        storage.read_jsonl(path)
+        files.read_jsonl(path)
     path.write_text("{")
     with pytest.raises(InputError, match=r"a\.jsonl: expected JSON"):
-        storage.read_json(path)
+        files.read_json(path)

@@ -4,13 +4,13 @@ import numpy as np
 import pytest
 from torch.utils.flop_counter import FlopCounterMode
 
-from ntpctp.collator import collate
-from ntpctp.flops import training_flops
-from ntpctp.loss import token_loss
-from ntpctp.models import ModelOptions, build
+from ntpctp.data.encoded import Row
+from ntpctp.data.tokenize import closed_tokenizer
+from ntpctp.models.build import ModelOptions, build_model
+from ntpctp.models.flops import training_flops
 from ntpctp.objectives import CTP, NTP, no_reference_losses
-from ntpctp.rows import Row
-from ntpctp.tokens import closed_tokenizer
+from ntpctp.objectives.collator import collate
+from ntpctp.objectives.loss import token_loss
 
 
 @pytest.mark.parametrize("family", ["gpt2", "llama", "openai-gpt"])
@@ -18,7 +18,7 @@ from ntpctp.tokens import closed_tokenizer
 def test_counts_what_pytorch_counts(family, objective):
     tokenizer = closed_tokenizer(["abcdefghij"], "characters")
     options = ModelOptions(family=family, layers=3, width=16, heads=2, context=16)
-    model = build(options, tokenizer, 16, 0)
+    model = build_model(options, tokenizer, 16, 0)
     model.set_attn_implementation("eager")
     row = Row(np.arange(7), np.array([0, 0, 0, 0, 0, 2, 2], np.uint8), 5)
     batch = collate([row], objective.supervise([row], no_reference_losses))

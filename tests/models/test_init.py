@@ -6,9 +6,9 @@ from pydantic import ValidationError
 from torch import nn
 from transformers.pytorch_utils import Conv1D
 
-from ntpctp.errors import InputError
-from ntpctp.models import ModelOptions, build
-from ntpctp.tokens import closed_tokenizer
+from ntpctp._core.errors import InputError
+from ntpctp.data.tokenize import closed_tokenizer
+from ntpctp.models.build import ModelOptions, build_model
 
 TOKENIZER = closed_tokenizer(["0123456789+="], "characters")
 # What one reads in the families' own code: name -> (fan-in, writes into the residual stream).
@@ -40,7 +40,7 @@ MATRICES = {
 
 def model(family="gpt2", seed=0, **changes):
     options = ModelOptions(family=family, layers=LAYERS, width=WIDTH, heads=2, **changes)
-    return build(options, TOKENIZER, 10, seed)
+    return build_model(options, TOKENIZER, 10, seed)
 
 
 def matrices(built):

@@ -7,21 +7,21 @@ from accelerate import Accelerator
 from peft import PeftModel
 from torch.utils.flop_counter import FlopCounterMode
 
-from ntpctp import checkpoints
-from ntpctp.adapters import LoraOptions, add_lora, merged_weights
-from ntpctp.collator import collate
-from ntpctp.errors import InputError
-from ntpctp.flops import training_flops
-from ntpctp.layout import RunId, stage_directory
-from ntpctp.loss import token_loss
-from ntpctp.models import ModelOptions, build, load
+from ntpctp._core.errors import InputError
+from ntpctp._core.layout import RunId, stage_directory
+from ntpctp.data.encoded import Row
+from ntpctp.models import checkpoints
+from ntpctp.models.build import ModelOptions, build_model, load_model
+from ntpctp.models.flops import training_flops
+from ntpctp.models.lora import LoraOptions, add_lora, merged_weights
 from ntpctp.objectives import NTP, no_reference_losses
-from ntpctp.preparation import initial_model, prepare
-from ntpctp.rows import Row
-from ntpctp.runs import execute
-from ntpctp.supervision import SupervisedRows
+from ntpctp.objectives.collator import collate
+from ntpctp.objectives.dataset import SupervisedRows
+from ntpctp.objectives.loss import token_loss
+from ntpctp.runner.prepare import initial_model, prepare
+from ntpctp.runner.run import execute
 from ntpctp.training import TrainingOptions, train
-from tests.test_training import (
+from tests.training.test_training import (
     OPTIONS,
     TOKENIZER,
     assert_same,
@@ -80,10 +80,10 @@ def test_checkpoints_hold_the_start_plus_the_scaled_product(trained):
 
 def test_merged_and_adapted_model_are_one_function(trained):
     model, directory = trained
-    merged = load(directory / "step-000010", dtype=torch.float64)
+    merged = load_model(directory / "step-000010", dtype=torch.float64)
     expected = model(input_ids=IDS).logits
     torch.testing.assert_close(merged(input_ids=IDS).logits, expected, rtol=0, atol=1e-12)
-    start = load(directory / "step-000000", dtype=torch.float64)
+    start = load_model(directory / "step-000000", dtype=torch.float64)
     assert (start(input_ids=IDS).logits - expected).abs().max() > 1e-3
 
 
@@ -133,7 +133,7 @@ def test_the_update_depends_on_the_seed_alone():
 @pytest.mark.parametrize("family", ["gpt2", "llama"])
 def test_operations_are_those_that_pytorch_counts(family):
     sizes = ModelOptions(family=family, layers=3, width=16, heads=2, context=16)
-    model = build(sizes, TOKENIZER, 16, 0)
+    model = build_model(sizes, TOKENIZER, 16, 0)
     model.set_attn_implementation("eager")
     add_lora(model, LoraOptions(rank=4), 0)
     row = Row(np.arange(7), np.array([0, 0, 0, 0, 0, 2, 2], np.uint8), 5)
@@ -169,7 +169,7 @@ def test_targets_that_are_refused(targets, message):
 
 
 def test_peft_that_is_missing_is_named(monkeypatch):
-    monkeypatch.setattr("ntpctp.adapters.find_spec", lambda name: None)
+    monkeypatch.setattr("ntpctp.models.lora.find_spec", lambda name: None)
     with pytest.raises(InputError, match=r"pip install ntpctp\[lora\]"):
         adapted()
 

@@ -11,9 +11,9 @@ from accelerate.utils import DistributedType, FullyShardedDataParallelPlugin
 from accelerate.utils.launch import prepare_multi_gpu_env
 from safetensors.torch import load_file
 
-from ntpctp.errors import InputError
-from ntpctp.models import load
-from tests.test_training import ROOT, assert_same, run, two_processes, weights_of
+from ntpctp._core.errors import InputError
+from ntpctp.models.build import load_model
+from tests.training.test_training import ROOT, assert_same, run, two_processes, weights_of
 
 
 def launch_environment(config):
@@ -39,7 +39,7 @@ def sharded_accelerator(config):
 BODY = """
     import shutil
     from torch.distributed.tensor import DTensor
-    from tests.test_sharding import sharded_accelerator
+    from tests.models.test_sharding import sharded_accelerator
 
     accelerator = sharded_accelerator({config!r})
     assert accelerator.state.fsdp_plugin.reshard_after_forward is ({config!r} == "fsdp.yaml")
@@ -84,7 +84,7 @@ def test_sharded_training_ends_in_the_same_weights_and_resumes(tmp_path, config,
     assert [x["loss"] for x in logs[0]] == pytest.approx([x["loss"] for x in logs[1]], abs=1e-10)
     norms = [[x["gradient_norm"] for x in log] for log in logs]
     assert norms[0] == pytest.approx(norms[1], abs=1e-10)
-    model = load(two / "step-000010", dtype=torch.float64)
+    model = load_model(two / "step-000010", dtype=torch.float64)
     assert model.lm_head.weight.data_ptr() == model.transformer.wte.weight.data_ptr()
 
 

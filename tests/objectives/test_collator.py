@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 
-from ntpctp.collator import IGNORE_INDEX as X
-from ntpctp.collator import collate
+from ntpctp.data.tokenize import Row
 from ntpctp.objectives import CTP, NTP, Supervision, no_reference_losses
-from ntpctp.tokens import Row
+from ntpctp.objectives.collator import IGNORE_INDEX as X
+from ntpctp.objectives.collator import collate
 
 EOS = 9
 ROWS = [

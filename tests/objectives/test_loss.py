@@ -5,13 +5,13 @@ import pytest
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM
 
-from ntpctp.collator import model_inputs
-from ntpctp.errors import InputError
-from ntpctp.loss import check_model, supervised_states, token_loss
+from ntpctp._core.errors import InputError
+from ntpctp.data.tokenize import Row
 from ntpctp.objectives import CTP, NTP
-from ntpctp.supervision import SupervisedRows
-from ntpctp.tokens import Row
-from tests.objective_cases import OBJECTIVES, losses_of
+from ntpctp.objectives.collator import model_inputs
+from ntpctp.objectives.dataset import SupervisedRows
+from ntpctp.objectives.loss import check_model, supervised_states, token_loss
+from tests.objectives.objective_cases import OBJECTIVES, losses_of
 
 VOCABULARY = 11
 SIZES = {

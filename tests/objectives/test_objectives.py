@@ -4,7 +4,9 @@ import numpy as np
 import pytest
 from pydantic import ValidationError
 
-from ntpctp.errors import InputError
+from ntpctp._core.errors import InputError
+from ntpctp.data.example import Example, Message, Segment
+from ntpctp.data.tokenize import Row, closed_tokenizer, encode
 from ntpctp.objectives import (
     CTP,
     NTP,
@@ -19,9 +21,7 @@ from ntpctp.objectives import (
     Weighted,
     no_reference_losses,
 )
-from ntpctp.supervision import SupervisedRows
-from ntpctp.tasks import Example, Message, Segment
-from ntpctp.tokens import Row, closed_tokenizer, encode
+from ntpctp.objectives.dataset import SupervisedRows
 
 # prompt prompt reasoning assistant answer answer
 ROW = Row(np.arange(6), np.array([0, 0, 1, 3, 2, 2], np.uint8), 2)

@@ -4,15 +4,15 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ntpctp.audit import _arm_counts
-from ntpctp.collator import IGNORE_INDEX, collate
-from ntpctp.experiment import Arm
+from ntpctp.config import Arm
+from ntpctp.data.encoded import ROLE_CODES, Row, Rows
+from ntpctp.data.example import ROLES, Example, Segment
 from ntpctp.measures import EncodedSplit
-from ntpctp.models import ModelOptions
+from ntpctp.models.build import ModelOptions
 from ntpctp.objectives import CTP, NTP, Supervision, Weighted
-from ntpctp.rows import ROLE_CODES, Row, Rows
-from ntpctp.supervision import SupervisedRows, num_supervised
-from ntpctp.tasks.example import ROLES, Example, Segment
+from ntpctp.objectives.collator import IGNORE_INDEX, collate
+from ntpctp.objectives.dataset import SupervisedRows, num_supervised
+from ntpctp.runner.audit import _arm_counts
 from ntpctp.training import TrainingOptions
 
 BOUNDED = settings(max_examples=60, derandomize=True, deadline=None, database=None)

@@ -5,12 +5,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ntpctp.arrow import record_batch
+from ntpctp.data.arrow import record_batch
+from ntpctp.data.encoded import ROLE_CODES, trim_prompt
+from ntpctp.data.example import Example, Segment
+from ntpctp.data.tokenize import closed_tokenizer, encode, encode_rows
 from ntpctp.objectives import Critical
-from ntpctp.rows import ROLE_CODES, trim_prompt
-from ntpctp.tasks import Example, Segment
-from ntpctp.tokens import closed_tokenizer, encode, encode_rows
-from tests.published_tokenizer import gpt2_tokenizer
+from tests.data.published_tokenizer import gpt2_tokenizer
 
 BOUNDED = settings(max_examples=80, derandomize=True, deadline=None, database=None)
 # All of Unicode but halves of surrogate pairs, with what is written in odd ways more often.

@@ -11,17 +11,17 @@ import pytest
 import yaml
 from accelerate.commands.config.config_args import load_config_from_file
 
-from ntpctp.experiment import cells, load_experiment, set_field
-from ntpctp.launch import runs_in, train_one
-from ntpctp.maps import load_map
-from ntpctp.models import load
-from ntpctp.stages import load_stages
-from ntpctp.yaml_file import read_yaml
+from ntpctp._core.yaml_loader import read_yaml
+from ntpctp.config import cells, load_experiment, set_field
+from ntpctp.config.stages import load_stages
+from ntpctp.config.sweep import load_map
+from ntpctp.models.build import load_model
+from ntpctp.runner.train_one import runs_in, train_one
+from tests.config.test_stages import changed
 from tests.conftest import tiny_content
-from tests.published_tokenizer import gpt2_tokenizer
+from tests.data.published_tokenizer import gpt2_tokenizer
+from tests.models.test_sharding import launch_environment
 from tests.test_house import ROOT
-from tests.test_sharding import launch_environment
-from tests.test_stages import changed
 
 CONFIGS = sorted((ROOT / "recipes/accelerate").glob("*.yaml"))
 CPU = ROOT / "recipes/accelerate/cpu.yaml"
@@ -108,7 +108,7 @@ def test_listed_runs_are_in_order_and_can_be_chosen(tmp_path, ntpctp):
     [(None, r"has stages \(pretrain, finetune\); say which"), ("fintune", "finetune")],
 )
 def test_a_stage_has_to_be_named(tmp_path, stage, message):
-    from ntpctp.errors import InputError
+    from ntpctp._core.errors import InputError
 
     with pytest.raises(InputError, match=message):
         train_one(staged_file(tmp_path), [], "ntp", 0, tmp_path / "out", stage)
@@ -170,7 +170,7 @@ def test_first_steps_of_the_paper_scale_with_a_narrow_model(tmp_path, path, publ
     stage, run = runs[0] if runs[0][0] else runs[-1]
     train_one(path, overrides, run.arm, run.seed, tmp_path / "out", stage)
     (last,) = tmp_path.glob(f"out/**/{run.arm}/seed-0/train/step-*20*")
-    assert load(last).config.n_embd == 16
+    assert load_model(last).config.n_embd == 16
     log = [json.loads(line) for line in (last.parent / "log.jsonl").read_text().splitlines()]
     assert log[-1]["step"] >= 20 and all(math.isfinite(row["loss"]) for row in log)
 

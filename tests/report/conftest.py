@@ -10,13 +10,13 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from ntpctp.audit import AUDIT, audit
-from ntpctp.comparison import ScoreComparison, compare
-from ntpctp.experiment import Experiment, experiment_of
-from ntpctp.preparation import prepare
-from ntpctp.report import write_report
-from ntpctp.sealed import write_sealed
-from ntpctp.tokens import closed_tokenizer
+from ntpctp._core.records import write_sealed
+from ntpctp.analysis.comparison import ScoreComparison, compare
+from ntpctp.config import Experiment, experiment_of
+from ntpctp.data.tokenize import closed_tokenizer
+from ntpctp.report.html import write_report
+from ntpctp.runner.audit import AUDIT, audit
+from ntpctp.runner.prepare import prepare
 
 SCRIPT = "<script>alert(1)</script>"
 NOT_CONVERGED = "not converged: residual 3.1 after 100 products"

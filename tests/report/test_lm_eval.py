@@ -9,8 +9,8 @@ import torch
 import yaml
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from ntpctp.tasks import TASKS
-from tests.foreign_checkpoints import save_foreign
+from ntpctp.data.tasks import TASKS
+from tests.models.external_checkpoints import save_foreign
 
 pytest.importorskip("lm_eval", reason="the extra lm-eval is not installed")
 LOGIC = {"name": "prontoqa", "hops": 2, "side_rules": 1, "train_size": 20, "test_size": 30}

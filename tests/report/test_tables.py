@@ -10,8 +10,8 @@ import duckdb
 import pandas as pd
 import pytest
 
-from ntpctp import tidy
-from ntpctp.tidy import COLUMNS, as_csv, as_json, as_latex, as_markdown, rounded
+from ntpctp.report import tables
+from ntpctp.report.tables import COLUMNS, as_csv, as_json, as_latex, as_markdown, rounded
 
 NASTY = r"a_b 50% & #1 $x$ {y} ~ ^ \cmd <t> | `c` *d* [e] " + '"f"'
 
@@ -157,7 +157,7 @@ def test_rows_of_a_comparison():
         "strength": None, "unit": "share of items", "higher_is_better": True,
         "arms": {"x": spread, "y": None}, "pairs": [pair, {**pair, "difference": None}],
     }  # fmt: skip
-    one, other = tidy.tidy_rows({"experiment": "e", "scores": [score]})
+    one, other = tables.tidy_rows({"experiment": "e", "scores": [score]})
     assert tuple(one) == COLUMNS
     assert (one["mean_a"], one["mean_b"], one["seeds_b"]) == (0.5, None, 0)
     assert (one["difference"], one["items"], one["reason"]) == (0.1, 9, "one seed")

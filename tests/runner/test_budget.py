@@ -6,16 +6,16 @@ from itertools import count
 import pytest
 import yaml
 
-from ntpctp.budgets import amounts_at, with_steps
-from ntpctp.errors import InputError
-from ntpctp.execution import expected_flops
-from ntpctp.experiment import experiment_of
-from ntpctp.flops import training_flops
-from ntpctp.pipeline import checked_stages
-from ntpctp.preparation import initial_model, prepare
-from ntpctp.stages import stages_of
-from ntpctp.supervision import SupervisedRows
-from tests.test_stages import changed, with_stage
+from ntpctp._core.errors import InputError
+from ntpctp.config import experiment_of
+from ntpctp.config.stages import stages_of
+from ntpctp.models.flops import training_flops
+from ntpctp.objectives.dataset import SupervisedRows
+from ntpctp.runner.budget import amounts_at, with_steps
+from ntpctp.runner.experiment import expected_flops
+from ntpctp.runner.pipeline import checked_stages
+from ntpctp.runner.prepare import initial_model, prepare
+from tests.config.test_stages import changed, with_stage
 
 # One-digit sums: "3+4=07" and the end of sequence, 7 tokens, 3 of them the answer's.
 TOKENS, ANSWER = 7, 3
@@ -108,7 +108,7 @@ def test_operations_are_written_for_every_checkpoint_or_why_not(tiny, monkeypatc
     def unknown(*_):
         raise AttributeError("no attribute 'num_attention_heads'")
 
-    monkeypatch.setattr("ntpctp.budgets.training_flops", unknown)
+    monkeypatch.setattr("ntpctp.runner.budget.training_flops", unknown)
     found = expected_flops(experiment, data)
     assert found["ntp"]["flops"] is None
     assert found["ntp"]["reason"] == (

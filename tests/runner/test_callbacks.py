@@ -5,19 +5,19 @@ import json
 import pytest
 from safetensors.torch import load_file
 
-from ntpctp import checkpoints
-from ntpctp.errors import InputError
-from ntpctp.evaluation import evaluate, stored
-from ntpctp.experiment import Keep
-from ntpctp.following import superfluous
-from ntpctp.layout import RunId, stage_directory
-from ntpctp.pipeline import compare_experiment
-from ntpctp.plan import plan
-from ntpctp.preparation import prepare
-from ntpctp.runs import execute, is_complete
-from ntpctp.scores import collect
+from ntpctp._core.errors import InputError
+from ntpctp._core.layout import RunId, stage_directory
+from ntpctp.analysis.pipeline import compare_experiment
+from ntpctp.analysis.scores import collect
+from ntpctp.config import Keep
+from ntpctp.models import checkpoints
+from ntpctp.runner.callbacks import superfluous
+from ntpctp.runner.evaluate import evaluate, stored
+from ntpctp.runner.plan import plan
+from ntpctp.runner.prepare import prepare
+from ntpctp.runner.run import execute, is_complete
 from ntpctp.training import Stop
-from tests.test_training import run as train_rows
+from tests.training.test_training import run as train_rows
 
 RUN = RunId("ctp", 0)
 TRAINING = {"steps": 12, "batch_size": 8, "learning_rate": 1e-2, "log_every": 2}

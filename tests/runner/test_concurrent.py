@@ -4,14 +4,14 @@ from dataclasses import replace
 
 import pytest
 
-from ntpctp.engines import Failure, Local, Note
-from ntpctp.experiment import experiment_of
-from ntpctp.jobs import RunTask, Watch
-from ntpctp.layout import RunId, checkpoint_directory, scores_path, stage_directory
-from ntpctp.pipeline import run_together
-from ntpctp.places import Place
-from ntpctp.runs import Event
-from ntpctp.together import Together, Told
+from ntpctp._core.layout import RunId, checkpoint_directory, scores_path, stage_directory
+from ntpctp.config import experiment_of
+from ntpctp.runner.concurrent import Together, Told
+from ntpctp.runner.engines import Failure, Local, Note
+from ntpctp.runner.events import Event
+from ntpctp.runner.location import Place
+from ntpctp.runner.pipeline import run_together
+from ntpctp.runner.worker import RunTask, Watch
 from tests.conftest import tiny_content
 
 RUN = RunId("ntp", 0)

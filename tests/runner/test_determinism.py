@@ -6,12 +6,12 @@ import sys
 
 import pytest
 
-from ntpctp.experiment import load_experiment
-from ntpctp.layout import RunId
-from ntpctp.preparation import prepare
-from ntpctp.runs import execute
+from ntpctp._core.layout import RunId
+from ntpctp.config import load_experiment
+from ntpctp.runner.prepare import prepare
+from ntpctp.runner.run import execute
 from tests.measures.test_not_finite import OPTIONS
-from tests.run_contents import contents
+from tests.runner.run_contents import contents
 
 CHANGES = {
     "arms": {"noisy": {"objective": {"name": "noisy", "rate": 0.3}}, "ntp": {"objective": "ntp"}},

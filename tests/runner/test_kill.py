@@ -8,10 +8,10 @@ import time
 import pytest
 from safetensors.torch import load_file
 
-from ntpctp import checkpoints
-from ntpctp.libraries import quiet_libraries
-from ntpctp.storage import TEMPORARY, clear_temporaries
-from tests.test_training import assert_same, run
+from ntpctp._core.files import TEMPORARY, clear_temporaries
+from ntpctp._core.runtime import quiet_libraries
+from ntpctp.models import checkpoints
+from tests.training.test_training import assert_same, run
 
 STEPS = {"steps": 120, "steps_saved": range(1, 120), "log_every": 1}
 
@@ -31,7 +31,7 @@ def told(directory):
 @pytest.mark.slow
 def test_killed_again_and_again(tmp_path):
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["tests.test_training"])
+    context.set_forkserver_preload(["tests.training.test_training"])
     moments, killed, in_a_save = random.Random(0), 0, 0
     directory, begun = tmp_path / "killed", time.monotonic()
     while True:

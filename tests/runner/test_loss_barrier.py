@@ -7,19 +7,20 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM
 
-from ntpctp import checkpoints, paths
-from ntpctp.checkpoints import Progress
-from ntpctp.errors import InputError
-from ntpctp.experiment import experiment_of
-from ntpctp.layout import RunId, checkpoint_directory, stage_directory
-from ntpctp.loss import token_loss
-from ntpctp.models import build
+from ntpctp._core.errors import InputError
+from ntpctp._core.layout import RunId, checkpoint_directory, stage_directory
+from ntpctp._core.records import read_sealed, write_sealed
+from ntpctp.config import experiment_of
+from ntpctp.models import checkpoints
+from ntpctp.models.build import build_model
+from ntpctp.models.checkpoints import Progress
 from ntpctp.objectives import CTP
-from ntpctp.paths import measure_paths, read_paths
-from ntpctp.preparation import prepare
-from ntpctp.report.paths import path_sections
-from ntpctp.sealed import read_sealed, write_sealed
-from ntpctp.supervision import SupervisedRows
+from ntpctp.objectives.dataset import SupervisedRows
+from ntpctp.objectives.loss import token_loss
+from ntpctp.report.html.loss_barrier import path_sections
+from ntpctp.runner import loss_barrier
+from ntpctp.runner.loss_barrier import measure_paths, read_paths
+from ntpctp.runner.prepare import prepare
 
 SETTINGS = {
     "name": "paths",
@@ -39,7 +40,7 @@ def trained(output, settings=SETTINGS):
     rows = data.splits["train"].rows
     for name, arm in experiment.arms.items():
         for seed in experiment.seeds:
-            model = build(arm.model, data.tokenizer, data.longest, seed=seed)
+            model = build_model(arm.model, data.tokenizer, data.longest, seed=seed)
             optimizer = torch.optim.AdamW(model.parameters(), lr=3e-2)
             for step in range(25):
                 batch = SupervisedRows(rows, arm.objective).batch(range(len(rows)), step)
@@ -104,12 +105,12 @@ def test_equals_an_interpolation_by_hand(measured):
 
 def test_what_holds_is_not_computed_again_and_other_weights_are(measured, monkeypatch):
     experiment, data, output, _ = measured
-    file = output / paths.PATHS
+    file = output / loss_barrier.PATHS
     before = file.read_bytes()
     computed = []
-    original = paths.loss_path
+    original = loss_barrier.loss_path
     monkeypatch.setattr(
-        paths,
+        loss_barrier,
         "loss_path",
         lambda *args, **options: computed.append(1) or original(*args, **options),
     )
@@ -173,7 +174,7 @@ def test_another_initialisation_or_dropout_is_no_other_model(tmp_path):
 def test_what_was_measured_before_an_interruption_is_kept(measured):
     experiment, data, output, _ = measured
     before = read_paths(output)
-    (output / paths.PATHS).unlink()
+    (output / loss_barrier.PATHS).unlink()
 
     def interrupt(event):
         if event.done == 2:

@@ -4,13 +4,13 @@ import json
 
 import pytest
 
-from ntpctp.errors import InputError
-from ntpctp.flops import training_flops
-from ntpctp.layout import RunId, stage_directory
-from ntpctp.plan import matmul_rate, plan
-from ntpctp.preparation import initial_model, prepare
-from ntpctp.runs import accelerator_of, train_run
-from tests.test_stages import CONTENT
+from ntpctp._core.errors import InputError
+from ntpctp._core.layout import RunId, stage_directory
+from ntpctp.models.flops import training_flops
+from ntpctp.runner.plan import matmul_rate, plan
+from ntpctp.runner.prepare import initial_model, prepare
+from ntpctp.runner.run import accelerator_of, train_run
+from tests.config.test_stages import CONTENT
 
 MODEL = {"family": "gpt2", "layers": 2, "width": 64, "heads": 4}
 

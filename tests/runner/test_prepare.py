@@ -5,11 +5,11 @@ import json
 import numpy as np
 import pytest
 
-from ntpctp.audit import audit, count_tables, first_tokens
-from ntpctp.errors import InputError
-from ntpctp.preparation import prepare
-from ntpctp.references import reference_losses
-from ntpctp.tokens import trim_prompt
+from ntpctp._core.errors import InputError
+from ntpctp.data.tokenize import trim_prompt
+from ntpctp.models.reference_losses import reference_losses
+from ntpctp.runner.audit import audit, count_tables, first_tokens
+from ntpctp.runner.prepare import prepare
 
 
 @pytest.fixture
@@ -141,9 +141,9 @@ def test_audit_command(ntpctp, tiny_file):
 def test_reference_losses_are_computed_once_and_right(own, tmp_path):
     import torch
 
-    from ntpctp.collator import model_inputs
-    from ntpctp.preparation import initial_model
-    from ntpctp.supervision import SupervisedRows
+    from ntpctp.objectives.collator import model_inputs
+    from ntpctp.objectives.dataset import SupervisedRows
+    from ntpctp.runner.prepare import initial_model
 
     experiment = own(LINES)
     data = prepare(experiment)
@@ -166,7 +166,7 @@ def test_reference_losses_are_computed_once_and_right(own, tmp_path):
 
 
 def test_reference_with_another_vocabulary_is_refused(own, tmp_path):
-    from ntpctp.tokens import closed_tokenizer
+    from ntpctp.data.tokenize import closed_tokenizer
 
     closed_tokenizer(["xyz"], "characters").save_pretrained(tmp_path / "reference")
     data = prepare(own(LINES))
@@ -190,7 +190,7 @@ def test_a_choice_that_is_longer_than_every_example(own):
 
 
 def test_audit_of_every_objective_equals_a_loop_over_rows(own):
-    from ntpctp.supervision import SupervisedRows
+    from ntpctp.objectives.dataset import SupervisedRows
 
     phases = [{"objective": "ntp", "until": 9}, {"objective": "ctp"}]
     arms = {

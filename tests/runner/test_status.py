@@ -12,14 +12,16 @@ from dataclasses import asdict
 import pytest
 import yaml
 
-from ntpctp import pipeline, signs
-from ntpctp.asked import read_asked
-from ntpctp.engines import Failure, Local
-from ntpctp.experiment import experiment_of
-from ntpctp.jobs import digest_of
-from ntpctp.layout import EXPERIMENT, RunId, run_directory
-from ntpctp.states import seconds_left, states_of
-from ntpctp.storage import locked, write_json
+from ntpctp._core.files import write_json
+from ntpctp._core.layout import EXPERIMENT, RunId, run_directory
+from ntpctp._core.locks import locked
+from ntpctp.config import experiment_of
+from ntpctp.runner import heartbeat
+from ntpctp.runner.engines import Failure, Local
+from ntpctp.runner.pipeline import run_experiment
+from ntpctp.runner.status import seconds_left, states_of
+from ntpctp.runner.summary import read_asked
+from ntpctp.runner.worker import digest_of
 from tests.conftest import tiny_content
 
 CONTENT = {"evaluation": {"every": 4, "measures": ["accuracy"]}}
@@ -30,9 +32,7 @@ def finished(tmp_path_factory):
     """The tiny experiment of two arms and two seeds, run once; tests copy it."""
     directory = tmp_path_factory.mktemp("states") / "tiny"
     experiment = experiment_of(tiny_content(**CONTENT), "tiny")
-    failures = pipeline.run_experiment(
-        experiment, directory, engine=Local(1), on_event=lambda e: None
-    )
+    failures = run_experiment(experiment, directory, engine=Local(1), on_event=lambda e: None)
     assert not failures
     return experiment, directory
 
@@ -96,7 +96,7 @@ def failed_run(experiment, output, of_machine):
     directory = run_directory(output, RunId("ctp", 1))
     shutil.rmtree(directory / "train/step-000008")
     failure = Failure("RuntimeError: out of luck", "Traceback: line 1", of_machine)
-    signs.fail(directory, {**asdict(failure), "experiment": digest_of(experiment)})
+    heartbeat.fail(directory, {**asdict(failure), "experiment": digest_of(experiment)})
     return directory
 
 
@@ -110,11 +110,11 @@ def test_a_failure_keeps_its_traceback_until_the_run_is_begun_again_on_request(c
     assert "4 runs: 1 failed, 3 done" in done.out
     assert "ctp, seed 1: RuntimeError: out of luck" in done.out
     again = {"engine": Local(1), "on_event": lambda e: None}
-    failures = pipeline.run_experiment(experiment, output, **again)
+    failures = run_experiment(experiment, output, **again)
     assert list(failures) == ["ctp, seed 1"]
     assert failures["ctp, seed 1"].traceback == "Traceback: line 1"
     assert not (directory / "train/step-000008").exists()  # it was not begun
-    assert not pipeline.run_experiment(experiment, output, retry_failed=True, **again)
+    assert not run_experiment(experiment, output, retry_failed=True, **again)
     state = by_name(experiment, output)["ctp, seed 1"]
     assert state.state == "done" and state.failure is None
 
@@ -125,7 +125,7 @@ def test_what_would_not_fail_again_is_begun_again_unasked(copied, why):
     failed_run(experiment, output, of_machine=why == "machine")
     if why == "changed":
         experiment = experiment.model_copy(update={"question": "Another?"})
-    failures = pipeline.run_experiment(experiment, output, engine=Local(1), on_event=lambda e: None)
+    failures = run_experiment(experiment, output, engine=Local(1), on_event=lambda e: None)
     assert not failures
     assert by_name(experiment, output)["ctp, seed 1"].state == "done"
 
@@ -143,14 +143,14 @@ def test_a_run_on_another_machine_is_running_while_it_gives_signs_of_life(copied
 
 
 def test_signs_of_life_are_given_while_work_goes_on(tmp_path, monkeypatch):
-    monkeypatch.setattr(signs, "BEAT_SECONDS", 0.02)
+    monkeypatch.setattr(heartbeat, "BEAT_SECONDS", 0.02)
     beats = []
-    with signs.alive(tmp_path, lambda: beats.append(time.time())):
-        begun = signs.read_worker(tmp_path)["alive"]
+    with heartbeat.alive(tmp_path, lambda: beats.append(time.time())):
+        begun = heartbeat.read_worker(tmp_path)["alive"]
         end = time.monotonic() + 300
         while len(beats) < 3 and time.monotonic() < end:
             time.sleep(0.01)
-        assert signs.read_worker(tmp_path)["alive"] > begun
+        assert heartbeat.read_worker(tmp_path)["alive"] > begun
     assert len(beats) >= 3
     before = len(beats)
     time.sleep(0.1)
@@ -163,7 +163,7 @@ def test_a_run_that_fails_says_why(copied):
     log = output / "ntp/seed-1/train/log.jsonl"
     log.unlink()
     log.mkdir()
-    failures = pipeline.run_experiment(experiment, output, engine=Local(1), on_event=lambda e: None)
+    failures = run_experiment(experiment, output, engine=Local(1), on_event=lambda e: None)
     assert list(failures) == ["ntp, seed 1"]
     states = by_name(experiment, output)
     assert [state.state for state in states.values()] == ["done", "done", "failed", "done"]
@@ -192,8 +192,8 @@ def test_only_what_needs_a_look_is_listed_unless_all_is_asked_for(copied, ntpctp
 def test_of_many_runs_the_first_are_listed_and_each_reason_once(tmp_path):
     from rich.console import Console
 
-    from ntpctp.states import RunState
-    from ntpctp.terminal.states import states_tables
+    from ntpctp.report.terminal.status import states_tables
+    from ntpctp.runner.status import RunState
 
     def state(seed):
         message = "RuntimeError: out of luck" if seed % 3 else "OSError: full"

@@ -13,19 +13,20 @@ import time
 import pytest
 from accelerate import Accelerator
 
-from ntpctp import checkpoints, stopping, storage
-from ntpctp.errors import InputError
-from ntpctp.experiment import Keep
-from ntpctp.following import superfluous
-from ntpctp.layout import checkpoint_directory
-from ntpctp.libraries import quiet_libraries
+from ntpctp._core import files, signals
+from ntpctp._core.errors import InputError
+from ntpctp._core.files import clear_temporaries
+from ntpctp._core.layout import checkpoint_directory
+from ntpctp._core.runtime import quiet_libraries
+from ntpctp._core.signals import Stopped
+from ntpctp.config import Keep
+from ntpctp.models import checkpoints
 from ntpctp.objectives import CTP
-from ntpctp.stopping import Stopped
-from ntpctp.storage import clear_temporaries
-from ntpctp.supervision import SupervisedRows
+from ntpctp.objectives.dataset import SupervisedRows
+from ntpctp.runner.callbacks import superfluous
 from ntpctp.training import TrainingOptions, train
-from tests.test_kill import told
-from tests.test_training import OPTIONS, TOKENIZER, model_of, two_processes, uneven_rows
+from tests.runner.test_kill import told
+from tests.training.test_training import OPTIONS, TOKENIZER, model_of, two_processes, uneven_rows
 
 WANTED = [5]  # beside 0 and 10; the log has lines at 3, 5, 6, 9, 10
 
@@ -82,12 +83,12 @@ def asking_at(step):
 
 def stopped(directory, **options):
     """Train, which has to be stopped; return the step."""
-    stopping.listen()
+    signals.listen()
     try:
         with pytest.raises(Stopped) as caught:
             trained(directory, **options)
     finally:
-        stopping.reset()
+        signals.reset()
     return caught.value.step
 
 
@@ -115,7 +116,7 @@ def assert_same_end(whole, other):
 @pytest.fixture(autouse=True)
 def forgotten():
     yield
-    stopping.reset()
+    signals.reset()
 
 
 @pytest.fixture(scope="module")
@@ -206,7 +207,7 @@ LONG = {"steps": 300, "wanted": range(60, 300, 60), "log_every": 7}
 
 
 def train_in_child(directory, taken):
-    stopping.listen()
+    signals.listen()
     quiet_libraries()
     with taken.open("a") as file:
 
@@ -224,7 +225,7 @@ def train_in_child(directory, taken):
 def test_asked_again_and_again(tmp_path):
     """SIGTERM from another process, at random moments."""
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["tests.test_stopping"])
+    context.set_forkserver_preload(["tests.runner.test_stopping"])
     moments, codes, waits, interrupted = random.Random(0), [], [], 0
     directory, taken = tmp_path / "asked", tmp_path / "taken"
     while True:
@@ -256,7 +257,7 @@ def test_asked_again_and_again(tmp_path):
 
 TWO = """
     import pytest
-    from tests import test_stopping as s
+    from tests.runner import test_stopping as s
 
     me = PartialState().process_index
     long = {"log_every": 10}  # sums of five steps, which must not be added in another order
@@ -423,7 +424,7 @@ def test_killed_while_one_is_deleted(tmp_path, whole, monkeypatch):
                 (path / name).unlink()
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(storage.shutil, "rmtree", killed)
+    monkeypatch.setattr(files.shutil, "rmtree", killed)
     with pytest.raises(KeyboardInterrupt):
         trained(tmp_path)
     monkeypatch.undo()
@@ -446,7 +447,7 @@ def test_interrupted_checkpoints_do_not_count_among_those_to_keep(tmp_path, whol
 
 def test_diverged_training_is_not_kept(tmp_path):
     wild = {"learning_rate": 1e300, "max_grad_norm": None, "warmup_steps": 0}
-    stopping.listen()
+    signals.listen()
     with pytest.raises(InputError, match=r"the loss is (nan|inf) at step 2: training has div"):
         trained(tmp_path, prepares=asking_at(2), **wild)
     assert names(tmp_path) == ["log.jsonl", "step-000000"]
@@ -454,20 +455,20 @@ def test_diverged_training_is_not_kept(tmp_path):
 
 def test_outside_of_training_it_is_raised_at_once():
     before = signal.getsignal(signal.SIGTERM)
-    stopping.listen(signal.SIGUSR2)
-    assert not stopping.asked()
+    signals.listen(signal.SIGUSR2)
+    assert not signals.asked()
     with pytest.raises(Stopped, match=r"^stopped on request; the same command carries on$") as one:
         ask()
         pytest.fail("goes on")
-    assert one.value.step is None and stopping.asked()
+    assert one.value.step is None and signals.asked()
     signal.raise_signal(signal.SIGUSR2)  # once it has begun to end, the next does not disturb it
-    stopping.reset()
-    assert not stopping.asked() and signal.getsignal(signal.SIGTERM) is before
-    stopping.listen(signal.SIGUSR2)
-    stopping.listen()
+    signals.reset()
+    assert not signals.asked() and signal.getsignal(signal.SIGTERM) is before
+    signals.listen(signal.SIGUSR2)
+    signals.listen()
     with pytest.raises(Stopped):
         os.kill(os.getpid(), signal.SIGUSR2)
-    stopping.reset()
+    signals.reset()
     assert signal.getsignal(signal.SIGUSR2) is signal.SIG_DFL
 
 
@@ -477,47 +478,47 @@ def test_request_within_a_finaliser_is_not_lost():
             ask()
 
     before = sys.unraisablehook
-    stopping.listen()
+    signals.listen()
     with pytest.raises(Stopped):
         Lingering()  # gone at once
         end = time.monotonic() + 10
         while time.monotonic() < end:
             time.sleep(0.001)
         pytest.fail("goes on")
-    stopping.reset()
+    signals.reset()
     assert sys.unraisablehook is before
 
 
 def test_deferred():
-    stopping.listen()
+    signals.listen()
     reached = []
-    with pytest.raises(Stopped), stopping.deferred():
-        with stopping.deferred():
+    with pytest.raises(Stopped), signals.deferred():
+        with signals.deferred():
             ask()
         ask()
         reached.append("the end")
-        assert stopping.asked()
+        assert signals.asked()
     assert reached == ["the end"]
     # What is raised inside is not hidden by it.
-    with pytest.raises(ZeroDivisionError), stopping.deferred():
+    with pytest.raises(ZeroDivisionError), signals.deferred():
         raise ZeroDivisionError
 
 
 def test_at_once_within_deferred():
-    stopping.listen()
-    with stopping.deferred():
-        with pytest.raises(Stopped), stopping.at_once():
+    signals.listen()
+    with signals.deferred():
+        with pytest.raises(Stopped), signals.at_once():
             ask()
             pytest.fail("goes on")
-        with pytest.raises(Stopped), stopping.at_once():
+        with pytest.raises(Stopped), signals.at_once():
             pytest.fail("is begun")
-        stopping.reset()
+        signals.reset()
 
 
 @pytest.mark.parametrize("instead", [ValueError("cannot load a model"), None])
 def test_at_once_where_a_library_catches_everything(instead):
-    stopping.listen()
-    with pytest.raises(Stopped), stopping.at_once():
+    signals.listen()
+    with pytest.raises(Stopped), signals.at_once():
         try:
             ask()
         except Exception as error:

@@ -7,16 +7,22 @@ from pathlib import Path
 
 import pytest
 
-from ntpctp import signs
-from ntpctp.engines import Failed, Failure, Job, Note
-from ntpctp.engines.jobs import attempt
-from ntpctp.errors import BusyError, InputError, lacks_memory
-from ntpctp.experiment import experiment_of
-from ntpctp.jobs import RunTask, Watch, digest_of
-from ntpctp.layout import RunId, checkpoint_directory, run_directory, scores_path, stage_directory
-from ntpctp.places import Place
-from ntpctp.runs import Event
-from ntpctp.stopping import Stopped
+from ntpctp._core.errors import BusyError, InputError, lacks_memory
+from ntpctp._core.layout import (
+    RunId,
+    checkpoint_directory,
+    run_directory,
+    scores_path,
+    stage_directory,
+)
+from ntpctp._core.signals import Stopped
+from ntpctp.config import experiment_of
+from ntpctp.runner import heartbeat
+from ntpctp.runner.engines import Failed, Failure, Job, Note
+from ntpctp.runner.engines.base import attempt
+from ntpctp.runner.events import Event
+from ntpctp.runner.location import Place
+from ntpctp.runner.worker import RunTask, Watch, digest_of
 from tests.conftest import tiny_content
 
 RUN = RunId("ntp", 0)
@@ -76,7 +82,7 @@ def test_a_failure_is_told_and_recorded_once(watch, told, tmp_path, experiment):
     watch.on_end("ntp, seed 0, step 0", Failure("also"))
     assert [(event.kind, event.text) for event in told if event.text] == [("failed", "diverged")]
     assert not any(event.kind == "done" for event in told)
-    record = signs.read_failure(run_directory(tmp_path, RUN))
+    record = heartbeat.read_failure(run_directory(tmp_path, RUN))
     assert record["experiment"] == digest_of(experiment)
 
 

@@ -9,7 +9,7 @@ import sys
 
 import pytest
 
-from ntpctp.storage import sha256_of
+from ntpctp._core.files import sha256_of
 from tests.test_house import ROOT
 
 BENCH = ROOT / "scripts/bench"

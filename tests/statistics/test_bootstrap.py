@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from ntpctp.errors import InputError
+from ntpctp._core.errors import InputError
 from ntpctp.statistics import bootstrap_interval
 from ntpctp.statistics.bootstrap import acceleration, bca_quantiles, resample_means
 

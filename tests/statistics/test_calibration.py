@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from ntpctp.errors import InputError
+from ntpctp._core.errors import InputError
 from ntpctp.statistics import coverage, false_positive_rate, paired_difference, verdict
 from ntpctp.statistics.calibration import _intervals, _of_draws, _of_halves
 

@@ -9,7 +9,7 @@ import statsmodels.formula.api as smf
 from scipy import stats
 from statsmodels.stats.anova import anova_lm
 
-from ntpctp.errors import InputError
+from ntpctp._core.errors import InputError
 from ntpctp.statistics import paired_difference, verdict
 
 

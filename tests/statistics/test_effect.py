@@ -5,7 +5,7 @@ import pytest
 from scipy import stats
 from scipy.special import gamma
 
-from ntpctp.errors import InputError
+from ntpctp._core.errors import InputError
 from ntpctp.statistics import standardised_effect
 
 D = np.array([0.5, 1.5, -0.3, 0.9, 0.4, 1.1])

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 from statsmodels.stats.anova import AnovaRM
 
-from ntpctp.errors import InputError
+from ntpctp._core.errors import InputError
 from ntpctp.statistics import factor_effects
 
 FACTORS = ("pretrain", "finetune")

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from ntpctp.errors import InputError
+from ntpctp._core.errors import InputError
 from ntpctp.statistics import win_probability
 
 A, B = np.array([3.0, 1, 2, 5, 5]), np.array([2.0, 2, 4, 0])

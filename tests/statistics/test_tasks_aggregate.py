@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from ntpctp.errors import InputError
+from ntpctp._core.errors import InputError
 from ntpctp.statistics import (
     interquartile_mean,
     performance_profile,

@@ -4,9 +4,9 @@ import pytest
 import torch
 from accelerate.state import AcceleratorState
 
-from ntpctp.accelerating import accelerator_here
-from ntpctp.errors import InputError
-from ntpctp.stopping import Stopped
+from ntpctp._core.errors import InputError
+from ntpctp._core.signals import Stopped
+from ntpctp.training.accelerator import accelerator_here
 
 LAUNCH = "RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"
 
@@ -38,7 +38,7 @@ def test_what_is_no_fault_of_the_settings_passes(monkeypatch, error):
     def fails(**options):
         raise error
 
-    monkeypatch.setattr("ntpctp.accelerating.Accelerator", fails)
+    monkeypatch.setattr("ntpctp.training.accelerator.Accelerator", fails)
     with pytest.raises(type(error)):
         accelerator_here()
 

@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 import torch
 
-from ntpctp.randomness import generator
+from ntpctp._core.rng import generator
 from ntpctp.training import TrainingOptions
 from ntpctp.training.noise import EmbeddingNoise
-from tests.test_training import OPTIONS, assert_same, model_of, run
+from tests.training.test_training import OPTIONS, assert_same, model_of, run
 
 
 def test_embedding_noise_is_that_of_seed_step_place_and_position():

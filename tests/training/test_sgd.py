@@ -3,11 +3,18 @@
 import pytest
 import torch
 
-from ntpctp.loss import token_loss
 from ntpctp.objectives import CTP
-from ntpctp.supervision import SupervisedRows
+from ntpctp.objectives.dataset import SupervisedRows
+from ntpctp.objectives.loss import token_loss
 from ntpctp.training import TrainingOptions, batch_indices
-from tests.test_training import OPTIONS, assert_same, model_of, resumed_at, run, uneven_rows
+from tests.training.test_training import (
+    OPTIONS,
+    assert_same,
+    model_of,
+    resumed_at,
+    run,
+    uneven_rows,
+)
 
 
 def test_sgd_equals_its_formula(tmp_path):

@@ -5,14 +5,14 @@ import json
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from ntpctp.engines import Local
-from ntpctp.errors import InputError
-from ntpctp.launch import train_one
-from ntpctp.layout import RunId, stage_directory
-from ntpctp.pipeline import run_experiment
-from ntpctp.preparation import prepare
-from ntpctp.runs import accelerator_of, train_run
-from ntpctp.trackers import DIRECTORY, check_trackers
+from ntpctp._core.errors import InputError
+from ntpctp._core.layout import RunId, stage_directory
+from ntpctp.runner.engines import Local
+from ntpctp.runner.pipeline import run_experiment
+from ntpctp.runner.prepare import prepare
+from ntpctp.runner.run import accelerator_of, train_run
+from ntpctp.runner.train_one import train_one
+from ntpctp.training.trackers import DIRECTORY, check_trackers
 
 
 def scalars(directory):
@@ -57,7 +57,7 @@ def test_the_weights_do_not_depend_on_it(tiny, tmp_path):
 def test_a_library_that_is_missing_is_said_before_anything_is_written(
     tiny, tiny_file, tmp_path, monkeypatch
 ):
-    monkeypatch.setattr("ntpctp.trackers.get_available_trackers", list)
+    monkeypatch.setattr("ntpctp.training.trackers.get_available_trackers", list)
     check_trackers([])
     output = tmp_path / "out"
     experiment = tiny(trackers=["wandb"])

@@ -16,16 +16,16 @@ from accelerate.utils import DistributedType
 from safetensors.torch import load_file
 from transformers.models.gpt2.modeling_gpt2 import GPT2MLP
 
-from ntpctp import checkpoints
-from ntpctp.errors import InputError
-from ntpctp.models import ModelOptions, build
+from ntpctp._core.errors import InputError
+from ntpctp.data.tokenize import Row, closed_tokenizer
+from ntpctp.models import checkpoints
+from ntpctp.models.build import ModelOptions, build_model
 from ntpctp.objectives import CTP, NTP, Objective
-from ntpctp.supervision import SupervisedRows
-from ntpctp.tokens import Row, closed_tokenizer
+from ntpctp.objectives.dataset import SupervisedRows
 from ntpctp.training import TrainingOptions, batch_indices, train
-from tests.objective_cases import OBJECTIVES, losses_of
+from tests.objectives.objective_cases import OBJECTIVES, losses_of
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 
 TOKENIZER = closed_tokenizer(["0123456789"], "characters")
 OPTIONS = {"steps": 10, "batch_size": 8, "learning_rate": 1e-2, "warmup_steps": 3, "log_every": 3}
@@ -46,7 +46,7 @@ def uneven_rows(number=24):
 
 def model_of(seed=0, **changes):
     options = ModelOptions(family="gpt2", layers=1, width=8, heads=2, dtype="float64", **changes)
-    return build(options, TOKENIZER, 12, seed)
+    return build_model(options, TOKENIZER, 12, seed)
 
 
 def run(
@@ -135,7 +135,7 @@ def two_processes(body, tmp_path):
         f"sys.path.insert(0, {str(ROOT)!r})\n"
         "from pathlib import Path\n"
         "from accelerate import PartialState\n"
-        "from tests import test_training as t\n"
+        "from tests.training import test_training as t\n"
         "assert PartialState(cpu=True).num_processes == 2, PartialState().num_processes\n"
         f"out = Path({str(tmp_path)!r}) / 'two'\n"
         + textwrap.dedent(body)

@@ -9,24 +9,31 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from pydantic import TypeAdapter, ValidationError
 
-from ntpctp import checkpoints, storage
-from ntpctp.engines.mailbox import Mailbox
-from ntpctp.engines.slurm import Slurm, _outcome, _Watched
-from ntpctp.errors import InputError
-from ntpctp.experiment import experiment_of
-from ntpctp.layout import RunId, checkpoint_directory, rows_path, run_directory, stage_directory
-from ntpctp.lm_eval_export import export
-from ntpctp.maps import map_of, read_levels, write_map
-from ntpctp.options import Name
-from ntpctp.places import driver_copy, shipped
-from ntpctp.report.figure_files import _slug
-from ntpctp.runs import working
-from ntpctp.sealed import write_sealed
-from ntpctp.stages import stages_of
-from ntpctp.storage import read_json, stays_inside, write_json
-from ntpctp.stores import naming
-from ntpctp.suites import Suite
-from ntpctp.tasks import TASKS
+from ntpctp._core import files
+from ntpctp._core.errors import InputError
+from ntpctp._core.files import read_json, stays_inside, write_json
+from ntpctp._core.layout import (
+    RunId,
+    checkpoint_directory,
+    rows_path,
+    run_directory,
+    stage_directory,
+)
+from ntpctp._core.options import Name
+from ntpctp._core.records import write_sealed
+from ntpctp.config import experiment_of
+from ntpctp.config.stages import stages_of
+from ntpctp.config.suite import Suite
+from ntpctp.config.sweep import map_of, read_levels, write_map
+from ntpctp.data.lm_eval_export import export
+from ntpctp.data.tasks import TASKS
+from ntpctp.models import checkpoints
+from ntpctp.report.html.figure_files import _slug
+from ntpctp.runner.engines.mailbox import Mailbox
+from ntpctp.runner.engines.slurm import Slurm, _outcome, _Watched
+from ntpctp.runner.location import driver_copy, shipped
+from ntpctp.runner.run import working
+from ntpctp.runner.stores import naming
 from tests.conftest import tiny_content
 
 OUTPUT = Path("/somewhere/out")
@@ -173,7 +180,7 @@ def test_the_working_copy_of_a_store_is_in_the_scratch_directory(url, monkeypatc
 
 @pytest.mark.parametrize("value", ["..", "../data", ".", "./data/.", "data/../.."])
 def test_what_is_put_into_a_store_stays_inside(tmp_path, monkeypatch, value):
-    from ntpctp.places import place_of
+    from ntpctp.runner.location import place_of
 
     monkeypatch.setenv("NTPCTP_SCRATCH", str(tmp_path / "scratch"))
     here = tmp_path / "a" / "b"
@@ -183,7 +190,9 @@ def test_what_is_put_into_a_store_stays_inside(tmp_path, monkeypatch, value):
     pushed = []
     place = place_of(f"file://{tmp_path}/store")
     monkeypatch.setattr(place.store, "push", pushed.append)
-    monkeypatch.setattr("ntpctp.places.shutil.copytree", lambda *a, **k: pushed.append(str(a[1])))
+    monkeypatch.setattr(
+        "ntpctp.runner.location.shutil.copytree", lambda *a, **k: pushed.append(str(a[1]))
+    )
     content = shipped({"seeds": [0], "model": {"checkpoint": value}}, place)
     assert inside(Path(content["model"]["checkpoint"]), place.directory / "inputs")
     assert len(pushed) == 2 and naming.part_of(pushed[1]) == pushed[1]
@@ -261,7 +270,7 @@ def test_clearing_away_follows_no_link(tmp_path, precious):
     (out / ".tmp-2-link").symlink_to(precious)
     (out / "inner" / "link").symlink_to(precious)
     (out / "inner" / ".tmp-3-file").symlink_to(precious / "precious.safetensors")
-    storage.clear_temporaries(out)
+    files.clear_temporaries(out)
     assert untouched(precious)
     left = {path.relative_to(out).as_posix() for path in out.rglob("*")}
     assert left == {"inner", "inner/link"}
@@ -270,7 +279,7 @@ def test_clearing_away_follows_no_link(tmp_path, precious):
 def test_deleting_and_replacing_a_directory_follows_no_link(tmp_path, precious):
     out = tmp_path / "out"
     out.mkdir()
-    for action in (storage.delete_directory, replace_directory):
+    for action in (files.delete_directory, replace_directory):
         (out / "step-000001").symlink_to(precious)
         action(out / "step-000001")
         assert untouched(precious)
@@ -279,7 +288,7 @@ def test_deleting_and_replacing_a_directory_follows_no_link(tmp_path, precious):
 
 
 def replace_directory(path: Path) -> None:
-    with storage.atomic_directory(path) as temporary:
+    with files.atomic_directory(path) as temporary:
         (temporary / "new").touch()
 
 
@@ -294,7 +303,7 @@ def test_thinning_follows_no_link(tmp_path, precious, linked):
         checkpoint.mkdir(parents=True)
         (checkpoint / "adapter").symlink_to(precious)
         name = f"adapter/{name}"
-    entry = {"bytes": 8, "sha256": storage.sha256_of(precious / "precious.safetensors")}
+    entry = {"bytes": 8, "sha256": files.sha256_of(precious / "precious.safetensors")}
     write_json(checkpoint / "manifest.json", {"files": {name: entry}})
     with pytest.raises(InputError, match="lies behind a link"):
         checkpoints.thin(checkpoint)
@@ -307,7 +316,7 @@ def test_thinning_in_a_directory_that_is_reached_by_a_link_works(tmp_path):
     checkpoint = real / "step-000001"
     checkpoint.mkdir(parents=True)
     (checkpoint / "model.safetensors").write_text("weights")
-    entry = {"bytes": 7, "sha256": storage.sha256_of(checkpoint / "model.safetensors")}
+    entry = {"bytes": 7, "sha256": files.sha256_of(checkpoint / "model.safetensors")}
     write_json(checkpoint / "manifest.json", {"files": {"model.safetensors": entry}})
     (tmp_path / "runs").symlink_to(real)
     checkpoints.thin(tmp_path / "runs" / "step-000001")

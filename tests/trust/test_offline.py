@@ -10,16 +10,17 @@ import huggingface_hub.constants
 import pytest
 import yaml
 
-from ntpctp import jobs, libraries
-from ntpctp.engines import launching
-from ntpctp.errors import InputError
-from ntpctp.jobs import RunTask
-from ntpctp.layout import RunId
-from ntpctp.places import place_of
-from ntpctp.resources import Resources
-from ntpctp.trackers import check_trackers
+from ntpctp._core import runtime
+from ntpctp._core.errors import InputError
+from ntpctp._core.layout import RunId
+from ntpctp.config.resources import Resources
+from ntpctp.runner import worker
+from ntpctp.runner.engines import accelerate_launch
+from ntpctp.runner.location import place_of
+from ntpctp.runner.worker import RunTask
+from ntpctp.training.trackers import check_trackers
 from tests.conftest import tiny_content
-from tests.foreign_checkpoints import save_foreign
+from tests.models.external_checkpoints import save_foreign
 
 NAMES = ("NTPCTP_OFFLINE", "HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE", "HF_DATASETS_OFFLINE",
          "WANDB_MODE")  # fmt: skip
@@ -181,19 +182,19 @@ def test_offline_a_store_beyond_this_machine_is_refused(ntpctp, tiny_file, attem
 
 
 def test_offline_a_store_of_this_machine_is_fine(tmp_path, attempts):
-    libraries.go_offline()
+    runtime.go_offline()
     assert place_of(f"file://{tmp_path}/store").store is not None
 
 
 def test_offline_trackers_do_not_send(monkeypatch, attempts):
-    monkeypatch.setattr("ntpctp.trackers.get_available_trackers", lambda: [])
-    libraries.go_offline()
+    monkeypatch.setattr("ntpctp.training.trackers.get_available_trackers", lambda: [])
+    runtime.go_offline()
     assert os.environ["WANDB_MODE"] == "offline"
 
     class Tracker:
         value = "mlflow"
 
-    monkeypatch.setattr("ntpctp.trackers.get_available_trackers", lambda: [Tracker])
+    monkeypatch.setattr("ntpctp.training.trackers.get_available_trackers", lambda: [Tracker])
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "https://there")
     with pytest.raises(InputError, match=r"mlflow sends .*--offline allows no network"):
         check_trackers(["mlflow"])
@@ -203,22 +204,22 @@ def test_offline_trackers_do_not_send(monkeypatch, attempts):
 
 def test_what_is_imported_already_is_told_too(attempts):
     assert not huggingface_hub.is_offline_mode()
-    libraries.go_offline()
-    assert huggingface_hub.is_offline_mode() and libraries.is_cut_off()
+    runtime.go_offline()
+    assert huggingface_hub.is_offline_mode() and runtime.is_cut_off()
 
 
 def test_workers_are_told_wherever_they_are(monkeypatch, attempts):
     def stop(content: str, output: Path) -> None:
         raise InputError("here")
 
-    monkeypatch.setattr(jobs, "_prepared", stop)
+    monkeypatch.setattr(worker, "_prepared", stop)
     for offline in (False, True):
         task = RunTask({}, RunId("ntp", 0), "out", "", offline=offline)
         with pytest.raises(InputError, match="here"):
-            jobs.do_here(task, print)
-        assert libraries.is_cut_off() is offline
+            worker.do_here(task, print)
+        assert runtime.is_cut_off() is offline
     # accelerate launch gives its processes the environment of its own.
-    environment = launching._environment(Resources())
+    environment = accelerate_launch._environment(Resources())
     assert environment["NTPCTP_OFFLINE"] == environment["HF_HUB_OFFLINE"] == "1"
 
 

@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 import yaml
 
+from ntpctp._core.redaction import scrubbed
 from ntpctp.cli.console import print_fault
-from ntpctp.engines import Failure
-from ntpctp.secrecy import scrubbed
+from ntpctp.runner.engines import Failure
 from tests.conftest import tiny_content
 
 SECRETS = {
@@ -121,7 +121,7 @@ def test_the_command_prints_faults_that_way(monkeypatch, ntpctp):
 
 
 def test_what_is_recorded_of_the_machine_names_no_one(tmp_path):
-    from ntpctp.provenance import provenance
+    from ntpctp._core.provenance import provenance
 
     text = str(provenance())
     assert str(Path.home()) not in text and os.uname().nodename not in text

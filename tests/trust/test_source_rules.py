@@ -6,10 +6,12 @@ from pathlib import Path
 import pytest
 import yaml
 
-from ntpctp import asked, lm_eval_export, yaml_file
+from ntpctp._core import yaml_loader
+from ntpctp.data import lm_eval_export
+from ntpctp.runner import summary
 
 ROOT = Path(__file__).parents[2]
-SAFE_LOADERS = {"_SafeLoader": asked._SafeLoader, "_Loader": yaml_file._Loader}
+SAFE_LOADERS = {"_SafeLoader": summary._SafeLoader, "_Loader": yaml_loader._Loader}
 FORBIDDEN = {
     "eval", "exec", "__import__", "compile",
     "pickle.load", "pickle.loads", "pickle.Unpickler", "cloudpickle.load", "cloudpickle.loads",

@@ -13,11 +13,12 @@ import torch
 import yaml
 from safetensors.torch import load_file
 
-from ntpctp import checkpoints, models
-from ntpctp.errors import InputError
-from ntpctp.storage import read_json, write_json
-from ntpctp.tokens import load_tokenizer
-from tests.foreign_checkpoints import save_foreign
+from ntpctp._core.errors import InputError
+from ntpctp._core.files import read_json, write_json
+from ntpctp.data.tokenize import load_tokenizer
+from ntpctp.models import checkpoints
+from ntpctp.models.build import ModelOptions, context_of, load_model, stated_context
+from tests.models.external_checkpoints import save_foreign
 
 TASK = {"name": "addition", "digits": 1, "train_size": 40, "test_size": 10}
 TRAINING = {
@@ -78,7 +79,7 @@ def change(file: Path, **fields: object) -> None:
 
 def refused(path: Path, match: str) -> None:
     with pytest.raises(InputError, match=match):
-        models.load(path)
+        load_model(path)
 
 
 def test_the_payload_would_run_if_anything_opened_it(stranger, ran):
@@ -143,7 +144,7 @@ def test_weights_that_the_config_names_are_refused_unless_they_are_safetensors(s
     change(stranger / "config.json", transformers_weights="adapter_model.bin")
     refused(stranger, "names 'adapter_model.bin' as weights")
     change(stranger / "config.json", transformers_weights="model.safetensors")
-    models.load(stranger)
+    load_model(stranger)
     assert not ran.exists()
 
 
@@ -180,8 +181,8 @@ def test_code_of_a_checkpoint_is_never_run_whatever_is_typed(
     own_code(stranger, ran, upstream)
     refused(stranger, "code of its own .*never run")
     with pytest.raises(InputError, match=r"code of its own .*never run"):
-        models.stated_context(models.ModelOptions(checkpoint=str(stranger)), 0)
-    assert models.context_of(str(stranger)) is None
+        stated_context(ModelOptions(checkpoint=str(stranger)), 0)
+    assert context_of(str(stranger)) is None
     assert not ran.exists()
 
 
@@ -189,7 +190,7 @@ def test_code_for_a_family_that_is_known_is_ignored(stranger, ran):
     own_code(stranger, ran)
     change(stranger / "config.json", model_type="gpt2")
     change(stranger / "generation_config.json", custom_generate="someone/else")
-    models.load(stranger)
+    load_model(stranger)
     assert not ran.exists()
 
 
@@ -251,7 +252,7 @@ def test_a_manifest_that_is_none_is_said_to_be_none(tmp_path, content):
 def test_optimizer_state_is_safetensors_and_json(stranger, ran):
     write_pickles(stranger, ran, "optimizer.safetensors")
     write_json(stranger / "optimizer.json", {"name": "AdamW"})
-    model = models.load(stranger)
+    model = load_model(stranger)
     with pytest.raises(Exception, match=r"[Hh]eader"):
         checkpoints.load_optimizer(stranger, torch.optim.AdamW(model.parameters()), model)
     assert not ran.exists()

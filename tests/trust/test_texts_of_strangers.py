@@ -10,11 +10,11 @@ from markdown_it import MarkdownIt
 from rich.color import ColorSystem
 from rich.table import Table
 
-from ntpctp import model_card, tidy
 from ntpctp.cli.console import console, errors
 from ntpctp.measures import Score
-from ntpctp.report.figures import text
-from ntpctp.report.templates import environment, packed
+from ntpctp.report import model_card, tables
+from ntpctp.report.html.figures import text
+from ntpctp.report.html.templates import environment, packed
 
 EVIL = [
     "<script>alert(1)</script>", "</script><script>alert(1)</script>", "<!--", "-->", "]]>",
@@ -42,14 +42,14 @@ def test_a_model_card_shows_it_as_text(evil):
 
 @pytest.mark.parametrize("evil", EVIL)
 def test_a_table_of_markdown_shows_it_as_text(evil):
-    page = MarkdownIt().enable("table").render(f"| a |\n|---|\n| {tidy._markdown(evil)} |\n")
+    page = MarkdownIt().enable("table").render(f"| a |\n|---|\n| {tables._markdown(evil)} |\n")
     assert page.count("<td>") == 1 and page.count("<tr>") == 2
     assert not any(tag in page for tag in ("<script", "<a", "<img", "<code>"))
 
 
 @pytest.mark.parametrize("evil", [r"\input{/etc/passwd}", r"\write18{ls}", "$x$", "%", "}{", "^^M"])
 def test_a_table_of_latex_runs_no_command(evil):
-    said = tidy._latex(evil)
+    said = tables._latex(evil)
     commands = {r"\textbackslash", r"\textasciicircum", r"\{", r"\}", r"\$", r"\%"}
     rest = said
     for command in commands:

@@ -7,7 +7,7 @@ from ntpctp.measures.metrics import exact_match
 
 _DESCRIPTION = """\
 Share of answers that are the reference, outer white space removed. Rules (case, full_stop, number,
-space; see ntpctp.tasks.normalisation) are applied to both, in a fixed order.
+space; see ntpctp.data.normalisation) are applied to both, in a fixed order.
 """
 
 

@@ -1,8 +1,7 @@
 """Arms against each other at the end of training, from files alone: ``comparison.json``."""
 
-from ntpctp.comparison.arms import compare, compare_scores
-from ntpctp.comparison.asked import Asked, asked_by
-from ntpctp.comparison.files import (
+from ntpctp.analysis.comparison.arms import compare, compare_scores
+from ntpctp.analysis.comparison.files import (
     COMPARISON,
     SCHEMA_VERSION,
     comparison_record,
@@ -10,7 +9,8 @@ from ntpctp.comparison.files import (
     read_comparisons,
     write_comparison,
 )
-from ntpctp.comparison.records import FactorEffect, Pair, ScoreComparison, SeedItems
+from ntpctp.analysis.comparison.records import FactorEffect, Pair, ScoreComparison, SeedItems
+from ntpctp.analysis.comparison.spec import Asked, asked_by
 
 __all__ = [
     "COMPARISON",

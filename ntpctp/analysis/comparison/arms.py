@@ -8,13 +8,14 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from ntpctp.comparison.asked import Asked, asked_by
-from ntpctp.comparison.records import FactorEffect, Pair, ScoreComparison, SeedItems
-from ntpctp.experiment import Experiment
-from ntpctp.item_rows import ItemRows, rows_keys
-from ntpctp.layout import RunId
-from ntpctp.measured import Items, Measured
-from ntpctp.scores import IDENTITY
+from ntpctp._core.layout import RunId
+from ntpctp.analysis.comparison.records import FactorEffect, Pair, ScoreComparison, SeedItems
+from ntpctp.analysis.comparison.spec import Asked, asked_by
+from ntpctp.analysis.item_scores import ItemRows, rows_keys
+from ntpctp.analysis.matched_budget import Trajectories, has_curve
+from ntpctp.analysis.score_values import Items, Measured
+from ntpctp.analysis.scores import IDENTITY
+from ntpctp.config import Experiment
 from ntpctp.statistics import (
     Verdict,
     describe_spread,
@@ -27,7 +28,6 @@ from ntpctp.statistics import (
     standardised_effect,
     verdict,
 )
-from ntpctp.trajectories import Trajectories, has_curve
 
 
 def compare(experiment: Experiment, frame: pd.DataFrame, output: Path) -> list[ScoreComparison]:

@@ -7,12 +7,12 @@ from typing import Any
 
 import numpy as np
 
-from ntpctp.comparison.asked import Asked, asked_by
-from ntpctp.comparison.records import ScoreComparison
-from ntpctp.errors import InputError
-from ntpctp.experiment import Experiment
-from ntpctp.sealed import read_sealed, write_sealed
-from ntpctp.storage import rebuilt
+from ntpctp._core.errors import InputError
+from ntpctp._core.files import rebuilt
+from ntpctp._core.records import read_sealed, write_sealed
+from ntpctp.analysis.comparison.records import ScoreComparison
+from ntpctp.analysis.comparison.spec import Asked, asked_by
+from ntpctp.config import Experiment
 
 COMPARISON = "comparison.json"
 SCHEMA_VERSION = 5

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field
 
+from ntpctp.analysis.matched_budget import MatchedCurves
 from ntpctp.statistics import (
     Effect,
     PairedDifference,
@@ -12,7 +13,6 @@ from ntpctp.statistics import (
     TimeComparison,
     Verdict,
 )
-from ntpctp.trajectories import MatchedCurves
 
 
 @dataclass(frozen=True)

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
 
-from ntpctp.experiment import Experiment
-from ntpctp.trajectories import read_flops
+from ntpctp.analysis.matched_budget import read_flops
+from ntpctp.config import Experiment
 
 
 @dataclass(frozen=True)

@@ -11,15 +11,15 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from ntpctp.comparison import Asked, ScoreComparison, asked_by, compare_scores
-from ntpctp.experiment import Experiment
-from ntpctp.joining.rows import JoinedRows
-from ntpctp.joining.sources import Source
-from ntpctp.layout import RunId
-from ntpctp.learning import LEARNING
-from ntpctp.provenance import PROVENANCE
-from ntpctp.report.wording import flat, listed
-from ntpctp.trajectories import read_flops
+from ntpctp._core.layout import RunId
+from ntpctp._core.provenance import PROVENANCE
+from ntpctp._core.text import flat, listed
+from ntpctp.analysis.comparison import Asked, ScoreComparison, asked_by, compare_scores
+from ntpctp.analysis.joins.rows import JoinedRows
+from ntpctp.analysis.joins.sources import Source
+from ntpctp.analysis.matched_budget import read_flops
+from ntpctp.analysis.run_scores import LEARNING
+from ntpctp.config import Experiment
 
 
 @dataclass(frozen=True)

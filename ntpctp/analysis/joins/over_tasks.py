@@ -7,10 +7,10 @@ from itertools import combinations
 import numpy as np
 from numpy.typing import NDArray
 
-from ntpctp.comparison import ScoreComparison
-from ntpctp.joining.groups import Group
-from ntpctp.randomness import generator
-from ntpctp.report.headline import primary_score
+from ntpctp._core.rng import generator
+from ntpctp.analysis.comparison import ScoreComparison
+from ntpctp.analysis.joins.groups import Group
+from ntpctp.analysis.primary import primary_score
 from ntpctp.statistics import (
     Aggregate,
     Profile,

@@ -5,10 +5,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from ntpctp.comparison import comparison_record
-from ntpctp.joining.groups import Group, group_sources, why_apart
-from ntpctp.joining.over_tasks import LIMITS, OverTasks, over_tasks
-from ntpctp.joining.sources import experiments_in, read_sources
+from ntpctp.analysis.comparison import comparison_record
+from ntpctp.analysis.joins.groups import Group, group_sources, why_apart
+from ntpctp.analysis.joins.over_tasks import LIMITS, OverTasks, over_tasks
+from ntpctp.analysis.joins.sources import experiments_in, read_sources
 from ntpctp.statistics import Profile
 
 

@@ -6,11 +6,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from ntpctp.errors import InputError
-from ntpctp.item_rows import ItemRows, Values, rows_keys
-from ntpctp.joining.sources import Source
-from ntpctp.layout import RunId
-from ntpctp.scores import SCORES
+from ntpctp._core.errors import InputError
+from ntpctp._core.layout import RunId
+from ntpctp.analysis.item_scores import ItemRows, Values, rows_keys
+from ntpctp.analysis.joins.sources import Source
+from ntpctp.analysis.scores import SCORES
 
 
 class JoinedRows:

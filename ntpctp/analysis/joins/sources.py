@@ -7,14 +7,13 @@ from pathlib import Path
 
 import pandas as pd
 
-from ntpctp.errors import InputError
-from ntpctp.evaluation import outdated
-from ntpctp.experiment import Experiment
-from ntpctp.layout import EXPERIMENT, RunId, checkpoint_directory, stage_directory
-from ntpctp.pipeline import load_output
-from ntpctp.provenance import read_provenance
-from ntpctp.report.wording import listed
-from ntpctp.scores import SCORES, read_scores
+from ntpctp._core.errors import InputError
+from ntpctp._core.layout import EXPERIMENT, RunId, checkpoint_directory, stage_directory
+from ntpctp._core.provenance import read_provenance
+from ntpctp._core.text import listed
+from ntpctp.analysis.scores import SCORES, read_scores
+from ntpctp.config import Experiment, load_output
+from ntpctp.runner.evaluate import outdated
 
 
 @dataclass(frozen=True)

@@ -1,34 +1,27 @@
 """Tasks: where examples come from. One file a task; ``TASKS`` lists them by name."""
 
-from ntpctp.options import one_of
-from ntpctp.tasks.addition import Addition
-from ntpctp.tasks.anchor import Anchor
-from ntpctp.tasks.chain import Chain
-from ntpctp.tasks.csv_file import CsvFile
-from ntpctp.tasks.dataset import Dataset
-from ntpctp.tasks.example import (
-    ROLES,
-    Example,
-    Message,
-    Role,
-    Segment,
-    Task,
-    check_disjoint,
-    check_unseen,
-)
-from ntpctp.tasks.function import PythonFunction
-from ntpctp.tasks.gym import Gym, score_answer
-from ntpctp.tasks.jsonl import JsonLines
-from ntpctp.tasks.kinship import Kinship
-from ntpctp.tasks.mixture import Mixture, Part
-from ntpctp.tasks.modular import Modular
-from ntpctp.tasks.parity import Parity
-from ntpctp.tasks.parquet_file import ParquetFile
-from ntpctp.tasks.prontoqa import PrOntoQA
-from ntpctp.tasks.prosqa import ProsQA
-from ntpctp.tasks.published import Published
-from ntpctp.tasks.ruletaker import RuleTaker
-from ntpctp.tasks.simple_logic import SimpleLogic
+from ntpctp._core.options import one_of
+from ntpctp.data.example import ROLES, Example, Message, Role, Segment
+from ntpctp.data.leakage import check_disjoint, check_unseen
+from ntpctp.data.tasks.base import Task
+from ntpctp.data.tasks.files.csv_file import CsvFile
+from ntpctp.data.tasks.files.dataset import Dataset
+from ntpctp.data.tasks.files.function import PythonFunction
+from ntpctp.data.tasks.files.jsonl import JsonLines
+from ntpctp.data.tasks.files.parquet_file import ParquetFile
+from ntpctp.data.tasks.mixture import Mixture, Part
+from ntpctp.data.tasks.published.published import Published
+from ntpctp.data.tasks.synthetic.addition import Addition
+from ntpctp.data.tasks.synthetic.anchor import Anchor
+from ntpctp.data.tasks.synthetic.chain import Chain
+from ntpctp.data.tasks.synthetic.gym import Gym, score_answer
+from ntpctp.data.tasks.synthetic.kinship import Kinship
+from ntpctp.data.tasks.synthetic.modular import Modular
+from ntpctp.data.tasks.synthetic.parity import Parity
+from ntpctp.data.tasks.synthetic.prontoqa import PrOntoQA
+from ntpctp.data.tasks.synthetic.prosqa import ProsQA
+from ntpctp.data.tasks.synthetic.ruletaker import RuleTaker
+from ntpctp.data.tasks.synthetic.simple_logic import SimpleLogic
 
 TASKS: dict[str, type[Task]] = {
     "addition": Addition,

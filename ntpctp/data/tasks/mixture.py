@@ -17,10 +17,11 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field, SerializeAsAny, model_validator
 
-from ntpctp.errors import InputError, lookup
-from ntpctp.options import Name, Options
-from ntpctp.tasks.edits import Edit
-from ntpctp.tasks.example import Example, Task
+from ntpctp._core.errors import InputError, lookup
+from ntpctp._core.options import Name, Options
+from ntpctp.data.example import Example
+from ntpctp.data.tasks.base import Task
+from ntpctp.data.tasks.edits.base import Edit
 
 if TYPE_CHECKING:
     AnyTask = Task

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from ntpctp.errors import InputError
+from ntpctp._core.errors import InputError
 
 MOST_TOKENS = {"cpu": 2048}
 """By type of device. On a CPU more make it slower, for they do not fit into its caches: 500 items

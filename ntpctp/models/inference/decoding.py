@@ -18,9 +18,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 from transformers import DynamicCache, PreTrainedModel
 
-from ntpctp.models import attention_window, context_length
-from ntpctp.reading.batches import TokenBudget, is_out_of_memory, pad
-from ntpctp.reading.head import predictions
+from ntpctp.models.build import attention_window, context_length
+from ntpctp.models.inference.batches import TokenBudget, is_out_of_memory, pad
+from ntpctp.models.inference.head import predictions
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,10 +19,10 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from transformers import DynamicCache, PreTrainedModel
 
-from ntpctp.reading.batches import pad
-from ntpctp.reading.disturbance import Disturbance
-from ntpctp.reading.head import predictions
-from ntpctp.reading.shortcuts import only_at
+from ntpctp.models.inference.batches import pad
+from ntpctp.models.inference.head import predictions
+from ntpctp.models.inference.perturbation import Disturbance
+from ntpctp.models.inference.shortcuts import only_at
 
 _CONTEXT, _PADDING = -1, -2
 

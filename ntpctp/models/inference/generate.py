@@ -16,13 +16,13 @@ from torch import Tensor
 from transformers import DynamicCache, PreTrainedModel
 from transformers.cache_utils import DynamicLayer
 
-from ntpctp.models import context_length
-from ntpctp.reading.batches import TokenBudget
-from ntpctp.reading.decoding import Decoded, can_cache, decode_greedily, resumed, write_on
-from ntpctp.reading.forward import ReadBatch, ReadText, Text
-from ntpctp.reading.teacher_forcing import ReadRow
-from ntpctp.reading.texts import read_texts
-from ntpctp.rows import Row
+from ntpctp.data.encoded import Row
+from ntpctp.models.build import context_length
+from ntpctp.models.inference.batches import TokenBudget
+from ntpctp.models.inference.decoding import Decoded, can_cache, decode_greedily, resumed, write_on
+from ntpctp.models.inference.forward import ReadBatch, ReadText, Text
+from ntpctp.models.inference.score import ReadRow
+from ntpctp.models.inference.texts import read_texts
 
 _KEPT_TOKENS = 16_384
 """Rows are written on together from several batches: a step reads one token of each."""

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from ntpctp.loss import MAX_LOGITS, head_of
+from ntpctp.objectives.loss import MAX_LOGITS, head_of
 
 
 class Predictions(NamedTuple):

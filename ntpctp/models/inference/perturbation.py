@@ -11,8 +11,8 @@ from typing import Any
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from ntpctp.errors import InputError, nearest
-from ntpctp.models import embedding_of
+from ntpctp._core.errors import InputError, nearest
+from ntpctp.models.build import embedding_of
 
 EMBEDDINGS = "embeddings"
 """Stands for the token embedding, whatever the family calls it."""

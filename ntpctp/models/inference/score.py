@@ -14,11 +14,11 @@ import numpy as np
 from numpy.typing import NDArray
 from transformers import PreTrainedModel
 
-from ntpctp.reading.batches import TokenBudget
-from ntpctp.reading.disturbance import Disturbance
-from ntpctp.reading.forward import ReadText, Seen, Text
-from ntpctp.reading.texts import read_texts
-from ntpctp.rows import Row
+from ntpctp.data.encoded import Row
+from ntpctp.models.inference.batches import TokenBudget
+from ntpctp.models.inference.forward import ReadText, Seen, Text
+from ntpctp.models.inference.perturbation import Disturbance
+from ntpctp.models.inference.texts import read_texts
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -16,11 +16,11 @@ from numpy.typing import NDArray
 from torch import nn
 from transformers import DynamicCache, PreTrainedModel
 
-from ntpctp.models import attention_window
-from ntpctp.reading.batches import TokenBudget, is_out_of_memory
-from ntpctp.reading.disturbance import Disturbance, module_of
-from ntpctp.reading.forward import ReadBatch, ReadText, Text, read_batch
-from ntpctp.reading.shortcuts import last_feed_forward
+from ntpctp.models.build import attention_window
+from ntpctp.models.inference.batches import TokenBudget, is_out_of_memory
+from ntpctp.models.inference.forward import ReadBatch, ReadText, Text, read_batch
+from ntpctp.models.inference.perturbation import Disturbance, module_of
+from ntpctp.models.inference.shortcuts import last_feed_forward
 
 
 def read_texts(

@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pandas as pd
 
-from ntpctp.comparison import ScoreComparison
-from ntpctp.experiment import Experiment
-from ntpctp.report.page import render
-from ntpctp.storage import atomic_file
+from ntpctp._core.files import atomic_file
+from ntpctp.analysis.comparison import ScoreComparison
+from ntpctp.config import Experiment
+from ntpctp.report.html.page import render
 
 
 def write_report(

@@ -5,14 +5,14 @@ from pathlib import Path
 
 import pandas as pd
 
-from ntpctp.experiment import Experiment
-from ntpctp.report.chance import Chances
-from ntpctp.report.equal_loss import equal_loss_panels
-from ntpctp.report.landscape import landscape_panels
-from ntpctp.report.levels import edits_panels, strata_panels
-from ntpctp.report.paths import path_sections
-from ntpctp.report.responses import response_sections
-from ntpctp.report.sections import Section, measure_sections
+from ntpctp.config import Experiment
+from ntpctp.report.html.by_category import edits_panels, strata_panels
+from ntpctp.report.html.chance_level import Chances
+from ntpctp.report.html.landscape import landscape_panels
+from ntpctp.report.html.loss_barrier import path_sections
+from ntpctp.report.html.matched_loss import equal_loss_panels
+from ntpctp.report.html.response_curves import response_sections
+from ntpctp.report.html.sections import Section, measure_sections
 
 
 def all_sections(

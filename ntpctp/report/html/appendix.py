@@ -5,15 +5,16 @@ from typing import Any
 
 import pandas as pd
 
-from ntpctp.audit import count_tables
-from ntpctp.comparison import ScoreComparison
-from ntpctp.experiment import Experiment
-from ntpctp.report import wording
-from ntpctp.report.figures import losses_figure, plain_figure
-from ntpctp.report.sections import Panel
-from ntpctp.report.sources import Missing, loss_curve
-from ntpctp.report.tables import Cell, Table, arm_cells
-from ntpctp.report.wording import grouped, listed, span
+from ntpctp._core.text import flat, grouped, listed
+from ntpctp.analysis.comparison import ScoreComparison
+from ntpctp.config import Experiment
+from ntpctp.report.html import wording
+from ntpctp.report.html.figures import losses_figure, plain_figure
+from ntpctp.report.html.inputs import Missing, loss_curve
+from ntpctp.report.html.sections import Panel
+from ntpctp.report.html.tables import Cell, Table, arm_cells
+from ntpctp.report.html.wording import span
+from ntpctp.runner.audit import count_tables
 
 Logs = Mapping[str, Mapping[int, Sequence[Mapping[str, Any]]]]
 """arm -> seed -> lines of log.jsonl."""
@@ -21,9 +22,7 @@ Logs = Mapping[str, Mapping[int, Sequence[Mapping[str, Any]]]]
 
 def settings_tables(experiment: Experiment) -> tuple[Table, Table]:
     """Return where the arms differ, and what they share."""
-    arms = {
-        name: wording.flat(arm.model_dump(mode="json")) for name, arm in experiment.arms.items()
-    }
+    arms = {name: flat(arm.model_dump(mode="json")) for name, arm in experiment.arms.items()}
     fields = list(dict.fromkeys(field for arm in arms.values() for field in arm))
     differing = Table(
         "Settings in which the arms differ",
@@ -44,7 +43,7 @@ def settings_tables(experiment: Experiment) -> tuple[Table, Table]:
     )
     measures = common["evaluation"].pop("measures")
     common["evaluation"] |= {measure.pop("name"): measure for measure in measures}
-    for field, value in wording.flat(common).items():
+    for field, value in flat(common).items():
         shared.add(field, _plain(value))
     return differing, shared
 
@@ -234,7 +233,7 @@ def scores_table(frame: pd.DataFrame) -> Table:
 def provenance_table(recorded: Mapping[str, Any]) -> Table:
     """Return versions, commit, machine and the fingerprint of the data."""
     table = Table("What produced these numbers", ("what", "value"), text_columns=frozenset({0, 1}))
-    for name, value in wording.flat(recorded).items():
+    for name, value in flat(recorded).items():
         table.add(name, _plain(value) if value is not None else "not recorded")
     return table
 

@@ -4,14 +4,15 @@ from collections.abc import Mapping, Sequence
 
 import pandas as pd
 
-from ntpctp.experiment import Experiment
-from ntpctp.report import wording
-from ntpctp.report.chance import Chances
-from ntpctp.report.curves import Curve, curves
-from ntpctp.report.figures import levels_figure, plain_figure
-from ntpctp.report.sections import Panel
-from ntpctp.report.tables import Cell, Table, arm_cells
-from ntpctp.report.wording import direction, plural, score_label
+from ntpctp._core.text import grouped, plural
+from ntpctp.config import Experiment
+from ntpctp.report.html import wording
+from ntpctp.report.html.chance_level import Chances
+from ntpctp.report.html.curves import Curve, curves
+from ntpctp.report.html.figures import levels_figure, plain_figure
+from ntpctp.report.html.sections import Panel
+from ntpctp.report.html.tables import Cell, Table, arm_cells
+from ntpctp.report.html.wording import direction, score_label
 
 _EDITS = "edits"
 _AREA = "area_"
@@ -130,7 +131,7 @@ def _table(
                 if point.x == place:
                     table.add(
                         Cell(name),
-                        wording.grouped(int(counts[name])),
+                        grouped(int(counts[name])),
                         cells[curve.arm],
                         wording.value(point.mean, unit),
                         *(wording.value(point.values.get(seed), unit) for seed in experiment.seeds),

@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ntpctp.calibrating import read_calibration
-from ntpctp.report.tables import Cell, Table
-from ntpctp.report.wording import SPACE, percent
+from ntpctp.analysis.calibration import read_calibration
+from ntpctp.report.html.tables import Cell, Table
+from ntpctp.report.html.wording import SPACE, percent
 
 
 @dataclass(frozen=True)

@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ntpctp.experiment import Experiment
-from ntpctp.layout import RunId
-from ntpctp.report.sources import read_items
+from ntpctp._core.layout import RunId
+from ntpctp.config import Experiment
+from ntpctp.report.html.inputs import read_items
 
 _OF_CANDIDATES = ("choice", "choice_normalised")
 _DISTURBED = ("robustness", "weight_noise", "adversarial")

@@ -2,10 +2,10 @@
 
 from collections.abc import Sequence
 
-from ntpctp.report import wording
-from ntpctp.report.curves import Curve
-from ntpctp.report.tables import Cell, Table, arm_cells
-from ntpctp.report.wording import percent
+from ntpctp.report.html import wording
+from ntpctp.report.html.curves import Curve
+from ntpctp.report.html.tables import Cell, Table, arm_cells
+from ntpctp.report.html.wording import percent
 
 
 def curve_table(

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from ntpctp.report.wording import is_share, percent
+from ntpctp.report.html.wording import is_share, percent
 
 MIN_SEEDS = 3
 """Two seeds give an interval 13 standard errors wide: it would hide the curves it is to explain."""

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from markupsafe import Markup, escape
 
-from ntpctp.learning import LEARNING, learning_scores
+from ntpctp.analysis.run_scores import LEARNING, learning_scores
 from ntpctp.measures import Measure
 
 _MATHS = {

@@ -10,19 +10,19 @@ from typing import Any
 
 import pandas as pd
 
-from ntpctp.comparison import ScoreComparison
-from ntpctp.errors import InputError
-from ntpctp.experiment import Experiment
-from ntpctp.layout import RunId
-from ntpctp.report.all_sections import all_sections
-from ntpctp.report.appendix import loss_panels
-from ntpctp.report.chance import Chances
-from ntpctp.report.figures import line, symbol, text
-from ntpctp.report.headline import primary_score
-from ntpctp.report.sections import Panel
-from ntpctp.report.sources import read_log
-from ntpctp.report.top import overview_panel
-from ntpctp.storage import atomic_file
+from ntpctp._core.errors import InputError
+from ntpctp._core.files import atomic_file
+from ntpctp._core.layout import RunId
+from ntpctp.analysis.comparison import ScoreComparison
+from ntpctp.analysis.primary import primary_score
+from ntpctp.config import Experiment
+from ntpctp.report.html.all_sections import all_sections
+from ntpctp.report.html.appendix import loss_panels
+from ntpctp.report.html.chance_level import Chances
+from ntpctp.report.html.figures import line, symbol, text
+from ntpctp.report.html.inputs import read_log
+from ntpctp.report.html.overview import overview_panel
+from ntpctp.report.html.sections import Panel
 
 WIDTH = 336
 """Pixels of 1/96 inch: 3.5 inches, the column of a paper in two columns."""

@@ -12,8 +12,8 @@ from typing import Any
 
 import plotly.graph_objects as go
 
-from ntpctp.report.curves import Curve
-from ntpctp.report.wording import is_share, quantity, value
+from ntpctp.report.html.curves import Curve
+from ntpctp.report.html.wording import is_share, quantity, value
 
 NUM_COLOURS = 8
 """As many as ``style.css`` defines; further arms repeat them with another dash."""

@@ -4,13 +4,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from ntpctp.comparison import Pair, ScoreComparison
-from ntpctp.experiment import Experiment
-from ntpctp.report import wording
-from ntpctp.report.wording import listed, percent, plural, quantity
-
-PRIMARY = ("choice", "exact_match")
-"""The scores that an experiment may be about: the first that ``Accuracy`` gives for its task."""
+from ntpctp._core.text import listed, plural
+from ntpctp.analysis.comparison import Pair, ScoreComparison
+from ntpctp.config import Experiment
+from ntpctp.report.html import wording
+from ntpctp.report.html.wording import percent, quantity
 
 
 @dataclass(frozen=True)
@@ -45,22 +43,6 @@ def question_of(experiment: Experiment) -> str:
     return f"Which way of training is best for the task {experiment.task.name}: " + (
         f"{', '.join(first)} or {last}?"
     )
-
-
-def primary_score(
-    experiment: Experiment, comparisons: Sequence[ScoreComparison]
-) -> ScoreComparison | None:
-    """Return the score that the verdict at the top is about, or None if nothing is measured.
-
-    It follows from the task alone, never from the results: of the main held-out split the score of
-    the task's own mode, which ``Accuracy`` gives first.
-    """
-    main = experiment.task.evaluation_splits[0]
-    for comparison in comparisons:
-        if (comparison.split, comparison.stratum) == (main, None) and comparison.score in PRIMARY:
-            return comparison
-    judged = [c for c in comparisons if c.higher_is_better is not None]
-    return next(iter([*judged, *comparisons]), None)
 
 
 def label_of(comparison: ScoreComparison) -> str:

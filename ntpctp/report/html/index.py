@@ -6,15 +6,16 @@ from pathlib import Path
 from typing import Literal
 from urllib.parse import quote
 
-from ntpctp.comparison import COMPARISON, read_comparisons
-from ntpctp.errors import InputError
-from ntpctp.experiment import Experiment
-from ntpctp.layout import checkpoint_directory, experiments_below, stage_directory
-from ntpctp.pipeline import load_output
-from ntpctp.report import wording
-from ntpctp.report.headline import headline, label_of, primary_score, question_of
-from ntpctp.report.templates import environment
-from ntpctp.storage import atomic_file
+from ntpctp._core.errors import InputError
+from ntpctp._core.files import atomic_file
+from ntpctp._core.layout import checkpoint_directory, experiments_below, stage_directory
+from ntpctp._core.text import plural
+from ntpctp.analysis.comparison import COMPARISON, read_comparisons
+from ntpctp.analysis.primary import primary_score
+from ntpctp.config import Experiment, load_output
+from ntpctp.report.html import wording
+from ntpctp.report.html.headline import headline, label_of, question_of
+from ntpctp.report.html.templates import environment
 
 INDEX = "index.html"
 REPORT = "report.html"
@@ -134,6 +135,6 @@ def _unfinished(experiment: Experiment, output: Path) -> str:
     if ended == len(runs):
         return ""
     return (
-        f"unfinished: {ended} of {wording.plural(len(runs), 'run')} have their last checkpoint; "
+        f"unfinished: {ended} of {plural(len(runs), 'run')} have their last checkpoint; "
         "the same `ntpctp run` carries on"
     )

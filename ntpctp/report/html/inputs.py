@@ -7,13 +7,20 @@ from typing import Any
 
 import pandas as pd
 
-from ntpctp.audit import AUDIT
-from ntpctp.errors import InputError
-from ntpctp.experiment import Experiment
-from ntpctp.layout import LOG, RunId, checkpoint_directory, rows_path, run_again, stage_directory
-from ntpctp.report.wording import part_label
-from ntpctp.sealed import read_sealed
-from ntpctp.storage import read_jsonl, read_numbered_jsonl
+from ntpctp._core.errors import InputError
+from ntpctp._core.files import read_jsonl, read_numbered_jsonl
+from ntpctp._core.layout import (
+    LOG,
+    RunId,
+    checkpoint_directory,
+    rows_path,
+    run_again,
+    stage_directory,
+)
+from ntpctp._core.records import read_sealed
+from ntpctp.config import Experiment
+from ntpctp.report.html.wording import part_label
+from ntpctp.runner.audit import AUDIT
 
 _LOGGED = ("step", "loss", "tokens", "supervised_tokens", "seconds")
 _MOST_POINTS = 250

@@ -10,14 +10,14 @@ from typing import Any
 
 from transformers import PreTrainedTokenizerBase
 
-from ntpctp.comparison import Pair, ScoreComparison
-from ntpctp.errors import InputError
-from ntpctp.experiment import Experiment
-from ntpctp.item_rows import ItemRows
-from ntpctp.layout import RunId, checkpoint_directory, rows_path, stage_directory
+from ntpctp._core.errors import InputError
+from ntpctp._core.layout import RunId, checkpoint_directory, rows_path, stage_directory
+from ntpctp.analysis.comparison import Pair, ScoreComparison
+from ntpctp.analysis.item_scores import ItemRows
+from ntpctp.config import Experiment
+from ntpctp.data.example import Example
+from ntpctp.data.tokenize import Row, encode, load_tokenizer
 from ntpctp.objectives import NTP, Noisy, Selective, no_reference_losses
-from ntpctp.tasks import Example
-from ntpctp.tokens import Row, encode, load_tokenizer
 
 NUM_SHOWN = 10
 MOST_TOKENS = 400

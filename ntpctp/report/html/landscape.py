@@ -12,14 +12,14 @@ import numpy as np
 import plotly.graph_objects as go
 from numpy.typing import NDArray
 
+from ntpctp._core.files import read_jsonl
+from ntpctp._core.layout import RunId, checkpoint_directory, rows_path, stage_directory
+from ntpctp.config import Experiment
 from ntpctp.curvature import Density
-from ntpctp.experiment import Experiment
-from ntpctp.layout import RunId, checkpoint_directory, rows_path, stage_directory
-from ntpctp.report.figures import HOVER, colour, finished, line, plain_figure, text
-from ntpctp.report.sections import Panel
-from ntpctp.report.tables import Cell, Table, arm_cells
-from ntpctp.report.wording import NO_VALUE, number
-from ntpctp.storage import read_jsonl
+from ntpctp.report.html.figures import HOVER, colour, finished, line, plain_figure, text
+from ntpctp.report.html.sections import Panel
+from ntpctp.report.html.tables import Cell, Table, arm_cells
+from ntpctp.report.html.wording import NO_VALUE, number
 
 Rows = Sequence[Mapping[str, Any]]
 Runs = Mapping[RunId, Rows]

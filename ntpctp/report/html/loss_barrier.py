@@ -7,13 +7,13 @@ from typing import Any
 
 import plotly.graph_objects as go
 
-from ntpctp.experiment import Experiment
-from ntpctp.paths import read_paths
-from ntpctp.report.curves import mean_interval
-from ntpctp.report.figures import HOVER, finished, plain_figure, text
-from ntpctp.report.sections import Panel, Section
-from ntpctp.report.tables import Table
-from ntpctp.report.wording import NO_VALUE, number, percent
+from ntpctp.config import Experiment
+from ntpctp.report.html.curves import mean_interval
+from ntpctp.report.html.figures import HOVER, finished, plain_figure, text
+from ntpctp.report.html.sections import Panel, Section
+from ntpctp.report.html.tables import Table
+from ntpctp.report.html.wording import NO_VALUE, number, percent
+from ntpctp.runner.loss_barrier import read_paths
 
 UNIT = "nats per token"
 _WORDS = (

@@ -6,14 +6,13 @@ from pathlib import Path
 
 import numpy as np
 
-from ntpctp.comparison import Pair, ScoreComparison, asked_by, read_comparisons
-from ntpctp.errors import InputError
-from ntpctp.experiment import Experiment
-from ntpctp.maps import read_levels
-from ntpctp.pipeline import load_output
-from ntpctp.randomness import generator
-from ntpctp.report.headline import primary_score
-from ntpctp.report.wording import is_share
+from ntpctp._core.errors import InputError
+from ntpctp._core.rng import generator
+from ntpctp.analysis.comparison import Pair, ScoreComparison, asked_by, read_comparisons
+from ntpctp.analysis.primary import primary_score
+from ntpctp.config import Experiment, load_output
+from ntpctp.config.sweep import read_levels
+from ntpctp.report.html.wording import is_share
 from ntpctp.statistics import Verdict, factor_effects, holm_of_known, verdict
 
 Levels = Mapping[str, str]

@@ -6,11 +6,11 @@ from itertools import product
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
-from ntpctp.report import wording
-from ntpctp.report.figures import HOVER, NUM_COLOURS, colour, finished, plain_figure, text
-from ntpctp.report.headline import label_of
-from ntpctp.report.map_cells import PairMap
-from ntpctp.report.map_tables import (
+from ntpctp.report.html import wording
+from ntpctp.report.html.figures import HOVER, NUM_COLOURS, colour, finished, plain_figure, text
+from ntpctp.report.html.headline import label_of
+from ntpctp.report.html.map_cells import PairMap
+from ntpctp.report.html.map_tables import (
     estimate_of,
     is_unfit,
     map_table,
@@ -20,7 +20,7 @@ from ntpctp.report.map_tables import (
     summary,
     words_of,
 )
-from ntpctp.report.sections import Panel
+from ntpctp.report.html.sections import Panel
 
 _ROW, _TITLE, _AXIS = 64, 40, 56
 """Pixels: of a row of cells, above a part, and below it."""

@@ -6,16 +6,16 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from ntpctp.report import wording
-from ntpctp.report.figures import NUM_COLOURS
-from ntpctp.report.headline import label_of, question_of
-from ntpctp.report.map_cells import CellDifference, MapCell, PairMap, pair_maps, read_cells
-from ntpctp.report.map_figure import map_panel
-from ntpctp.report.map_tables import cells_table, effects_table, estimate_of, summary, words_of
-from ntpctp.report.sections import Panel
-from ntpctp.report.templates import Pack, environment, plotly_script
+from ntpctp._core.files import atomic_file, write_json
+from ntpctp.report.html import wording
+from ntpctp.report.html.figures import NUM_COLOURS
+from ntpctp.report.html.headline import label_of, question_of
+from ntpctp.report.html.map_cells import CellDifference, MapCell, PairMap, pair_maps, read_cells
+from ntpctp.report.html.map_figure import map_panel
+from ntpctp.report.html.map_tables import cells_table, effects_table, estimate_of, summary, words_of
+from ntpctp.report.html.sections import Panel
+from ntpctp.report.html.templates import Pack, environment, plotly_script
 from ntpctp.statistics import PairedDifference
-from ntpctp.storage import atomic_file, write_json
 
 PAGE, RECORD = "map.html", "map.json"
 

@@ -3,10 +3,11 @@
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 
-from ntpctp.report import wording
-from ntpctp.report.headline import label_of, verdict_words
-from ntpctp.report.map_cells import CellDifference, MapCell, PairMap
-from ntpctp.report.tables import Cell, Table
+from ntpctp._core.text import plural
+from ntpctp.report.html import wording
+from ntpctp.report.html.headline import label_of, verdict_words
+from ntpctp.report.html.map_cells import CellDifference, MapCell, PairMap
+from ntpctp.report.html.tables import Cell, Table
 
 _ALONE = " alone, not among all pairs"
 """How ``statistics.verdict`` ends where a correction takes a decision away."""
@@ -18,7 +19,7 @@ def summary(found: PairMap) -> str:
     a, b = (sum(entry.better == arm for entry in known) for arm in (found.a, found.b))
     same = sum(e.verdict is not None and e.verdict.decision == "no difference" for e in known)
     words = (
-        f"{found.a} is better in {a} of {wording.plural(len(known), 'cell')}, {found.b} in {b} "
+        f"{found.a} is better in {a} of {plural(len(known), 'cell')}, {found.b} in {b} "
         "(corrected for the whole map, Holm)"
     )
     if same:
@@ -26,7 +27,7 @@ def summary(found: PairMap) -> str:
     if others := len(known) - a - b - same:
         words += f"; in {others} the data do not say"
     if len(known) < len(found.cells):
-        words += f"; {wording.plural(len(found.cells) - len(known), 'cell')} without a difference"
+        words += f"; {plural(len(found.cells) - len(known), 'cell')} without a difference"
     return f"{words}."
 
 
@@ -35,7 +36,7 @@ def effects_table(found: PairMap) -> Table:
     unit = next((entry.cell.primary.unit for entry in found.cells if entry.cell.primary), "")
     table = Table(
         f"How {found.a} minus {found.b} moves with each setting, averaged over all others"
-        + (f" ({wording.plural(len(found.seeds), 'seed')})" if found.seeds else ""),
+        + (f" ({plural(len(found.seeds), 'seed')})" if found.seeds else ""),
         ("setting", "from", "to", "change of the difference", "interval", "p (Holm)"),
         text_columns=frozenset({0}),
     )

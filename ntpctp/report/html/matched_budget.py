@@ -1,12 +1,13 @@
 """Arms at the same cost: differences between learning curves where both have spent as much."""
 
-from ntpctp.comparison import ScoreComparison
-from ntpctp.report import wording
-from ntpctp.report.headline import label_of
-from ntpctp.report.tables import Cell, Table
-from ntpctp.report.wording import percent
+from ntpctp._core.text import plural
+from ntpctp.analysis.comparison import ScoreComparison
+from ntpctp.analysis.matched_budget import Axis, MatchedCurves
+from ntpctp.report.html import wording
+from ntpctp.report.html.headline import label_of
+from ntpctp.report.html.tables import Cell, Table
+from ntpctp.report.html.wording import percent
 from ntpctp.statistics import PairedDifference
-from ntpctp.trajectories import Axis, MatchedCurves
 
 _AXES: dict[Axis, str] = {
     "steps": "optimizer steps",
@@ -47,7 +48,7 @@ def _cells(found: MatchedCurves, unit: str) -> list[Cell]:
         return [Cell(wording.NO_VALUE)] * 4
     differences = {at.budget / found.last: at.difference for at in found.points}
     return [
-        Cell(wording.number(found.last), wording.plural(len(found.seeds), "seed")),
+        Cell(wording.number(found.last), plural(len(found.seeds), "seed")),
         *(_cell(differences.get(part), unit) for part in (0.5, 1.0)),
         _cell(found.area, unit),
     ]

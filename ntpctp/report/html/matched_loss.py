@@ -6,14 +6,14 @@ from pathlib import Path
 
 import plotly.graph_objects as go
 
-from ntpctp.comparison import asked_by
-from ntpctp.equal_loss import EqualLoss, Runs, at_equal_loss, read_curvature
-from ntpctp.experiment import Experiment
-from ntpctp.randomness import generator
-from ntpctp.report import wording
-from ntpctp.report.figures import HOVER, colour, finished, line, plain_figure, symbol, text
-from ntpctp.report.sections import Panel
-from ntpctp.report.tables import Table
+from ntpctp._core.rng import generator
+from ntpctp.analysis.comparison import asked_by
+from ntpctp.analysis.matched_loss import EqualLoss, Runs, at_equal_loss, read_curvature
+from ntpctp.config import Experiment
+from ntpctp.report.html import wording
+from ntpctp.report.html.figures import HOVER, colour, finished, line, plain_figure, symbol, text
+from ntpctp.report.html.sections import Panel
+from ntpctp.report.html.tables import Table
 from ntpctp.statistics import PairedDifference
 
 _MOST_WORDS = 3

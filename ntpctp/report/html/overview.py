@@ -1,16 +1,16 @@
 """The primary score at the top of a page: a table of the arms, and the figure of every seed."""
 
-from ntpctp.comparison import ScoreComparison
-from ntpctp.experiment import Experiment
-from ntpctp.report import wording
-from ntpctp.report.chance import Chances
-from ntpctp.report.curves import MIN_SEEDS
-from ntpctp.report.figures import plain_figure
-from ntpctp.report.headline import label_of, worst_seed
-from ntpctp.report.overview import seeds_figure
-from ntpctp.report.sections import Panel
-from ntpctp.report.tables import Table, arm_cells
-from ntpctp.report.wording import percent
+from ntpctp.analysis.comparison import ScoreComparison
+from ntpctp.config import Experiment
+from ntpctp.report.html import wording
+from ntpctp.report.html.chance_level import Chances
+from ntpctp.report.html.curves import MIN_SEEDS
+from ntpctp.report.html.figures import plain_figure
+from ntpctp.report.html.headline import label_of, worst_seed
+from ntpctp.report.html.sections import Panel
+from ntpctp.report.html.seeds_figure import seeds_figure
+from ntpctp.report.html.tables import Table, arm_cells
+from ntpctp.report.html.wording import percent
 
 MOST_PAIRS = 6
 """Shown in the figure at the top, and with their items; the tables have all."""

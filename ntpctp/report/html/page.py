@@ -7,31 +7,28 @@ from typing import Any
 import pandas as pd
 import yaml
 
-from ntpctp.comparison import ScoreComparison
-from ntpctp.experiment import Experiment
-from ntpctp.layout import RunId
-from ntpctp.provenance import read_provenance
-from ntpctp.report import appendix, wording
-from ntpctp.report.all_sections import all_sections
-from ntpctp.report.axes import axes
-from ntpctp.report.calibration import calibration_section
-from ntpctp.report.chance import Chances
-from ntpctp.report.definitions import definitions
-from ntpctp.report.figures import NUM_COLOURS
-from ntpctp.report.headline import (
-    budget_line,
-    headline,
-    primary_score,
-    question_of,
-)
-from ntpctp.report.items import NUM_SHOWN, Flips, Rows, Texts, Token, flips
-from ntpctp.report.matched import matched_table
-from ntpctp.report.sections import with_table
-from ntpctp.report.sources import missing_scores, read_audit, read_log
-from ntpctp.report.tables import Cell, Table
-from ntpctp.report.templates import Pack, environment, plotly_script
-from ntpctp.report.top import MOST_PAIRS, overview_panel, overview_table
-from ntpctp.report.verdicts import (
+from ntpctp._core.layout import RunId
+from ntpctp._core.provenance import read_provenance
+from ntpctp._core.text import grouped
+from ntpctp.analysis.comparison import ScoreComparison
+from ntpctp.analysis.primary import primary_score
+from ntpctp.config import Experiment
+from ntpctp.report.html import appendix, wording
+from ntpctp.report.html.all_sections import all_sections
+from ntpctp.report.html.axes import axes
+from ntpctp.report.html.calibration import calibration_section
+from ntpctp.report.html.chance_level import Chances
+from ntpctp.report.html.definitions import definitions
+from ntpctp.report.html.figures import NUM_COLOURS
+from ntpctp.report.html.headline import budget_line, headline, question_of
+from ntpctp.report.html.inputs import missing_scores, read_audit, read_log
+from ntpctp.report.html.items import NUM_SHOWN, Flips, Rows, Texts, Token, flips
+from ntpctp.report.html.matched_budget import matched_table
+from ntpctp.report.html.overview import MOST_PAIRS, overview_panel, overview_table
+from ntpctp.report.html.sections import with_table
+from ntpctp.report.html.tables import Cell, Table
+from ntpctp.report.html.templates import Pack, environment, plotly_script
+from ntpctp.report.html.verdicts import (
     effects_table,
     is_first,
     is_tabled,
@@ -40,7 +37,7 @@ from ntpctp.report.verdicts import (
     spread_tests,
     verdict_tables,
 )
-from ntpctp.report.wording import percent
+from ntpctp.report.html.wording import percent
 
 
 def render(
@@ -153,6 +150,6 @@ def _counts(found: Sequence[Flips]) -> Table:
             table.add(
                 Cell(f"{entry.pair.a} against {entry.pair.b}"),
                 str(seed),
-                *map(wording.grouped, counts),
+                *map(grouped, counts),
             )
     return table

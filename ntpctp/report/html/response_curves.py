@@ -6,17 +6,18 @@ from itertools import groupby
 import numpy as np
 import pandas as pd
 
-from ntpctp.experiment import Experiment
-from ntpctp.report import wording
-from ntpctp.report.chance import Chances
-from ntpctp.report.curve_tables import curve_table, described
-from ntpctp.report.curves import band_words, curves, mean_interval
-from ntpctp.report.figures import curves_figure, plain_figure
-from ntpctp.report.headline import PRIMARY
-from ntpctp.report.sections import Panel, Section
-from ntpctp.report.tables import Cell, Table, arm_cells
-from ntpctp.report.wording import direction, percent, plural, score_label
-from ntpctp.responses import Line, Response, responses
+from ntpctp._core.text import plural
+from ntpctp.analysis.primary import PRIMARY
+from ntpctp.analysis.response_curves import Line, Response, responses
+from ntpctp.config import Experiment
+from ntpctp.report.html import wording
+from ntpctp.report.html.chance_level import Chances
+from ntpctp.report.html.curve_tables import curve_table, described
+from ntpctp.report.html.curves import band_words, curves, mean_interval
+from ntpctp.report.html.figures import curves_figure, plain_figure
+from ntpctp.report.html.sections import Panel, Section
+from ntpctp.report.html.tables import Cell, Table, arm_cells
+from ntpctp.report.html.wording import direction, percent, score_label
 
 _NOISE_WORDS = (
     "The rate is the share of answer tokens that are wrong in the training labels; held-out items "

@@ -6,16 +6,17 @@ from typing import Any
 
 import pandas as pd
 
-from ntpctp.experiment import Experiment
+from ntpctp._core.text import listed, plural
+from ntpctp.analysis.scores import refines
+from ntpctp.config import Experiment
 from ntpctp.measures.preconditioned import RATIO
-from ntpctp.report import wording
-from ntpctp.report.chance import Chances
-from ntpctp.report.curve_tables import curve_table, described
-from ntpctp.report.curves import Curve, band_words, curves
-from ntpctp.report.figures import curves_figure, plain_figure
-from ntpctp.report.tables import Table
-from ntpctp.report.wording import direction, full_label, is_share, listed, plural, score_label
-from ntpctp.scores import refines
+from ntpctp.report.html import wording
+from ntpctp.report.html.chance_level import Chances
+from ntpctp.report.html.curve_tables import curve_table, described
+from ntpctp.report.html.curves import Curve, band_words, curves
+from ntpctp.report.html.figures import curves_figure, plain_figure
+from ntpctp.report.html.tables import Table
+from ntpctp.report.html.wording import direction, full_label, is_share, score_label
 
 STEP = "optimizer step"
 BY_STEPS = "steps"

@@ -10,10 +10,18 @@ from typing import Any
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
-from ntpctp.comparison import Pair, ScoreComparison
-from ntpctp.report.curves import mean_interval
-from ntpctp.report.figures import CHANCE_LINE, HOVER, colour, finished, number_axis, symbol, text
-from ntpctp.report.wording import MINUS, difference, is_share, percent, quantity, value
+from ntpctp.analysis.comparison import Pair, ScoreComparison
+from ntpctp.report.html.curves import mean_interval
+from ntpctp.report.html.figures import (
+    CHANCE_LINE,
+    HOVER,
+    colour,
+    finished,
+    number_axis,
+    symbol,
+    text,
+)
+from ntpctp.report.html.wording import MINUS, difference, is_share, percent, quantity, value
 
 _LONGEST_NAME = 18
 _GAP = 62

@@ -11,7 +11,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
-from ntpctp.report.tables import Table
+from ntpctp.report.html.tables import Table
 
 MOST_CELLS = 600
 """Of a table behind a figure that stands in the page as it is, for those without scripts too."""

@@ -2,13 +2,14 @@
 
 from collections.abc import Sequence
 
-from ntpctp.comparison import Pair, ScoreComparison
-from ntpctp.experiment import Experiment
-from ntpctp.report import wording
-from ntpctp.report.headline import is_impossible, label_of, verdict_words, worst_seed
-from ntpctp.report.tables import Cell, Table, arm_cells
-from ntpctp.report.wording import direction, percent, plural
-from ntpctp.scores import stands_alone
+from ntpctp._core.text import plural
+from ntpctp.analysis.comparison import Pair, ScoreComparison
+from ntpctp.analysis.scores import stands_alone
+from ntpctp.config import Experiment
+from ntpctp.report.html import wording
+from ntpctp.report.html.headline import is_impossible, label_of, verdict_words, worst_seed
+from ntpctp.report.html.tables import Cell, Table, arm_cells
+from ntpctp.report.html.wording import direction, percent
 
 _DETAILS = ("worst_of_draws_under_", "flip_rate_under_")
 

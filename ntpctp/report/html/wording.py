@@ -5,8 +5,9 @@ keep the unit of their score.
 """
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 
+from ntpctp._core.text import grouped
 from ntpctp.statistics import Effect
 
 MINUS = "\N{MINUS SIGN}"
@@ -187,30 +188,6 @@ def percent(level: float) -> str:
     return f"{100 * level:g}{SPACE}%"
 
 
-def plural(count: int, noun: str) -> str:
-    """Return a count with its noun.
-
-    >>> plural(1, "seed"), plural(5, "seed")
-    ('1 seed', '5 seeds')
-    """
-    return f"{grouped(count)} {noun}{'' if count == 1 else 's'}"
-
-
-def grouped(count: int) -> str:
-    """Return a whole number with its thousands set apart."""
-    return f"{count:,}".replace(",", "\N{NARROW NO-BREAK SPACE}")
-
-
-def listed(words: Iterable[str]) -> str:
-    """Return words as a sentence lists them.
-
-    >>> listed(["a", "b", "c"])
-    'a, b and c'
-    """
-    *first, last = words
-    return f"{', '.join(first)} and {last}" if first else last
-
-
 def span(counts: Iterable[int]) -> str:
     """Return one number if all are equal, otherwise the smallest and the largest."""
     found = sorted(set(counts))
@@ -219,21 +196,6 @@ def span(counts: Iterable[int]) -> str:
     if len(found) == 1:
         return grouped(found[0])
     return f"{grouped(found[0])} to {grouped(found[-1])}"
-
-
-def flat(block: Mapping[str, object], prefix: str = "") -> dict[str, object]:
-    """Return the fields of nested blocks under their dotted names.
-
-    >>> flat({"training": {"steps": 5}, "seeds": [0, 1]})
-    {'training.steps': 5, 'seeds': [0, 1]}
-    """
-    fields: dict[str, object] = {}
-    for name, inner in block.items():
-        if isinstance(inner, Mapping) and inner:
-            fields |= flat(inner, f"{prefix}{name}.")
-        else:
-            fields[f"{prefix}{name}"] = inner
-    return fields
 
 
 def _minus(text: str) -> str:

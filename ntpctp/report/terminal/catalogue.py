@@ -9,11 +9,12 @@ from rich.console import RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from ntpctp.errors import lookup
-from ntpctp.experiment import block_of
-from ntpctp.lm_eval_export import Exported
+from ntpctp._core.errors import lookup
+from ntpctp.config import block_of
+from ntpctp.data.example import Example
+from ntpctp.data.lm_eval_export import Exported
+from ntpctp.data.tasks import TASKS, Task
 from ntpctp.measures import MEASURES
-from ntpctp.tasks import TASKS, Example, Task
 
 _STYLES = {
     "prompt": "dim",

@@ -8,7 +8,7 @@ from rich.console import RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from ntpctp.scores import IDENTITY, stands_alone
+from ntpctp.analysis.scores import IDENTITY, stands_alone
 
 _MOST_MISSING = 10
 

@@ -9,7 +9,7 @@ from rich.rule import Rule
 from rich.table import Table
 from rich.text import Text
 
-from ntpctp.terminal.comparisons import comparison_tables, number
+from ntpctp.report.terminal.comparisons import comparison_tables, number
 
 
 def joined_tables(record: dict[str, Any]) -> Iterator[RenderableType]:

@@ -5,8 +5,8 @@ from collections.abc import Callable, Mapping, Sequence
 from rich import filesize
 from rich.table import Table
 
-from ntpctp.experiment import Experiment
-from ntpctp.plan import SHARE_OF_PEAK, ArmPlan
+from ntpctp.config import Experiment
+from ntpctp.runner.plan import SHARE_OF_PEAK, ArmPlan
 
 
 def plan(name: str, experiments: Sequence[Experiment], output: str, how: str) -> str:

@@ -15,9 +15,9 @@ from rich.progress import (
 )
 from rich.text import Text
 
-from ntpctp.experiment import Experiment
-from ntpctp.layout import RunId
-from ntpctp.runs import Event
+from ntpctp._core.layout import RunId
+from ntpctp.config import Experiment
+from ntpctp.runner.events import Event
 
 
 class ProgressDisplay:

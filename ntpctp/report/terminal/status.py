@@ -9,7 +9,7 @@ from rich.console import RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from ntpctp.states import RunState, State, seconds_left
+from ntpctp.runner.status import RunState, State, seconds_left
 
 _ORDER: tuple[State, ...] = ("running", "failed", "stopped", "waiting", "done")
 _QUIET = ("waiting", "done")

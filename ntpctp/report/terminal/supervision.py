@@ -7,7 +7,7 @@ from typing import Any
 from rich.table import Table
 from rich.text import Text
 
-from ntpctp.audit import count_tables
+from ntpctp.runner.audit import count_tables
 
 
 def weighted_tokens(arms: list[str], tokens: list[tuple[str, list[float]]], colour: bool) -> Text:

@@ -2,11 +2,12 @@
 
 from pathlib import Path
 
-from ntpctp.engines.jobs import Engine, Failed, Failure, Job, Note, Watcher
-from ntpctp.engines.local import Local, cores
-from ntpctp.engines.ray_cluster import RayCluster
-from ntpctp.engines.slurm import Slurm
-from ntpctp.errors import InputError
+from ntpctp._core.cpu import cores
+from ntpctp._core.errors import InputError
+from ntpctp.runner.engines.base import Engine, Failed, Failure, Job, Note, Watcher
+from ntpctp.runner.engines.local import Local
+from ntpctp.runner.engines.ray_cluster import RayCluster
+from ntpctp.runner.engines.slurm import Slurm
 
 __all__ = [
     "Engine",

@@ -11,11 +11,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from ntpctp.engines.jobs import Failure
-from ntpctp.engines.mailbox import Mailbox
-from ntpctp.resources import Resources
-from ntpctp.runs import Event
-from ntpctp.storage import read_json, rebuilt
+from ntpctp._core.files import read_json, rebuilt
+from ntpctp.config.resources import Resources
+from ntpctp.runner.engines.base import Failure
+from ntpctp.runner.engines.mailbox import Mailbox
+from ntpctp.runner.events import Event
 
 _POLL_SECONDS = 0.2
 _GRACE_SECONDS = 8.0

@@ -5,10 +5,10 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from ntpctp import stopping
-from ntpctp.errors import BusyError, InputError, lacks_memory
-from ntpctp.resources import Resources
-from ntpctp.secrecy import scrubbed
+from ntpctp._core import signals
+from ntpctp._core.errors import BusyError, InputError, lacks_memory
+from ntpctp._core.redaction import scrubbed
+from ntpctp.config.resources import Resources
 
 
 @dataclass(frozen=True)
@@ -109,11 +109,11 @@ def attempt(job: Job, send: Callable[[Any], None]) -> Failure | None:
     BrokenPipeError passes: nobody listens any more.
     """
     try:
-        with stopping.at_once():  # whatever a request to stop turns into on its way
+        with signals.at_once():  # whatever a request to stop turns into on its way
             job.work(*job.arguments, send)
     except BrokenPipeError:
         raise
-    except stopping.Stopped as stopped:
+    except signals.Stopped as stopped:
         return Failure(str(stopped), of_machine=True)
     except Failed as failed:
         return failed.failure

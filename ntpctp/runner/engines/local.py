@@ -5,7 +5,6 @@ A job that fails, or is killed, does not disturb the others.
 """
 
 import multiprocessing
-import os
 import signal
 import time
 from collections import deque
@@ -17,18 +16,13 @@ from typing import Any
 
 import psutil
 
-from ntpctp import stopping
-from ntpctp.engines.jobs import Failure, Job, Watcher, attempt
+from ntpctp._core import signals
+from ntpctp.runner.engines.base import Failure, Job, Watcher, attempt
 
 _POLL_SECONDS = 0.5
 _GRACE_SECONDS = 8.0
 """How long workers get to save when all is stopped: a spot machine gives notice of ten seconds, in
 which those that hang have to be killed as well."""
-
-
-def cores() -> int:
-    """Return how many cores this process may use."""
-    return len(os.sched_getaffinity(0))
 
 
 @dataclass
@@ -68,8 +62,8 @@ class Local:
         failures: dict[str, Failure] = {}
         try:
             while waiting or running:
-                if stopping.asked():  # and what it raised was caught on its way
-                    raise stopping.Stopped
+                if signals.asked():  # and what it raised was caught on its way
+                    raise signals.Stopped
                 while waiting and len(running) < self.workers:
                     job = waiting.popleft()
                     running[job.name] = self._start(context, job)
@@ -83,7 +77,7 @@ class Local:
                         if each.failure:
                             failures[name] = each.failure
                         waiting.extend(watcher.on_end(name, each.failure))
-        except (KeyboardInterrupt, stopping.Stopped):
+        except (KeyboardInterrupt, signals.Stopped):
             _end(running.values())
             raise
         finally:
@@ -146,7 +140,7 @@ def _child(job: Job, sending: Connection, threads: int) -> None:
 
     # The parent decides what an interruption means; it ends us if it has to.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    stopping.listen()
+    signals.listen()
     torch.set_num_threads(threads)
     try:
         failure = attempt(job, sending.send)
@@ -155,7 +149,7 @@ def _child(job: Job, sending: Connection, threads: int) -> None:
     except BrokenPipeError:
         raise SystemExit(1) from None  # the parent is gone
     finally:
-        with suppress(stopping.Stopped):  # what is stored is whole, and this is the end in any case
+        with suppress(signals.Stopped):  # what is stored is whole, and this is the end in any case
             _kill_children()  # of a launch that was cut short
     if failure is not None:
         raise SystemExit(1)

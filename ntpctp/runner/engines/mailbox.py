@@ -4,8 +4,8 @@ import json
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from ntpctp.runs import Event
-from ntpctp.storage import rebuilt
+from ntpctp._core.files import rebuilt
+from ntpctp.runner.events import Event
 
 
 @dataclass

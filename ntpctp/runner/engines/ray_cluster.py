@@ -11,9 +11,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
-from ntpctp.engines.jobs import Failure, Job, Note, Watcher, attempt
-from ntpctp.engines.local import cores
-from ntpctp.errors import InputError
+from ntpctp._core.cpu import cores
+from ntpctp._core.errors import InputError
+from ntpctp.runner.engines.base import Failure, Job, Note, Watcher, attempt
 
 _POLL_SECONDS = 0.2
 _CONNECT_SECONDS = 10.0

@@ -22,13 +22,13 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from ntpctp import stopping
-from ntpctp.engines.jobs import Failure, Job, Watcher, attempt
-from ntpctp.engines.mailbox import Mailbox
-from ntpctp.errors import InputError
-from ntpctp.resources import Resources
-from ntpctp.sealed import read_sealed, write_sealed
-from ntpctp.storage import read_json, rebuilt, write_json
+from ntpctp._core import signals
+from ntpctp._core.errors import InputError
+from ntpctp._core.files import read_json, rebuilt, write_json
+from ntpctp._core.records import read_sealed, write_sealed
+from ntpctp.config.resources import Resources
+from ntpctp.runner.engines.base import Failure, Job, Watcher, attempt
+from ntpctp.runner.engines.mailbox import Mailbox
 
 _POLL_SECONDS = 2.0
 _LOOK_SECONDS = 0.2
@@ -191,10 +191,10 @@ class _Call:
         import torch
 
         requeue: Any = signal.getsignal(signal.SIGUSR2)  # submitit's
-        stopping.listen(signal.SIGUSR2)  # that time is nearly over; SIGTERM: that it is preempted
+        signals.listen(signal.SIGUSR2)  # that time is nearly over; SIGTERM: that it is preempted
         torch.set_num_threads(self.job.resources.cpus or 1)
         failure = attempt(self.job, self.mailbox.send)
-        if stopping.asked() and failure is not None and _may_come_back():
+        if signals.asked() and failure is not None and _may_come_back():
             requeue(signal.SIGUSR2, None)  # ends this process
         write_json(_outcome_path(self.mailbox), None if failure is None else asdict(failure))
 

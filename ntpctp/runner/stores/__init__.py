@@ -9,7 +9,7 @@ What is atomic here is so there: all files of a checkpoint are uploaded and veri
 ``manifest.json`` is there and every file agrees with it.
 """
 
-from ntpctp.stores.addresses import working_copy
-from ntpctp.stores.store import Store
+from ntpctp.runner.stores.store import Store
+from ntpctp.runner.stores.urls import working_copy
 
 __all__ = ["Store", "working_copy"]

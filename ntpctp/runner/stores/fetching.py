@@ -3,13 +3,13 @@
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
-from ntpctp.layout import LOG
-from ntpctp.storage import atomic_file, sha256_of
-from ntpctp.stores import naming
-from ntpctp.stores.addresses import shown
-from ntpctp.stores.memory import Memory
-from ntpctp.stores.remote import Remote
-from ntpctp.stores.sums import Info, identity, sums_of, tag_of
+from ntpctp._core.files import atomic_file, sha256_of
+from ntpctp._core.layout import LOG
+from ntpctp.runner.stores import naming
+from ntpctp.runner.stores.remote import Remote
+from ntpctp.runner.stores.sums import Info, identity, sums_of, tag_of
+from ntpctp.runner.stores.sync_state import Memory
+from ntpctp.runner.stores.urls import shown
 
 _ATTEMPTS = 3
 """How often a file is brought, if it is replaced meanwhile."""

@@ -9,10 +9,10 @@ from collections.abc import Iterable
 from pathlib import PurePosixPath
 from typing import Any
 
-from ntpctp.checkpoints import INTERVAL, MANIFEST, THIN
-from ntpctp.errors import InputError
-from ntpctp.layout import RESULTS
-from ntpctp.storage import TEMPORARY, stays_inside
+from ntpctp._core.errors import InputError
+from ntpctp._core.files import TEMPORARY, stays_inside
+from ntpctp._core.layout import RESULTS
+from ntpctp.models.checkpoints import INTERVAL, MANIFEST, THIN
 
 _PRIVATE = {".lock", ".measuring", ".encoded"}
 # The innermost directory named like a checkpoint; an arm may be named so, too, and has seeds in it.

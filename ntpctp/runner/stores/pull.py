@@ -12,16 +12,16 @@ from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from ntpctp import checkpoints
-from ntpctp.checkpoints import MANIFEST, THIN
-from ntpctp.errors import InputError
-from ntpctp.layout import RESULTS
-from ntpctp.storage import TEMPORARY, atomic_directory, atomic_file, sha256_of
-from ntpctp.stores import naming
-from ntpctp.stores.addresses import shown
-from ntpctp.stores.fetching import Fetcher, LeftOut
-from ntpctp.stores.memory import Memory
-from ntpctp.stores.remote import Remote
+from ntpctp._core.errors import InputError
+from ntpctp._core.files import TEMPORARY, atomic_directory, atomic_file, sha256_of
+from ntpctp._core.layout import RESULTS
+from ntpctp.models import checkpoints
+from ntpctp.models.checkpoints import MANIFEST, THIN
+from ntpctp.runner.stores import naming
+from ntpctp.runner.stores.fetching import Fetcher, LeftOut
+from ntpctp.runner.stores.remote import Remote
+from ntpctp.runner.stores.sync_state import Memory
+from ntpctp.runner.stores.urls import shown
 
 _THREADS = 8
 """Downloads at once of small files; weights fill the line, and hundreds of MB, one by one."""

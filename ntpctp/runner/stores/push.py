@@ -4,13 +4,13 @@ import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 
-from ntpctp.checkpoints import INTERVAL, MANIFEST, THIN
-from ntpctp.errors import InputError
-from ntpctp.stores import naming
-from ntpctp.stores.addresses import shown
-from ntpctp.stores.memory import Local, Memory
-from ntpctp.stores.remote import Remote
-from ntpctp.stores.sums import Info
+from ntpctp._core.errors import InputError
+from ntpctp.models.checkpoints import INTERVAL, MANIFEST, THIN
+from ntpctp.runner.stores import naming
+from ntpctp.runner.stores.remote import Remote
+from ntpctp.runner.stores.sums import Info
+from ntpctp.runner.stores.sync_state import Local, Memory
+from ntpctp.runner.stores.urls import shown
 
 _ATTEMPTS = 3
 """How often a file is sent, if another content than that is found in the store."""

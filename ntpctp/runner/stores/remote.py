@@ -17,12 +17,12 @@ from typing import Any, TypeVar
 import fsspec
 from fsspec.registry import available_protocols, known_implementations
 
-from ntpctp.errors import InputError, nearest
-from ntpctp.storage import TEMPORARY
-from ntpctp.stores.addresses import shown
-from ntpctp.stores.failures import persistently
-from ntpctp.stores.naming import is_private
-from ntpctp.stores.sums import Info
+from ntpctp._core.errors import InputError, nearest
+from ntpctp._core.files import TEMPORARY
+from ntpctp.runner.stores.naming import is_private
+from ntpctp.runner.stores.retry import persistently
+from ntpctp.runner.stores.sums import Info
+from ntpctp.runner.stores.urls import shown
 
 T = TypeVar("T")
 

@@ -5,8 +5,8 @@ import time
 from collections.abc import Callable
 from typing import TypeVar
 
-from ntpctp.errors import InputError
-from ntpctp.stores.addresses import scrubbed, shown
+from ntpctp._core.errors import InputError
+from ntpctp.runner.stores.urls import scrubbed, shown
 
 T = TypeVar("T")
 

@@ -5,12 +5,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from ntpctp.stores import naming
-from ntpctp.stores.addresses import normalised, shown, working_copy
-from ntpctp.stores.memory import Memory
-from ntpctp.stores.pulling import Pull
-from ntpctp.stores.pushing import Push
-from ntpctp.stores.remote import Remote
+from ntpctp.runner.stores import naming
+from ntpctp.runner.stores.pull import Pull
+from ntpctp.runner.stores.push import Push
+from ntpctp.runner.stores.remote import Remote
+from ntpctp.runner.stores.sync_state import Memory
+from ntpctp.runner.stores.urls import normalised, shown, working_copy
 
 
 class Store:

@@ -5,11 +5,11 @@ import stat
 from pathlib import Path
 from typing import NamedTuple
 
-from ntpctp import checkpoints
-from ntpctp.errors import InputError
-from ntpctp.layout import RESULTS
-from ntpctp.stores.remote import Remote
-from ntpctp.stores.sums import Info, Sums, identity, sums_of, tag_of
+from ntpctp._core.errors import InputError
+from ntpctp._core.layout import RESULTS
+from ntpctp.models import checkpoints
+from ntpctp.runner.stores.remote import Remote
+from ntpctp.runner.stores.sums import Info, Sums, identity, sums_of, tag_of
 
 
 class Signature(NamedTuple):

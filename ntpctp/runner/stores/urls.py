@@ -12,9 +12,9 @@ from urllib.parse import parse_qsl, urlsplit
 
 import fsspec.config
 
-from ntpctp import secrecy
-from ntpctp.errors import InputError
-from ntpctp.layout import is_url
+from ntpctp._core import redaction
+from ntpctp._core.errors import InputError
+from ntpctp._core.layout import is_url
 
 SCRATCH = "NTPCTP_SCRATCH"
 _SHORTEST = 8
@@ -85,7 +85,7 @@ def shown(url: str) -> str:
 
 def scrubbed(text: str, url: str) -> str:
     """Return ``text`` without the secrets of ``url``, the environment and fsspec's settings."""
-    return secrecy.scrubbed(text.replace(url, shown(url)), _secrets(url))
+    return redaction.scrubbed(text.replace(url, shown(url)), _secrets(url))
 
 
 def _secrets(url: str) -> Iterator[str]:
@@ -94,7 +94,7 @@ def _secrets(url: str) -> Iterator[str]:
         yield parts.password
     yield from (value for _, value in parse_qsl(parts.query) if len(value) >= _SHORTEST)
     for name, value in _settings(fsspec.config.conf):
-        if secrecy.is_secret(name, value):
+        if redaction.is_secret(name, value):
             yield value
 
 

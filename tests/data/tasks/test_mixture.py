@@ -6,11 +6,11 @@ from fractions import Fraction
 import pytest
 from pydantic import TypeAdapter, ValidationError
 
-from ntpctp.encoded import encode_task
-from ntpctp.errors import InputError
-from ntpctp.experiment import experiment_of
-from ntpctp.options import one_of
-from ntpctp.tasks import TASKS
+from ntpctp._core.errors import InputError
+from ntpctp._core.options import one_of
+from ntpctp.config import experiment_of
+from ntpctp.data.cache import encode_task
+from ntpctp.data.tasks import TASKS
 from tests.conftest import tiny_content
 
 ADAPTER = TypeAdapter(one_of(TASKS))

@@ -5,11 +5,11 @@ import sys
 
 import pytest
 import torch
-from small_models import random_model
 
-from ntpctp.errors import InputError
-from ntpctp.reading import TokenBudget, batches_by_length
-from ntpctp.reading.batches import MOST_TOKENS, is_out_of_memory
+from ntpctp._core.errors import InputError
+from ntpctp.models.inference import TokenBudget, batches_by_length
+from ntpctp.models.inference.batches import MOST_TOKENS, is_out_of_memory
+from tests.models.inference.small_models import random_model
 
 LENGTHS = [5, 3, 9, 3, 30, 1]
 
@@ -35,7 +35,7 @@ def test_a_budget_is_found():
 
 
 def test_little_free_memory_makes_small_batches(monkeypatch):
-    monkeypatch.setattr("ntpctp.reading.batches._free_bytes", lambda model: 1_000_000)
+    monkeypatch.setattr("ntpctp.models.inference.batches._free_bytes", lambda model: 1_000_000)
     seen = []
     TokenBudget().run([10] * 500, seen.append, random_model("gpt2"))
     # A quarter of it, by 14 x 16 + 2 x 2 x 10 numbers of 8 bytes a token.
@@ -85,7 +85,7 @@ resource.setrlimit(resource.RLIMIT_AS, (2**35, 2**35))
 try:
     torch.empty(2**40, dtype=torch.uint8)
 except RuntimeError as error:
-    from ntpctp.reading.batches import is_out_of_memory
+    from ntpctp.models.inference.batches import is_out_of_memory
     raise SystemExit(0 if is_out_of_memory(error) else 1)
 """
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -6,19 +6,24 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from small_models import VOCABULARY, log_probabilities, random_ids, random_model
 
-from ntpctp.reading import (
+from ntpctp.data.encoded import ROLE_CODES, Row
+from ntpctp.models.inference import (
     Asked,
     Text,
     TokenBudget,
-    answering,
     decode_greedily,
     decoding,
+    generate,
     read_and_answer,
     read_texts,
 )
-from ntpctp.rows import ROLE_CODES, Row
+from tests.models.inference.small_models import (
+    VOCABULARY,
+    log_probabilities,
+    random_ids,
+    random_model,
+)
 
 NONE = -1  # no token: nothing ends
 CACHED = ["gpt2", "llama", "qwen2", "gpt_neox", "opt"]
@@ -191,7 +196,7 @@ def test_what_was_read_is_not_read_again(monkeypatch):
     row = Row(random_ids(20, 0), np.array([0] * 15 + [2] * 5, np.uint8), 15)
     asked = [Asked(Text(row.input_ids[:15], (row.input_ids[15:],)), row, 0, 4)]
     read_and_answer(model, asked, NONE, TokenBudget())  # what is tried once is tried
-    monkeypatch.setattr(answering, "can_cache", lambda model, prompts, longest: True)
+    monkeypatch.setattr(generate, "can_cache", lambda model, prompts, longest: True)
     sizes = []
     model.transformer.wte.register_forward_hook(lambda m, i, output: sizes.append(output.numel()))
     read_and_answer(model, asked, NONE, TokenBudget())
@@ -204,7 +209,7 @@ def test_rows_of_many_batches_are_written_on_together(monkeypatch):
     asked = [Asked(plain_text(row), row, 0, 9) for row in answered_rows(model, eos)]
     many = read_and_answer(model, asked, eos, TokenBudget(20))[1]
     for kept in (1, 40):  # tokens of rows that wait
-        monkeypatch.setattr(answering, "_KEPT_TOKENS", kept)
+        monkeypatch.setattr(generate, "_KEPT_TOKENS", kept)
         few = read_and_answer(model, asked, eos, TokenBudget(20))[1]
         for one, other in zip(many, few, strict=True):
             assert one.ids.tolist() == other.ids.tolist() and one.stopped == other.stopped
@@ -225,6 +230,6 @@ def test_rows_that_outgrow_a_window_of_attention(family, window):
 
 def test_large_models_keep_few_tokens_waiting(monkeypatch):
     model = random_model("gpt2")  # two layers of width 16, float64: 512 bytes a token
-    assert answering._most_kept(model) == 16_384
-    monkeypatch.setattr(answering, "_KEPT_BYTES", 512 * 100)
-    assert answering._most_kept(model) == 100
+    assert generate._most_kept(model) == 16_384
+    monkeypatch.setattr(generate, "_KEPT_BYTES", 512 * 100)
+    assert generate._most_kept(model) == 100

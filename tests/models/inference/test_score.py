@@ -3,11 +3,11 @@
 import numpy as np
 import pytest
 import torch
-from small_models import log_probabilities, random_ids, random_model
 
-from ntpctp.errors import InputError
-from ntpctp.reading import EMBEDDINGS, Disturbance, TokenBudget, module_of, read_rows
-from ntpctp.rows import ROLE_CODES, Row
+from ntpctp._core.errors import InputError
+from ntpctp.data.encoded import ROLE_CODES, Row
+from ntpctp.models.inference import EMBEDDINGS, Disturbance, TokenBudget, module_of, read_rows
+from tests.models.inference.small_models import log_probabilities, random_ids, random_model
 
 FAMILIES = ["gpt2", "llama", "openai-gpt", "bloom"]
 

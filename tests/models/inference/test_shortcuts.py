@@ -3,11 +3,11 @@
 import numpy as np
 import pytest
 import torch
-from small_models import random_ids, random_model
 from torch import nn
 
-from ntpctp.reading import Text, TokenBudget, fuse_activations, log_likelihoods, texts
-from ntpctp.reading.shortcuts import last_feed_forward, only_at
+from ntpctp.models.inference import Text, TokenBudget, fuse_activations, log_likelihoods, texts
+from ntpctp.models.inference.shortcuts import last_feed_forward, only_at
+from tests.models.inference.small_models import random_ids, random_model
 
 
 def test_the_fused_activation_is_the_same_function():

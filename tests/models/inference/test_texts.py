@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 import torch
-from small_models import log_probabilities, random_ids, random_model
 
-from ntpctp.reading import Disturbance, Text, TokenBudget, log_likelihoods, texts
+from ntpctp.models.inference import Disturbance, Text, TokenBudget, log_likelihoods, texts
+from tests.models.inference.small_models import log_probabilities, random_ids, random_model
 
 SHARING = ["gpt2", "llama", "qwen2", "gpt_neox", "opt"]
 READ_ANEW = ["openai-gpt", "bloom"]

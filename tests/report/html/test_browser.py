@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from ntpctp.report import templates
+from ntpctp.report.html import templates
 from tests.report.browser import BROWSER, DRIVER, MISSING, Page, browser
 
 pytestmark = pytest.mark.skipif(BROWSER is None or DRIVER is None, reason=MISSING)

@@ -4,10 +4,10 @@ import pandas as pd
 import pytest
 
 from ntpctp.measures import InputEdits
-from ntpctp.report.chance import Chances
-from ntpctp.report.levels import edits_panels, strata_panels
-from ntpctp.report.sections import measure_sections
-from ntpctp.report.wording import bits, quantity
+from ntpctp.report.html.by_category import edits_panels, strata_panels
+from ntpctp.report.html.chance_level import Chances
+from ntpctp.report.html.sections import measure_sections
+from ntpctp.report.html.wording import bits, quantity
 
 
 def chances_of(made):

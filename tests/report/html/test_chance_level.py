@@ -4,13 +4,13 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from ntpctp.layout import RunId, checkpoint_directory, stage_directory
-from ntpctp.report.axes import axes
-from ntpctp.report.chance import Chances
-from ntpctp.report.curves import curves
-from ntpctp.report.figures import curves_figure, levels_figure, plain_figure
-from ntpctp.report.overview import seeds_figure
-from ntpctp.storage import write_jsonl
+from ntpctp._core.files import write_jsonl
+from ntpctp._core.layout import RunId, checkpoint_directory, stage_directory
+from ntpctp.report.html.axes import axes
+from ntpctp.report.html.chance_level import Chances
+from ntpctp.report.html.curves import curves
+from ntpctp.report.html.figures import curves_figure, levels_figure, plain_figure
+from ntpctp.report.html.seeds_figure import seeds_figure
 
 
 def write_rows(made, measure, rows, run=None):

@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from ntpctp.errors import InputError
-from ntpctp.report import figure_files
-from ntpctp.report.figure_files import WIDTH, named_panels, paper_figure, write_figures
+from ntpctp._core.errors import InputError
+from ntpctp.report.html import figure_files
+from ntpctp.report.html.figure_files import WIDTH, named_panels, paper_figure, write_figures
 from tests.report.browser import BROWSER, DRIVER, MISSING, browser
 
 needs_browser = pytest.mark.skipif(BROWSER is None or DRIVER is None, reason=MISSING)
@@ -119,7 +119,8 @@ def test_a_trained_experiment_as_page_and_files(tmp_path: Path, capsys: Any) -> 
 
 
 def panels_of_output(out: Path) -> dict[str, Any]:
-    from ntpctp import pipeline
+    from ntpctp.analysis.pipeline import compare_experiment
+    from ntpctp.config import load_output
 
-    experiment = pipeline.load_output(out)
-    return named_panels(experiment, *pipeline.compare_experiment(experiment, out), out)
+    experiment = load_output(out)
+    return named_panels(experiment, *compare_experiment(experiment, out), out)

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from ntpctp.report.landscape import landscape_panels
-from ntpctp.report.wording import MINUS
+from ntpctp.report.html.landscape import landscape_panels
+from ntpctp.report.html.wording import MINUS
 
 AXIS = [-1.0, 0.0, 1.0]
 COMMON = {"split": "train", "items": 4, "fingerprint": "f"}

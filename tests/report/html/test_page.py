@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 from plotly.offline import get_plotlyjs
 
-from ntpctp.report import templates
-from ntpctp.report.wording import MINUS, difference, interval, value
+from ntpctp.report.html import templates
+from ntpctp.report.html.wording import MINUS, difference, interval, value
 
 SCRIPT = "<script>alert(1)</script>"
 NOT_CONVERGED = "not converged: residual 3.1 after 100 products"
@@ -271,7 +271,7 @@ def test_a_page_is_written_whole_or_not_at_all(
     def fail(*arguments: object) -> str:
         raise OSError("no space left on device")
 
-    monkeypatch.setattr("ntpctp.report.render", fail)
+    monkeypatch.setattr("ntpctp.report.html.render", fail)
     with pytest.raises(OSError, match="no space left"):
         made_up.page()
     assert (made_up.output / "report.html").read_bytes() == before

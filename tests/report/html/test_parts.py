@@ -10,23 +10,24 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from ntpctp.comparison import compare
-from ntpctp.errors import InputError
-from ntpctp.experiment import experiment_of
-from ntpctp.layout import RunId
+from ntpctp._core.errors import InputError
+from ntpctp._core.files import write_jsonl
+from ntpctp._core.layout import RunId
+from ntpctp.analysis.comparison import compare
+from ntpctp.analysis.primary import primary_score
+from ntpctp.config import experiment_of
 from ntpctp.measures import MEASURES
-from ntpctp.report import items, sources
-from ntpctp.report.appendix import disagreements_table
-from ntpctp.report.curves import curves, mean_interval
-from ntpctp.report.definitions import definitions
-from ntpctp.report.figures import curves_figure
-from ntpctp.report.headline import headline, primary_score
-from ntpctp.report.matched import matched_table
-from ntpctp.report.tables import Table
-from ntpctp.report.verdicts import sizes_table, spread_table, verdict_tables
-from ntpctp.report.wording import difference, number
+from ntpctp.report.html import inputs, items
+from ntpctp.report.html.appendix import disagreements_table
+from ntpctp.report.html.curves import curves, mean_interval
+from ntpctp.report.html.definitions import definitions
+from ntpctp.report.html.figures import curves_figure
+from ntpctp.report.html.headline import headline
+from ntpctp.report.html.matched_budget import matched_table
+from ntpctp.report.html.tables import Table
+from ntpctp.report.html.verdicts import sizes_table, spread_table, verdict_tables
+from ntpctp.report.html.wording import difference, number
 from ntpctp.statistics import Verdict
-from ntpctp.storage import write_jsonl
 
 SHARE = "share of items"
 
@@ -36,10 +37,10 @@ def test_a_line_of_a_log_that_is_half_written_is_none_yet(tmp_path):
     path.parent.mkdir(parents=True)
     line = {"step": 1, "loss": 2, "tokens": 3, "supervised_tokens": 3, "seconds": 0.1}
     path.write_text(json.dumps(line) + '\n{"step": 2, "lo')
-    assert sources.read_log(tmp_path, RunId("ntp", 0)) == [line]
+    assert inputs.read_log(tmp_path, RunId("ntp", 0)) == [line]
     path.write_text('{"step": 1, "lo\n')
     with pytest.raises(InputError, match=r"log\.jsonl, line 1"):
-        sources.read_log(tmp_path, RunId("ntp", 0))
+        inputs.read_log(tmp_path, RunId("ntp", 0))
 
 
 def test_mean_interval_is_scipys() -> None:
@@ -88,10 +89,10 @@ def test_a_threshold_is_drawn_and_stays_in_sight() -> None:
 
 def test_loss_curve_is_short_and_keeps_the_mean() -> None:
     log = [{"step": n, "loss": float(n)} for n in range(1, 1001)]
-    points = sources.loss_curve(log)
+    points = inputs.loss_curve(log)
     assert len(points) == 250 and points[0] == (4, 2.5) and points[-1] == (1000, 998.5)
-    assert sources.loss_curve(log[:3]) == [(1, 1.0), (2, 2.0), (3, 3.0)]
-    assert sources.loss_curve([]) == []
+    assert inputs.loss_curve(log[:3]) == [(1, 1.0), (2, 2.0), (3, 3.0)]
+    assert inputs.loss_curve([]) == []
 
 
 def test_flips_count_and_order_items(made: Callable[..., Any]) -> None:

@@ -3,13 +3,13 @@
 import pandas as pd
 import pytest
 
-from ntpctp.comparison import compare
+from ntpctp.analysis.comparison import compare
+from ntpctp.analysis.scores import SCHEMA_VERSION
 from ntpctp.measures import Adversarial, Robustness, WeightNoise
-from ntpctp.report.chance import Chances
-from ntpctp.report.sections import measure_sections
-from ntpctp.report.verdicts import is_tabled, spread_table, verdict_tables
-from ntpctp.report.wording import full_label, score_label
-from ntpctp.scores import SCHEMA_VERSION
+from ntpctp.report.html.chance_level import Chances
+from ntpctp.report.html.sections import measure_sections
+from ntpctp.report.html.verdicts import is_tabled, spread_table, verdict_tables
+from ntpctp.report.html.wording import full_label, score_label
 
 KINDS = {
     "noise": "noise",

@@ -2,8 +2,8 @@
 
 import json
 
-from ntpctp.catalogue import examples_of, task_of
-from ntpctp.tasks import TASKS
+from ntpctp.data.tasks import TASKS
+from ntpctp.report.terminal.catalogue import examples_of, task_of
 
 
 def test_all_tasks_are_listed_with_options_and_splits(ntpctp):

@@ -6,11 +6,11 @@ from pathlib import Path
 import pytest
 from safetensors.torch import load_file
 
-from ntpctp import pipeline
-from ntpctp.engines import Local
-from ntpctp.engines.launching import command
-from ntpctp.experiment import experiment_of
-from ntpctp.resources import Resources
+from ntpctp.config import experiment_of
+from ntpctp.config.resources import Resources
+from ntpctp.runner.engines import Local
+from ntpctp.runner.engines.accelerate_launch import command
+from ntpctp.runner.pipeline import run_experiment
 from tests.conftest import tiny_content
 
 CONTENT = tiny_content(
@@ -23,7 +23,7 @@ CONTENT = tiny_content(
 
 def run(content, output):
     told = []
-    failures = pipeline.run_experiment(
+    failures = run_experiment(
         experiment_of(content, "tiny"), output, engine=Local(1), on_event=told.append
     )
     return told, failures
@@ -82,8 +82,8 @@ def test_what_cannot_be_started_is_a_failure_with_what_was_printed(tmp_path):
 @pytest.mark.parametrize("gpus", [0, 4])
 def test_the_command(tmp_path, gpus):
     asked = Resources(gpus=gpus, processes=None if gpus else 4)
-    found = command("ntpctp.launched", tmp_path / "job.json", asked, None)
+    found = command("ntpctp.runner.worker_main", tmp_path / "job.json", asked, None)
     assert found[:3] == [sys.executable, "-m", "accelerate.commands.launch"]
     text = " ".join(found)
     assert "--multi_gpu" in text and "--num_processes 4" in text and "--num_machines 1" in text
-    assert text.endswith(f"--module ntpctp.launched {tmp_path / 'job.json'}")
+    assert text.endswith(f"--module ntpctp.runner.worker_main {tmp_path / 'job.json'}")

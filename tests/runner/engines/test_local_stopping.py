@@ -7,15 +7,15 @@ import time
 
 import pytest
 
-from ntpctp import stopping
-from ntpctp.engines import Job, Local, local
+from ntpctp._core import signals
+from ntpctp.runner.engines import Job, Local, local
 
 
 @pytest.fixture(autouse=True)
 def as_before():
     interrupt = signal.getsignal(signal.SIGINT)
     yield
-    stopping.reset()
+    signals.reset()
     signal.signal(signal.SIGINT, interrupt)
 
 
@@ -45,9 +45,9 @@ class Deaf:
 
 def test_a_request_that_others_have_caught_is_heard_all_the_same():
     watcher, begun = Deaf(), time.monotonic()
-    with stopping.listening(), pytest.raises(stopping.Stopped):
+    with signals.listening(), pytest.raises(signals.Stopped):
         Local(1).run([Job("waits", tells_and_waits, ())], watcher)
-    assert isinstance(watcher.caught, stopping.Stopped)
+    assert isinstance(watcher.caught, signals.Stopped)
     assert time.monotonic() - begun < 250  # the job would have slept on
 
 

@@ -9,13 +9,13 @@ import time
 import pytest
 import yaml
 
-from ntpctp import pipeline
-from ntpctp.engines import Local, RayCluster
-from ntpctp.errors import InputError
-from ntpctp.experiment import load_experiment
-from ntpctp.scores import read_scores
+from ntpctp._core.errors import InputError
+from ntpctp.analysis.scores import read_scores
+from ntpctp.config import load_experiment
+from ntpctp.runner.engines import Local, RayCluster
+from ntpctp.runner.pipeline import run_experiment
 from tests.conftest import tiny_content
-from tests.run_contents import contents
+from tests.runner.run_contents import contents
 
 CONTENT = tiny_content(
     seeds=6,
@@ -94,7 +94,7 @@ def test_a_killed_node_and_a_killed_driver_lose_nothing(cluster, start_driver, t
     assert driver.returncode == 0, printed
 
     undisturbed = tmp_path / "undisturbed"
-    failures = pipeline.run_experiment(
+    failures = run_experiment(
         load_experiment(path), undisturbed, engine=Local(2), on_event=lambda e: None
     )
     assert not failures

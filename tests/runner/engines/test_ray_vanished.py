@@ -7,7 +7,7 @@ import time
 import psutil
 import pytest
 
-from ntpctp.engines import Job, RayCluster
+from ntpctp.runner.engines import Job, RayCluster
 
 # Ray's own waits for a minute until it gives a machine up.
 HEALTH = {

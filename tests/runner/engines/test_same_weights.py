@@ -2,14 +2,14 @@
 
 import pytest
 
-from ntpctp import pipeline
-from ntpctp.engines import Local, RayCluster, Slurm
-from ntpctp.experiment import experiment_of
-from ntpctp.layout import RunId
-from ntpctp.preparation import prepare
-from ntpctp.runs import execute
+from ntpctp._core.layout import RunId
+from ntpctp.config import experiment_of
+from ntpctp.runner.engines import Local, RayCluster, Slurm
+from ntpctp.runner.pipeline import run_experiment
+from ntpctp.runner.prepare import prepare
+from ntpctp.runner.run import execute
 from tests.conftest import tiny_content
-from tests.run_contents import contents
+from tests.runner.run_contents import contents
 
 CONTENT = tiny_content(
     model={"family": "gpt2", "layers": 1, "width": 16, "heads": 2, "dtype": "float64"},
@@ -38,7 +38,7 @@ def test_the_same_everywhere(in_this_process, tmp_path, name):
         "slurm": Slurm(tmp_path / "tiny/.slurm", "local", poll_seconds=0.2),
     }[name]
     told = []
-    failures = pipeline.run_experiment(
+    failures = run_experiment(
         experiment_of(CONTENT, "tiny"), output, engine=engine, on_event=told.append
     )
     assert not failures

@@ -10,15 +10,15 @@ import time
 import pytest
 import yaml
 
-from ntpctp import pipeline
-from ntpctp.engines import Local, Slurm
-from ntpctp.engines.slurm import parameters
-from ntpctp.errors import InputError
-from ntpctp.experiment import experiment_of, load_experiment
-from ntpctp.resources import Resources
+from ntpctp._core.errors import InputError
+from ntpctp.config import experiment_of, load_experiment
+from ntpctp.config.resources import Resources
+from ntpctp.runner.engines import Local, Slurm
+from ntpctp.runner.engines.slurm import parameters
+from ntpctp.runner.pipeline import run_experiment
 from tests.conftest import tiny_content
-from tests.engines import fake_slurm
-from tests.run_contents import contents
+from tests.runner.engines import fake_slurm
+from tests.runner.run_contents import contents
 
 SITE = {"partition": "short", "account": "lab", "minutes": 90, "at_once": 2}
 CONTENT = tiny_content(
@@ -60,7 +60,7 @@ def undisturbed(tmp_path):
     experiment = experiment_of(CONTENT, "tiny")
     output = tmp_path / "undisturbed"
     local = {"engine": Local(1), "on_event": lambda e: None}
-    assert not pipeline.run_experiment(experiment, output, **local)
+    assert not run_experiment(experiment, output, **local)
     return contents(output)
 
 
@@ -103,7 +103,7 @@ def test_a_cancelled_job_does_not_come_back(slurm, tmp_path, monkeypatch):
         if event.kind == "training" and event.run.arm == "ctp" and event.done == 40:
             fake_slurm.scancel("100_1")
 
-    failures = pipeline.run_experiment(experiment, output, engine=engine, on_event=cancel)
+    failures = run_experiment(experiment, output, engine=engine, on_event=cancel)
     assert list(failures) == ["ctp, seed 0"]
     assert failures["ctp, seed 0"].of_machine
     assert not (slurm / "100_1.requeued").exists()
@@ -111,7 +111,7 @@ def test_a_cancelled_job_does_not_come_back(slurm, tmp_path, monkeypatch):
     assert "stopped on request at step" in record["message"]
     # The same command carries on with it, unasked.
     again = {"engine": engine, "on_event": lambda e: None}
-    assert not pipeline.run_experiment(experiment, output, **again)
+    assert not run_experiment(experiment, output, **again)
     assert contents(output) == undisturbed(tmp_path)
 
 
@@ -131,9 +131,7 @@ def test_no_slurm_is_an_error_that_names_the_way_out(tmp_path, monkeypatch):
     engine = Slurm(tmp_path / ".slurm")
     experiment = load_experiment_of(tmp_path)
     with pytest.raises(InputError, match=r"--on slurm: .*--on slurm:local"):
-        pipeline.run_experiment(
-            experiment, tmp_path / "out", engine=engine, on_event=lambda e: None
-        )
+        run_experiment(experiment, tmp_path / "out", engine=engine, on_event=lambda e: None)
 
 
 def load_experiment_of(tmp_path):

@@ -11,11 +11,11 @@ import s3fs
 import torch
 from moto.server import ThreadedMotoServer
 
-from ntpctp import checkpoints
-from ntpctp.checkpoints import Progress
-from ntpctp.models import ModelOptions, build
-from ntpctp.stores import Store, failures
-from ntpctp.tokens import closed_tokenizer
+from ntpctp.data.tokenize import closed_tokenizer
+from ntpctp.models import checkpoints
+from ntpctp.models.build import ModelOptions, build_model
+from ntpctp.models.checkpoints import Progress
+from ntpctp.runner.stores import Store, retry
 
 
 @pytest.fixture(scope="session")
@@ -29,7 +29,7 @@ def server() -> Iterator[str]:
 
 @pytest.fixture(autouse=True)
 def fail_fast(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(failures, "WAITS", (0.0, 0.0, 0.0))
+    monkeypatch.setattr(retry, "WAITS", (0.0, 0.0, 0.0))
 
 
 @pytest.fixture
@@ -93,7 +93,9 @@ def requests(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A checkpoint of a tiny GPT-2, with its optimizer."""
     tokenizer = closed_tokenizer(["0123456789"], "characters")
-    model = build(ModelOptions(family="gpt2", layers=1, width=8, heads=2), tokenizer, 8, seed=0)
+    model = build_model(
+        ModelOptions(family="gpt2", layers=1, width=8, heads=2), tokenizer, 8, seed=0
+    )
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2)
     model(torch.tensor([[3, 4, 5]]), labels=torch.tensor([[3, 4, 5]])).loss.backward()
     optimizer.step()

@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 import yaml
 
-from ntpctp import places, signs
-from ntpctp.stores import Store
+from ntpctp.runner import heartbeat, location
+from ntpctp.runner.stores import Store
 from tests.conftest import tiny_content
-from tests.run_contents import contents
+from tests.runner.run_contents import contents
 
 TRAINING = {"steps": 60, "batch_size": 8, "learning_rate": 1e-2, "log_every": 5}
 
@@ -109,7 +109,7 @@ def test_what_an_experiment_reads_here_is_shipped_and_taken_over(tmp_path, monke
         model = tmp_path / f"models/seed-{seed}/last"
         model.mkdir(parents=True)
         (model / "config.json").write_text(f'{{"seed": {seed}}}')
-    place = places.place_of(f"file://{tmp_path}/store")
+    place = location.place_of(f"file://{tmp_path}/store")
     earlier = str(place.directory / "first/ntp/seed-{seed}/train/step-000060")
     given = {
         "seeds": [0, 1],
@@ -121,7 +121,7 @@ def test_what_an_experiment_reads_here_is_shipped_and_taken_over(tmp_path, monke
             "c": {"model": {"checkpoint": earlier}},
         },
     }
-    moved = places.shipped(given, place)
+    moved = location.shipped(given, place)
     assert moved["task"]["separator"] == "data.csv" and moved["tokenizer"] == "characters"
     assert moved["arms"]["b"] == given["arms"]["b"] and moved["arms"]["c"] == given["arms"]["c"]
     there = place.store.copy / "first/ntp/seed-1/train/step-000060"
@@ -129,7 +129,7 @@ def test_what_an_experiment_reads_here_is_shipped_and_taken_over(tmp_path, monke
     (there / "config.json").write_text("{}")
 
     worker = Store(f"file://{tmp_path}/store", tmp_path / "worker")
-    content = places.taken_over(moved, place.store.copy, worker, seed=1)
+    content = location.taken_over(moved, place.store.copy, worker, seed=1)
     path = Path(content["task"]["path"])
     assert path.is_relative_to(worker.copy) and path.read_text() == "a,b\n"
     model = Path(content["arms"]["a"]["model"]["checkpoint"].replace("{seed}", "1"))
@@ -144,12 +144,12 @@ def test_what_an_experiment_reads_here_is_shipped_and_taken_over(tmp_path, monke
 def test_a_failure_is_forgotten_everywhere_once_the_run_is_begun_again(tmp_path, monkeypatch):
     monkeypatch.setenv("NTPCTP_SCRATCH", str(tmp_path / "scratch"))
     url = f"file://{tmp_path}/store"
-    driver = places.place_of(url)
+    driver = location.place_of(url)
     run = driver.directory / "ntp/seed-0"
-    signs.fail(run, {"message": "out of luck"})
+    heartbeat.fail(run, {"message": "out of luck"})
     driver.push_of(Path("ntp/seed-0/failure.json"))
     monkeypatch.setenv("NTPCTP_SCRATCH", str(tmp_path / "other"))
-    other = places.place_of(url)
+    other = location.place_of(url)
     other.pull_states()
     there = other.directory / "ntp/seed-0/failure.json"
     assert json.loads(there.read_text())["message"] == "out of luck"

@@ -8,10 +8,10 @@ import fsspec
 import pytest
 import s3fs
 from fsspec.implementations.local import LocalFileSystem
-from stored import STEP, Remote, tree, write_checkpoint, write_results
 
-from ntpctp import checkpoints
-from ntpctp.stores import Store
+from ntpctp.models import checkpoints
+from ntpctp.runner.stores import Store
+from tests.runner.stores.stored import STEP, Remote, tree, write_checkpoint, write_results
 
 LATER = "ntp/seed-0/train/step-000004"
 

@@ -10,10 +10,10 @@ import fsspec
 import pytest
 import s3fs
 from fsspec.implementations.local import LocalFileSystem
-from stored import STEP, write_checkpoint
 
-from ntpctp.errors import InputError
-from ntpctp.stores import Store, failures
+from ntpctp._core.errors import InputError
+from ntpctp.runner.stores import Store, retry
+from tests.runner.stores.stored import STEP, write_checkpoint
 
 SECRET = "hunter2-secret"
 
@@ -44,8 +44,8 @@ def test_what_may_pass_is_tried_again(s3, hosts, monkeypatch):
     store = hosts(s3)
     write_checkpoint(store.copy / STEP)
     slept = []
-    monkeypatch.setattr(failures.time, "sleep", slept.append)
-    monkeypatch.setattr(failures, "WAITS", (1.0, 4.0, 15.0))
+    monkeypatch.setattr(retry.time, "sleep", slept.append)
+    monkeypatch.setattr(retry, "WAITS", (1.0, 4.0, 15.0))
     failed = failing(monkeypatch, OSError(errno.EREMOTEIO, "We encountered an internal error"), 3)
     store.push()
     assert failed == ["list_objects_v2"] * 3 and slept == [1.0, 4.0, 15.0]

@@ -7,10 +7,10 @@ import shutil
 import threading
 
 import pytest
-from stored import STEP, Remote, tree, write_checkpoint, write_results
 
-from ntpctp import checkpoints
-from ntpctp.stores import Store, sums
+from ntpctp.models import checkpoints
+from ntpctp.runner.stores import Store, sums
+from tests.runner.stores.stored import STEP, Remote, tree, write_checkpoint, write_results
 
 RUN = "ntp/seed-0"
 
@@ -184,8 +184,8 @@ def test_files_in_parts_are_compared_by_their_etag(s3, hosts, requests, monkeypa
 def test_without_a_checksum_that_can_be_compared_content_is_read_back(
     kind, request, hosts, monkeypatch
 ):
-    monkeypatch.setattr("ntpctp.stores.memory.tag_of", lambda info: "0" * 32)
-    monkeypatch.setattr("ntpctp.stores.fetching.tag_of", lambda info: "0" * 32)
+    monkeypatch.setattr("ntpctp.runner.stores.sync_state.tag_of", lambda info: "0" * 32)
+    monkeypatch.setattr("ntpctp.runner.stores.fetching.tag_of", lambda info: "0" * 32)
     url = request.getfixturevalue("s3" if kind == "s3" else "directory")
     worker = hosts(url, "worker")
     write_checkpoint(worker.copy / STEP)

@@ -7,12 +7,12 @@ import threading
 import time
 
 import pytest
-from stored import STEP, Remote, tree, write_checkpoint, write_results
 
-from ntpctp import checkpoints
-from ntpctp.stores import Store
-from ntpctp.stores.naming import checkpoint_of, paired
-from ntpctp.stores.remote import Remote as Files
+from ntpctp.models import checkpoints
+from ntpctp.runner.stores import Store
+from ntpctp.runner.stores.naming import checkpoint_of, paired
+from ntpctp.runner.stores.remote import Remote as Files
+from tests.runner.stores.stored import STEP, Remote, tree, write_checkpoint, write_results
 
 STAGE = STEP.rpartition("/")[0]
 LOG = f"{STAGE}/log.jsonl"

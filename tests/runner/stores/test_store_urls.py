@@ -7,11 +7,11 @@ import hashlib
 
 import pytest
 
-from ntpctp.errors import InputError
-from ntpctp.layout import is_url
-from ntpctp.stores import Store, working_copy
-from ntpctp.stores import sums as module
-from ntpctp.stores.sums import identity, sums_of, tag_of
+from ntpctp._core.errors import InputError
+from ntpctp._core.layout import is_url
+from ntpctp.runner.stores import Store, working_copy
+from ntpctp.runner.stores import sums as module
+from ntpctp.runner.stores.sums import identity, sums_of, tag_of
 
 
 @pytest.mark.parametrize("text", ["s3://a/b", "file:///a", "memory://a", "GS://a", "a::s3://b"])

@@ -5,7 +5,8 @@ from collections.abc import Callable, Mapping
 
 import numpy as np
 
-from ntpctp.tasks.edits import (
+from ntpctp.data.example import Example
+from ntpctp.data.tasks.edits.base import (
     Edit,
     Edited,
     contrast,
@@ -14,7 +15,6 @@ from ntpctp.tasks.edits import (
     with_prompt,
     with_strata,
 )
-from ntpctp.tasks.example import Example
 
 
 def addition_edits(reverse: bool, allowed: Callable[[int, int], bool]) -> Mapping[str, Edit]:

@@ -5,8 +5,16 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ntpctp.tasks.edits import SHARES, Edit, Edited, contrast, number_of, prompt_of, with_prompt
-from ntpctp.tasks.example import Example
+from ntpctp.data.example import Example
+from ntpctp.data.tasks.edits.base import (
+    SHARES,
+    Edit,
+    Edited,
+    contrast,
+    number_of,
+    prompt_of,
+    with_prompt,
+)
 
 
 @dataclass(frozen=True)

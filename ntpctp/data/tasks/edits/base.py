@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ntpctp.errors import InputError
+from ntpctp._core.errors import InputError
 
 if TYPE_CHECKING:
-    from ntpctp.tasks.example import Example
+    from ntpctp.data.example import Example
 
 SHARES = (0.0, 0.25, 0.5, 1.0)
 """Strengths of most edits: the share of what can be edited."""

@@ -5,7 +5,8 @@ from itertools import islice
 
 import numpy as np
 
-from ntpctp.tasks.edits import (
+from ntpctp.data.example import Example
+from ntpctp.data.tasks.edits.base import (
     SHARES,
     Edit,
     Edited,
@@ -15,8 +16,7 @@ from ntpctp.tasks.edits import (
     with_prompt,
     words_replaced,
 )
-from ntpctp.tasks.example import Example
-from ntpctp.tasks.premises import NUMBERS, renaming, swapped
+from ntpctp.data.tasks.edits.premises import NUMBERS, renaming, swapped
 
 
 def chain_edits(tokens: int, first: int, differences: Sequence[int]) -> Mapping[str, Edit]:

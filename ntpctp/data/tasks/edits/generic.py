@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ntpctp.tasks.edits import SHARES, Edit, Edited, number_of, prompt_of, with_prompt
+from ntpctp.data.tasks.edits.base import SHARES, Edit, Edited, number_of, prompt_of, with_prompt
 
 if TYPE_CHECKING:
-    from ntpctp.tasks.example import Example
+    from ntpctp.data.example import Example
 
 # fmt: off
 LOGICAL = frozenset({"and", "false", "if", "no", "not", "or", "true", "yes"})

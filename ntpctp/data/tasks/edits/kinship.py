@@ -6,7 +6,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ntpctp.tasks.edits import (
+from ntpctp.data.example import Example
+from ntpctp.data.tasks.edits.base import (
     Edit,
     Edited,
     contrast,
@@ -15,16 +16,22 @@ from ntpctp.tasks.edits import (
     with_strata,
     words_replaced,
 )
-from ntpctp.tasks.example import Example
-from ntpctp.tasks.generic_edits import sentence_edits
-from ntpctp.tasks.kinship_words import COMPOSED, MANIFOLD, MEN, WOMEN, WORDS, wordings
-from ntpctp.tasks.premises import (
+from ntpctp.data.tasks.edits.generic import sentence_edits
+from ntpctp.data.tasks.edits.premises import (
     irrelevant_facts,
     paraphrase,
     premise_order,
     premises_and_question,
     renaming,
     with_premises,
+)
+from ntpctp.data.tasks.synthetic.kinship_words import (
+    COMPOSED,
+    MANIFOLD,
+    MEN,
+    WOMEN,
+    WORDS,
+    wordings,
 )
 
 _IS = re.compile(r"(\w+) is the ([\w-]+) of (\w+)\.")

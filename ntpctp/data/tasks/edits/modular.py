@@ -4,8 +4,8 @@ from collections.abc import Callable, Mapping
 
 import numpy as np
 
-from ntpctp.tasks.edits import Edit, Edited, contrast, prompt_of, with_answer, with_prompt
-from ntpctp.tasks.example import Example
+from ntpctp.data.example import Example
+from ntpctp.data.tasks.edits.base import Edit, Edited, contrast, prompt_of, with_answer, with_prompt
 
 
 def modular_edits(

@@ -4,7 +4,8 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from ntpctp.tasks.edits import (
+from ntpctp.data.example import Example
+from ntpctp.data.tasks.edits.base import (
     SHARES,
     Edit,
     Edited,
@@ -14,7 +15,6 @@ from ntpctp.tasks.edits import (
     with_answer,
     with_prompt,
 )
-from ntpctp.tasks.example import Example
 
 
 def parity_edits(bits: int, relevant: Sequence[int]) -> Mapping[str, Edit]:

@@ -10,7 +10,8 @@ from itertools import islice
 
 import numpy as np
 
-from ntpctp.tasks.edits import (
+from ntpctp.data.example import Example
+from ntpctp.data.tasks.edits.base import (
     SHARES,
     Edit,
     Edited,
@@ -19,7 +20,6 @@ from ntpctp.tasks.edits import (
     with_prompt,
     with_reasoning,
 )
-from ntpctp.tasks.example import Example
 
 NUMBERS = (0.0, 2.0, 4.0, 8.0)
 """Usual strengths of an edit that adds so many premises."""

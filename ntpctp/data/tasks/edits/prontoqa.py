@@ -7,7 +7,8 @@ from functools import cache
 
 import numpy as np
 
-from ntpctp.tasks.edits import (
+from ntpctp.data.example import Example
+from ntpctp.data.tasks.edits.base import (
     Edit,
     Edited,
     contrast,
@@ -15,10 +16,8 @@ from ntpctp.tasks.edits import (
     with_answer,
     with_reasoning,
 )
-from ntpctp.tasks.example import Example
-from ntpctp.tasks.generic_edits import sentence_edits
-from ntpctp.tasks.names import PEOPLE
-from ntpctp.tasks.premises import (
+from ntpctp.data.tasks.edits.generic import sentence_edits
+from ntpctp.data.tasks.edits.premises import (
     irrelevant_facts,
     paraphrase,
     premise_order,
@@ -26,7 +25,15 @@ from ntpctp.tasks.premises import (
     renaming,
     with_premises,
 )
-from ntpctp.tasks.prontoqa_words import PROPERTIES, Rule, plural, predicate, with_article, wordings
+from ntpctp.data.tasks.synthetic.names import PEOPLE
+from ntpctp.data.tasks.synthetic.prontoqa_words import (
+    PROPERTIES,
+    Rule,
+    plural,
+    predicate,
+    with_article,
+    wordings,
+)
 
 _SENTENCE = re.compile(r"(?:(Every|Each) )?(\w+) (?:is|are) (not )?(?:an? )?(\w+)\.")
 

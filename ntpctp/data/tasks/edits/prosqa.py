@@ -7,8 +7,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ntpctp.errors import InputError
-from ntpctp.tasks.edits import (
+from ntpctp._core.errors import InputError
+from ntpctp.data.example import Example
+from ntpctp.data.tasks.edits.base import (
     Edit,
     Edited,
     contrast,
@@ -18,18 +19,17 @@ from ntpctp.tasks.edits import (
     with_strata,
     words_replaced,
 )
-from ntpctp.tasks.example import Example
-from ntpctp.tasks.generic_edits import sentence_edits
-from ntpctp.tasks.names import KINDS, PEOPLE
-from ntpctp.tasks.premises import (
+from ntpctp.data.tasks.edits.generic import sentence_edits
+from ntpctp.data.tasks.edits.premises import (
     irrelevant_facts,
     premise_order,
     premises_and_question,
     renaming,
     with_premises,
 )
-from ntpctp.tasks.prosqa_item import fact
-from ntpctp.tasks.prosqa_path import shortest_path
+from ntpctp.data.tasks.synthetic.names import KINDS, PEOPLE
+from ntpctp.data.tasks.synthetic.prosqa_item import fact
+from ntpctp.data.tasks.synthetic.prosqa_path import shortest_path
 
 _FACT = re.compile(r"(?:Every )?(\w+) is a (\w+)\.")
 _QUESTION = re.compile(r"Is (\w+) a (\w+) or (\w+)\?\s*")

@@ -7,7 +7,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ntpctp.tasks.edits import (
+from ntpctp.data.example import Example
+from ntpctp.data.tasks.edits.base import (
     Edit,
     Edited,
     contrast,
@@ -16,10 +17,8 @@ from ntpctp.tasks.edits import (
     with_strata,
     words_replaced,
 )
-from ntpctp.tasks.example import Example
-from ntpctp.tasks.generic_edits import sentence_edits
-from ntpctp.tasks.names import PEOPLE
-from ntpctp.tasks.premises import (
+from ntpctp.data.tasks.edits.generic import sentence_edits
+from ntpctp.data.tasks.edits.premises import (
     irrelevant_facts,
     paraphrase,
     premise_order,
@@ -27,8 +26,14 @@ from ntpctp.tasks.premises import (
     renaming,
     with_premises,
 )
-from ntpctp.tasks.prontoqa_words import PROPERTIES
-from ntpctp.tasks.ruletaker_theory import Rule, adjectives_first, condition_first, judge
+from ntpctp.data.tasks.synthetic.names import PEOPLE
+from ntpctp.data.tasks.synthetic.prontoqa_words import PROPERTIES
+from ntpctp.data.tasks.synthetic.ruletaker_theory import (
+    Rule,
+    adjectives_first,
+    condition_first,
+    judge,
+)
 
 _CONDITION = re.compile(r"If someone is (.+) then they are (\w+)\.")
 _ADJECTIVES = re.compile(r"(.+) people are (\w+)\.")

@@ -7,7 +7,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ntpctp.tasks.edits import (
+from ntpctp.data.example import Example
+from ntpctp.data.tasks.edits.base import (
     SHARES,
     Edit,
     Edited,
@@ -18,11 +19,10 @@ from ntpctp.tasks.edits import (
     with_strata,
     words_replaced,
 )
-from ntpctp.tasks.example import Example
-from ntpctp.tasks.generic_edits import generic_edits
-from ntpctp.tasks.premises import NUMBERS, renaming, swapped
-from ntpctp.tasks.prontoqa_words import PROPERTIES
-from ntpctp.tasks.simple_logic_theory import Theory, failure_depths, proof_depths
+from ntpctp.data.tasks.edits.generic import generic_edits
+from ntpctp.data.tasks.edits.premises import NUMBERS, renaming, swapped
+from ntpctp.data.tasks.synthetic.prontoqa_words import PROPERTIES
+from ntpctp.data.tasks.synthetic.simple_logic_theory import Theory, failure_depths, proof_depths
 
 _PROMPT = re.compile(r"Facts: (.+)\. Rules: (.+)\. Query: (\w+)(\s*)")
 

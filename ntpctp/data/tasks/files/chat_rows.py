@@ -11,8 +11,8 @@ for tables fill what a row does not have with null.
 import json
 from typing import Any
 
-from ntpctp.errors import InputError, nearest
-from ntpctp.tasks.example import Message
+from ntpctp._core.errors import InputError, nearest
+from ntpctp.data.example import Message
 
 _ROLES = ("system", "developer", "user", "assistant", "tool")
 

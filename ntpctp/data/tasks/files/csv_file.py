@@ -13,11 +13,11 @@ from typing import Any, Literal
 
 from pydantic import Field, field_validator
 
-from ntpctp.errors import InputError
-from ntpctp.storage import parsed_json
-from ntpctp.tasks.files import FieldName
-from ntpctp.tasks.formats import csv_rows
-from ntpctp.tasks.own import OwnFile, Row
+from ntpctp._core.errors import InputError
+from ntpctp._core.files import parsed_json
+from ntpctp.data.tasks.files.own import OwnFile, Row
+from ntpctp.data.tasks.files.rows import FieldName
+from ntpctp.data.tasks.published.formats import csv_rows
 
 _LISTS: tuple[FieldName, ...] = ("choices", "spans", "messages", "tools")
 

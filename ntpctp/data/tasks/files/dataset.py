@@ -16,9 +16,9 @@ from typing import Any, Literal
 import yaml
 from pydantic import Field
 
-from ntpctp.errors import InputError, nearest
-from ntpctp.libraries import NOT_CACHED, is_offline
-from ntpctp.tasks.own import OwnData, Row
+from ntpctp._core.errors import InputError, nearest
+from ntpctp._core.runtime import NOT_CACHED, is_offline
+from ntpctp.data.tasks.files.own import OwnData, Row
 
 _SAVED = ("dataset_info.json", "state.json", "dataset_dict.json")  # what save_to_disk leaves
 

@@ -19,8 +19,8 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from ntpctp.errors import InputError, nearest
-from ntpctp.tasks.own import OwnData, Row
+from ntpctp._core.errors import InputError, nearest
+from ntpctp.data.tasks.files.own import OwnData, Row
 
 
 class PythonFunction(OwnData):

@@ -10,8 +10,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal
 
-from ntpctp.storage import read_numbered_jsonl
-from ntpctp.tasks.own import OwnFile, Row
+from ntpctp._core.files import read_numbered_jsonl
+from ntpctp.data.tasks.files.own import OwnFile, Row
 
 
 class JsonLines(OwnFile):

@@ -10,11 +10,12 @@ from typing import Any, Self
 
 from pydantic import Field, model_validator
 
-from ntpctp.errors import InputError, lookup
-from ntpctp.options import RegularExpression
-from ntpctp.tasks.example import Example, Task
-from ntpctp.tasks.files import FieldName, RowReader, fingerprint_of, hold_out
-from ntpctp.tasks.normalisation import Rule
+from ntpctp._core.errors import InputError, lookup
+from ntpctp._core.options import RegularExpression
+from ntpctp.data.example import Example
+from ntpctp.data.normalisation import Rule
+from ntpctp.data.tasks.base import Task
+from ntpctp.data.tasks.files.rows import FieldName, RowReader, fingerprint_of, hold_out
 
 Row = tuple[str, Mapping[str, Any]]
 """Where a row stands, for messages, and its fields."""

@@ -13,8 +13,8 @@ from typing import Any, Literal
 import pyarrow as pa
 import pyarrow.parquet
 
-from ntpctp.errors import InputError
-from ntpctp.tasks.own import OwnFile, Row
+from ntpctp._core.errors import InputError
+from ntpctp.data.tasks.files.own import OwnFile, Row
 
 _BATCH = 4096
 

@@ -20,11 +20,11 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, Literal
 
-from ntpctp.errors import InputError, nearest
-from ntpctp.storage import fingerprint, sha256_of
-from ntpctp.tasks.chat_rows import check_characters, read_message, read_tools
-from ntpctp.tasks.example import Example, Segment
-from ntpctp.tasks.normalisation import Rule
+from ntpctp._core.errors import InputError, nearest
+from ntpctp._core.files import fingerprint, sha256_of
+from ntpctp.data.example import Example, Segment
+from ntpctp.data.normalisation import Rule
+from ntpctp.data.tasks.files.chat_rows import check_characters, read_message, read_tools
 
 FieldName = Literal[
     "prompt", "answer", "reasoning", "choices", "messages", "tools", "spans", "text"

@@ -20,8 +20,8 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from ntpctp.errors import InputError, nearest
-from ntpctp.storage import read_json, read_numbered_jsonl
+from ntpctp._core.errors import InputError, nearest
+from ntpctp._core.files import read_json, read_numbered_jsonl
 
 csv.field_size_limit(2**31 - 1)  # the default of 128 KiB is less than a long document
 

@@ -14,14 +14,15 @@ from typing import ClassVar, Literal
 
 from pydantic import Field, model_validator
 
-from ntpctp.errors import InputError, lookup
-from ntpctp.tasks.edits import Edit
-from ntpctp.tasks.example import Example, Segment, Task
-from ntpctp.tasks.files import fingerprint_of, hold_out
-from ntpctp.tasks.formats import FORMATS, Item
-from ntpctp.tasks.generic_edits import LOGICAL, generic_edits
-from ntpctp.tasks.kinship_words import WORDS
-from ntpctp.tasks.normalisation import Rule
+from ntpctp._core.errors import InputError, lookup
+from ntpctp.data.example import Example, Segment
+from ntpctp.data.normalisation import Rule
+from ntpctp.data.tasks.base import Task
+from ntpctp.data.tasks.edits.base import Edit
+from ntpctp.data.tasks.edits.generic import LOGICAL, generic_edits
+from ntpctp.data.tasks.files.rows import fingerprint_of, hold_out
+from ntpctp.data.tasks.published.formats import FORMATS, Item
+from ntpctp.data.tasks.synthetic.kinship_words import WORDS
 
 _MARKER = "Answer: "
 # By what rules answers are compared; logical forms and actions are compared as they are.

@@ -15,12 +15,13 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
-from ntpctp.errors import lookup
-from ntpctp.randomness import generator
-from ntpctp.tasks.addition_edits import addition_edits, strata_of
-from ntpctp.tasks.drawing import Computed
-from ntpctp.tasks.edits import Edit
-from ntpctp.tasks.example import Example, Segment, Task
+from ntpctp._core.errors import lookup
+from ntpctp._core.rng import generator
+from ntpctp.data.example import Example, Segment
+from ntpctp.data.tasks.base import Task
+from ntpctp.data.tasks.edits.addition import addition_edits, strata_of
+from ntpctp.data.tasks.edits.base import Edit
+from ntpctp.data.tasks.synthetic.drawing import Computed
 
 
 class Addition(Task):

@@ -22,12 +22,13 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
-from ntpctp.errors import InputError, lookup
-from ntpctp.randomness import generator
-from ntpctp.tasks.anchor_edits import World, anchor_edits
-from ntpctp.tasks.drawing import Computed, is_for_test
-from ntpctp.tasks.edits import Edit
-from ntpctp.tasks.example import Example, Segment, Task
+from ntpctp._core.errors import InputError, lookup
+from ntpctp._core.rng import generator
+from ntpctp.data.example import Example, Segment
+from ntpctp.data.tasks.base import Task
+from ntpctp.data.tasks.edits.anchor import World, anchor_edits
+from ntpctp.data.tasks.edits.base import Edit
+from ntpctp.data.tasks.synthetic.drawing import Computed, is_for_test
 
 _Anchors = tuple[int, ...]
 

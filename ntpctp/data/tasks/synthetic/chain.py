@@ -14,12 +14,13 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
-from ntpctp.errors import lookup
-from ntpctp.randomness import generator
-from ntpctp.tasks.chain_edits import chain_edits
-from ntpctp.tasks.drawing import Computed
-from ntpctp.tasks.edits import Edit
-from ntpctp.tasks.example import Example, Segment, Task
+from ntpctp._core.errors import lookup
+from ntpctp._core.rng import generator
+from ntpctp.data.example import Example, Segment
+from ntpctp.data.tasks.base import Task
+from ntpctp.data.tasks.edits.base import Edit
+from ntpctp.data.tasks.edits.chain import chain_edits
+from ntpctp.data.tasks.synthetic.drawing import Computed
 
 # (second - first) modulo 5 of the pairs in a split, so that no pair of train occurs in test.
 _DIFFERENCES = {"train": (0, 1, 4), "test": (2, 3), "ood_tokens": (0, 1, 2, 3, 4)}

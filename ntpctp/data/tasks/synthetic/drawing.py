@@ -11,9 +11,9 @@ from typing import overload
 
 import numpy as np
 
-from ntpctp.errors import InputError
-from ntpctp.randomness import generator
-from ntpctp.tasks.example import Example
+from ntpctp._core.errors import InputError
+from ntpctp._core.rng import generator
+from ntpctp.data.example import Example
 
 _MOST_DRAWS = 1000  # one in five prompts is for testing: 1000 draws fail with chance 1e-97
 

@@ -17,10 +17,11 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from ntpctp.errors import InputError, lookup, nearest
-from ntpctp.randomness import generator
-from ntpctp.tasks.drawing import is_for_test
-from ntpctp.tasks.example import Example, Segment, Task
+from ntpctp._core.errors import InputError, lookup, nearest
+from ntpctp._core.rng import generator
+from ntpctp.data.example import Example, Segment
+from ntpctp.data.tasks.base import Task
+from ntpctp.data.tasks.synthetic.drawing import is_for_test
 
 # One in five questions is for testing; a data set with fewer different questions than this share
 # of the draws cannot fill its splits.

@@ -17,12 +17,20 @@ from typing import ClassVar, Literal
 import numpy as np
 from pydantic import Field, model_validator
 
-from ntpctp.errors import lookup
-from ntpctp.tasks.drawing import draw_split
-from ntpctp.tasks.edits import Edit
-from ntpctp.tasks.example import Example, Segment, Task
-from ntpctp.tasks.kinship_edits import kinship_edits
-from ntpctp.tasks.kinship_words import COMPOSED, MANIFOLD, MEN, WOMEN, WORDS, wordings
+from ntpctp._core.errors import lookup
+from ntpctp.data.example import Example, Segment
+from ntpctp.data.tasks.base import Task
+from ntpctp.data.tasks.edits.base import Edit
+from ntpctp.data.tasks.edits.kinship import kinship_edits
+from ntpctp.data.tasks.synthetic.drawing import draw_split
+from ntpctp.data.tasks.synthetic.kinship_words import (
+    COMPOSED,
+    MANIFOLD,
+    MEN,
+    WOMEN,
+    WORDS,
+    wordings,
+)
 
 
 class Kinship(Task):

@@ -14,12 +14,13 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
-from ntpctp.errors import lookup
-from ntpctp.randomness import generator
-from ntpctp.tasks.drawing import Computed
-from ntpctp.tasks.edits import Edit
-from ntpctp.tasks.example import Example, Segment, Task
-from ntpctp.tasks.modular_edits import modular_edits
+from ntpctp._core.errors import lookup
+from ntpctp._core.rng import generator
+from ntpctp.data.example import Example, Segment
+from ntpctp.data.tasks.base import Task
+from ntpctp.data.tasks.edits.base import Edit
+from ntpctp.data.tasks.edits.modular import modular_edits
+from ntpctp.data.tasks.synthetic.drawing import Computed
 
 Operation = Literal[
     "+", "-", "*", "/", "x^2+y^2", "x^2+xy+y^2", "x^2+xy+y^2+x", "x^3+xy", "x^3+xy^2+y"

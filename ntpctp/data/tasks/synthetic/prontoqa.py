@@ -20,13 +20,14 @@ from typing import ClassVar, Literal, TypedDict
 import numpy as np
 from pydantic import Field, model_validator
 
-from ntpctp.errors import lookup
-from ntpctp.tasks.drawing import draw_split
-from ntpctp.tasks.edits import Edit
-from ntpctp.tasks.example import Example, Segment, Task
-from ntpctp.tasks.names import KINDS, PEOPLE
-from ntpctp.tasks.prontoqa_edits import prontoqa_edits
-from ntpctp.tasks.prontoqa_words import (
+from ntpctp._core.errors import lookup
+from ntpctp.data.example import Example, Segment
+from ntpctp.data.tasks.base import Task
+from ntpctp.data.tasks.edits.base import Edit
+from ntpctp.data.tasks.edits.prontoqa import prontoqa_edits
+from ntpctp.data.tasks.synthetic.drawing import draw_split
+from ntpctp.data.tasks.synthetic.names import KINDS, PEOPLE
+from ntpctp.data.tasks.synthetic.prontoqa_words import (
     OTHER_KINDS,
     OTHER_REAL_KINDS,
     PROPERTIES,

@@ -19,14 +19,15 @@ from typing import ClassVar, Literal
 
 from pydantic import Field, model_validator
 
-from ntpctp.errors import lookup
-from ntpctp.randomness import generator
-from ntpctp.tasks.edits import Edit
-from ntpctp.tasks.example import Example, Task
-from ntpctp.tasks.files import fingerprint_of
-from ntpctp.tasks.prosqa_edits import prosqa_edits
-from ntpctp.tasks.prosqa_graph import draw
-from ntpctp.tasks.prosqa_item import read
+from ntpctp._core.errors import lookup
+from ntpctp._core.rng import generator
+from ntpctp.data.example import Example
+from ntpctp.data.tasks.base import Task
+from ntpctp.data.tasks.edits.base import Edit
+from ntpctp.data.tasks.edits.prosqa import prosqa_edits
+from ntpctp.data.tasks.files.rows import fingerprint_of
+from ntpctp.data.tasks.synthetic.prosqa_graph import draw
+from ntpctp.data.tasks.synthetic.prosqa_item import read
 
 
 class ProsQA(Task):

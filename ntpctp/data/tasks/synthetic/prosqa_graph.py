@@ -6,8 +6,8 @@ from itertools import pairwise
 
 import numpy as np
 
-from ntpctp.tasks.names import KINDS, PEOPLE
-from ntpctp.tasks.prosqa_item import Item, ask, fact
+from ntpctp.data.tasks.synthetic.names import KINDS, PEOPLE
+from ntpctp.data.tasks.synthetic.prosqa_item import Item, ask, fact
 
 # Fitted by hand to the 800 published validation and test items; the tests hold the generator to
 # tests/fixtures/prosqa_statistics.json. 28 nodes less those that a Poisson draw leaves without a

@@ -6,10 +6,10 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from ntpctp.errors import InputError, nearest
-from ntpctp.storage import read_json
-from ntpctp.tasks.example import Example, Segment
-from ntpctp.tasks.prosqa_path import shortest_path
+from ntpctp._core.errors import InputError, nearest
+from ntpctp._core.files import read_json
+from ntpctp.data.example import Example, Segment
+from ntpctp.data.tasks.synthetic.prosqa_path import shortest_path
 
 _MARKER = "Answer: "
 

@@ -15,14 +15,20 @@ from typing import ClassVar, Literal
 import numpy as np
 from pydantic import Field, model_validator
 
-from ntpctp.errors import lookup
-from ntpctp.tasks.drawing import draw_split
-from ntpctp.tasks.edits import Edit
-from ntpctp.tasks.example import Example, Segment, Task
-from ntpctp.tasks.names import PEOPLE
-from ntpctp.tasks.prontoqa_words import PROPERTIES
-from ntpctp.tasks.ruletaker_edits import ruletaker_edits
-from ntpctp.tasks.ruletaker_theory import Rule, adjectives_first, condition_first, judge
+from ntpctp._core.errors import lookup
+from ntpctp.data.example import Example, Segment
+from ntpctp.data.tasks.base import Task
+from ntpctp.data.tasks.edits.base import Edit
+from ntpctp.data.tasks.edits.ruletaker import ruletaker_edits
+from ntpctp.data.tasks.synthetic.drawing import draw_split
+from ntpctp.data.tasks.synthetic.names import PEOPLE
+from ntpctp.data.tasks.synthetic.prontoqa_words import PROPERTIES
+from ntpctp.data.tasks.synthetic.ruletaker_theory import (
+    Rule,
+    adjectives_first,
+    condition_first,
+    judge,
+)
 
 _REACH = 4  # a rule's body has attributes at most so much lower than its head
 

@@ -16,13 +16,14 @@ from typing import ClassVar, Literal
 import numpy as np
 from pydantic import Field, model_validator
 
-from ntpctp.errors import lookup
-from ntpctp.tasks.drawing import draw_split
-from ntpctp.tasks.edits import Edit
-from ntpctp.tasks.example import Example, Segment, Task
-from ntpctp.tasks.prontoqa_words import PROPERTIES
-from ntpctp.tasks.simple_logic_edits import simple_logic_edits
-from ntpctp.tasks.simple_logic_theory import Theory, failure_depths, proof_depths
+from ntpctp._core.errors import lookup
+from ntpctp.data.example import Example, Segment
+from ntpctp.data.tasks.base import Task
+from ntpctp.data.tasks.edits.base import Edit
+from ntpctp.data.tasks.edits.simple_logic import simple_logic_edits
+from ntpctp.data.tasks.synthetic.drawing import draw_split
+from ntpctp.data.tasks.synthetic.prontoqa_words import PROPERTIES
+from ntpctp.data.tasks.synthetic.simple_logic_theory import Theory, failure_depths, proof_depths
 
 
 class SimpleLogic(Task):

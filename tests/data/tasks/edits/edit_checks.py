@@ -4,9 +4,9 @@ import re
 from collections import Counter
 from itertools import pairwise
 
-from ntpctp.randomness import generator
-from ntpctp.tasks.edits import prompt_of
-from ntpctp.tokens import Vocabulary
+from ntpctp._core.rng import generator
+from ntpctp.data.tasks.edits.base import prompt_of
+from ntpctp.data.tokenize import Vocabulary
 
 LETTERS = ("typos", "case", "white_space")  # these may make words that no solver reads
 

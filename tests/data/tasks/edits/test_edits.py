@@ -5,19 +5,19 @@ import re
 from itertools import pairwise
 
 import pytest
-from edit_checks import stream, words
 from pydantic import TypeAdapter
-from test_published import FILES, FIXTURES
 
-from ntpctp.encoded import encode_task
-from ntpctp.errors import InputError
-from ntpctp.options import one_of
-from ntpctp.randomness import generator
-from ntpctp.tasks import TASKS, Gym, JsonLines, PrOntoQA, Published
-from ntpctp.tasks.edits import Edited, prompt_of, with_prompt
-from ntpctp.tasks.example import Example, Message, Segment
-from ntpctp.tasks.generic_edits import generic_edits
-from ntpctp.tasks.premises import new_names, swapped
+from ntpctp._core.errors import InputError
+from ntpctp._core.options import one_of
+from ntpctp._core.rng import generator
+from ntpctp.data.cache import encode_task
+from ntpctp.data.example import Example, Message, Segment
+from ntpctp.data.tasks import TASKS, Gym, JsonLines, PrOntoQA, Published
+from ntpctp.data.tasks.edits.base import Edited, prompt_of, with_prompt
+from ntpctp.data.tasks.edits.generic import generic_edits
+from ntpctp.data.tasks.edits.premises import new_names, swapped
+from tests.data.tasks.edits.edit_checks import stream, words
+from tests.data.tasks.published.test_published import FILES, FIXTURES
 
 TEXT = (
     "Yesterday Dr. Alice Brown bought 12 apples and seven pears at the market near Oxford. "

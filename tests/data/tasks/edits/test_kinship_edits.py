@@ -1,12 +1,12 @@
 """Edits of Kinship against families that are built from the edited facts."""
 
 import pytest
-from edit_checks import check_contrast, check_kept, check_nested, stream
-from test_kinship import RELATION, parse
-from test_kinship import solve as relations
 
-from ntpctp.tasks.kinship import Kinship
-from ntpctp.tasks.kinship_words import MEN, WOMEN, WORDS
+from ntpctp.data.tasks.synthetic.kinship import Kinship
+from ntpctp.data.tasks.synthetic.kinship_words import MEN, WOMEN, WORDS
+from tests.data.tasks.edits.edit_checks import check_contrast, check_kept, check_nested, stream
+from tests.data.tasks.synthetic.test_kinship import RELATION, parse
+from tests.data.tasks.synthetic.test_kinship import solve as relations
 
 
 def solve(example):

@@ -5,15 +5,15 @@ from itertools import product
 
 import numpy as np
 import pytest
-from edit_checks import check_contrast, check_kept, check_nested, stream
-from test_anchor import MEMORY, SHIFTS
-from test_chain import ALLOWED
 
-from ntpctp.tasks.addition import Addition
-from ntpctp.tasks.anchor import Anchor
-from ntpctp.tasks.chain import Chain
-from ntpctp.tasks.modular import Modular
-from ntpctp.tasks.parity import Parity
+from ntpctp.data.tasks.synthetic.addition import Addition
+from ntpctp.data.tasks.synthetic.anchor import Anchor
+from ntpctp.data.tasks.synthetic.chain import Chain
+from ntpctp.data.tasks.synthetic.modular import Modular
+from ntpctp.data.tasks.synthetic.parity import Parity
+from tests.data.tasks.edits.edit_checks import check_contrast, check_kept, check_nested, stream
+from tests.data.tasks.synthetic.test_anchor import MEMORY, SHIFTS
+from tests.data.tasks.synthetic.test_chain import ALLOWED
 
 
 def edited(task, split, name, strength, index):

@@ -4,12 +4,12 @@ import re
 from itertools import pairwise
 
 import pytest
-from edit_checks import check_contrast, check_kept, check_nested, stream
-from test_prontoqa import NOUNS, SINGULAR, parse, read, solve
 
-from ntpctp.tasks.names import PEOPLE
-from ntpctp.tasks.prontoqa import PrOntoQA
-from ntpctp.tasks.prontoqa_words import PROPERTIES
+from ntpctp.data.tasks.synthetic.names import PEOPLE
+from ntpctp.data.tasks.synthetic.prontoqa import PrOntoQA
+from ntpctp.data.tasks.synthetic.prontoqa_words import PROPERTIES
+from tests.data.tasks.edits.edit_checks import check_contrast, check_kept, check_nested, stream
+from tests.data.tasks.synthetic.test_prontoqa import NOUNS, SINGULAR, parse, read, solve
 
 ENTITIES = {*NOUNS, *SINGULAR, *PEOPLE, *PROPERTIES}
 SPLITS = ("train", "test", "ood_hops", "ood_words")

@@ -6,15 +6,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from edit_checks import check_contrast, check_kept, check_nested, stream
-from prosqa_reference import distances, parse
 
-from ntpctp.errors import InputError
-from ntpctp.tasks.edits import with_prompt
-from ntpctp.tasks.names import KINDS, PEOPLE
-from ntpctp.tasks.prosqa import ProsQA
+from ntpctp._core.errors import InputError
+from ntpctp.data.tasks.edits.base import with_prompt
+from ntpctp.data.tasks.synthetic.names import KINDS, PEOPLE
+from ntpctp.data.tasks.synthetic.prosqa import ProsQA
+from tests.data.tasks.edits.edit_checks import check_contrast, check_kept, check_nested, stream
+from tests.data.tasks.synthetic.prosqa_reference import distances, parse
 
-FEW = Path(__file__).parents[1] / "fixtures" / "prosqa_few.json"
+FEW = Path(__file__).parents[3] / "fixtures" / "prosqa_few.json"
 
 
 def solve(example):

@@ -4,12 +4,12 @@ import re
 
 import numpy as np
 import pytest
-from edit_checks import check_contrast, check_kept, check_nested, stream
-from test_ruletaker import failed, parse, proved
 
-from ntpctp.tasks.names import PEOPLE
-from ntpctp.tasks.prontoqa_words import PROPERTIES
-from ntpctp.tasks.ruletaker import RuleTaker
+from ntpctp.data.tasks.synthetic.names import PEOPLE
+from ntpctp.data.tasks.synthetic.prontoqa_words import PROPERTIES
+from ntpctp.data.tasks.synthetic.ruletaker import RuleTaker
+from tests.data.tasks.edits.edit_checks import check_contrast, check_kept, check_nested, stream
+from tests.data.tasks.synthetic.test_ruletaker import failed, parse, proved
 
 
 def solve(example):

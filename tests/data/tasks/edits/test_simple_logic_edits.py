@@ -3,11 +3,11 @@
 import re
 
 import pytest
-from edit_checks import check_contrast, check_kept, check_nested, stream
-from test_simple_logic import fails_within, parse, rounds
 
-from ntpctp.tasks.prontoqa_words import PROPERTIES
-from ntpctp.tasks.simple_logic import SimpleLogic
+from ntpctp.data.tasks.synthetic.prontoqa_words import PROPERTIES
+from ntpctp.data.tasks.synthetic.simple_logic import SimpleLogic
+from tests.data.tasks.edits.edit_checks import check_contrast, check_kept, check_nested, stream
+from tests.data.tasks.synthetic.test_simple_logic import fails_within, parse, rounds
 
 
 def solve(example):

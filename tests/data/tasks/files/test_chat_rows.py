@@ -4,14 +4,15 @@ import json
 
 import pytest
 
-from ntpctp.arrow import record_batch, stored_split
-from ntpctp.errors import InputError
+from ntpctp._core.errors import InputError
+from ntpctp.data.arrow import record_batch, stored_split
+from ntpctp.data.example import Message
+from ntpctp.data.tasks import JsonLines
+from ntpctp.data.tasks.files.chat_rows import read_message, read_tools
+from ntpctp.data.tasks.files.rows import RowReader
+from ntpctp.data.tokenize import encode_rows
 from ntpctp.objectives import CTP
-from ntpctp.tasks import JsonLines, Message
-from ntpctp.tasks.chat_rows import read_message, read_tools
-from ntpctp.tasks.files import RowReader
-from ntpctp.tokens import encode_rows
-from tests.published_tokenizer import gpt2_tokenizer
+from tests.data.published_tokenizer import gpt2_tokenizer
 
 # In the manner of Hermes: tools in a system turn, calls as JSON, results as turns of their own.
 TEMPLATE = (

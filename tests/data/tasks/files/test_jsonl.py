@@ -5,9 +5,10 @@ import json
 import pytest
 from pydantic import ValidationError
 
-from ntpctp.errors import InputError
-from ntpctp.tasks.example import Message, Segment, check_disjoint
-from ntpctp.tasks.jsonl import JsonLines
+from ntpctp._core.errors import InputError
+from ntpctp.data.example import Message, Segment
+from ntpctp.data.leakage import check_disjoint
+from ntpctp.data.tasks.files.jsonl import JsonLines
 
 
 @pytest.fixture

@@ -9,9 +9,10 @@ import pyarrow.parquet
 import pytest
 from pydantic import ValidationError
 
-from ntpctp.errors import InputError
-from ntpctp.tasks import CsvFile, Dataset, Example, JsonLines, ParquetFile, PythonFunction
-from ntpctp.tasks.example import check_disjoint
+from ntpctp._core.errors import InputError
+from ntpctp.data.example import Example
+from ntpctp.data.leakage import check_disjoint
+from ntpctp.data.tasks import CsvFile, Dataset, JsonLines, ParquetFile, PythonFunction
 
 ROWS = [
     {

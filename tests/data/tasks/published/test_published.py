@@ -7,12 +7,12 @@ from typing import get_args
 import pytest
 from pydantic import ValidationError
 
-from ntpctp.errors import InputError
-from ntpctp.tasks.example import check_disjoint
-from ntpctp.tasks.formats import FORMATS
-from ntpctp.tasks.published import Published
+from ntpctp._core.errors import InputError
+from ntpctp.data.leakage import check_disjoint
+from ntpctp.data.tasks.published.formats import FORMATS
+from ntpctp.data.tasks.published.published import Published
 
-FIXTURES = Path(__file__).parents[1] / "fixtures" / "published"
+FIXTURES = Path(__file__).parents[3] / "fixtures" / "published"
 FILES = {
     "clutrr": "clutrr.csv",
     "cogs": "cogs.tsv",

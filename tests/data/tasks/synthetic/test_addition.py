@@ -5,9 +5,9 @@ import re
 import pytest
 from pydantic import ValidationError
 
-from ntpctp.errors import InputError
-from ntpctp.tasks.addition import Addition
-from ntpctp.tasks.example import check_disjoint
+from ntpctp._core.errors import InputError
+from ntpctp.data.leakage import check_disjoint
+from ntpctp.data.tasks.synthetic.addition import Addition
 
 
 def keys(task):

@@ -5,9 +5,9 @@ from collections import Counter
 import pytest
 from pydantic import ValidationError
 
-from ntpctp.errors import InputError
-from ntpctp.tasks.anchor import Anchor
-from ntpctp.tasks.example import check_disjoint
+from ntpctp._core.errors import InputError
+from ntpctp.data.leakage import check_disjoint
+from ntpctp.data.tasks.synthetic.anchor import Anchor
 
 SHIFTS = {1: 5, 2: 1, 3: -2, 4: -8}
 MEMORY = {

@@ -5,9 +5,9 @@ from collections import Counter
 import pytest
 from pydantic import ValidationError
 
-from ntpctp.errors import InputError
-from ntpctp.tasks.chain import Chain
-from ntpctp.tasks.example import check_disjoint
+from ntpctp._core.errors import InputError
+from ntpctp.data.leakage import check_disjoint
+from ntpctp.data.tasks.synthetic.chain import Chain
 
 ALLOWED = {"train": {0, 1, 4}, "test": {2, 3}}
 

@@ -2,10 +2,10 @@
 
 import pytest
 
-from ntpctp.errors import InputError
-from ntpctp.randomness import generator
-from ntpctp.tasks.drawing import Computed, draw_split, is_for_test
-from ntpctp.tasks.example import Example, Segment
+from ntpctp._core.errors import InputError
+from ntpctp._core.rng import generator
+from ntpctp.data.example import Example, Segment
+from ntpctp.data.tasks.synthetic.drawing import Computed, draw_split, is_for_test
 
 
 def numbers(limit):

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 import reasoning_gym
 
-from ntpctp.errors import InputError
-from ntpctp.tasks import Gym, score_answer
-from ntpctp.tasks.example import check_disjoint
+from ntpctp._core.errors import InputError
+from ntpctp.data.leakage import check_disjoint
+from ntpctp.data.tasks import Gym, score_answer
 
 SMALL = {"dataset": "chain_sum", "train_size": 300, "test_size": 50}
 
@@ -68,7 +68,7 @@ def test_what_cannot_be_drawn(options, match):
 
 
 def test_a_split_that_cannot_be_filled(monkeypatch):
-    monkeypatch.setattr("ntpctp.tasks.gym.is_for_test", lambda question: False)
+    monkeypatch.setattr("ntpctp.data.tasks.synthetic.gym.is_for_test", lambda question: False)
     with pytest.raises(
         InputError, match=r"too few different questions .*: 150 draws gave 2 for tr"
     ):
@@ -78,8 +78,8 @@ def test_a_split_that_cannot_be_filled(monkeypatch):
 def test_the_measure_takes_the_task_s_own_judgement(tiny, tmp_path, monkeypatch):
     from ntpctp.measures import Accuracy, Subject
     from ntpctp.measures import answers as judging
-    from ntpctp.preparation import initial_model, prepare
-    from ntpctp.reading import Decoded, read_and_answer
+    from ntpctp.models.inference import Decoded, read_and_answer
+    from ntpctp.runner.prepare import initial_model, prepare
 
     task = {"name": "gym", "dataset": "countdown", "train_size": 40, "test_size": 3}
     experiment = tiny(task=task, tokenizer="characters")

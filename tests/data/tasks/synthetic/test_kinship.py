@@ -6,10 +6,10 @@ from collections import Counter
 import pytest
 from pydantic import ValidationError
 
-from ntpctp.errors import InputError
-from ntpctp.tasks.example import check_disjoint
-from ntpctp.tasks.kinship import Kinship
-from ntpctp.tasks.kinship_words import COMPOSED, MEN, WOMEN, WORDS
+from ntpctp._core.errors import InputError
+from ntpctp.data.leakage import check_disjoint
+from ntpctp.data.tasks.synthetic.kinship import Kinship
+from ntpctp.data.tasks.synthetic.kinship_words import COMPOSED, MEN, WOMEN, WORDS
 
 RELATION = {word: relation for relation, words in WORDS.items() for word in words}
 

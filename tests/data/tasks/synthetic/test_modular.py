@@ -3,9 +3,9 @@
 import pytest
 from pydantic import ValidationError
 
-from ntpctp.errors import InputError
-from ntpctp.tasks.example import check_disjoint
-from ntpctp.tasks.modular import Modular
+from ntpctp._core.errors import InputError
+from ntpctp.data.leakage import check_disjoint
+from ntpctp.data.tasks.synthetic.modular import Modular
 
 
 def table(task):

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from pydantic import ValidationError
 
-from ntpctp.errors import InputError
-from ntpctp.tasks.example import check_disjoint
-from ntpctp.tasks.parity import Parity
+from ntpctp._core.errors import InputError
+from ntpctp.data.leakage import check_disjoint
+from ntpctp.data.tasks.synthetic.parity import Parity
 
 
 def table(task):

@@ -5,18 +5,18 @@ import re
 import numpy as np
 import pytest
 from pydantic import ValidationError
-from shortcuts import bag_of_words_accuracy
 
-from ntpctp.errors import InputError
-from ntpctp.tasks.example import check_disjoint
-from ntpctp.tasks.names import KINDS, PEOPLE
-from ntpctp.tasks.prontoqa import PrOntoQA
-from ntpctp.tasks.prontoqa_words import (
+from ntpctp._core.errors import InputError
+from ntpctp.data.leakage import check_disjoint
+from ntpctp.data.tasks.synthetic.names import KINDS, PEOPLE
+from ntpctp.data.tasks.synthetic.prontoqa import PrOntoQA
+from ntpctp.data.tasks.synthetic.prontoqa_words import (
     OTHER_KINDS,
     OTHER_REAL_KINDS,
     PROPERTIES,
     REAL_KINDS,
 )
+from tests.data.tasks.synthetic.shortcuts import bag_of_words_accuracy
 
 NOUNS = {*KINDS, *OTHER_KINDS, *REAL_KINDS, *OTHER_REAL_KINDS}
 SINGULAR = {noun + ("es" if noun[-1] == "s" else "s"): noun for noun in NOUNS} | {

@@ -5,18 +5,18 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from prosqa_reference import distances, parse, statistics
 from pydantic import ValidationError
 
-from ntpctp.errors import InputError
-from ntpctp.randomness import generator
-from ntpctp.tasks.example import check_disjoint
-from ntpctp.tasks.names import KINDS, PEOPLE
-from ntpctp.tasks.prosqa import ProsQA
-from ntpctp.tasks.prosqa_graph import draw
-from ntpctp.tasks.prosqa_item import read
+from ntpctp._core.errors import InputError
+from ntpctp._core.rng import generator
+from ntpctp.data.leakage import check_disjoint
+from ntpctp.data.tasks.synthetic.names import KINDS, PEOPLE
+from ntpctp.data.tasks.synthetic.prosqa import ProsQA
+from ntpctp.data.tasks.synthetic.prosqa_graph import draw
+from ntpctp.data.tasks.synthetic.prosqa_item import read
+from tests.data.tasks.synthetic.prosqa_reference import distances, parse, statistics
 
-FIXTURES = Path(__file__).parents[1] / "fixtures"
+FIXTURES = Path(__file__).parents[3] / "fixtures"
 FEW = FIXTURES / "prosqa_few.json"
 PUBLISHED = json.loads((FIXTURES / "prosqa_statistics.json").read_text("utf-8"))
 NUM_ITEMS = 1000

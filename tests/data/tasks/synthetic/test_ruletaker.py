@@ -6,12 +6,12 @@ from collections import Counter
 import numpy as np
 import pytest
 from pydantic import ValidationError
-from shortcuts import bag_of_words_accuracy
 
-from ntpctp.errors import InputError
-from ntpctp.tasks.example import check_disjoint
-from ntpctp.tasks.ruletaker import RuleTaker
-from ntpctp.tasks.ruletaker_theory import Rule, judge
+from ntpctp._core.errors import InputError
+from ntpctp.data.leakage import check_disjoint
+from ntpctp.data.tasks.synthetic.ruletaker import RuleTaker
+from ntpctp.data.tasks.synthetic.ruletaker_theory import Rule, judge
+from tests.data.tasks.synthetic.shortcuts import bag_of_words_accuracy
 
 
 def parse(example):

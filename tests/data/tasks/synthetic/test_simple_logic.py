@@ -6,13 +6,17 @@ from collections import Counter
 import numpy as np
 import pytest
 from pydantic import ValidationError
-from shortcuts import bag_of_words_accuracy
 
-from ntpctp.errors import InputError
-from ntpctp.randomness import generator
-from ntpctp.tasks.example import check_disjoint
-from ntpctp.tasks.simple_logic import SimpleLogic, _sample_labels_first, _sample_rules_first
-from ntpctp.tasks.simple_logic_theory import Theory, failure_depths, proof_depths
+from ntpctp._core.errors import InputError
+from ntpctp._core.rng import generator
+from ntpctp.data.leakage import check_disjoint
+from ntpctp.data.tasks.synthetic.simple_logic import (
+    SimpleLogic,
+    _sample_labels_first,
+    _sample_rules_first,
+)
+from ntpctp.data.tasks.synthetic.simple_logic_theory import Theory, failure_depths, proof_depths
+from tests.data.tasks.synthetic.shortcuts import bag_of_words_accuracy
 
 
 def parse(example):

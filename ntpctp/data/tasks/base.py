@@ -1,0 +1,86 @@
+"""What a task is: options, and named splits of examples that these options define."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping, Sequence
+from typing import ClassVar, Literal
+
+from ntpctp._core.errors import lookup
+from ntpctp._core.options import Options
+from ntpctp.data.example import Example
+from ntpctp.data.tasks.edits.base import Edit
+from ntpctp.data.tasks.edits.generic import generic_edits
+
+
+class Task(Options, ABC):
+    """The options of a task and the examples that they define.
+
+    A subclass has a ``name: Literal["..."]`` field, its options, and the two methods; adding it to
+    ``TASKS`` is all that a new task needs. Examples are deterministic in the options alone: all
+    arms and seeds of an experiment see the same data.
+    """
+
+    name: str
+
+    pieces: ClassVar[Literal["characters", "words"] | None] = None
+    """How a closed vocabulary cuts this task's text; None: the text is open, give a tokenizer."""
+
+    @property
+    @abstractmethod
+    def evaluation_splits(self) -> tuple[str, ...]:
+        """Names of the held-out splits, the main one first. The training split is ``train``."""
+
+    @abstractmethod
+    def split(self, name: str) -> Sequence[Example]:
+        """Return the examples of the split ``name``, always the same ones in the same order.
+
+        Raises:
+            InputError: if the options or the files do not allow it; names what to change.
+        """
+
+    def source_fingerprint(self) -> str | None:
+        """Return what changes whenever anything outside the options changes the examples.
+
+        An empty string where the options decide all, as for generated tasks; None where it cannot
+        be known: such examples are read and encoded anew each time. Of a task that is made of
+        others, by default what theirs are.
+        """
+        inner = [task.source_fingerprint() for task in _tasks_in(dict(self))]
+        known = [one for one in inner if one is not None]
+        return " ".join(filter(None, known)) if len(known) == len(inner) else None
+
+    def further_examples(self) -> Iterator[Example]:
+        """Yield what is in no split although a closed vocabulary has to cover it."""
+        return iter(())
+
+    def edits(self, split: str) -> Mapping[str, Edit]:
+        """Return the ways in which examples of ``split`` may be edited, by name.
+
+        ``contrast``, where there is one, changes the right answer; the others keep it.
+
+        Raises:
+            InputError: for an unknown split.
+        """
+        names = ("train", *self.evaluation_splits)
+        return self._edits(lookup({n: n for n in names}, split, f"split of {self.name}"))
+
+    def _edits(self, split: str) -> Mapping[str, Edit]:
+        """The edits of a split that there is; by default those of any text."""
+        return generic_edits()
+
+    def all_splits(self) -> dict[str, Sequence[Example]]:
+        """Return the examples of all splits by name, ``train`` first."""
+        return {name: self.split(name) for name in ("train", *self.evaluation_splits)}
+
+
+def _tasks_in(value: object) -> Iterator[Task]:
+    """The tasks within the options of another."""
+    if isinstance(value, Task):
+        yield value
+    elif isinstance(value, Options):
+        yield from _tasks_in(dict(value))
+    elif isinstance(value, Mapping):
+        for inner in value.values():
+            yield from _tasks_in(inner)
+    elif isinstance(value, list | tuple):
+        for inner in value:
+            yield from _tasks_in(inner)
