@@ -33,7 +33,7 @@ from ntpctp.report.html.map_tables import effects_table as settings_table
 from ntpctp.report.html.map_tables import map_table
 from ntpctp.report.html.matched_budget import matched_table
 from ntpctp.report.html.matched_loss import compared, equal_loss_table
-from ntpctp.report.html.tables import Cell, Table
+from ntpctp.report.html.tables import Table, TableCell
 from ntpctp.report.html.verdicts import effects_table, verdict_tables
 from ntpctp.report.html.wording import MINUS
 
@@ -201,11 +201,11 @@ def levels_table(arms: Sequence[str], chosen: Sequence[ScoreComparison]) -> Tabl
         for score in chosen:
             spread = score.arms.get(arm)
             if spread is None:
-                cells.append(Cell(wording.NO_VALUE))
+                cells.append(TableCell(wording.NO_VALUE))
                 continue
             sd = spread.standard_deviation
             note = "" if sd is None else f"sd {wording.width(sd, score.unit)}"
-            cells.append(Cell(wording.value(spread.mean, score.unit), note))
+            cells.append(TableCell(wording.value(spread.mean, score.unit), note))
         table.add(arm, *cells)
     return table
 
@@ -248,7 +248,7 @@ def markdown(table: Table) -> str:
     return f"*{table.caption}*\n\n{text}\n" if table.caption else f"{text}\n"
 
 
-def shown(cell: Cell) -> str:
+def shown(cell: TableCell) -> str:
     """Return a cell in one line; what is a note in the report follows, small."""
     note = f"<br><small>{cell.note}</small>" if cell.note else ""
     return f"{cell.text}{note}".replace("|", "\\|")

@@ -6,8 +6,8 @@
 The experiments cover what a run can be made of: stages, a map, and packed chats with LoRA under
 ``selective`` and its reference checkpoint; ``--quickstart`` adds ``recipes/quickstart.yaml``.
 Digests are of the weights of every checkpoint, of ``scores.parquet`` without the columns of time,
-and of ``comparison.json``. They hold for one machine and one set of library versions: floating-point
-sums depend on both.
+and of ``comparison.json``. They hold for one machine and one set of library versions:
+floating-point sums depend on both.
 """
 
 import argparse

@@ -1,1 +1,1 @@
-""
+"""Scores of all runs, and what follows from them: comparisons, curves, joins."""

@@ -24,7 +24,7 @@ from ntpctp._core.provenance import PROVENANCE, read_provenance
 from ntpctp._core.records import read_sealed, write_sealed
 from ntpctp._core.rng import generator
 from ntpctp.analysis.item_scores import ItemRows, rows_keys
-from ntpctp.analysis.score_values import Measured
+from ntpctp.analysis.score_values import ScoreValues
 from ntpctp.analysis.scores import IDENTITY, collect, stands_alone
 from ntpctp.config import Experiment, load_output
 from ntpctp.statistics import Calibration, coverage, false_positive_rate
@@ -39,7 +39,7 @@ SIZES = (2, 3, 5, 8, 10, 15, 20, 30)
 
 
 @dataclass(frozen=True)
-class Subject:
+class ArmScore:
     """One score of one arm: what two halves of its seeds are compared on."""
 
     arm: str
@@ -193,17 +193,17 @@ class Runs:
         return Runs([*self.seeds, *other.seeds], scores, self.items, largest)
 
 
-Scores = dict[Subject, Runs]
+Scores = dict[ArmScore, Runs]
 
 
 def _gathered(sources: Sequence[tuple[Experiment, Path]]) -> tuple[Scores, list[str]]:
     """Return the scores of all sources together, and what had to be left out."""
     found: Scores = {}
-    left_out: dict[Subject, str] = {}
+    left_out: dict[ArmScore, str] = {}
     for experiment, output in sources:
         for measured in _first_rank(experiment, output):
             for arm, values in measured.values.items():
-                subject = Subject(arm, *(measured.score[c] for c in ("measure", "split", "score")))
+                subject = ArmScore(arm, *(measured.score[c] for c in ("measure", "split", "score")))
                 seeds = measured.seeds(experiment.seeds, [arm])
                 if len(seeds) < len(values):  # those that have a value are not a fair draw
                     left_out[subject] = f"{len(values) - len(seeds)} seeds without a value"
@@ -223,7 +223,7 @@ def _gathered(sources: Sequence[tuple[Experiment, Path]]) -> tuple[Scores, list[
     return kept, [f"{s.arm}, {s.split} {s.score}: {why}" for s, why in left_out.items()]
 
 
-def _first_rank(experiment: Experiment, output: Path) -> Iterator[Measured]:
+def _first_rank(experiment: Experiment, output: Path) -> Iterator[ScoreValues]:
     """Yield the scores that the report shows first and that one direction is better of."""
     frame = collect(experiment, output)
     last = {name: arm.training.steps for name, arm in experiment.arms.items()}
@@ -236,7 +236,7 @@ def _first_rank(experiment: Experiment, output: Path) -> Iterator[Measured]:
         if pd.notna(row["higher_is_better"]) and stands_alone(
             row["measure"], row["split"], stratum, row["score"], strength
         ):
-            yield Measured.read(group, last, items)
+            yield ScoreValues.read(group, last, items)
 
 
 def _check_same(first: tuple[Experiment, Path], second: tuple[Experiment, Path]) -> None:
@@ -348,7 +348,7 @@ def _coverage_of_normal(num_stored: int, size: int, level: float) -> float:
     return float(np.mean([one.rate for one in rates]))
 
 
-def _stream(kind: str, *subjects: Subject) -> np.random.Generator:
+def _stream(kind: str, *subjects: ArmScore) -> np.random.Generator:
     """Return a stream of its own for each subject: adding an arm moves no other number."""
     return generator(0, "calibrate", kind, *(str(asdict(subject)) for subject in subjects))
 

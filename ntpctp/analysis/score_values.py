@@ -33,7 +33,7 @@ class Items(Protocol):
 
 
 @dataclass(frozen=True)
-class Measured:
+class ScoreValues:
     """One score of all runs at the last step of their arm."""
 
     values: dict[str, dict[int, float | None]]  # arm -> seed -> value

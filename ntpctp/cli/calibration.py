@@ -6,7 +6,7 @@ import typer
 
 from ntpctp.cli.console import Offline, console
 from ntpctp.cli.experiments import Where, train_all
-from ntpctp.cli.results import brought, conclude
+from ntpctp.cli.results import conclude, opened_location
 
 
 def calibrate(
@@ -33,7 +33,7 @@ def calibrate(
     from ntpctp.config import load_output
     from ntpctp.report.terminal.calibrations import calibration_tables
 
-    place = brought(where)
+    place = opened_location(where)
     directory = place.directory
     if train is not None:
         fresh = calibration.with_fresh_seeds(load_output(directory), train)

@@ -17,7 +17,7 @@ if TYPE_CHECKING:  # the library takes seconds to import; --help does not wait f
     from ntpctp.config.sweep import Map
     from ntpctp.report.terminal.progress import ProgressDisplay
     from ntpctp.runner.engines import Engine, Failure
-    from ntpctp.runner.location import Place
+    from ntpctp.runner.location import ExperimentLocation
 
 
 @dataclass(frozen=True)
@@ -100,13 +100,13 @@ def run(
         _run(of_stage, place.inside(stage), where)
 
 
-def _place(output: str | None, name: str) -> "Place":
-    from ntpctp.runner.location import place_of
+def _place(output: str | None, name: str) -> "ExperimentLocation":
+    from ntpctp.runner.location import location_of
 
-    return place_of(output or Path("runs") / name, warn)
+    return location_of(output or Path("runs") / name, warn)
 
 
-def _run_map(found: "Map", place: "Place", where: Where) -> None:
+def _run_map(found: "Map", place: "ExperimentLocation", where: Where) -> None:
     """Do all cells of a map, whether or not some of their runs fail, then write its page."""
     from ntpctp.config.sweep import write_map
     from ntpctp.runner.budget import with_steps
@@ -212,7 +212,7 @@ def _plan(
         console.print(time(sum(whole), sum(planned[0][1].values())), soft_wrap=True)
 
 
-def _run(settings: "Experiment", place: "Place", where: Where) -> None:
+def _run(settings: "Experiment", place: "ExperimentLocation", where: Where) -> None:
     """Do all runs of an experiment, compare them, and end the program if some failed."""
     from ntpctp.runner.budget import with_steps
     from ntpctp.runner.prepare import encoded_beside
@@ -224,7 +224,7 @@ def _run(settings: "Experiment", place: "Place", where: Where) -> None:
 
 def train_all(
     settings: "Experiment",
-    place: "Place",
+    place: "ExperimentLocation",
     where: Where,
     then: Callable[[], None] = lambda: None,
 ) -> None:
@@ -250,7 +250,7 @@ def train_all(
 
 @contextmanager
 def _at_work(
-    name: str, experiments: "Mapping[str, Experiment]", place: "Place", where: Where
+    name: str, experiments: "Mapping[str, Experiment]", place: "ExperimentLocation", where: Where
 ) -> "Iterator[tuple[Engine, ProgressDisplay]]":
     """Say what will be done and give the engine for it, and the display of what it tells."""
     from ntpctp._core import signals

@@ -10,8 +10,8 @@ from ntpctp._core.errors import InputError
 from ntpctp.cli.console import console, errors, warn
 
 if TYPE_CHECKING:  # the library takes seconds to import; --help does not wait for it
-    from ntpctp.report.tables import Row
-    from ntpctp.runner.location import Place
+    from ntpctp.report.tables import TableRow
+    from ntpctp.runner.location import ExperimentLocation
 
 
 class Format(StrEnum):
@@ -69,7 +69,7 @@ def compare(
     Several experiments are joined: arms on the same data are compared with each other, tasks stand
     side by side with aggregates over them. Their directories stay as they are.
     """
-    places = [brought(text) for text in directories]
+    places = [opened_location(text) for text in directories]
     first = places[0].directory
     if len(places) > 1 or not _is_experiment(first):
         _join([place.directory for place in places], format_name, everything, output)
@@ -105,7 +105,7 @@ def report(
         raise InputError("--figure-format: expected --figures with it, the directory of the files")
     if figures is not None and figures.exists() and not figures.is_dir():
         raise InputError(f"--figures: expected a directory, {figures} is a file")
-    place = brought(where)
+    place = opened_location(where)
     directory = place.directory
     if (directory / "cells.json").is_file():
         conclude_map(directory)
@@ -128,11 +128,11 @@ def report(
     console.print(f"index: {path}", highlight=False, soft_wrap=True)
 
 
-def brought(text: str) -> "Place":
+def opened_location(text: str) -> "ExperimentLocation":
     """Return the place that a path or URL names, with the results that are in its store."""
-    from ntpctp.runner.location import place_of
+    from ntpctp.runner.location import location_of
 
-    place = place_of(text, warn)
+    place = location_of(text, warn)
     place.pull_results()
     return place
 
@@ -205,7 +205,7 @@ def _join(
 
 
 def _print_rows(
-    rows: "list[Row]", more: dict[str, object], format_name: Format, everything: bool
+    rows: "list[TableRow]", more: dict[str, object], format_name: Format, everything: bool
 ) -> None:
     """Print rows and nothing else on stdout, so that it can be piped."""
     from ntpctp.report import tables

@@ -27,11 +27,11 @@ def status(
     from ntpctp._core.layout import experiments_below
     from ntpctp.report.terminal.status import states_tables
     from ntpctp.runner.status import record_of, states_of
-    from ntpctp.runner.summary import read_asked
+    from ntpctp.runner.summary import read_summary
 
     records = []
     for path in experiments_below(_brought(directory)):
-        asked = read_asked(path)
+        asked = read_summary(path)
         states = list(states_of(asked, path))
         if json:
             records.append(record_of(asked, path, states))
@@ -48,8 +48,8 @@ def _brought(text: str) -> Path:
 
     if not is_url(text):
         return Path(text)
-    from ntpctp.runner.location import place_of
+    from ntpctp.runner.location import location_of
 
-    place = place_of(text, warn)
+    place = location_of(text, warn)
     place.pull_states()
     return place.directory

@@ -1,6 +1,6 @@
 """The experiment file: its types, and reading it with all errors reported together."""
 
-from ntpctp.config.grid import Cell, cells, set_field
+from ntpctp.config.grid import GridCell, cells, set_field
 from ntpctp.config.load import check_effects, experiment_of, load_experiment, load_output
 from ntpctp.config.overrides import apply_override, block_of
 from ntpctp.config.schema import (
@@ -15,11 +15,11 @@ from ntpctp.config.schema import (
 
 __all__ = [
     "Arm",
-    "Cell",
     "Comparison",
     "DataOptions",
     "Evaluation",
     "Experiment",
+    "GridCell",
     "Keep",
     "LossPathOptions",
     "apply_override",

@@ -20,7 +20,7 @@ _MOST = 10_000
 
 
 @dataclass(frozen=True)
-class Cell:
+class GridCell:
     """One combination.
 
     Attributes:
@@ -37,7 +37,7 @@ class Cell:
         return "-".join(self.levels.values())
 
 
-def cells(grid: Any, source: str, block: str = "grid") -> list[Cell]:
+def cells(grid: Any, source: str, block: str = "grid") -> list[GridCell]:
     """Return all combinations of ``grid``, the last factor changing fastest.
 
     Args:
@@ -64,7 +64,7 @@ def cells(grid: Any, source: str, block: str = "grid") -> list[Cell]:
             f"{source}: {block}: makes {number} combinations, more than {_MOST}; leave values out"
         )
     found = [
-        Cell(
+        GridCell(
             dict(zip(factors, names, strict=True)),
             {field: factors[field][name] for field, name in zip(factors, names, strict=True)},
         )

@@ -26,7 +26,7 @@ from ntpctp._core.errors import InputError
 from ntpctp._core.layout import RunId, checkpoint_directory, stage_directory
 from ntpctp._core.options import is_name
 from ntpctp._core.yaml_loader import FieldPath, read_yaml
-from ntpctp.config import Arm, Cell, Experiment, apply_override, cells, experiment_of, set_field
+from ntpctp.config import Arm, Experiment, GridCell, apply_override, cells, experiment_of, set_field
 
 _OF_ALL = (
     "name",
@@ -341,7 +341,7 @@ def stages_of(
     return Stages(source, shared, {n: dict(b) for n, b in stages.items()}, tuple(ways), lines or {})
 
 
-def _way_of_cell(cell: Cell, stages: list[str], source: str) -> Way:
+def _way_of_cell(cell: GridCell, stages: list[str], source: str) -> Way:
     settings: dict[str, dict[str, Any]] = {stage: {} for stage in stages}
     for name, value in cell.settings.items():
         stage, _, rest = name.partition(".")

@@ -25,8 +25,8 @@ from ntpctp._core.options import is_name
 from ntpctp._core.records import read_sealed, write_sealed
 from ntpctp._core.yaml_loader import FieldPath, read_yaml
 from ntpctp.config import (
-    Cell,
     Experiment,
+    GridCell,
     apply_override,
     cells,
     check_effects,
@@ -160,7 +160,7 @@ def map_of(
     return Map(content["name"], levels, experiments)
 
 
-def _cell_name(cell: Cell) -> str:
+def _cell_name(cell: GridCell) -> str:
     """Return what a cell's directory is called: ``train_size-300_length-3``."""
     name = "_".join(f"{field.split('.')[-1]}-{level}" for field, level in cell.levels.items())
     return _NOT_IN_NAMES.sub("-", name)

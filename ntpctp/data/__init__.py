@@ -1,1 +1,1 @@
-""
+"""Examples, tasks, and the token ids that they become."""

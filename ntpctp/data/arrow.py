@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from ntpctp.data.encoded import ROLE_CODES, Chain, Lazy, Row, Rows
+from ntpctp.data.encoded import ROLE_CODES, Chain, EncodedExample, EncodedExamples, Lazy
 from ntpctp.data.example import ROLES, Example, Message, Segment
 
 Spans = tuple[tuple[int, int], ...]
@@ -35,7 +35,7 @@ SCHEMA = pa.schema(
 )
 
 
-def record_batch(examples: Sequence[Example], rows: Rows) -> pa.RecordBatch:
+def record_batch(examples: Sequence[Example], rows: EncodedExamples) -> pa.RecordBatch:
     """Return encoded examples as one record batch of ``SCHEMA``."""
     bounds = rows.bounds.astype(np.int32)
     segments = [segment for example in examples for segment in example.segments]
@@ -64,7 +64,7 @@ def record_batch(examples: Sequence[Example], rows: Rows) -> pa.RecordBatch:
     )
 
 
-def stored_split(path: Path) -> tuple[Lazy[Example], Lazy[Row]]:
+def stored_split(path: Path) -> tuple[Lazy[Example], Lazy[EncodedExample]]:
     """Return the examples and rows of an Arrow stream, memory-mapped.
 
     Raises:
@@ -164,9 +164,9 @@ def _more(example: Example) -> str | None:
     return json.dumps(given, ensure_ascii=False)
 
 
-def _rows(batch: pa.RecordBatch) -> Rows:
+def _rows(batch: pa.RecordBatch) -> EncodedExamples:
     ids, offsets = batch.column("input_ids"), batch.column("offsets")
-    return Rows(
+    return EncodedExamples(
         ids.values.to_numpy(),
         batch.column("roles").values.to_numpy(),
         ids.offsets.to_numpy().astype(np.int64),

@@ -29,7 +29,7 @@ from ntpctp._core.files import TEMPORARY, atomic_directory, fingerprint, sha256_
 from ntpctp._core.locks import alone
 from ntpctp._core.records import read_sealed, write_sealed
 from ntpctp.data.arrow import SCHEMA, record_batch, stored_split
-from ntpctp.data.encoded import Chain, Row, Rows
+from ntpctp.data.encoded import Chain, EncodedExample, EncodedExamples
 from ntpctp.data.example import Example
 from ntpctp.data.leakage import check_disjoint
 from ntpctp.data.tasks import Task
@@ -45,7 +45,7 @@ class Split:
     """A split as text and as tokens, item by item; ``fingerprint`` changes with any of them."""
 
     examples: Sequence[Example]
-    rows: Sequence[Row]
+    rows: Sequence[EncodedExample]
     fingerprint: str
 
 
@@ -168,7 +168,7 @@ def _made_split(
     directory: Path | None,
 ) -> Split:
     hashed = hashlib.sha256()
-    parts: list[Rows] = []
+    parts: list[EncodedExamples] = []
     path = None if directory is None else directory / f"{name}.arrow"
     with nullcontext() if path is None else pa.ipc.new_stream(str(path), SCHEMA) as stream:
         for chunk, rows in _chunks(examples, tokenizer, name):
@@ -184,14 +184,14 @@ def _made_split(
 
 def _chunks(
     examples: Sequence[Example], tokenizer: PreTrainedTokenizerBase, name: str
-) -> Iterator[tuple[list[Example], Rows]]:
+) -> Iterator[tuple[list[Example], EncodedExamples]]:
     waiting, first = iter(examples), 0
     while chunk := list(islice(waiting, _CHUNK)):
         yield chunk, encode_rows(chunk, tokenizer, name, first)
         first += len(chunk)
 
 
-def _hash(hashed: Any, chunk: Sequence[Example], rows: Rows) -> None:
+def _hash(hashed: Any, chunk: Sequence[Example], rows: EncodedExamples) -> None:
     """Take a chunk into the fingerprint: all of its examples but their source, roles and ids."""
     content = [
         [e.key, e.choices, e.answer_marker, e.references, e.spans, e.normalise, e.judge, e.strata]

@@ -6,11 +6,11 @@ import numpy as np
 from transformers import PreTrainedTokenizerBase
 
 from ntpctp._core.errors import InputError
-from ntpctp.data.encoded import ROLE_CODES, Row
+from ntpctp.data.encoded import ROLE_CODES, EncodedExample
 from ntpctp.data.example import Example, Role
 
 
-def encode_chat(example: Example, tokenizer: PreTrainedTokenizerBase, where: str) -> Row:
+def encode_chat(example: Example, tokenizer: PreTrainedTokenizerBase, where: str) -> EncodedExample:
     """Render the whole chat by the template; offsets say which turn a token belongs to.
 
     Args:
@@ -79,7 +79,7 @@ def encode_chat(example: Example, tokenizer: PreTrainedTokenizerBase, where: str
         roles.append(ROLE_CODES["answer"])
         offsets.append((len(whole), len(whole)))
     codes = np.array(roles, np.uint8)
-    return Row(
+    return EncodedExample(
         np.array(ids, np.int64),
         codes,
         int(np.argmax(codes == ROLE_CODES["answer"])),

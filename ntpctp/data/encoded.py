@@ -21,7 +21,7 @@ T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Row:
+class EncodedExample:
     """One encoded example.
 
     Attributes:
@@ -107,7 +107,7 @@ class Chain(Lazy[T]):
 
 
 @dataclass(frozen=True, eq=False)
-class Rows(Lazy[Row]):
+class EncodedExamples(Lazy[EncodedExample]):
     """Encoded examples in flat arrays, which may be memory-mapped.
 
     Attributes:
@@ -117,7 +117,7 @@ class Rows(Lazy[Row]):
         answer_starts: int32, shape (N,).
         num_merged: int32, shape (N,).
         texts: N texts.
-        offsets: int32, shape (S, 2), or None: see ``Row``.
+        offsets: int32, shape (S, 2), or None: see ``EncodedExample``.
         marked: by the number of the example, where there are any.
     """
 
@@ -133,9 +133,9 @@ class Rows(Lazy[Row]):
     def __len__(self) -> int:
         return len(self.answer_starts)
 
-    def item(self, index: int) -> Row:  # noqa: D102
+    def item(self, index: int) -> EncodedExample:  # noqa: D102
         place = slice(*self.bounds[index : index + 2].tolist())
-        return Row(
+        return EncodedExample(
             self.input_ids[place].astype(np.int64),
             self.roles[place],
             int(self.answer_starts[index]),
@@ -146,10 +146,10 @@ class Rows(Lazy[Row]):
         )
 
     @staticmethod
-    def of(rows: Sequence[Row]) -> "Rows":
+    def of(rows: Sequence[EncodedExample]) -> "EncodedExamples":
         """Return ``rows`` in flat arrays; either all of them have offsets or none."""
         offsets = [row.offsets for row in rows if row.offsets is not None]
-        return Rows(
+        return EncodedExamples(
             _joined((row.input_ids for row in rows), np.int32),
             _joined((row.roles for row in rows), np.uint8),
             np.cumsum([0, *map(len, rows)]),
@@ -165,9 +165,9 @@ def _joined(arrays: Iterable[NDArray[Any]], kind: type[Any]) -> NDArray[Any]:
     return np.concatenate([np.empty(0, kind), *arrays]).astype(kind)
 
 
-def lengths(rows: Sequence[Row]) -> NDArray[np.int64]:
+def lengths(rows: Sequence[EncodedExample]) -> NDArray[np.int64]:
     """Return the number of tokens of every row: int64, shape (N,); makes no row of flat ones."""
-    if isinstance(rows, Rows):
+    if isinstance(rows, EncodedExamples):
         return np.diff(rows.bounds)
     if isinstance(rows, Selection):
         return lengths(rows.base)[rows.indices]
@@ -176,28 +176,28 @@ def lengths(rows: Sequence[Row]) -> NDArray[np.int64]:
     return np.array([len(row) for row in rows], np.int64)
 
 
-def num_merged(rows: Sequence[Row]) -> int:
+def num_merged(rows: Sequence[EncodedExample]) -> int:
     """Return how many tokens straddle two segments, in all rows; makes no row of flat ones."""
     if isinstance(rows, Chain):
         return sum(map(num_merged, rows.parts))
-    if isinstance(rows, Rows):
+    if isinstance(rows, EncodedExamples):
         return int(rows.num_merged.sum())
     return sum(row.num_merged for row in rows)
 
 
-def patterns(rows: Sequence[Row]) -> Iterator[bytes]:
+def patterns(rows: Sequence[EncodedExample]) -> Iterator[bytes]:
     """Yield the roles of every row; makes no row of flat ones."""
     if isinstance(rows, Chain):
         for part in rows.parts:
             yield from patterns(part)
-    elif isinstance(rows, Rows):
+    elif isinstance(rows, EncodedExamples):
         codes, bounds = rows.roles.tobytes(), rows.bounds.tolist()
         yield from (codes[start:end] for start, end in pairwise(bounds))
     else:
         yield from (row.roles.tobytes() for row in rows)
 
 
-def role_patterns(rows: Sequence[Row]) -> dict[bytes, int]:
+def role_patterns(rows: Sequence[EncodedExample]) -> dict[bytes, int]:
     """Return every different sequence of roles, with the first row that has it."""
     first: dict[bytes, int] = {}
     for index, pattern in enumerate(patterns(rows)):
@@ -205,7 +205,7 @@ def role_patterns(rows: Sequence[Row]) -> dict[bytes, int]:
     return first
 
 
-def trim_prompt(row: Row, length: int, where: str) -> Row:
+def trim_prompt(row: EncodedExample, length: int, where: str) -> EncodedExample:
     """Cut the prompt of ``row`` from the left until it has ``length`` tokens.
 
     A beginning-of-sequence token is cut like any other; what follows the prompt is never cut.

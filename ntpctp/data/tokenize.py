@@ -21,7 +21,7 @@ from ntpctp._core.errors import InputError
 from ntpctp._core.files import fingerprint
 from ntpctp._core.hub import read_tokenizer
 from ntpctp.data.chat import encode_chat
-from ntpctp.data.encoded import ROLE_CODES, Row, Rows, trim_prompt
+from ntpctp.data.encoded import ROLE_CODES, EncodedExample, EncodedExamples, trim_prompt
 from ntpctp.data.example import Example
 
 _TOKENIZER_FILES = ("*token*", "vocab*", "*.model", "*.tiktoken", "spiece*")
@@ -29,7 +29,7 @@ PAD, EOS, UNKNOWN = "<pad>", "<eos>", "<unk>"
 
 __all__ = [
     "ROLE_CODES",
-    "Row",
+    "EncodedExample",
     "Vocabulary",
     "adds_bos",
     "closed_tokenizer",
@@ -150,7 +150,7 @@ def encode(
     split: str = "",
     *,
     allow_unknown: bool = False,
-) -> list[Row]:
+) -> list[EncodedExample]:
     """Encode ``examples``, in order; as ``encode_rows``, row by row."""
     if not examples:
         return []
@@ -164,7 +164,7 @@ def encode_rows(
     first: int = 0,
     *,
     allow_unknown: bool = False,
-) -> Rows:
+) -> EncodedExamples:
     """Encode ``examples``, in order, into flat arrays.
 
     Args:
@@ -182,7 +182,7 @@ def encode_rows(
     if not any(example.messages for example in examples):
         rows = _encode_segments(examples, tokenizer, where)
     else:
-        rows = Rows.of(
+        rows = EncodedExamples.of(
             [
                 encode_chat(example, tokenizer, place)
                 if example.messages
@@ -232,7 +232,7 @@ def _tokens(segments: Sequence[Sequence[str]], tokenizer: PreTrainedTokenizerBas
 
 def _encode_segments(
     examples: Sequence[Example], tokenizer: PreTrainedTokenizerBase, where: Sequence[str]
-) -> Rows:
+) -> EncodedExamples:
     """Join the encoded segments of each example, with the special tokens around them."""
     segments = [segment for example in examples for segment in example.segments]
     tokens = _tokens([[s.text for s in e.segments] for e in examples], tokenizer)
@@ -268,7 +268,7 @@ def _encode_segments(
         offsets = np.zeros((total, 2), np.int32)
         offsets[into] = tokens.offsets + before[tokens.segment, None]
         offsets[bounds[1:] - 1] = characters[:, None]
-    return Rows(
+    return EncodedExamples(
         ids,
         roles,
         bounds,
@@ -300,7 +300,7 @@ def _answer_starts(
 
 
 def _check(
-    rows: Rows,
+    rows: EncodedExamples,
     examples: Sequence[Example],
     tokenizer: PreTrainedTokenizerBase,
     where: Sequence[str],

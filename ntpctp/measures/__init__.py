@@ -6,7 +6,7 @@ from ntpctp.measures.contrast import Contrast
 from ntpctp.measures.flatness import Flatness
 from ntpctp.measures.input_edits import InputEdits
 from ntpctp.measures.landscape import Landscape
-from ntpctp.measures.measure import EncodedSplit, Measure, Score, Subject
+from ntpctp.measures.measure import EncodedSplit, EvaluationContext, Measure, Score
 from ntpctp.measures.preconditioned import Preconditioned
 from ntpctp.measures.robustness import Robustness
 from ntpctp.measures.sharpness import Sharpness
@@ -31,6 +31,7 @@ __all__ = [
     "Adversarial",
     "Contrast",
     "EncodedSplit",
+    "EvaluationContext",
     "Flatness",
     "InputEdits",
     "Landscape",
@@ -39,6 +40,5 @@ __all__ = [
     "Robustness",
     "Score",
     "Sharpness",
-    "Subject",
     "WeightNoise",
 ]

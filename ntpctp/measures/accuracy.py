@@ -10,13 +10,13 @@ from ntpctp.measures.answers import OTHER, answer_rows
 from ntpctp.measures.judging import Mode, default_mode
 from ntpctp.measures.measure import (
     EncodedSplit,
+    EvaluationContext,
     Measure,
     Score,
-    Subject,
     bootstrap_error,
     mean_score,
 )
-from ntpctp.measures.metrics import expected_calibration_error, token_loss
+from ntpctp.measures.metrics import expected_calibration_error, loss_per_token
 
 _MODES: tuple[Mode, ...] = ("choices", "greedy", "reasoning", "teacher_forced")
 
@@ -80,7 +80,7 @@ class Accuracy(Measure):
 
     version = 2
 
-    def measure(self, subject: Subject) -> tuple[list[dict[str, Any]], list[Score]]:  # noqa: D102
+    def measure(self, subject: EvaluationContext) -> tuple[list[dict[str, Any]], list[Score]]:  # noqa: D102
         rows: list[dict[str, Any]] = []
         scores: list[Score] = []
         sizes = dict.fromkeys(subject.evaluation_splits, self.max_items)
@@ -262,7 +262,7 @@ def _loss(split: str, rows: Sequence[dict[str, Any]], key: str) -> Score:
     rows = [row for row in rows if _tokens(key) in row]  # without prompt_loss plain text alone
     losses = np.array([row[f"{key}_sum"] for row in rows])
     tokens = np.array([row[_tokens(key)] for row in rows])
-    value = token_loss(losses, tokens).nats
+    value = loss_per_token(losses, tokens).nats
     # Delta method for a ratio of means (Cochran 1977, section 2.11).
     error = None
     if len(rows) > 1:

@@ -15,14 +15,14 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from ntpctp._core.errors import InputError
-from ntpctp.data.tokenize import Row
+from ntpctp.data.tokenize import EncodedExample
 from ntpctp.measures.ascent import Ball, ascend, norms
 from ntpctp.measures.curve import RobustnessCurve, Strengths, item_rows
 from ntpctp.measures.gaussian import GaussianNoise, deviation
 from ntpctp.measures.judging import JudgedItems
-from ntpctp.measures.measure import Measure, Score, Subject
+from ntpctp.measures.measure import EvaluationContext, Measure, Score
 from ntpctp.models.build import embedding_of
-from ntpctp.models.inference import EMBEDDINGS, Disturbance, TokenBudget, pad
+from ntpctp.models.inference import EMBEDDINGS, Perturbation, TokenBudget, pad
 from ntpctp.objectives.loss import token_losses
 
 
@@ -77,7 +77,7 @@ class Adversarial(Measure):
     def axis(self, score: str) -> str:  # noqa: D102
         return "radius of the perturbation, in that of noise of one standard deviation"
 
-    def measure(self, subject: Subject) -> tuple[list[dict[str, Any]], list[Score]]:  # noqa: D102
+    def measure(self, subject: EvaluationContext) -> tuple[list[dict[str, Any]], list[Score]]:  # noqa: D102
         rows: list[dict[str, Any]] = []
         scores: list[Score] = []
         for name in subject.evaluation_splits:
@@ -86,7 +86,7 @@ class Adversarial(Measure):
             scores += curve.scores()
         return rows, scores
 
-    def _curve(self, subject: Subject, split: str) -> RobustnessCurve:
+    def _curve(self, subject: EvaluationContext, split: str) -> RobustnessCurve:
         items = subject.splits[split].head(self.max_items)
         judged = JudgedItems(items, subject.tokenizer)
         model = subject.model
@@ -131,7 +131,9 @@ class Attack:
         InputError: if an item has no prompt.
     """
 
-    def __init__(self, model: PreTrainedModel, rows: Sequence[Row], batch_tokens: int | None):
+    def __init__(
+        self, model: PreTrainedModel, rows: Sequence[EncodedExample], batch_tokens: int | None
+    ):
         self._model, self._rows = model, rows
         # Gradients need more memory than the passes of other measures: a budget of its own.
         self._budget = TokenBudget(batch_tokens)
@@ -146,7 +148,7 @@ class Attack:
         """Of each item: float32, (its tokens, D), zero outside of the prompt."""
 
     @property
-    def disturbance(self) -> Disturbance:
+    def disturbance(self) -> Perturbation:
         """The disturbance that adds what was found."""
 
         def add(items: Sequence[int], positions: Tensor, states: Tensor) -> Tensor:
@@ -157,7 +159,7 @@ class Attack:
                 of_row[inside] = found[places[inside]]
             return states + added.to(states)
 
-        return Disturbance(EMBEDDINGS, add)
+        return Perturbation(EMBEDDINGS, add)
 
     def search(
         self,
@@ -211,7 +213,7 @@ class Attack:
         with _frozen(self._model):
             self._budget.run([len(self._rows[item]) for item in items], work, self._model)
 
-    def answer_losses(self, rows: Sequence[Row], added: Tensor) -> Tensor:
+    def answer_losses(self, rows: Sequence[EncodedExample], added: Tensor) -> Tensor:
         """Return the summed loss of each row's answer with ``added`` on the embeddings.
 
         Args:
@@ -223,8 +225,8 @@ class Attack:
         """
         ids, mask = pad([row.input_ids for row in rows], self._model.device)
         positions = torch.arange(ids.shape[1], device=ids.device).expand(ids.shape)
-        disturbance = Disturbance(EMBEDDINGS, lambda _, __, states: states + added.to(states))
-        with disturbance.at_work(self._model, range(len(rows)), positions):
+        disturbance = Perturbation(EMBEDDINGS, lambda _, __, states: states + added.to(states))
+        with disturbance.applied(self._model, range(len(rows)), positions):
             hidden = self._model.base_model(
                 input_ids=ids, attention_mask=mask, use_cache=False
             ).last_hidden_state

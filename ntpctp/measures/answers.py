@@ -9,11 +9,11 @@ import numpy as np
 from numpy.typing import NDArray
 from transformers import PreTrainedTokenizerBase
 
-from ntpctp.data.encoded import Row
+from ntpctp.data.encoded import EncodedExample
 from ntpctp.data.example import Example
 from ntpctp.data.tasks import score_answer
 from ntpctp.measures.judging import Mode, check_finite, choices_of
-from ntpctp.measures.measure import EncodedSplit, Subject
+from ntpctp.measures.measure import EncodedSplit, EvaluationContext
 from ntpctp.measures.metrics import (
     brier_score,
     choice_correct,
@@ -21,14 +21,18 @@ from ntpctp.measures.metrics import (
     exact_match,
     normalised_choice_correct,
 )
-from ntpctp.models.inference import Asked, Decoded, ReadRow, read_and_answer, text_of
+from ntpctp.models.inference import Decoded, GenerationRequest, ReadRow, read_and_answer, text_of
 
 OTHER = "other"
 """The solution of an answer that is none of the named ones."""
 
 
 def answer_rows(
-    subject: Subject, name: str, split: EncodedSplit, modes: Collection[Mode], prompt_loss: bool
+    subject: EvaluationContext,
+    name: str,
+    split: EncodedSplit,
+    modes: Collection[Mode],
+    prompt_loss: bool,
 ) -> list[dict[str, Any]]:
     """Return a row an item, see ``Accuracy``; what an item does not have is not in its row.
 
@@ -65,7 +69,7 @@ def answer_rows(
 
 
 def _read(
-    subject: Subject, split: EncodedSplit, modes: Collection[Mode], prompt_loss: bool
+    subject: EvaluationContext, split: EncodedSplit, modes: Collection[Mode], prompt_loss: bool
 ) -> tuple[list[ReadRow], list[NDArray[np.float64] | None], list[Decoded | None]]:
     """Read each item once: its reference, its candidates' log-likelihoods, what follows it."""
     by_choice = "choices" in modes
@@ -79,7 +83,7 @@ def _read(
         # Behind twice the reference's length no answer is right; the rest would be waste.
         limit = 2 * (len(row) - row.answer_start)
         asked.append(
-            Asked(
+            GenerationRequest(
                 text_of(row, whole=whole)
                 if candidates is None
                 else replace(candidates, whole=whole),
@@ -99,7 +103,7 @@ def _read(
     return [one.read(read) for one, read in zip(asked, found, strict=True)], likelihoods, answers
 
 
-def _losses(row: Row, seen: ReadRow, whole: bool) -> dict[str, Any]:
+def _losses(row: EncodedExample, seen: ReadRow, whole: bool) -> dict[str, Any]:
     """Sums over the tokens that have a predecessor, in nats, and their numbers."""
     predicted = np.arange(len(row)) > 0
     answer = row.has_role("answer") & predicted
@@ -115,7 +119,7 @@ def _losses(row: Row, seen: ReadRow, whole: bool) -> dict[str, Any]:
 
 
 def _answered(
-    example: Example, row: Row, seen: ReadRow, decoded: Decoded, texts: "_Texts"
+    example: Example, row: EncodedExample, seen: ReadRow, decoded: Decoded, texts: "_Texts"
 ) -> dict[str, Any]:
     """Return what the model writes, and whether it is right."""
     reference = texts.reference(row)
@@ -146,7 +150,7 @@ class _Texts:
         self._decoded = cache(self._decode)
         self._as_written = cache(self._round_trip)
 
-    def reference(self, row: Row) -> str:
+    def reference(self, row: EncodedExample) -> str:
         return self._decoded(tuple(row.input_ids[row.has_role("answer")].tolist()))
 
     def answer(self, decoded: Decoded, example: Example) -> str:

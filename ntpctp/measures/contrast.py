@@ -12,7 +12,7 @@ from pydantic import Field
 from ntpctp.data.tasks.edits.base import Edit
 from ntpctp.measures.edited import edit_items, task_of, why_left_out
 from ntpctp.measures.judging import JudgedItems
-from ntpctp.measures.measure import EncodedSplit, Measure, Score, Subject, mean_score
+from ntpctp.measures.measure import EncodedSplit, EvaluationContext, Measure, Score, mean_score
 
 _NO_EDIT = "the task has no edit that changes the answer of such examples"
 
@@ -43,7 +43,7 @@ class Contrast(Measure):
     by_default: ClassVar[bool] = False
     by_context: ClassVar[bool] = True
 
-    def measure(self, subject: Subject) -> tuple[list[dict[str, Any]], list[Score]]:  # noqa: D102
+    def measure(self, subject: EvaluationContext) -> tuple[list[dict[str, Any]], list[Score]]:  # noqa: D102
         rows: list[dict[str, Any]] = []
         scores: list[Score] = []
         for split in subject.evaluation_splits:
@@ -58,7 +58,7 @@ class Contrast(Measure):
         return rows, scores
 
     def _rows(
-        self, subject: Subject, split: str, items: EncodedSplit, edit: Edit
+        self, subject: EvaluationContext, split: str, items: EncodedSplit, edit: Edit
     ) -> tuple[list[dict[str, Any]], str]:
         """Return the rows, and why there would be no pair."""
         judged = JudgedItems(items, subject.tokenizer)

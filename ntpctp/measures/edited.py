@@ -13,13 +13,13 @@ from ntpctp._core.rng import generator
 from ntpctp.data.example import Example
 from ntpctp.data.tasks.base import Task
 from ntpctp.data.tasks.edits.base import Edit, Edited
-from ntpctp.data.tokenize import Row, encode, unknown_token_id
+from ntpctp.data.tokenize import EncodedExample, encode, unknown_token_id
 from ntpctp.measures.judging import JudgedItems, Mode
-from ntpctp.measures.measure import EncodedSplit, Subject, short_key
+from ntpctp.measures.measure import EncodedSplit, EvaluationContext, short_key
 from ntpctp.models.build import context_length
 
 
-def task_of(subject: Subject) -> Task:
+def task_of(subject: EvaluationContext) -> Task:
     """Return the task of a subject, which knows how its examples may be edited.
 
     Raises:
@@ -59,7 +59,7 @@ class EditedItems:
     num_unknown: NDArray[np.int64]
     unchanged: NDArray[np.bool_]
 
-    def right(self, subject: Subject, mode: Mode) -> NDArray[np.float64]:
+    def right(self, subject: EvaluationContext, mode: Mode) -> NDArray[np.float64]:
         """Return which items are answered rightly after the edit: float64, (items,).
 
         NaN where an item is left out. One pass over the others, all judged as ``mode`` says.
@@ -85,7 +85,11 @@ def why_left_out(edited: Sequence[EditedItems]) -> str:
 
 
 def edit_items(
-    subject: Subject, items: EncodedSplit, edit: Edit, strength: float, stream: tuple[int, ...]
+    subject: EvaluationContext,
+    items: EncodedSplit,
+    edit: Edit,
+    strength: float,
+    stream: tuple[int, ...],
 ) -> EditedItems:
     """Edit and encode ``items``; leave out what would be no question to the model, and say why.
 
@@ -115,7 +119,7 @@ def edit_items(
     rows = encode([e.example for e in edited.values()], subject.tokenizer, allow_unknown=True)
     candidates = _Candidates(subject.tokenizer)
     context = _context(subject)
-    kept: list[tuple[int, Example, Row]] = []
+    kept: list[tuple[int, Example, EncodedExample]] = []
     for (place, found), row in zip(edited.items(), rows, strict=True):
         if not candidates.can_be_said(found.example, row):
             left_out[place] = "not_editable"
@@ -135,7 +139,7 @@ def edit_items(
     )
 
 
-def _context(subject: Subject) -> int:
+def _context(subject: EvaluationContext) -> int:
     """Return the most tokens of an item: what fits must not differ between compared models."""
     own = context_length(subject.model.config)
     return min((c for c in (own, subject.context) if c is not None), default=2**62)
@@ -148,7 +152,7 @@ class _Candidates:
         self._tokenizer, self._unknown = tokenizer, unknown_token_id(tokenizer)
         self._known: dict[str, list[int]] = {}
 
-    def can_be_said(self, example: Example, row: Row) -> bool:
+    def can_be_said(self, example: Example, row: EncodedExample) -> bool:
         """Whether every part of the right answer and of all candidates has a token."""
         if self._unknown is None:
             return True
@@ -156,7 +160,7 @@ class _Candidates:
         parts = map(self._ids, example.choices)
         return self._unknown not in answer and all(self._unknown not in ids for ids in parts)
 
-    def longest(self, example: Example, row: Row) -> int:
+    def longest(self, example: Example, row: EncodedExample) -> int:
         """Return the tokens of an item with its answer, or with its longest candidate if longer."""
         given = int((~row.has_role("answer")).sum())
         candidates = [len(self._ids(choice)) + 1 for choice in example.choices]  # and its end

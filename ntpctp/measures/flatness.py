@@ -13,7 +13,7 @@ from transformers import PreTrainedModel
 
 from ntpctp.curvature import Eigenvalues, top_eigenvalues
 from ntpctp.curvature.parameters import ParameterVector
-from ntpctp.measures.measure import Measure, Score, Splits, Subject, names_of
+from ntpctp.measures.measure import EvaluationContext, Measure, Score, Splits, names_of
 from ntpctp.measures.subset import CURVATURE_UNIT, Subset, SubsetLoss, differentiable_model
 from ntpctp.objectives import CTP, Objective, Selective
 
@@ -72,7 +72,7 @@ class Flatness(Measure):
 
     version = 2
 
-    def measure(self, subject: Subject) -> tuple[list[dict[str, Any]], list[Score]]:  # noqa: D102
+    def measure(self, subject: EvaluationContext) -> tuple[list[dict[str, Any]], list[Score]]:  # noqa: D102
         model = differentiable_model(subject)
         found = [
             part
@@ -81,7 +81,9 @@ class Flatness(Measure):
         ]
         return [part.row for part in found], [score for part in found for score in part.scores]
 
-    def _of_split(self, subject: Subject, model: PreTrainedModel, subset: Subset) -> list[_Found]:
+    def _of_split(
+        self, subject: EvaluationContext, model: PreTrainedModel, subset: Subset
+    ) -> list[_Found]:
         answer = self._eigenvalues(subject, model, subset, CTP(), "answer")
         own = self._own(subject, model, subset, answer)
         found = [answer, own]
@@ -90,7 +92,7 @@ class Flatness(Measure):
         return [*found, _norms(model, subset)]
 
     def _own(
-        self, subject: Subject, model: PreTrainedModel, subset: Subset, answer: _Found
+        self, subject: EvaluationContext, model: PreTrainedModel, subset: Subset, answer: _Found
     ) -> _Found:
         objective = subject.objective
         if objective == CTP():
@@ -114,7 +116,11 @@ class Flatness(Measure):
         return _Found({**own.row, "loss": "own"}, scores)
 
     def _half(
-        self, subject: Subject, model: PreTrainedModel, subset: Subset, start: Tensor | None
+        self,
+        subject: EvaluationContext,
+        model: PreTrainedModel,
+        subset: Subset,
+        start: Tensor | None,
     ) -> _Found:
         name, half = "top_eigenvalue_half_answer_loss", subset.half()
         if not len(half):
@@ -134,7 +140,7 @@ class Flatness(Measure):
 
     def _eigenvalues(
         self,
-        subject: Subject,
+        subject: EvaluationContext,
         model: PreTrainedModel,
         subset: Subset,
         objective: Objective,

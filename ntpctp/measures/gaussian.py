@@ -13,9 +13,9 @@ from transformers import PreTrainedModel
 
 from ntpctp._core.errors import InputError
 from ntpctp._core.rng import generator
-from ntpctp.data.tokenize import Row
+from ntpctp.data.tokenize import EncodedExample
 from ntpctp.models.build import embedding_of
-from ntpctp.models.inference import EMBEDDINGS, Disturbance, TokenBudget, module_of, read_rows
+from ntpctp.models.inference import EMBEDDINGS, Perturbation, TokenBudget, module_of, read_rows
 
 _MOST_BYTES = 2**28
 
@@ -66,18 +66,18 @@ class GaussianNoise:
             self._free = room - found.nbytes
         return found
 
-    def disturbance(self, module: str, size: float) -> Disturbance:
+    def disturbance(self, module: str, size: float) -> Perturbation:
         """Return the disturbance that adds ``size`` times z to what ``module`` gives on."""
 
         def add(items: Sequence[int], positions: Tensor, states: Tensor) -> Tensor:
             return states + size * self.of(items, positions, states)
 
-        return Disturbance(module, add)
+        return Perturbation(module, add)
 
 
 @torch.no_grad()
 def deviation(
-    model: PreTrainedModel, module: str, rows: Sequence[Row], budget: TokenBudget
+    model: PreTrainedModel, module: str, rows: Sequence[EncodedExample], budget: TokenBudget
 ) -> float:
     """Return the standard deviation of what a module gives on: the unit of noise there.
 
@@ -107,7 +107,7 @@ def deviation(
             sums[item] = entries.numel(), float(entries.sum()), float(entries.square().sum())
         return states
 
-    read_rows(model, rows, budget, disturbance=Disturbance(module, look))
+    read_rows(model, rows, budget, disturbance=Perturbation(module, look))
     if not sums:
         raise InputError(_no_states(module))
     count, total, squares = (sum(column) for column in zip(*sums.values(), strict=True))

@@ -15,7 +15,7 @@ from ntpctp.data.tasks.edits.base import Edit
 from ntpctp.measures.curve import RobustnessCurve, Strengths, item_rows
 from ntpctp.measures.edited import EditedItems, edit_items, task_of, why_left_out
 from ntpctp.measures.judging import JudgedItems
-from ntpctp.measures.measure import EncodedSplit, Measure, Score, Subject, mean_score
+from ntpctp.measures.measure import EncodedSplit, EvaluationContext, Measure, Score, mean_score
 
 
 class InputEdits(Measure):
@@ -68,7 +68,7 @@ class InputEdits(Measure):
     by_default: ClassVar[bool] = False
     by_context: ClassVar[bool] = True
 
-    def measure(self, subject: Subject) -> tuple[list[dict[str, Any]], list[Score]]:  # noqa: D102
+    def measure(self, subject: EvaluationContext) -> tuple[list[dict[str, Any]], list[Score]]:  # noqa: D102
         rows: list[dict[str, Any]] = []
         scores: list[Score] = []
         for split in subject.evaluation_splits:
@@ -107,7 +107,7 @@ class InputEdits(Measure):
         return "strength of the edit, see its unit"
 
     def _curve(
-        self, subject: Subject, split: str, items: EncodedSplit, name: str, edit: Edit
+        self, subject: EvaluationContext, split: str, items: EncodedSplit, name: str, edit: Edit
     ) -> tuple[RobustnessCurve, list["_Share"]]:
         """Return the curve of one edit, and what became of the items under it."""
         strengths = [float(s) for s in self.strengths.get(name) or edit.strengths]

@@ -12,7 +12,7 @@ from ntpctp.data.example import Example, Segment
 from ntpctp.data.tokenize import encode
 from ntpctp.measures.measure import EncodedSplit
 from ntpctp.measures.metrics import choice_correct
-from ntpctp.models.inference import Disturbance, Text, TokenBudget, log_likelihoods, read_rows
+from ntpctp.models.inference import Perturbation, Text, TokenBudget, log_likelihoods, read_rows
 
 Mode = Literal["choices", "greedy", "reasoning", "teacher_forced"]
 """``choices``: the likeliest candidate. ``greedy``: the answer as decoded. ``reasoning``: the one
@@ -71,7 +71,7 @@ class JudgedItems:
         self,
         model: PreTrainedModel,
         budget: TokenBudget,
-        disturbance: Disturbance | None = None,
+        disturbance: Perturbation | None = None,
     ) -> NDArray[np.bool_]:
         """Return which items ``model`` answers rightly: bool, shape (items,). One pass over them.
 

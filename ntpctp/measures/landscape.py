@@ -18,7 +18,7 @@ from ntpctp.curvature import (
     top_eigenvalues,
 )
 from ntpctp.curvature.inner import inner
-from ntpctp.measures.measure import Measure, Score, Splits, Subject, names_of
+from ntpctp.measures.measure import EvaluationContext, Measure, Score, Splits, names_of
 from ntpctp.measures.sharpness import RISE_UNIT
 from ntpctp.measures.subset import (
     CURVATURE_UNIT,
@@ -90,7 +90,7 @@ class Landscape(Measure):
             raise ValueError(f"expected 4 n + 1 points (5, 9, 13, 17, 21, ...), found {points}")
         return points
 
-    def measure(self, subject: Subject) -> tuple[list[dict[str, Any]], list[Score]]:  # noqa: D102
+    def measure(self, subject: EvaluationContext) -> tuple[list[dict[str, Any]], list[Score]]:  # noqa: D102
         model = differentiable_model(subject)
         rows: list[dict[str, Any]] = []
         scores: list[Score] = []

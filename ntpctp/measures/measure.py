@@ -19,7 +19,7 @@ from ntpctp._core.options import Options
 from ntpctp._core.rng import generator
 from ntpctp.data.example import Example
 from ntpctp.data.tasks.base import Task
-from ntpctp.data.tokenize import Row
+from ntpctp.data.tokenize import EncodedExample
 from ntpctp.models.build import Attention, load_model
 from ntpctp.models.inference import TokenBudget, fuse_activations
 from ntpctp.objectives import Objective
@@ -66,7 +66,7 @@ class EncodedSplit:
     """A split as text and as tokens, item by item."""
 
     examples: Sequence[Example]
-    rows: Sequence[Row]
+    rows: Sequence[EncodedExample]
 
     def head(self, size: int | None) -> "EncodedSplit":
         """Return the first ``size`` items, or all."""
@@ -84,7 +84,7 @@ def short_key(example: Example) -> bytes:
 
 
 @dataclass
-class Subject:
+class EvaluationContext:
     """A checkpoint and the data to measure it on.
 
     Attributes:
@@ -148,7 +148,7 @@ class Measure(Options, ABC):
     by_default: ClassVar[bool] = True
     """Whether an experiment that names no measures takes it."""
     by_context: ClassVar[bool] = False
-    """Whether its numbers depend on ``Subject.context``."""
+    """Whether its numbers depend on ``EvaluationContext.context``."""
 
     def axis(self, score: str) -> str:
         """Return what the strengths of a score are, with their unit: the title of a figure's axis.
@@ -173,7 +173,7 @@ class Measure(Options, ABC):
         """
 
     @abstractmethod
-    def measure(self, subject: Subject) -> tuple[list[dict[str, Any]], list[Score]]:
+    def measure(self, subject: EvaluationContext) -> tuple[list[dict[str, Any]], list[Score]]:
         """Return rows, one an item (and condition), and the scores made from them."""
 
 

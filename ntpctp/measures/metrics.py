@@ -134,7 +134,7 @@ def brier_score(probabilities: ArrayLike, right: int) -> float:
 
 
 @dataclass(frozen=True)
-class TokenLoss:
+class LossPerToken:
     """The mean loss of a token: the same number in two units."""
 
     nats: float
@@ -146,7 +146,7 @@ class TokenLoss:
         return self.nats / log(2)
 
 
-def token_loss(loss_sums: ArrayLike, num_tokens: ArrayLike) -> TokenLoss:
+def loss_per_token(loss_sums: ArrayLike, num_tokens: ArrayLike) -> LossPerToken:
     """Return the loss of all tokens divided by their number: not the mean of means.
 
     Args:
@@ -160,7 +160,7 @@ def token_loss(loss_sums: ArrayLike, num_tokens: ArrayLike) -> TokenLoss:
     total = int(tokens.sum())
     if (tokens < 0).any() or total < 1:
         raise InputError(f"num_tokens: expected counts, together at least 1, found {tokens}")
-    return TokenLoss(float(sums.sum() / total), total)
+    return LossPerToken(float(sums.sum() / total), total)
 
 
 def _log_likelihoods(given: ArrayLike, right: int) -> NDArray[np.float64]:

@@ -5,11 +5,11 @@ from dataclasses import fields, replace
 import torch
 from transformers import PreTrainedModel
 
-from ntpctp.measures.measure import Measure, Score, Subject
+from ntpctp.measures.measure import EvaluationContext, Measure, Score
 from ntpctp.models.build import Attention
 
 
-class _Blank(Subject):
+class _Blank(EvaluationContext):
     """A subject whose weights are zero: all tokens are alike to it, and no number overflows."""
 
     def load(
@@ -23,7 +23,7 @@ class _Blank(Subject):
         return model
 
 
-def nulls(measure: Measure, subject: Subject, reason: str) -> list[Score]:
+def nulls(measure: Measure, subject: EvaluationContext, reason: str) -> list[Score]:
     """Return the scores that ``measure`` has for such data and such a model, all without a value.
 
     A comparison then finds a null with a reason where other checkpoints have numbers; it cannot

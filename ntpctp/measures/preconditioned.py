@@ -18,7 +18,7 @@ from ntpctp.curvature import (
     top_eigenvalues,
 )
 from ntpctp.measures.flatness import SELECTIVE, UNKNOWN, eigenvalue_score
-from ntpctp.measures.measure import Measure, Score, Splits, Subject, names_of
+from ntpctp.measures.measure import EvaluationContext, Measure, Score, Splits, names_of
 from ntpctp.measures.subset import CURVATURE_UNIT, Subset, SubsetLoss, differentiable_model
 from ntpctp.models import checkpoints
 from ntpctp.objectives import Selective
@@ -73,7 +73,7 @@ class Preconditioned(Measure):
 
     by_default: ClassVar[bool] = False
 
-    def measure(self, subject: Subject) -> tuple[list[dict[str, Any]], list[Score]]:  # noqa: D102
+    def measure(self, subject: EvaluationContext) -> tuple[list[dict[str, Any]], list[Score]]:  # noqa: D102
         model = differentiable_model(subject)
         reason = None
         try:
@@ -162,7 +162,7 @@ def _without_value(subset: Subset, reason: str) -> list[Score]:
     ]
 
 
-def _stored_state(subject: Subject, model: PreTrainedModel) -> AdamState:
+def _stored_state(subject: EvaluationContext, model: PreTrainedModel) -> AdamState:
     """Return Adam's state at the checkpoint.
 
     Raises:

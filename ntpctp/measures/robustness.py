@@ -10,7 +10,7 @@ from transformers import PreTrainedModel
 from ntpctp.measures.curve import RobustnessCurve, Strengths, item_rows
 from ntpctp.measures.gaussian import GaussianNoise, deviation
 from ntpctp.measures.judging import JudgedItems
-from ntpctp.measures.measure import Measure, Score, Subject
+from ntpctp.measures.measure import EvaluationContext, Measure, Score
 from ntpctp.models.inference import EMBEDDINGS, module_of
 
 
@@ -82,7 +82,7 @@ class Robustness(Measure):
         for module in self.modules:
             module_of(model, module)
 
-    def measure(self, subject: Subject) -> tuple[list[dict[str, Any]], list[Score]]:  # noqa: D102
+    def measure(self, subject: EvaluationContext) -> tuple[list[dict[str, Any]], list[Score]]:  # noqa: D102
         self.check_model(subject.model)
         rows: list[dict[str, Any]] = []
         scores: list[Score] = []
@@ -92,7 +92,7 @@ class Robustness(Measure):
             scores += [score for curve in curves for score in curve.scores()]
         return rows, scores
 
-    def _curves(self, subject: Subject, split: str) -> list[RobustnessCurve]:
+    def _curves(self, subject: EvaluationContext, split: str) -> list[RobustnessCurve]:
         """Return the curve of each module."""
         items = subject.splits[split].head(self.max_items)
         judged = JudgedItems(items, subject.tokenizer)

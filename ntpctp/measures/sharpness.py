@@ -16,7 +16,7 @@ from ntpctp.curvature import (
     worst_sharpness,
 )
 from ntpctp.measures.flatness import eigenvalue_score
-from ntpctp.measures.measure import Measure, Score, Splits, Subject, names_of
+from ntpctp.measures.measure import EvaluationContext, Measure, Score, Splits, names_of
 from ntpctp.measures.subset import (
     CURVATURE_UNIT,
     Subset,
@@ -83,7 +83,7 @@ class Sharpness(Measure):
 
     by_default: ClassVar[bool] = False
 
-    def measure(self, subject: Subject) -> tuple[list[dict[str, Any]], list[Score]]:  # noqa: D102
+    def measure(self, subject: EvaluationContext) -> tuple[list[dict[str, Any]], list[Score]]:  # noqa: D102
         model = differentiable_model(subject)
         rows, scores = [], []
         for split in names_of(self.split):

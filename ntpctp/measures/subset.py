@@ -15,8 +15,8 @@ from transformers.pytorch_utils import Conv1D
 from ntpctp._core.errors import lookup
 from ntpctp._core.files import fingerprint
 from ntpctp.curvature import HessianOperator, MeanLoss
-from ntpctp.data.tokenize import Row
-from ntpctp.measures.measure import Subject
+from ntpctp.data.tokenize import EncodedExample
+from ntpctp.measures.measure import EvaluationContext
 from ntpctp.models.inference import batches_by_length
 from ntpctp.objectives import CTP, Objective
 from ntpctp.objectives.collator import Batch
@@ -29,7 +29,7 @@ _LAST_STEP = 2**62
 """A schedule's own loss is the one it has ended with."""
 
 
-def differentiable_model(subject: Subject) -> PreTrainedModel:
+def differentiable_model(subject: EvaluationContext) -> PreTrainedModel:
     """Load the model so that its loss can be differentiated twice.
 
     Fused attention has no second derivative, and half precision none that could be trusted.
@@ -42,10 +42,10 @@ class Subset:
     """The first items of a split."""
 
     split: str
-    rows: Sequence[Row]
+    rows: Sequence[EncodedExample]
 
     @classmethod
-    def of(cls, subject: Subject, split: str, max_items: int) -> "Subset":
+    def of(cls, subject: EvaluationContext, split: str, max_items: int) -> "Subset":
         """Return the first ``max_items`` items of ``split``.
 
         Raises:
@@ -78,7 +78,7 @@ class SubsetLoss:
 
     def __init__(
         self,
-        subject: Subject,
+        subject: EvaluationContext,
         model: PreTrainedModel,
         subset: Subset,
         objective: Objective | None = None,

@@ -15,7 +15,7 @@ from ntpctp._core.rng import generator
 from ntpctp.curvature import ParameterVector, filter_normalised
 from ntpctp.measures.curve import RobustnessCurve, Strengths, item_rows
 from ntpctp.measures.judging import JudgedItems
-from ntpctp.measures.measure import Measure, Score, Subject
+from ntpctp.measures.measure import EvaluationContext, Measure, Score
 from ntpctp.measures.subset import filter_dimensions
 
 Scale = Literal["relative", "filter"]
@@ -63,7 +63,7 @@ class WeightNoise(Measure):
     def axis(self, score: str) -> str:  # noqa: D102
         return f"strength of the noise, relative to each {_PART[self.scale]}'s norm"
 
-    def measure(self, subject: Subject) -> tuple[list[dict[str, Any]], list[Score]]:  # noqa: D102
+    def measure(self, subject: EvaluationContext) -> tuple[list[dict[str, Any]], list[Score]]:  # noqa: D102
         model, budget = subject.model, subject.budget
         judged = {
             name: JudgedItems(subject.splits[name].head(self.max_items), subject.tokenizer)

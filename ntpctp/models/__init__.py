@@ -1,1 +1,1 @@
-""
+"""Models: built, initialised, adapted, saved as checkpoints, and read for inference."""

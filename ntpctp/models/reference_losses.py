@@ -11,7 +11,7 @@ from transformers import PreTrainedTokenizerBase
 
 from ntpctp._core.errors import InputError
 from ntpctp._core.files import atomic_file, fingerprint, sha256_of
-from ntpctp.data.tokenize import Row, load_tokenizer
+from ntpctp.data.tokenize import EncodedExample, load_tokenizer
 from ntpctp.models.build import check_fits, load_model
 from ntpctp.models.inference import TokenBudget, read_rows
 from ntpctp.objectives import LossesOf
@@ -33,7 +33,7 @@ def reference_losses(
         device: where the reference model runs.
     """
 
-    def losses_of(checkpoint: str, rows: Sequence[Row]) -> list[NDArray[np.float32]]:
+    def losses_of(checkpoint: str, rows: Sequence[EncodedExample]) -> list[NDArray[np.float32]]:
         path = directory / f"{_key(checkpoint, rows)}.safetensors"
         if not path.is_file():
             if load_tokenizer(checkpoint).get_vocab() != tokenizer.get_vocab():
@@ -54,7 +54,7 @@ def reference_losses(
     return losses_of
 
 
-def _key(checkpoint: str, rows: Sequence[Row]) -> str:
+def _key(checkpoint: str, rows: Sequence[EncodedExample]) -> str:
     """Return what the losses depend on: the weights (their path, for a hub id) and the tokens."""
     files = sorted(Path(checkpoint).glob("*.safetensors"))
     identity = [sha256_of(file) for file in files] or checkpoint

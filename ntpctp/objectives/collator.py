@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ntpctp.data.tokenize import Row
+from ntpctp.data.tokenize import EncodedExample
 from ntpctp.objectives import Normalisation, Supervision
 
 IGNORE_INDEX = -100  # the label that torch.nn.functional.cross_entropy skips by default
@@ -23,7 +23,7 @@ MODEL_INPUTS = ("input_ids", "attention_mask", "position_ids")
 
 
 def collate(
-    rows: Sequence[Row],
+    rows: Sequence[EncodedExample],
     supervisions: Sequence[Supervision],
     *,
     normalisation: Normalisation = "supervised",

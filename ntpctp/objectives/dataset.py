@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ntpctp.data.encoded import lengths, patterns, role_patterns
-from ntpctp.data.tokenize import Row
+from ntpctp.data.tokenize import EncodedExample
 from ntpctp.objectives import (
     LossesOf,
     Objective,
@@ -18,7 +18,9 @@ from ntpctp.objectives import (
 from ntpctp.objectives.collator import Batch, collate
 
 
-def num_supervised(objective: Objective, rows: Sequence[Row], step: int = 0) -> NDArray[np.int64]:
+def num_supervised(
+    objective: Objective, rows: Sequence[EncodedExample], step: int = 0
+) -> NDArray[np.int64]:
     """Return how many tokens of every row the loss sees at optimizer step ``step``.
 
     Returns:
@@ -52,7 +54,10 @@ class SupervisedRows:
     """
 
     def __init__(
-        self, rows: Sequence[Row], objective: Objective, losses_of: LossesOf = no_reference_losses
+        self,
+        rows: Sequence[EncodedExample],
+        objective: Objective,
+        losses_of: LossesOf = no_reference_losses,
     ):
         self.rows, self.objective, self._losses_of = rows, objective, losses_of
         self._known: dict[str, list[Supervision]] = {}

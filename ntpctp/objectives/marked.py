@@ -9,7 +9,7 @@ from pydantic import Field, model_validator
 
 from ntpctp._core.errors import InputError
 from ntpctp._core.options import RegularExpression
-from ntpctp.data.tokenize import Row
+from ntpctp.data.tokenize import EncodedExample
 from ntpctp.objectives.objective import LossesOf, Objective, Supervision
 
 
@@ -35,7 +35,7 @@ class Critical(Objective):
             raise ValueError("give a pattern, or spans: true")
         return self
 
-    def supervise(self, rows: Sequence[Row], losses_of: LossesOf) -> list[Supervision]:  # noqa: D102
+    def supervise(self, rows: Sequence[EncodedExample], losses_of: LossesOf) -> list[Supervision]:  # noqa: D102
         return [
             Supervision(
                 row.input_ids,
@@ -44,7 +44,7 @@ class Critical(Objective):
             for index, row in enumerate(rows)
         ]
 
-    def _marked(self, row: Row, index: int) -> np.ndarray:
+    def _marked(self, row: EncodedExample, index: int) -> np.ndarray:
         if row.offsets is None:
             raise InputError(
                 "objective 'critical' needs to know which characters a token stands for, which "

@@ -23,13 +23,13 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from ntpctp._core.options import Options
-from ntpctp.data.tokenize import Row
+from ntpctp.data.tokenize import EncodedExample
 
 Labels = NDArray[np.int64]
 Weights = NDArray[np.float32]
 Normalisation = Literal["supervised", "sequence"]
 
-LossesOf = Callable[[str, Sequence[Row]], list[NDArray[np.float32]]]
+LossesOf = Callable[[str, Sequence[EncodedExample]], list[NDArray[np.float32]]]
 """(checkpoint, rows) -> the loss of every token under that checkpoint, in nats; NaN at token 0."""
 
 
@@ -66,7 +66,7 @@ class Objective(Options, ABC):
     )
 
     @abstractmethod
-    def supervise(self, rows: Sequence[Row], losses_of: LossesOf) -> list[Supervision]:
+    def supervise(self, rows: Sequence[EncodedExample], losses_of: LossesOf) -> list[Supervision]:
         """Return the supervision of each of ``rows``, a whole split.
 
         Args:
@@ -87,6 +87,8 @@ class Objective(Options, ABC):
         return [(1.0, self)]
 
 
-def no_reference_losses(checkpoint: str, rows: Sequence[Row]) -> list[NDArray[np.float32]]:
+def no_reference_losses(
+    checkpoint: str, rows: Sequence[EncodedExample]
+) -> list[NDArray[np.float32]]:
     """Stand in for ``losses_of`` where no objective can need it."""
     raise AssertionError(f"the losses of {checkpoint} were not expected to be needed")

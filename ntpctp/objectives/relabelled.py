@@ -8,7 +8,7 @@ from pydantic import Field
 
 from ntpctp._core.errors import InputError
 from ntpctp._core.rng import generator
-from ntpctp.data.tokenize import ROLE_CODES, Row
+from ntpctp.data.tokenize import ROLE_CODES, EncodedExample
 from ntpctp.objectives.objective import LossesOf, Objective, Supervision
 
 
@@ -24,7 +24,7 @@ class Shuffled(Objective):
     name: Literal["shuffled"] = "shuffled"
     seed: int = Field(0, ge=0, description="of the permutations")
 
-    def supervise(self, rows: Sequence[Row], losses_of: LossesOf) -> list[Supervision]:  # noqa: D102
+    def supervise(self, rows: Sequence[EncodedExample], losses_of: LossesOf) -> list[Supervision]:  # noqa: D102
         supervisions = []
         for index, row in enumerate(rows):
             labels = row.input_ids.copy()
@@ -52,7 +52,7 @@ class Noisy(Objective):
     base: Literal["ctp", "ntp"] = Field("ctp", description="which tokens count")
     seed: int = Field(0, ge=0, description="of the draws")
 
-    def supervise(self, rows: Sequence[Row], losses_of: LossesOf) -> list[Supervision]:  # noqa: D102
+    def supervise(self, rows: Sequence[EncodedExample], losses_of: LossesOf) -> list[Supervision]:  # noqa: D102
         answers = [_answer_places(row) for row in rows]
         used = np.unique(
             np.concatenate([row.input_ids[at] for row, at in zip(rows, answers, strict=True)])
@@ -77,7 +77,7 @@ class Noisy(Objective):
         return supervisions
 
 
-def _answer_places(row: Row) -> np.ndarray:
+def _answer_places(row: EncodedExample) -> np.ndarray:
     """Positions of the answer's tokens without the end of sequence, which is the last token."""
     places = np.flatnonzero(row.roles == ROLE_CODES["answer"])
     return places[places < len(row) - 1]

@@ -8,7 +8,7 @@ import numpy as np
 from pydantic import Field, model_validator
 
 from ntpctp.data.example import Role
-from ntpctp.data.tokenize import ROLE_CODES, Row
+from ntpctp.data.tokenize import ROLE_CODES, EncodedExample
 from ntpctp.objectives.objective import LossesOf, Objective, Supervision
 
 
@@ -16,10 +16,10 @@ class RowObjective(Objective):
     """An objective for which a row's roles and ids alone decide what the loss sees of it."""
 
     @abstractmethod
-    def of_row(self, row: Row) -> Supervision:
+    def of_row(self, row: EncodedExample) -> Supervision:
         """Return the supervision of ``row``, wherever in the split it stands."""
 
-    def supervise(self, rows: Sequence[Row], losses_of: LossesOf) -> list[Supervision]:  # noqa: D102
+    def supervise(self, rows: Sequence[EncodedExample], losses_of: LossesOf) -> list[Supervision]:  # noqa: D102
         return [self.of_row(row) for row in rows]
 
 
@@ -31,7 +31,7 @@ class NTP(RowObjective):
 
     name: Literal["ntp"] = "ntp"
 
-    def of_row(self, row: Row) -> Supervision:  # noqa: D102
+    def of_row(self, row: EncodedExample) -> Supervision:  # noqa: D102
         return Supervision(row.input_ids, np.ones(len(row), np.float32))
 
 
@@ -48,7 +48,7 @@ class CTP(RowObjective):
     name: Literal["ctp"] = "ctp"
     roles: list[Role] = Field(["answer"], min_length=1, description="which roles are critical")
 
-    def of_row(self, row: Row) -> Supervision:  # noqa: D102
+    def of_row(self, row: EncodedExample) -> Supervision:  # noqa: D102
         return Supervision(row.input_ids, row.has_role(*self.roles).astype(np.float32))
 
 
@@ -73,7 +73,7 @@ class Weighted(RowObjective):
             raise ValueError("all weights are 0: there is nothing to learn")
         return self
 
-    def of_row(self, row: Row) -> Supervision:  # noqa: D102
+    def of_row(self, row: EncodedExample) -> Supervision:  # noqa: D102
         table = np.zeros(len(ROLE_CODES), np.float32)
         for role, code in ROLE_CODES.items():
             table[code] = getattr(self, role)

@@ -7,7 +7,7 @@ import numpy as np
 from pydantic import Field
 
 from ntpctp._core.rng import generator
-from ntpctp.data.tokenize import Row
+from ntpctp.data.tokenize import EncodedExample
 from ntpctp.objectives.objective import LossesOf, Objective, Supervision
 
 
@@ -24,7 +24,7 @@ class Partial(Objective):
     keep: float = Field(ge=0, le=1, description="probability that an uncritical token counts")
     seed: int = Field(0, ge=0, description="of the draws")
 
-    def supervise(self, rows: Sequence[Row], losses_of: LossesOf) -> list[Supervision]:  # noqa: D102
+    def supervise(self, rows: Sequence[EncodedExample], losses_of: LossesOf) -> list[Supervision]:  # noqa: D102
         return [
             Supervision(
                 row.input_ids,
@@ -47,7 +47,7 @@ class Random(Objective):
     name: Literal["random"] = "random"
     seed: int = Field(0, ge=0, description="of the draws")
 
-    def supervise(self, rows: Sequence[Row], losses_of: LossesOf) -> list[Supervision]:  # noqa: D102
+    def supervise(self, rows: Sequence[EncodedExample], losses_of: LossesOf) -> list[Supervision]:  # noqa: D102
         supervisions = []
         for index, row in enumerate(rows):
             count = int(row.has_role("answer")[1:].sum())

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Literal
 from pydantic import Field, SerializeAsAny, model_validator
 
 from ntpctp._core.options import Options, one_of
-from ntpctp.data.tokenize import Row
+from ntpctp.data.tokenize import EncodedExample
 from ntpctp.objectives.marked import Critical
 from ntpctp.objectives.objective import LossesOf, Objective, Supervision
 from ntpctp.objectives.relabelled import Noisy, Shuffled
@@ -88,6 +88,6 @@ class Schedule(Objective):
                 return [(1 - share, self.phases[current - 1].objective), (share, now)]
         return [(1.0, now)]
 
-    def supervise(self, rows: Sequence[Row], losses_of: LossesOf) -> list[Supervision]:
+    def supervise(self, rows: Sequence[EncodedExample], losses_of: LossesOf) -> list[Supervision]:
         """Return the supervision of the last phase, which a finished run has ended with."""
         return self.phases[-1].objective.supervise(rows, losses_of)

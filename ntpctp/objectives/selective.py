@@ -7,7 +7,7 @@ from typing import Literal
 import numpy as np
 from pydantic import Field
 
-from ntpctp.data.tokenize import Row
+from ntpctp.data.tokenize import EncodedExample
 from ntpctp.objectives.objective import LossesOf, Objective, Supervision
 
 
@@ -31,7 +31,7 @@ class Selective(Objective):
         """Return how many tokens of a row of ``length`` tokens count."""
         return ceil(self.fraction * (length - 1))
 
-    def supervise(self, rows: Sequence[Row], losses_of: LossesOf) -> list[Supervision]:  # noqa: D102
+    def supervise(self, rows: Sequence[EncodedExample], losses_of: LossesOf) -> list[Supervision]:  # noqa: D102
         return [
             Supervision(
                 row.input_ids,

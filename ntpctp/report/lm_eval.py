@@ -12,7 +12,7 @@ from ntpctp._core.files import write_json
 from ntpctp._core.provenance import provenance
 from ntpctp.data.lm_eval_export import task_name
 from ntpctp.measures import MEASURES, Score
-from ntpctp.runner.evaluate_paths import Measured, Outcome
+from ntpctp.runner.evaluate_paths import Outcome, TaskResult
 
 FILE = "lm_eval_results.json"
 _METRICS = {"choice": "acc", "choice_normalised": "acc_norm"}
@@ -77,7 +77,7 @@ def lm_eval_results(outcome: Outcome) -> dict[str, Any]:
     }
 
 
-def _by_split(measured: Measured) -> dict[str, list[Score]]:
+def _by_split(measured: TaskResult) -> dict[str, list[Score]]:
     """Return the scores that can be told, accuracy first."""
     found: dict[str, list[Score]] = {}
     for score in measured.scores:
@@ -90,7 +90,7 @@ def _by_split(measured: Measured) -> dict[str, list[Score]]:
 
 
 def _config(
-    measured: Measured, name: str, split: str, metrics: list[str], version: int
+    measured: TaskResult, name: str, split: str, metrics: list[str], version: int
 ) -> dict[str, Any]:
     return {
         "task": name,

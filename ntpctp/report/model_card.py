@@ -12,7 +12,7 @@ from ntpctp._core.files import atomic_file
 from ntpctp._core.locks import alone
 from ntpctp.data.lm_eval_export import task_name
 from ntpctp.measures import Score
-from ntpctp.runner.evaluate_paths import Measured, Outcome
+from ntpctp.runner.evaluate_paths import Outcome, TaskResult
 
 CARD = "README.md"
 _MARKUP = re.compile(r"[\\`*\[\]!~]|_(?!\w)|(?<!\w)_")
@@ -78,7 +78,7 @@ def _read(path: Path) -> str:
     return text if re.match(r"\s*---\r?\n", text) else f"---\n{{}}\n---\n{text}"
 
 
-def _eval_result(measured: Measured, score: Score, suite: str) -> EvalResult:
+def _eval_result(measured: TaskResult, score: Score, suite: str) -> EvalResult:
     return EvalResult(
         task_type="text-generation",
         dataset_type=task_name(measured.name),
@@ -126,4 +126,4 @@ def _section(outcome: Outcome, suite: str) -> str:
             error = "" if score.standard_error is None else f"{score.standard_error:.2g}"
             cells = measured.name, score.split, name, value, error, score.unit, f"{score.count}"
             lines.append(f"| {' | '.join(map(_cell, cells))} |")
-    return "\n".join([*lines, "", "Measured by ntpctp; the standard error is over items.", ""])
+    return "\n".join([*lines, "", "TaskResult by ntpctp; the standard error is over items.", ""])

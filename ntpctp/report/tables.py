@@ -30,10 +30,10 @@ COLUMNS = (
 is subtracted; means and standard deviations are over an arm's own seeds, ``seeds`` and ``items``
 are those that both arms share and the difference rests on."""
 
-Row = dict[str, Any]
+TableRow = dict[str, Any]
 
 
-def tidy_rows(record: Mapping[str, Any]) -> list[Row]:
+def tidy_rows(record: Mapping[str, Any]) -> list[TableRow]:
     """Return one row for every score and pair of arms of a comparison.
 
     Args:
@@ -54,7 +54,7 @@ def tidy_rows(record: Mapping[str, Any]) -> list[Row]:
     ]
 
 
-def _of_arm(letter: str, name: str, score: Mapping[str, Any]) -> Row:
+def _of_arm(letter: str, name: str, score: Mapping[str, Any]) -> TableRow:
     spread = score["arms"].get(name) or {}
     return {
         f"arm_{letter}": name,
@@ -64,7 +64,7 @@ def _of_arm(letter: str, name: str, score: Mapping[str, Any]) -> Row:
     }
 
 
-def _of_difference(pair: Mapping[str, Any]) -> Row:
+def _of_difference(pair: Mapping[str, Any]) -> TableRow:
     difference = pair["difference"] or {}
     verdict = pair["verdict"]
     return {
@@ -81,12 +81,12 @@ def _of_difference(pair: Mapping[str, Any]) -> Row:
     }
 
 
-def as_json(rows: Sequence[Row], more: Mapping[str, Any]) -> str:
+def as_json(rows: Sequence[TableRow], more: Mapping[str, Any]) -> str:
     """Return rows and what belongs to them as one JSON object, all digits kept."""
     return json.dumps({"rows": rows, **more}, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
 
 
-def as_csv(rows: Sequence[Row]) -> str:
+def as_csv(rows: Sequence[TableRow]) -> str:
     """Return rows as CSV with a header, all digits kept; what is null is empty."""
     file = io.StringIO()
     writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
@@ -95,7 +95,7 @@ def as_csv(rows: Sequence[Row]) -> str:
     return file.getvalue()
 
 
-def as_markdown(rows: Sequence[Row], everything: bool = False) -> str:
+def as_markdown(rows: Sequence[TableRow], everything: bool = False) -> str:
     """Return one Markdown table for each pair of arms, numbers rounded by their uncertainty.
 
     Args:
@@ -114,7 +114,7 @@ def as_markdown(rows: Sequence[Row], everything: bool = False) -> str:
     return "\n".join(parts)
 
 
-def as_latex(rows: Sequence[Row], everything: bool = False) -> str:
+def as_latex(rows: Sequence[TableRow], everything: bool = False) -> str:
     r"""Return one LaTeX table for each pair of arms, numbers rounded by their uncertainty.
 
     Needs ``\usepackage{booktabs}``; names outside of Latin letters need lualatex or xelatex.
@@ -148,10 +148,10 @@ def as_latex(rows: Sequence[Row], everything: bool = False) -> str:
 
 
 def _tables(
-    rows: Sequence[Row], everything: bool
+    rows: Sequence[TableRow], everything: bool
 ) -> Iterable[tuple[str, list[str], list[list[str]]]]:
     """Yield title, header and cells of the table of each pair of arms, in plain text."""
-    pairs: dict[tuple[str, str, str], list[Row]] = {}
+    pairs: dict[tuple[str, str, str], list[TableRow]] = {}
     for row in rows:
         first_rank = row["higher_is_better"] is not None and stands_alone(
             *(row[column] for column in IDENTITY)
@@ -176,7 +176,7 @@ def _tables(
         yield title, header, [_cells(row, holm) for row in of_pair]
 
 
-def _cells(row: Row, holm: bool) -> list[str]:
+def _cells(row: TableRow, holm: bool) -> list[str]:
     stratum = "" if row["stratum"] is None else f" ({row['stratum']})"
     strength = "" if row["strength"] is None else f" at {row['strength']:g}"
     score = f"{row['split']}{stratum}: {row['score']}{strength} ({row['unit']})"

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from ntpctp.config import Arm, Experiment
 from ntpctp.data.encoded import lengths, num_merged, patterns, role_patterns
-from ntpctp.data.tokenize import Row
+from ntpctp.data.tokenize import EncodedExample
 from ntpctp.measures import EncodedSplit
 from ntpctp.objectives import NTP, Objective, RowObjective, Selective
 from ntpctp.objectives.dataset import SupervisedRows, num_supervised
@@ -91,7 +91,7 @@ def first_tokens(
         yield [(piece_of(row, t, tokens[t]), [c[t] for c in columns]) for t in range(len(row))]
 
 
-def piece_of(row: Row, index: int, token: str) -> str:
+def piece_of(row: EncodedExample, index: int, token: str) -> str:
     """Return the text that a token stands for; special tokens by their name."""
     if row.offsets is None or row.offsets[index, 0] == row.offsets[index, 1]:
         return token
@@ -134,7 +134,7 @@ def _arm_counts(split: EncodedSplit, arm: Arm) -> dict[str, Any]:
 
 
 def _different_weights(
-    objective: Objective, rows: Sequence[Row]
+    objective: Objective, rows: Sequence[EncodedExample]
 ) -> Iterator[tuple[NDArray[np.float32], int]]:
     """Yield loss weights and how many rows have them, at least once each."""
     if all(isinstance(part, RowObjective) for _, part in _rule(objective).mixture(0)):
@@ -146,7 +146,7 @@ def _different_weights(
         yield from ((weights, 1) for weights in _weights(objective, rows))
 
 
-def _weights(objective: Objective, rows: Sequence[Row]) -> Iterator[NDArray[np.float32]]:
+def _weights(objective: Objective, rows: Sequence[EncodedExample]) -> Iterator[NDArray[np.float32]]:
     """Yield the loss weights of each row at the first step; token 0 has none."""
     supervised = SupervisedRows(rows, _rule(objective))
     for index in range(len(rows)):

@@ -76,7 +76,7 @@ class Together:
             name = f"{experiment}: {job.name}"
             self._of[name] = experiment, job.name
             arguments = (experiment, job.work, *job.arguments)
-            named.append(replace(job, name=name, work=_telling, arguments=arguments))
+            named.append(replace(job, name=name, work=_telling, arguments=arguments, sends=Told))
         self._open[experiment] += len(named)
         return named
 

@@ -21,7 +21,7 @@ from ntpctp._core.files import clear_temporaries, fingerprint, sha256_of, write_
 from ntpctp._core.layout import RESULTS
 from ntpctp._core.locks import alone
 from ntpctp._core.records import read_sealed, write_sealed
-from ntpctp.measures import Measure, Score, Subject
+from ntpctp.measures import EvaluationContext, Measure, Score
 from ntpctp.measures.nulls import nulls
 from ntpctp.models import checkpoints
 from ntpctp.objectives import Objective
@@ -120,7 +120,7 @@ def evaluate(
         InputError: if the checkpoint does not verify.
     """
     digest = checkpoints.verify(checkpoint)
-    subject = Subject(
+    subject = EvaluationContext(
         checkpoint,
         data.tokenizer,
         data.splits,
@@ -144,7 +144,7 @@ class Results:
         directory: of rows and scores.
         checkpoint: digest of all that decides what the model says.
         data: fingerprint of the encoded splits.
-        context: see ``Subject.context``.
+        context: see ``EvaluationContext.context``.
     """
 
     directory: Path
@@ -168,10 +168,10 @@ class Results:
 
 def measure_into(
     results: Results,
-    subject: Subject,
+    subject: EvaluationContext,
     measures: Sequence[Measure],
     *,
-    before: Callable[[Subject, Measure], None] = lambda subject, measure: None,
+    before: Callable[[EvaluationContext, Measure], None] = lambda subject, measure: None,
 ) -> list[Score]:
     """Measure ``subject``; what is stored in ``results`` and holds is not computed again.
 
@@ -205,7 +205,9 @@ def measure_into(
     return [score for scores in found.values() for score in scores or ()]
 
 
-def _measured(results: Results, key: str, subject: Subject, measure: Measure) -> list[Score]:
+def _measured(
+    results: Results, key: str, subject: EvaluationContext, measure: Measure
+) -> list[Score]:
     """Compute and store."""
     if checkpoints.is_thin(Path(subject.source)):
         raise InputError(

@@ -15,7 +15,7 @@ from ntpctp.config import Experiment, load_output
 from ntpctp.config.suite import Suite
 from ntpctp.data.tasks import Task
 from ntpctp.data.tokenize import fingerprint_of, load_tokenizer
-from ntpctp.measures import MEASURES, Measure, Score, Subject
+from ntpctp.measures import MEASURES, EvaluationContext, Measure, Score
 from ntpctp.models.build import check_fits, context_length, embedding_of
 from ntpctp.models.external import Foreign
 from ntpctp.objectives import Objective
@@ -29,7 +29,7 @@ _console = Console(emoji=False)
 
 
 @dataclass(frozen=True)
-class Measured:
+class TaskResult:
     """The scores of one checkpoint on one task."""
 
     name: str  # of the task: in a suite, the name that it has there
@@ -55,7 +55,7 @@ class Outcome:
     target: Target
     suite: str | None
     directory: Path
-    measured: list[Measured]
+    measured: list[TaskResult]
     device: str
     started: float
     seconds: float
@@ -96,7 +96,7 @@ def evaluate_paths(
         for work in prepared.of(target):
             scores = _measure(work, target, digest, directory, accelerator.device, suite)
             sizes = {name: len(split.rows) for name, split in work.data.splits.items()}
-            measured.append(Measured(work.name, work.data.task, sizes, scores))
+            measured.append(TaskResult(work.name, work.data.task, sizes, scores))
         outcome = Outcome(
             target,
             suite.name if suite else None,
@@ -236,7 +236,7 @@ def _measure(
     data = work.data
     if suite is not None:
         directory = directory / work.name
-    subject = Subject(
+    subject = EvaluationContext(
         target.directory,
         data.tokenizer,
         data.splits,
@@ -252,7 +252,7 @@ def _measure(
 
     unchecked = [subject] if isinstance(target.origin, Foreign) else []
 
-    def before(subject: Subject, measure: Measure) -> None:
+    def before(subject: EvaluationContext, measure: Measure) -> None:
         while unchecked:
             _check(unchecked.pop())
         _say(f"{label}: measuring {measure.name} ...")
@@ -272,7 +272,7 @@ def _measure(
     return scores
 
 
-def _check(subject: Subject) -> None:
+def _check(subject: EvaluationContext) -> None:
     """Refuse a model whose loss is not what the measures compute."""
     rows = [row for split in subject.splits.values() for row in split.rows[:2]]
     vocabulary = embedding_of(subject.model).num_embeddings

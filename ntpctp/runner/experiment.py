@@ -30,11 +30,11 @@ from ntpctp.runner.audit import AUDIT, audit
 from ntpctp.runner.budget import amounts_at
 from ntpctp.runner.engines import Engine, Failure
 from ntpctp.runner.events import Event
-from ntpctp.runner.location import Place, shipped
+from ntpctp.runner.location import ExperimentLocation, upload_inputs
 from ntpctp.runner.loss_barrier import measure_paths
 from ntpctp.runner.prepare import Data, encoded_beside, prepare
 from ntpctp.runner.run import is_complete
-from ntpctp.runner.summary import read_asked
+from ntpctp.runner.summary import read_summary
 from ntpctp.runner.worker import RunTask, Watch, digest_of
 from ntpctp.training.trackers import check_trackers
 
@@ -55,7 +55,7 @@ class Execution:
     watch: Watch
     failed_before: dict[str, Failure]
     _experiment: Experiment
-    _place: Place
+    _place: ExperimentLocation
     _data: Data
     _on_event: Callable[[Event], None]
 
@@ -69,7 +69,7 @@ class Execution:
 @contextmanager
 def begun(
     experiment: Experiment,
-    place: Place,
+    place: ExperimentLocation,
     engine: Engine,
     on_event: Callable[[Event], None],
     retry_failed: bool,
@@ -123,11 +123,11 @@ def begun(
         yield Execution(watch, failed, experiment, place, data, on_event)
 
 
-def _task(experiment: Experiment, place: Place, data: Data, engine: Engine) -> RunTask:
+def _task(experiment: Experiment, place: ExperimentLocation, data: Data, engine: Engine) -> RunTask:
     """Return what is the same for all runs."""
     content = experiment.model_dump(mode="json")
     if place.store is not None:
-        content = shipped(content, place)
+        content = upload_inputs(content, place)
     launch_config = experiment.resources.accelerate
     return RunTask(
         content,
@@ -144,7 +144,7 @@ def _task(experiment: Experiment, place: Place, data: Data, engine: Engine) -> R
     )
 
 
-def _pull_starts(experiment: Experiment, place: Place) -> None:
+def _pull_starts(experiment: Experiment, place: ExperimentLocation) -> None:
     """Bring the checkpoints of an earlier stage that runs start from."""
     if place.store is None:
         return
@@ -156,7 +156,7 @@ def _pull_starts(experiment: Experiment, place: Place) -> None:
                 place.store.pull(name.replace("{seed}", str(seed)))
 
 
-def _pull_ends(experiment: Experiment, place: Place) -> None:
+def _pull_ends(experiment: Experiment, place: ExperimentLocation) -> None:
     """Bring the last weights of all runs, if the loss between them is asked for."""
     if place.store is None or experiment.comparison.loss_path is None:
         return
@@ -185,8 +185,9 @@ def _failed_before(
 def expected_flops(experiment: Experiment, data: Data) -> dict[str, dict[str, Any]]:
     """Return, for each arm, its checkpoints' steps and the operations of training until there.
 
-    Those of ``ntpctp.models.flops`` for average rows, from matrices alone; null with a reason for a model
-    whose configuration does not say its attention's size. Costs building each arm's model once.
+    Those of ``ntpctp.models.flops`` for average rows, from matrices alone; null with a reason for a
+    model whose configuration does not say its attention's size. Costs building each arm's model
+    once.
     """
     found: dict[str, dict[str, Any]] = {}
     for name, arm in experiment.arms.items():
@@ -213,7 +214,7 @@ def _refuse_other(experiment: Experiment, output: Path) -> None:
             "--output, or rename that file"
         )
     try:
-        found = read_asked(output).name
+        found = read_summary(output).name
     except InputError:  # it is damaged, and written anew
         return
     if found != experiment.name:

@@ -27,7 +27,7 @@ _INPUTS = "inputs"
 
 
 @dataclass(frozen=True)
-class Place:
+class ExperimentLocation:
     """An experiment's directory here, and the store that it is a copy of, if any.
 
     Attributes:
@@ -45,7 +45,7 @@ class Place:
         name = self.directory.relative_to(self.store.copy).as_posix()
         return "" if name == "." else name
 
-    def inside(self, name: str) -> "Place":
+    def inside(self, name: str) -> "ExperimentLocation":
         """Return the place of a stage, or of a cell of a map."""
         return replace(self, directory=self.directory / name)
 
@@ -103,21 +103,23 @@ class Place:
         return str(self.directory if self.store is None else self.store)
 
 
-def place_of(text: str | Path, warn: Callable[[str], None] = lambda text: None) -> Place:
+def location_of(
+    text: str | Path, warn: Callable[[str], None] = lambda text: None
+) -> ExperimentLocation:
     """Return the place that a user names: a path, or the URL of a store.
 
     Raises:
         InputError: if the URL cannot be used, or needs a network where none is allowed.
     """
     if not is_url(str(text)):
-        return Place(Path(text))
+        return ExperimentLocation(Path(text))
     if is_cut_off() and not str(text).lower().startswith(_OF_THIS_MACHINE):
         raise InputError(
             f"{shown(str(text))}: a store beyond this machine, and --offline allows no network; "
             "leave --offline out, or give a directory"
         )
     store = Store(str(text), driver_copy(str(text)), warn=warn)
-    return Place(store.copy, store)
+    return ExperimentLocation(store.copy, store)
 
 
 def driver_copy(url: str) -> Path:
@@ -126,7 +128,7 @@ def driver_copy(url: str) -> Path:
     return copy.with_name(f"{copy.name}.driver")
 
 
-def shipped(content: Mapping[str, Any], place: Place) -> dict[str, Any]:
+def upload_inputs(content: Mapping[str, Any], place: ExperimentLocation) -> dict[str, Any]:
     """Put what an experiment reads from this machine into its store.
 
     That is what any field named ``path``, ``*_path``, ``checkpoint``, ``tokenizer`` or
@@ -183,11 +185,13 @@ def _seed_in(template: str, filled: str) -> str:
     return filled[len(before) : len(filled) - len(after)] if found and "{seed}" not in after else ""
 
 
-def taken_over(content: Mapping[str, Any], driver: Path, store: Store, seed: int) -> dict[str, Any]:
+def download_inputs(
+    content: Mapping[str, Any], driver: Path, store: Store, seed: int
+) -> dict[str, Any]:
     """Bring what a run reads from the store, and return the content with the paths of this copy.
 
     Args:
-        content: as ``shipped`` returned it.
+        content: as ``upload_inputs`` returned it.
         driver: the copy of who drives the experiment.
         store: of this worker.
         seed: of the run; what belongs to others is not brought.

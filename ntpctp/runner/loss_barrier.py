@@ -23,7 +23,7 @@ from ntpctp._core.layout import RunId, checkpoint_directory, run_again, stage_di
 from ntpctp._core.records import read_sealed, write_sealed
 from ntpctp.config import Experiment, LossPathOptions
 from ntpctp.curvature import loss_path
-from ntpctp.measures import Subject
+from ntpctp.measures import EvaluationContext
 from ntpctp.measures.subset import Subset, SubsetLoss
 from ntpctp.models import checkpoints
 from ntpctp.objectives import CTP
@@ -106,7 +106,7 @@ def _path(
     device: str | torch.device,
 ) -> dict[str, Any]:
     first, second = (
-        Subject(
+        EvaluationContext(
             path,
             data.tokenizer,
             data.splits,

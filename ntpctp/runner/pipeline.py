@@ -18,7 +18,7 @@ from ntpctp.runner.concurrent import Together
 from ntpctp.runner.engines import Engine, Failure, Local
 from ntpctp.runner.events import Event
 from ntpctp.runner.experiment import begun
-from ntpctp.runner.location import Place
+from ntpctp.runner.location import ExperimentLocation
 from ntpctp.runner.prepare import encoded_beside, prepare
 
 
@@ -46,7 +46,7 @@ def default_workers(resources: Resources) -> int:
 
 def run_experiment(
     experiment: Experiment,
-    place: Place | Path,
+    place: ExperimentLocation | Path,
     *,
     engine: Engine,
     on_event: Callable[[Event], None],
@@ -70,7 +70,7 @@ def run_experiment(
     Raises:
         InputError: as ``prepare``; or if another process of this machine works on it.
     """
-    place = place if isinstance(place, Place) else Place(place)
+    place = place if isinstance(place, ExperimentLocation) else ExperimentLocation(place)
     with begun(experiment, place, engine, on_event, retry_failed) as execution:
         watch = execution.watch
         failures = {**execution.failed_before, **engine.run(watch.first, watch)}
@@ -81,7 +81,7 @@ def run_experiment(
 
 def run_together(
     experiments: Mapping[str, Experiment],
-    places: Mapping[str, Place],
+    places: Mapping[str, ExperimentLocation],
     *,
     engine: Engine,
     on_event: Callable[[str, Event], None],

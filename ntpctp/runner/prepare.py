@@ -15,7 +15,7 @@ from ntpctp._core.files import fingerprint
 from ntpctp._core.rng import torch_seed
 from ntpctp.config import Arm, Experiment, Keep
 from ntpctp.data.cache import encode_task
-from ntpctp.data.encoded import Row, Selection, lengths, role_patterns, trim_prompt
+from ntpctp.data.encoded import EncodedExample, Selection, lengths, role_patterns, trim_prompt
 from ntpctp.data.tasks import Task
 from ntpctp.data.tokenize import Pieces, load_tokenizer
 from ntpctp.measures import EncodedSplit, Measure
@@ -286,7 +286,7 @@ def _tokens_of(tokenizer: PreTrainedTokenizerBase) -> list[Any]:
     return [sorted(tokenizer.get_vocab().items()), tokenizer.chat_template]
 
 
-def _ids(rows: Sequence[Row]) -> str:
+def _ids(rows: Sequence[EncodedExample]) -> str:
     """A hash of all token ids."""
     hashed = hashlib.sha256()
     for row in rows:

@@ -13,7 +13,7 @@ from typing import Any, Literal, NamedTuple
 
 from ntpctp._core.layout import LOG, STAGE, RunId, checkpoint_directory, scores_path
 from ntpctp.runner.heartbeat import DEAD_SECONDS, read_failure, read_worker
-from ntpctp.runner.summary import Asked
+from ntpctp.runner.summary import ExperimentSummary
 
 _TAIL = 2048
 """Bytes at the end of a log that hold its last line."""
@@ -53,7 +53,7 @@ class RunState:
     failure: dict[str, Any] | None
 
 
-def states_of(asked: Asked, output: Path) -> Iterator[RunState]:
+def states_of(asked: ExperimentSummary, output: Path) -> Iterator[RunState]:
     """Yield the state of every run, seed by seed.
 
     It looks at what is there: a checkpoint counts as measured when the results of all its measures
@@ -65,7 +65,7 @@ def states_of(asked: Asked, output: Path) -> Iterator[RunState]:
         yield _state_of(run, output, asked.steps[run.arm], needed[run.arm], host)
 
 
-def _needed(asked: Asked, arm: str) -> list[list[str]]:
+def _needed(asked: ExperimentSummary, arm: str) -> list[list[str]]:
     """Return, for each checkpoint, the paths below a run's directory that tell it is measured."""
     found = []
     for step, measures in asked.measured_at(arm).items():
@@ -188,7 +188,7 @@ def seconds_left(states: list[RunState]) -> float | None:
     return left / max(1, sum(state.state == "running" for state in states))
 
 
-def record_of(asked: Asked, output: Path, states: list[RunState]) -> dict[str, Any]:
+def record_of(asked: ExperimentSummary, output: Path, states: list[RunState]) -> dict[str, Any]:
     """Return the states of an experiment as JSON has them."""
     return {
         "experiment": asked.name,

@@ -17,7 +17,7 @@ from ntpctp.config.checkpoint_schedule import Every, checkpoint_steps, is_due
 
 
 @dataclass(frozen=True)
-class Asked:
+class ExperimentSummary:
     """An experiment's runs, and what is to be measured of them.
 
     Attributes:
@@ -47,7 +47,7 @@ class Asked:
         }
 
 
-def read_asked(output: Path) -> Asked:
+def read_summary(output: Path) -> ExperimentSummary:
     """Read what was asked for in the directory of an experiment.
 
     Raises:
@@ -56,7 +56,7 @@ def read_asked(output: Path) -> Asked:
     path = output / EXPERIMENT
     try:
         content = yaml.load(path.read_text("utf-8-sig"), _SafeLoader)
-        return _asked(content)
+        return _summary_of(content)
     except (
         yaml.YAMLError,
         ValueError,  # of a value that is not what it looks like, or bytes that are no text
@@ -71,9 +71,9 @@ def read_asked(output: Path) -> Asked:
         ) from error
 
 
-def _asked(content: Mapping[str, Any]) -> Asked:
+def _summary_of(content: Mapping[str, Any]) -> ExperimentSummary:
     evaluation = content["evaluation"]
-    asked = Asked(
+    asked = ExperimentSummary(
         content["name"],
         {name: arm["training"]["steps"] for name, arm in content["arms"].items()},
         content["seeds"],

@@ -21,7 +21,7 @@ from ntpctp.runner import heartbeat
 from ntpctp.runner.engines import Failed, Failure, Job, Note
 from ntpctp.runner.engines.accelerate_launch import launch
 from ntpctp.runner.events import Event
-from ntpctp.runner.location import Place, taken_over
+from ntpctp.runner.location import ExperimentLocation, download_inputs
 from ntpctp.runner.prepare import Data, encoded_beside, prepare
 from ntpctp.runner.run import Link, evaluate_run, execute, has_results
 from ntpctp.runner.stores import Store
@@ -67,7 +67,9 @@ def do(task: RunTask, send: Callable[[Event], None]) -> None:
     if asked.num_processes == 1 or task.part == "measure":
         do_here(task, send)
         return
-    failure = launch("ntpctp.runner.worker_main", asdict(task), asked, send, task.launch_config)
+    failure = launch(
+        "ntpctp.runner.worker_main", asdict(task), asked, send, Event, task.launch_config
+    )
     if failure is not None:
         raise Failed(failure)
 
@@ -87,7 +89,7 @@ def do_here(task: RunTask, send: Callable[[Event], None]) -> None:
         output = store.copy / task.output
         content["seeds"] = [task.run.seed]  # what those of others start from is not brought
         with alone(store.copy / ".inputs"):
-            content = taken_over(content, Path(task.driver or ""), store, task.run.seed)
+            content = download_inputs(content, Path(task.driver or ""), store, task.run.seed)
     experiment, data = _prepared(json.dumps(content), output)
     if data.fingerprint != task.data_fingerprint:
         raise InputError(
@@ -144,7 +146,7 @@ class Watch:
     def __init__(
         self,
         experiment: Experiment,
-        place: Place,
+        place: ExperimentLocation,
         tasks: Iterable[RunTask],
         on_event: Callable[[Event], None],
     ):
@@ -239,7 +241,7 @@ class Watch:
         if task.part == "measure":  # in one process
             gpus = min(1, asked.gpus)
             asked = asked.model_copy(update={"processes": 1, "gpus": gpus})
-        return Job(name, do, (task,), asked)
+        return Job(name, do, (task,), asked, Event)
 
 
 def digest_of(experiment: Experiment) -> str:

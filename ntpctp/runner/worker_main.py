@@ -1,4 +1,4 @@
-"""What ``accelerate launch`` starts for a run with several processes: ``-m ntpctp.runner.worker_main``."""
+"""The module that ``accelerate launch`` starts in every process of a run that has several."""
 
 import sys
 from dataclasses import asdict
@@ -13,6 +13,7 @@ from ntpctp.runner.engines import Failure, Job
 from ntpctp.runner.engines.accelerate_launch import Launched
 from ntpctp.runner.engines.base import attempt
 from ntpctp.runner.engines.mailbox import Mailbox
+from ntpctp.runner.events import Event
 from ntpctp.runner.worker import RunTask, do_here
 from ntpctp.training.accelerator import leave_process_group
 
@@ -26,7 +27,7 @@ def main(path: Path) -> None:
     state = PartialState(cpu=parse_flag_from_env("ACCELERATE_USE_CPU"))
     failure: Failure | None
     if state.num_processes == launched.processes:
-        send = Mailbox(Path(launched.events)).send if state.is_main_process else _nothing
+        send = Mailbox(Path(launched.events), Event).send if state.is_main_process else _nothing
         failure = attempt(Job(str(task.run), do_here, (task,)), send)
     else:
         failure = Failure(

@@ -3,7 +3,8 @@
 Which examples a step sees, and dropout, are functions of (seed, step): two arms of one seed share
 them, the number of processes does not change the order, and a resumed run needs no random state.
 
-A request to stop (``ntpctp._core.signals``) is looked at between two steps, and met with a checkpoint.
+A request to stop (``ntpctp._core.signals``) is checked between two steps, and answered by a
+checkpoint.
 """
 
 import math

@@ -3,8 +3,8 @@
     python scripts/bench/data.py [--quick] [--json FILE]
 
 Both sides make the same examples of all splits, encode them, join the ids of prompt and answer with
-their roles, and write them to an Arrow file. Ours is `ntpctp.data.cache.encode_task`, which also looks
-for examples in two splits, builds the closed vocabulary, keeps character offsets, and takes
+their roles, and write them to an Arrow file. Ours is `ntpctp.data.cache.encode_task`, which also
+looks for examples in two splits, builds the closed vocabulary, keeps character offsets, and takes
 checksums; the peer is `datasets.Dataset.from_generator(...).map(batched=True)` with that vocabulary
 made before the clock starts. Making the examples is also timed alone, and so is a second start that
 finds everything stored. Seconds are CPU seconds of one thread, medians over the repetitions, each

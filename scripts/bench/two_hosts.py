@@ -99,7 +99,7 @@ def hosts(store: Store, runs: Iterable[str] = RUNS) -> dict[str, str]:
     return found
 
 
-def at_work(store: Store, host: str) -> set[str]:
+def applied(store: Store, host: str) -> set[str]:
     """The runs that are being trained on a host: they have neither all nor no steps."""
     steps = [f"step-{step:06d}/manifest.json" for step in (0, EXPERIMENT["training"]["steps"])]
     return {
@@ -178,8 +178,8 @@ def main() -> None:
         look = start_look()
         started.append(look)
         time.sleep(10)
-        until(lambda: at_work(store, "host2"), driver)
-        lost = at_work(store, "host2")
+        until(lambda: applied(store, "host2"), driver)
+        lost = applied(store, "host2")
         sh("ip", "link", "set", CABLES[0], "down")
         say(f"the network of host2 is cut, on which {', '.join(sorted(lost))} was trained")
         until(lambda: look.poll() is not None, driver)

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from ntpctp._core.errors import InputError
 from ntpctp.data import cache
 from ntpctp.data.cache import encode_task
-from ntpctp.data.encoded import Chain, Rows, Selection, lengths, role_patterns
+from ntpctp.data.encoded import Chain, EncodedExamples, Selection, lengths, role_patterns
 from ntpctp.data.example import Example, Segment
 from ntpctp.data.tasks import Addition, Anchor, JsonLines, ProsQA
 from ntpctp.data.tokenize import ROLE_CODES, Vocabulary, closed_tokenizer, encode, encode_rows
@@ -95,8 +95,8 @@ def some_rows():
 
 def test_flat_rows_views_and_chains_are_the_rows_themselves():
     rows = some_rows()
-    flat = Rows.of(rows)
-    chained = Chain([Rows.of(rows[:1]), Rows.of(rows[1:])])
+    flat = EncodedExamples.of(rows)
+    chained = Chain([EncodedExamples.of(rows[:1]), EncodedExamples.of(rows[1:])])
     for lazy in (flat, chained, Selection(chained, np.arange(4)), chained[:], flat[:]):
         assert len(lazy) == 4
         assert [r.input_ids.tolist() for r in lazy] == [r.input_ids.tolist() for r in rows]
@@ -108,7 +108,7 @@ def test_flat_rows_views_and_chains_are_the_rows_themselves():
         with pytest.raises(IndexError):
             lazy[4]
     assert role_patterns(rows) == role_patterns(flat) == role_patterns(chained)
-    assert len(Rows.of([])) == 0 and len(lengths(Chain([]))) == 0
+    assert len(EncodedExamples.of([])) == 0 and len(lengths(Chain([]))) == 0
 
 
 @pytest.fixture

@@ -51,7 +51,7 @@ def test_a_written_answer_is_judged_by_the_rules_of_its_example():
 
 
 def test_the_measure_applies_them(tiny, tmp_path, monkeypatch):
-    from ntpctp.measures import Subject, answers
+    from ntpctp.measures import EvaluationContext, answers
     from ntpctp.models.inference import Decoded, read_and_answer
     from ntpctp.runner.prepare import initial_model
 
@@ -77,7 +77,7 @@ def test_the_measure_applies_them(tiny, tmp_path, monkeypatch):
         model = initial_model(experiment.arms["ctp"], data, 0)
         model.save_pretrained(tmp_path / "m")
         arm = experiment.arms["ctp"].objective
-        subject = Subject(tmp_path / "m", data.tokenizer, data.splits, ("test",), arm)
+        subject = EvaluationContext(tmp_path / "m", data.tokenizer, data.splits, ("test",), arm)
         items, _ = Accuracy(train_items=0).measure(subject)
         assert {item["prediction"] for item in items} == {"yes."}
         found[bool(rules)] = [item["exact_match"] for item in items]

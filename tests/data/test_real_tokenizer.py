@@ -7,7 +7,7 @@ import torch
 from ntpctp._core.errors import InputError
 from ntpctp.data.example import Example, Message, Segment
 from ntpctp.data.tokenize import encode
-from ntpctp.measures import Accuracy, EncodedSplit, Subject
+from ntpctp.measures import Accuracy, EncodedSplit, EvaluationContext
 from ntpctp.models.build import ModelOptions, build_model
 from ntpctp.objectives import CTP, NTP, Critical, no_reference_losses
 from ntpctp.objectives.dataset import SupervisedRows
@@ -76,7 +76,7 @@ def test_padding_side_of_the_tokenizer_does_not_matter(gpt2, side, tmp_path):
     options = ModelOptions(family="gpt2", layers=1, width=8, heads=2)
     build_model(options, gpt2, 8, seed=0).save_pretrained(tmp_path)
     split = EncodedSplit(items, rows)
-    subject = Subject(tmp_path, gpt2, {"train": split, "test": split}, ("test",), NTP())
+    subject = EvaluationContext(tmp_path, gpt2, {"train": split, "test": split}, ("test",), NTP())
     found, _ = Accuracy(train_items=0).measure(subject)
     for row, item in zip(rows, found, strict=True):
         alone = SupervisedRows([row], NTP()).batch([0], 0)

@@ -33,7 +33,7 @@ from ntpctp.data.tokenize import load_tokenizer
 from ntpctp.models import checkpoints
 from ntpctp.models.build import ModelOptions, load_model, stated_context
 from ntpctp.runner.status import states_of
-from ntpctp.runner.summary import read_asked
+from ntpctp.runner.summary import read_summary
 from tests.conftest import TINY
 from tests.models.external_checkpoints import save_foreign
 
@@ -167,7 +167,7 @@ def state_reader(name: str) -> Callable[[Path, bytes], object]:
         path = directory / "ntp" / "seed-0" / name
         path.parent.mkdir(parents=True)
         path.write_bytes(content)
-        return list(states_of(read_asked(directory), directory))
+        return list(states_of(read_summary(directory), directory))
 
     return act
 
@@ -192,7 +192,7 @@ def checkpoint_reader(name: str) -> Callable[[Path, bytes], object]:
 
 def asked_reader(directory: Path, content: bytes) -> object:
     (directory / "experiment.yaml").write_bytes(content)
-    asked = read_asked(directory)
+    asked = read_summary(directory)
     return asked.runs()
 
 

@@ -7,7 +7,7 @@ import torch
 
 from ntpctp.data.example import Example, Segment
 from ntpctp.data.tokenize import closed_tokenizer, encode
-from ntpctp.measures import EncodedSplit, Subject
+from ntpctp.measures import EncodedSplit, EvaluationContext
 from ntpctp.models.build import ModelOptions, build_model
 from ntpctp.objectives import CTP, Objective
 from ntpctp.objectives.dataset import SupervisedRows
@@ -24,7 +24,7 @@ def items(first: int, number: int) -> list[Example]:
     ]
 
 
-def make_subject(path: Path, family: str = "gpt2", steps: int = 12, **fields) -> Subject:
+def make_subject(path: Path, family: str = "gpt2", steps: int = 12, **fields) -> EvaluationContext:
     """Train a tiny model for a few steps, store it, and return it with two splits."""
     options = ModelOptions(family=family, layers=1, width=4, heads=2, context=8)
     model = build_model(options, TOKENIZER, 8, seed=0)
@@ -41,14 +41,18 @@ def make_subject(path: Path, family: str = "gpt2", steps: int = 12, **fields) ->
         for name, examples in {"train": items(0, 7), "test": items(20, 5)}.items()
     }
     settings = {"objective": CTP(), "batch_tokens": 64} | fields
-    return Subject(path, TOKENIZER, splits, ("test",), **settings)
+    return EvaluationContext(path, TOKENIZER, splits, ("test",), **settings)
 
 
 class Reference:
     """The mean loss over some rows of a split as a function of one float64 vector (P,)."""
 
     def __init__(
-        self, subject: Subject, split: str, number: int, objective: Objective | None = None
+        self,
+        subject: EvaluationContext,
+        split: str,
+        number: int,
+        objective: Objective | None = None,
     ):
         self.model = subject.load("eager").double().requires_grad_(False)
         rows = subject.splits[split].rows[:number]

@@ -8,7 +8,7 @@ from transformers import PreTrainedModel
 
 from ntpctp.data.example import Example, Segment
 from ntpctp.data.tokenize import closed_tokenizer, encode
-from ntpctp.measures import EncodedSplit, Subject
+from ntpctp.measures import EncodedSplit, EvaluationContext
 from ntpctp.models.build import ModelOptions, build_model
 from ntpctp.objectives import CTP
 from ntpctp.objectives.dataset import SupervisedRows
@@ -53,17 +53,19 @@ def make_subject(
     steps: int = 60,
     choices: bool = False,
     **fields,
-) -> Subject:
+) -> EvaluationContext:
     """Store a trained model and return it with one held-out split, which it partly knows."""
     model = _state(family, layers, steps)
     model.save_pretrained(path)
     items = sums(choices=choices)
     split = EncodedSplit(items, encode(items, TOKENIZER))
     settings = {"objective": CTP(), "batch_tokens": 64} | fields
-    return Subject(path, TOKENIZER, {"train": split, "test": split}, ("test",), **settings)
+    return EvaluationContext(
+        path, TOKENIZER, {"train": split, "test": split}, ("test",), **settings
+    )
 
 
-def reference_right(logits_of, subject: Subject, choices: bool) -> list[bool]:
+def reference_right(logits_of, subject: EvaluationContext, choices: bool) -> list[bool]:
     """Judge every item with passes over one unpadded row.
 
     Args:

@@ -17,7 +17,7 @@ from ntpctp.data.tasks import TASKS
 from ntpctp.data.tasks.base import Task
 from ntpctp.data.tasks.edits.base import Edit, Edited, prompt_of, with_prompt
 from ntpctp.data.tokenize import closed_tokenizer, encode
-from ntpctp.measures import Accuracy, Contrast, EncodedSplit, InputEdits, Subject
+from ntpctp.measures import Accuracy, Contrast, EncodedSplit, EvaluationContext, InputEdits
 from ntpctp.measures.edited import edit_items
 from ntpctp.measures.judging import JudgedItems
 from ntpctp.models.build import ModelOptions, build_model
@@ -49,7 +49,7 @@ def subject_of(tmp_path, name, family="gpt2", context=None, **options):
             if parameter.ndim > 1:
                 parameter.data.normal_(0, 0.5)
     model.save_pretrained(tmp_path)
-    return Subject(tmp_path, tokenizer, encoded, ("test",), CTP(), task=task)
+    return EvaluationContext(tmp_path, tokenizer, encoded, ("test",), CTP(), task=task)
 
 
 def is_right(subject, example):
@@ -193,7 +193,9 @@ def chosen_subject(tmp_path, items, context):
     options = ModelOptions(family="gpt2", layers=1, width=16, heads=2, context=context)
     build_model(options, tokenizer, context, 0).save_pretrained(tmp_path)
     nothing = EncodedSplit([], [])
-    return Subject(tmp_path, tokenizer, {"train": nothing, "test": split}, ("test",), CTP())
+    return EvaluationContext(
+        tmp_path, tokenizer, {"train": nothing, "test": split}, ("test",), CTP()
+    )
 
 
 def doubling():

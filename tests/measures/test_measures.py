@@ -11,7 +11,7 @@ from ntpctp._core.errors import InputError
 from ntpctp.data.encoded import trim_prompt
 from ntpctp.data.example import Example, Segment
 from ntpctp.data.tokenize import closed_tokenizer, encode
-from ntpctp.measures import Accuracy, EncodedSplit, Flatness, Subject
+from ntpctp.measures import Accuracy, EncodedSplit, EvaluationContext, Flatness
 from ntpctp.measures.measure import mean_score
 from ntpctp.models.build import ModelOptions, build_model
 from ntpctp.models.inference import TokenBudget, batches_by_length, decode_greedily, read_rows
@@ -53,7 +53,7 @@ def subject_of(model, tmp_path, items=None, objective=None, batch_tokens=64):
     model.save_pretrained(tmp_path)
     items = items or examples()
     split = EncodedSplit(items, encode(items, TOKENIZER))
-    return Subject(
+    return EvaluationContext(
         tmp_path,
         TOKENIZER,
         {"train": split, "test": split},

@@ -11,7 +11,7 @@ from safetensors.torch import load_file, save_file
 from ntpctp._core.layout import RunId, checkpoint_directory, stage_directory
 from ntpctp.analysis.scores import read_scores
 from ntpctp.config import experiment_of
-from ntpctp.measures import MEASURES, Subject
+from ntpctp.measures import MEASURES, EvaluationContext
 from ntpctp.objectives import CTP
 from ntpctp.runner.evaluate import Results, measure_into
 from ntpctp.runner.prepare import prepare
@@ -63,7 +63,7 @@ def measured(trained, directory, name):
     data, _ = trained
     measure = MEASURES[name].model_validate({"name": name, **OPTIONS[name]})
     splits = data.tokenizer, data.splits, data.evaluation_splits
-    subject = Subject(directory, *splits, CTP(), task=data.task, context=data.context)
+    subject = EvaluationContext(directory, *splits, CTP(), task=data.task, context=data.context)
     return measure_into(Results(directory / "results", "x", "y", None), subject, [measure])
 
 

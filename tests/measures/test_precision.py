@@ -8,7 +8,7 @@ import torch
 
 from ntpctp._core.layout import RunId, checkpoint_directory, stage_directory
 from ntpctp.config import experiment_of
-from ntpctp.measures import MEASURES, Subject
+from ntpctp.measures import MEASURES, EvaluationContext
 from ntpctp.objectives import CTP
 from ntpctp.runner.prepare import prepare
 from ntpctp.runner.run import execute
@@ -30,7 +30,7 @@ BOUNDS = {
 """Largest difference of a score, relative to the largest of its kind (of its curve)."""
 
 
-class Throughout(Subject):
+class Throughout(EvaluationContext):
     """A subject whose own precision is used for everything: curvature else asks for float32."""
 
     def load(self, attention, dtype=None):

@@ -10,7 +10,7 @@ from safetensors.torch import load_file
 
 from ntpctp._core.errors import InputError
 from ntpctp.data.tokenize import encode
-from ntpctp.measures import EncodedSplit, Preconditioned, Subject
+from ntpctp.measures import EncodedSplit, EvaluationContext, Preconditioned
 from ntpctp.models import checkpoints
 from ntpctp.models.build import ModelOptions, build_model
 from ntpctp.models.lora import add_lora
@@ -47,7 +47,7 @@ def trained(directory, **options):
 def subject_of(path, **fields):
     splits = {"train": EncodedSplit(items(0, 7), encode(items(0, 7), TOKENIZER))}
     settings = {"objective": NTP(), "batch_tokens": 64} | fields
-    return Subject(path, TOKENIZER, splits, ("train",), **settings)
+    return EvaluationContext(path, TOKENIZER, splits, ("train",), **settings)
 
 
 @pytest.fixture(scope="module")

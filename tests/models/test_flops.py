@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from torch.utils.flop_counter import FlopCounterMode
 
-from ntpctp.data.encoded import Row
+from ntpctp.data.encoded import EncodedExample
 from ntpctp.data.tokenize import closed_tokenizer
 from ntpctp.models.build import ModelOptions, build_model
 from ntpctp.models.flops import training_flops
@@ -20,7 +20,7 @@ def test_counts_what_pytorch_counts(family, objective):
     options = ModelOptions(family=family, layers=3, width=16, heads=2, context=16)
     model = build_model(options, tokenizer, 16, 0)
     model.set_attn_implementation("eager")
-    row = Row(np.arange(7), np.array([0, 0, 0, 0, 0, 2, 2], np.uint8), 5)
+    row = EncodedExample(np.arange(7), np.array([0, 0, 0, 0, 0, 2, 2], np.uint8), 5)
     batch = collate([row], objective.supervise([row], no_reference_losses))
     with FlopCounterMode(display=False) as counter:
         loss, _ = token_loss(model, batch)

@@ -9,7 +9,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from ntpctp._core.errors import InputError
 from ntpctp._core.layout import RunId, stage_directory
-from ntpctp.data.encoded import Row
+from ntpctp.data.encoded import EncodedExample
 from ntpctp.models import checkpoints
 from ntpctp.models.build import ModelOptions, build_model, load_model
 from ntpctp.models.flops import training_flops
@@ -136,7 +136,7 @@ def test_operations_are_those_that_pytorch_counts(family):
     model = build_model(sizes, TOKENIZER, 16, 0)
     model.set_attn_implementation("eager")
     add_lora(model, LoraOptions(rank=4), 0)
-    row = Row(np.arange(7), np.array([0, 0, 0, 0, 0, 2, 2], np.uint8), 5)
+    row = EncodedExample(np.arange(7), np.array([0, 0, 0, 0, 0, 2, 2], np.uint8), 5)
     batch = collate([row], NTP().supervise([row], no_reference_losses))
     with FlopCounterMode(display=False) as counter:
         loss, _ = token_loss(model, batch)

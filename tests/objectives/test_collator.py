@@ -3,15 +3,15 @@
 import numpy as np
 import pytest
 
-from ntpctp.data.tokenize import Row
+from ntpctp.data.tokenize import EncodedExample
 from ntpctp.objectives import CTP, NTP, Supervision, no_reference_losses
 from ntpctp.objectives.collator import IGNORE_INDEX as X
 from ntpctp.objectives.collator import collate
 
 EOS = 9
 ROWS = [
-    Row(np.array([1, 2, 3, EOS]), np.array([0, 0, 2, 2], np.uint8), 2),
-    Row(np.array([4, 5, EOS]), np.array([0, 0, 2], np.uint8), 2),
+    EncodedExample(np.array([1, 2, 3, EOS]), np.array([0, 0, 2, 2], np.uint8), 2),
+    EncodedExample(np.array([4, 5, EOS]), np.array([0, 0, 2], np.uint8), 2),
 ]
 
 
@@ -68,7 +68,7 @@ def test_packed_rows_stand_in_one_sequence_and_do_not_see_each_other():
 
 def test_packing_fills_sequences_longest_first():
     lengths = [3, 5, 2, 4, 6]
-    rows = [Row(np.arange(n), np.zeros(n, np.uint8), 1) for n in lengths]
+    rows = [EncodedExample(np.arange(n), np.zeros(n, np.uint8), 1) for n in lengths]
     batch = collate(
         rows, [Supervision(r.input_ids, np.ones(len(r), np.float32)) for r in rows], pack_into=8
     )

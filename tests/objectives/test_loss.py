@@ -6,7 +6,7 @@ import torch
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from ntpctp._core.errors import InputError
-from ntpctp.data.tokenize import Row
+from ntpctp.data.tokenize import EncodedExample
 from ntpctp.objectives import CTP, NTP
 from ntpctp.objectives.collator import model_inputs
 from ntpctp.objectives.dataset import SupervisedRows
@@ -50,7 +50,9 @@ def rows():
     for length, answer in [(7, 1), (4, 3), (10, 2)]:
         roles = np.zeros(length, np.uint8)
         roles[-answer:] = 2
-        result.append(Row(generator.integers(0, VOCABULARY, length), roles, length - answer))
+        result.append(
+            EncodedExample(generator.integers(0, VOCABULARY, length), roles, length - answer)
+        )
     return result
 
 
@@ -122,7 +124,8 @@ def test_packed_neighbours_do_not_matter(family):
 
     def states(neighbour_ids):
         changed = [
-            Row(np.full(len(row), neighbour_ids), row.roles, row.answer_start) for row in others
+            EncodedExample(np.full(len(row), neighbour_ids), row.roles, row.answer_start)
+            for row in others
         ]
         batch = batch_of(NTP(), [first, *changed], pack_into=32)
         assert batch["input_ids"].shape[0] == 1

@@ -6,7 +6,7 @@ from pydantic import ValidationError
 
 from ntpctp._core.errors import InputError
 from ntpctp.data.example import Example, Message, Segment
-from ntpctp.data.tokenize import Row, closed_tokenizer, encode
+from ntpctp.data.tokenize import EncodedExample, closed_tokenizer, encode
 from ntpctp.objectives import (
     CTP,
     NTP,
@@ -24,7 +24,7 @@ from ntpctp.objectives import (
 from ntpctp.objectives.dataset import SupervisedRows
 
 # prompt prompt reasoning assistant answer answer
-ROW = Row(np.arange(6), np.array([0, 0, 1, 3, 2, 2], np.uint8), 2)
+ROW = EncodedExample(np.arange(6), np.array([0, 0, 1, 3, 2, 2], np.uint8), 2)
 
 
 def weights(objective, row=ROW, step=0):
@@ -34,7 +34,10 @@ def weights(objective, row=ROW, step=0):
 def many(number=400, length=12, answer=3):
     generator = np.random.default_rng(0)
     roles = np.array([0] * (length - answer) + [2] * answer, np.uint8)
-    return [Row(generator.integers(0, 9, length), roles, length - answer) for _ in range(number)]
+    return [
+        EncodedExample(generator.integers(0, 9, length), roles, length - answer)
+        for _ in range(number)
+    ]
 
 
 def supervise(objective, rows):
@@ -126,7 +129,7 @@ def test_noisy_replaces_answer_labels_at_the_stated_rate(base):
 
 
 def test_noisy_needs_another_answer():
-    rows = [Row(np.array([1, 2, 5, 0]), np.array([0, 0, 2, 2], np.uint8), 2)] * 3
+    rows = [EncodedExample(np.array([1, 2, 5, 0]), np.array([0, 0, 2, 2], np.uint8), 2)] * 3
     with pytest.raises(InputError, match="all answers are one token"):
         supervise(Noisy(rate=0.5), rows)
     assert supervise(Noisy(rate=0.0), rows)[0].labels.tolist() == [1, 2, 5, 0]
@@ -166,10 +169,12 @@ def test_critical_follows_spans_of_the_data():
 
 
 def test_critical_else_weight_and_missing_offsets():
-    made = weights(Critical(pattern="x", else_weight=0.5), Row(*_plain(), text="ab", offsets=_at()))
+    made = weights(
+        Critical(pattern="x", else_weight=0.5), EncodedExample(*_plain(), text="ab", offsets=_at())
+    )
     assert made == [0.5, 0.5]
     with pytest.raises(InputError, match="which characters a token stands for"):
-        weights(Critical(pattern="x"), Row(*_plain(), text="ab"))
+        weights(Critical(pattern="x"), EncodedExample(*_plain(), text="ab"))
 
 
 def _plain():

@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ntpctp.config import Arm
-from ntpctp.data.encoded import ROLE_CODES, Row, Rows
+from ntpctp.data.encoded import ROLE_CODES, EncodedExample, EncodedExamples
 from ntpctp.data.example import ROLES, Example, Segment
 from ntpctp.measures import EncodedSplit
 from ntpctp.models.build import ModelOptions
@@ -26,7 +26,7 @@ def rows_with_weights(draw):
     for length in draw(LENGTHS):
         ids = draw(st.lists(st.integers(0, 5), min_size=length, max_size=length))
         codes = draw(st.lists(st.integers(0, len(ROLES) - 1), min_size=length, max_size=length))
-        rows.append(Row(np.array(ids), np.array(codes, np.uint8), 1))
+        rows.append(EncodedExample(np.array(ids), np.array(codes, np.uint8), 1))
         quarters = st.sampled_from([0.0, 0.0, 0.25, 1.0, 1.0, 2.0])
         weights.append(draw(st.lists(quarters, min_size=length, max_size=length)))
     return rows, weights
@@ -128,7 +128,9 @@ def test_packing_changes_nothing_that_is_counted(drawn, room):
 @given(rows_with_weights(), st.sampled_from(["ntp", "ctp", "both", "weighted"]))
 def test_audit_counts(drawn, name):
     rows, _ = drawn
-    rows = [row for row in rows if len(row) > 1] or [Row(np.array([1, 2]), np.uint8([0, 2]), 1)]
+    rows = [row for row in rows if len(row) > 1] or [
+        EncodedExample(np.array([1, 2]), np.uint8([0, 2]), 1)
+    ]
     objective, weight = {
         "ntp": (NTP(), dict.fromkeys(ROLES, 1.0)),
         "ctp": (CTP(), {"answer": 1.0}),
@@ -139,7 +141,7 @@ def test_audit_counts(drawn, name):
         ),
     }[name]
     example = Example((Segment("prompt", "a"), Segment("answer", "b")))
-    flat = Rows.of(rows)
+    flat = EncodedExamples.of(rows)
     arm = Arm(
         objective=objective,
         training=TrainingOptions(steps=1, batch_size=1),

@@ -9,7 +9,7 @@ from ntpctp.config import experiment_of
 from ntpctp.runner.concurrent import Together, Told
 from ntpctp.runner.engines import Failure, Local, Note
 from ntpctp.runner.events import Event
-from ntpctp.runner.location import Place
+from ntpctp.runner.location import ExperimentLocation
 from ntpctp.runner.pipeline import run_together
 from ntpctp.runner.worker import RunTask, Watch
 from tests.conftest import tiny_content
@@ -36,7 +36,9 @@ def over():
 @pytest.fixture
 def together(told, over, tmp_path):
     def watch(name, tasks):
-        return Watch(experiment(name), Place(tmp_path / name), tasks, told[name].append)
+        return Watch(
+            experiment(name), ExperimentLocation(tmp_path / name), tasks, told[name].append
+        )
 
     task = RunTask({}, RUN, "out", "fingerprint", part="train")
     watches = {"a": watch("a", [task]), "b": watch("b", [task, replace(task, run=RunId("ctp", 0))])}
@@ -77,7 +79,7 @@ def test_failures_are_told_with_the_experiment_that_they_are_of(together, told, 
 
 
 def test_an_experiment_with_nothing_to_do_is_over_at_once(tmp_path, over):
-    watch = Watch(experiment("a"), Place(tmp_path), [], print)
+    watch = Watch(experiment("a"), ExperimentLocation(tmp_path), [], print)
     together = Together({"a": watch}, lambda name, failures: over.append((name, failures)))
     assert together.first == [] and over == [("a", {})]
 
@@ -88,7 +90,7 @@ def test_no_experiment_waits_for_the_last_run_of_another(tmp_path):
     order = []
     run_together(
         experiments,
-        {name: Place(tmp_path / name) for name in experiments},
+        {name: ExperimentLocation(tmp_path / name) for name in experiments},
         engine=Local(3),
         on_event=lambda name, event: order.append((name, event.kind)),
         on_over=lambda name, failures: order.append((name, failures)),

@@ -20,7 +20,7 @@ from ntpctp.runner import heartbeat
 from ntpctp.runner.engines import Failure, Local
 from ntpctp.runner.pipeline import run_experiment
 from ntpctp.runner.status import seconds_left, states_of
-from ntpctp.runner.summary import read_asked
+from ntpctp.runner.summary import read_summary
 from ntpctp.runner.worker import digest_of
 from tests.conftest import tiny_content
 
@@ -45,7 +45,7 @@ def copied(finished, tmp_path):
 
 
 def by_name(experiment, output):
-    asked = read_asked(output)
+    asked = read_summary(output)
     assert asked.runs() == experiment.runs()
     return {str(state.run): state for state in states_of(asked, output)}
 
@@ -235,7 +235,7 @@ def test_what_was_asked_for_is_read_without_the_library(tmp_path, every):
     content["arms"] = {**content["arms"], "ctp": {"objective": "ctp", "training": {"steps": 13}}}
     experiment = experiment_of(content, "tiny")
     (tmp_path / EXPERIMENT).write_text(yaml.safe_dump(experiment.model_dump(mode="json")))
-    asked = read_asked(tmp_path)
+    asked = read_summary(tmp_path)
     assert (asked.name, asked.seeds) == (experiment.name, experiment.seeds)
     for name, arm in experiment.arms.items():
         last = arm.training.steps

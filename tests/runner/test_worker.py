@@ -21,7 +21,7 @@ from ntpctp.runner import heartbeat
 from ntpctp.runner.engines import Failed, Failure, Job, Note
 from ntpctp.runner.engines.base import attempt
 from ntpctp.runner.events import Event
-from ntpctp.runner.location import Place
+from ntpctp.runner.location import ExperimentLocation
 from ntpctp.runner.worker import RunTask, Watch, digest_of
 from tests.conftest import tiny_content
 
@@ -42,7 +42,7 @@ def told():
 
 @pytest.fixture
 def watch(experiment, tmp_path, told):
-    return Watch(experiment, Place(tmp_path), [TASK], told.append)
+    return Watch(experiment, ExperimentLocation(tmp_path), [TASK], told.append)
 
 
 def store_results(output, step):
@@ -87,7 +87,9 @@ def test_a_failure_is_told_and_recorded_once(watch, told, tmp_path, experiment):
 
 
 def test_a_job_that_ends_well_without_its_results_is_a_failure(experiment, tmp_path, told):
-    watch = Watch(experiment, Place(tmp_path), [replace(TASK, part="all")], told.append)
+    watch = Watch(
+        experiment, ExperimentLocation(tmp_path), [replace(TASK, part="all")], told.append
+    )
     store_results(tmp_path, 0)
     assert watch.on_end("ntp, seed 0", None) == []
     assert told[-1].kind == "failed"

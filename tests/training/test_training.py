@@ -17,7 +17,7 @@ from safetensors.torch import load_file
 from transformers.models.gpt2.modeling_gpt2 import GPT2MLP
 
 from ntpctp._core.errors import InputError
-from ntpctp.data.tokenize import Row, closed_tokenizer
+from ntpctp.data.tokenize import EncodedExample, closed_tokenizer
 from ntpctp.models import checkpoints
 from ntpctp.models.build import ModelOptions, build_model
 from ntpctp.objectives import CTP, NTP, Objective
@@ -40,7 +40,7 @@ def uneven_rows(number=24):
         ids = generator.integers(3, len(TOKENIZER), 6 + answer)
         roles = np.zeros(len(ids), np.uint8)
         roles[-answer:] = 2
-        rows.append(Row(ids, roles, 6))
+        rows.append(EncodedExample(ids, roles, 6))
     return rows
 
 

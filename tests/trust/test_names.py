@@ -31,7 +31,7 @@ from ntpctp.models import checkpoints
 from ntpctp.report.html.figure_files import _slug
 from ntpctp.runner.engines.mailbox import Mailbox
 from ntpctp.runner.engines.slurm import Slurm, _outcome, _Watched
-from ntpctp.runner.location import driver_copy, shipped
+from ntpctp.runner.location import driver_copy, upload_inputs
 from ntpctp.runner.run import working
 from ntpctp.runner.stores import naming
 from tests.conftest import tiny_content
@@ -180,7 +180,7 @@ def test_the_working_copy_of_a_store_is_in_the_scratch_directory(url, monkeypatc
 
 @pytest.mark.parametrize("value", ["..", "../data", ".", "./data/.", "data/../.."])
 def test_what_is_put_into_a_store_stays_inside(tmp_path, monkeypatch, value):
-    from ntpctp.runner.location import place_of
+    from ntpctp.runner.location import location_of
 
     monkeypatch.setenv("NTPCTP_SCRATCH", str(tmp_path / "scratch"))
     here = tmp_path / "a" / "b"
@@ -188,12 +188,12 @@ def test_what_is_put_into_a_store_stays_inside(tmp_path, monkeypatch, value):
     (here.parent / "data").mkdir()
     monkeypatch.chdir(here)
     pushed = []
-    place = place_of(f"file://{tmp_path}/store")
+    place = location_of(f"file://{tmp_path}/store")
     monkeypatch.setattr(place.store, "push", pushed.append)
     monkeypatch.setattr(
         "ntpctp.runner.location.shutil.copytree", lambda *a, **k: pushed.append(str(a[1]))
     )
-    content = shipped({"seeds": [0], "model": {"checkpoint": value}}, place)
+    content = upload_inputs({"seeds": [0], "model": {"checkpoint": value}}, place)
     assert inside(Path(content["model"]["checkpoint"]), place.directory / "inputs")
     assert len(pushed) == 2 and naming.part_of(pushed[1]) == pushed[1]
 
@@ -238,7 +238,7 @@ def test_the_outcome_of_a_job_is_read_without_its_pickle(tmp_path):
         def __getattr__(self, name: str) -> None:
             raise AssertionError(f"{name} opens the pickle of the result")
 
-    box = Mailbox(tmp_path / "events.jsonl")
+    box = Mailbox(tmp_path / "events.jsonl", dict)
     watched = _Watched("ntp, seed 0", "", Handle(), box)
     write_json(tmp_path / "events.outcome.json", None)
     assert _outcome(watched) is None

@@ -16,7 +16,7 @@ from ntpctp._core.layout import RunId
 from ntpctp.config.resources import Resources
 from ntpctp.runner import worker
 from ntpctp.runner.engines import accelerate_launch
-from ntpctp.runner.location import place_of
+from ntpctp.runner.location import location_of
 from ntpctp.runner.worker import RunTask
 from ntpctp.training.trackers import check_trackers
 from tests.conftest import tiny_content
@@ -183,7 +183,7 @@ def test_offline_a_store_beyond_this_machine_is_refused(ntpctp, tiny_file, attem
 
 def test_offline_a_store_of_this_machine_is_fine(tmp_path, attempts):
     runtime.go_offline()
-    assert place_of(f"file://{tmp_path}/store").store is not None
+    assert location_of(f"file://{tmp_path}/store").store is not None
 
 
 def test_offline_trackers_do_not_send(monkeypatch, attempts):

@@ -1,9 +1,9 @@
-"""Mean loss of a token, for ``evaluate.load("evaluation/metrics/token_loss")``."""
+"""Mean loss of a token, for ``evaluate.load("evaluation/metrics/loss_per_token")``."""
 
 import datasets
 import evaluate
 
-from ntpctp.measures.metrics import token_loss
+from ntpctp.measures.metrics import loss_per_token
 
 _DESCRIPTION = """\
 Loss of all tokens divided by their number (not a mean of means), in nats and in bits.
@@ -11,7 +11,7 @@ Loss of all tokens divided by their number (not a mean of means), in nats and in
 
 
 class TokenLoss(evaluate.Metric):
-    """What ``ntpctp.measures.metrics.token_loss`` says."""
+    """What ``ntpctp.measures.metrics.loss_per_token`` says."""
 
     def _info(self):
         return evaluate.MetricInfo(
@@ -28,7 +28,7 @@ class TokenLoss(evaluate.Metric):
         )
 
     def _compute(self, predictions, references):
-        loss = token_loss(predictions, references)
+        loss = loss_per_token(predictions, references)
         return {
             "nats_per_token": loss.nats,
             "bits_per_token": loss.bits,

@@ -10,20 +10,20 @@ from ntpctp.analysis.comparison.files import (
     write_comparison,
 )
 from ntpctp.analysis.comparison.records import FactorEffect, Pair, ScoreComparison, SeedItems
-from ntpctp.analysis.comparison.spec import Asked, asked_by
+from ntpctp.analysis.comparison.spec import ComparisonSpec, comparison_spec
 
 __all__ = [
     "COMPARISON",
     "SCHEMA_VERSION",
-    "Asked",
+    "ComparisonSpec",
     "FactorEffect",
     "Pair",
     "ScoreComparison",
     "SeedItems",
-    "asked_by",
     "compare",
     "compare_scores",
     "comparison_record",
+    "comparison_spec",
     "read_comparison",
     "read_comparisons",
     "write_comparison",

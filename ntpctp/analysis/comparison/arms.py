@@ -10,10 +10,10 @@ from numpy.typing import NDArray
 
 from ntpctp._core.layout import RunId
 from ntpctp.analysis.comparison.records import FactorEffect, Pair, ScoreComparison, SeedItems
-from ntpctp.analysis.comparison.spec import Asked, asked_by
+from ntpctp.analysis.comparison.spec import ComparisonSpec, comparison_spec
 from ntpctp.analysis.item_scores import ItemRows, rows_keys
 from ntpctp.analysis.matched_budget import Trajectories, has_curve
-from ntpctp.analysis.score_values import Items, Measured
+from ntpctp.analysis.score_values import Items, ScoreValues
 from ntpctp.analysis.scores import IDENTITY
 from ntpctp.config import Experiment
 from ntpctp.statistics import (
@@ -41,12 +41,12 @@ def compare(experiment: Experiment, frame: pd.DataFrame, output: Path) -> list[S
     Returns:
         One comparison a score, in the order of the measures.
     """
-    asked = asked_by(experiment, output)
+    asked = comparison_spec(experiment, output)
     found = compare_scores(asked, frame, ItemRows(output, rows_keys(frame)))
     return [replace(one, missing=one.missing + _unmeasured(asked, one)) for one in found]
 
 
-def _unmeasured(asked: Asked, found: ScoreComparison) -> list[str]:
+def _unmeasured(asked: ComparisonSpec, found: ScoreComparison) -> list[str]:
     """Name the runs of an experiment without the score where others of their arm have it."""
     return [
         f"{RunId(arm, seed)}: not measured at step {found.steps[arm]}"
@@ -56,7 +56,9 @@ def _unmeasured(asked: Asked, found: ScoreComparison) -> list[str]:
     ]
 
 
-def compare_scores(asked: Asked, frame: pd.DataFrame, items: Items) -> list[ScoreComparison]:
+def compare_scores(
+    asked: ComparisonSpec, frame: pd.DataFrame, items: Items
+) -> list[ScoreComparison]:
     """Compare arms on all scores at their last steps, whichever experiments they are of.
 
     Args:
@@ -69,7 +71,7 @@ def compare_scores(asked: Asked, frame: pd.DataFrame, items: Items) -> list[Scor
     by_score = dict(iter(whole.groupby(["measure", "split", "score"], sort=False)))
     found = []
     for _, group in final.groupby(IDENTITY, sort=False, dropna=False):
-        measured = Measured.read(group, asked.steps, items)
+        measured = ScoreValues.read(group, asked.steps, items)
         curves = None
         if has_curve(measured.score, asked.held_out):
             key = tuple(measured.score[column] for column in ("measure", "split", "score"))
@@ -79,7 +81,7 @@ def compare_scores(asked: Asked, frame: pd.DataFrame, items: Items) -> list[Scor
 
 
 def _compare_score(
-    asked: Asked, measured: Measured, curves: Trajectories | None
+    asked: ComparisonSpec, measured: ScoreValues, curves: Trajectories | None
 ) -> ScoreComparison:
     first, names = measured.score, list(measured.values)
     margin = asked.margin.get(first["score"])
@@ -120,10 +122,10 @@ def _compare_score(
 
 
 def _compare_pair(
-    asked: Asked,
+    asked: ComparisonSpec,
     a: str,
     b: str,
-    measured: Measured,
+    measured: ScoreValues,
     margin: float | None,
     curves: Trajectories | None,
 ) -> Pair:
@@ -210,7 +212,7 @@ def _corrected(pairs: list[Pair], higher: bool | None, margin: float | None) -> 
     ]
 
 
-def _effects(asked: Asked, measured: Measured) -> list[FactorEffect]:
+def _effects(asked: ComparisonSpec, measured: ScoreValues) -> list[FactorEffect]:
     """Return main effects and interactions, where all arms of the grid have the score."""
     factors = list(next(iter(asked.factors.values()), {}))
     if len(factors) < 2:

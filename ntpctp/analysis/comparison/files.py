@@ -11,7 +11,7 @@ from ntpctp._core.errors import InputError
 from ntpctp._core.files import rebuilt
 from ntpctp._core.records import read_sealed, write_sealed
 from ntpctp.analysis.comparison.records import ScoreComparison
-from ntpctp.analysis.comparison.spec import Asked, asked_by
+from ntpctp.analysis.comparison.spec import ComparisonSpec, comparison_spec
 from ntpctp.config import Experiment
 
 COMPARISON = "comparison.json"
@@ -22,12 +22,12 @@ def write_comparison(
     experiment: Experiment, comparisons: Sequence[ScoreComparison], output: Path
 ) -> None:
     """Write ``comparison.json``, atomically."""
-    record = comparison_record(experiment.name, asked_by(experiment), comparisons)
+    record = comparison_record(experiment.name, comparison_spec(experiment), comparisons)
     write_sealed(output / COMPARISON, record, indent=None)  # of many arms megabytes
 
 
 def comparison_record(
-    name: str, asked: Asked, comparisons: Sequence[ScoreComparison]
+    name: str, asked: ComparisonSpec, comparisons: Sequence[ScoreComparison]
 ) -> dict[str, Any]:
     """Return what ``comparison.json`` holds of ``name``: an experiment, or several joined."""
     return {

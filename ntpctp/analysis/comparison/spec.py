@@ -10,7 +10,7 @@ from ntpctp.config import Experiment
 
 
 @dataclass(frozen=True)
-class Asked:
+class ComparisonSpec:
     """What a comparison needs to know beside the scores: of one experiment, or of several joined.
 
     Attributes:
@@ -47,9 +47,9 @@ class Asked:
         ]
 
 
-def asked_by(experiment: Experiment, output: Path | None = None) -> Asked:
+def comparison_spec(experiment: Experiment, output: Path | None = None) -> ComparisonSpec:
     """Return what an experiment asks of its comparison; with its directory, its operations too."""
-    return Asked(
+    return ComparisonSpec(
         {name: arm.training.steps for name, arm in experiment.arms.items()},
         experiment.seeds,
         experiment.comparison.level,

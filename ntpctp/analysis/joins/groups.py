@@ -14,7 +14,12 @@ import pandas as pd
 from ntpctp._core.layout import RunId
 from ntpctp._core.provenance import PROVENANCE
 from ntpctp._core.text import flat, listed
-from ntpctp.analysis.comparison import Asked, ScoreComparison, asked_by, compare_scores
+from ntpctp.analysis.comparison import (
+    ComparisonSpec,
+    ScoreComparison,
+    compare_scores,
+    comparison_spec,
+)
 from ntpctp.analysis.joins.rows import JoinedRows
 from ntpctp.analysis.joins.sources import Source
 from ntpctp.analysis.matched_budget import read_flops
@@ -37,7 +42,7 @@ class Group:
 
     label: str
     sources: list[Source]
-    asked: Asked
+    asked: ComparisonSpec
     comparisons: list[ScoreComparison]
     differing: dict[str, dict[str, str]]
     notes: list[str]
@@ -83,8 +88,8 @@ def _group(sources: Sequence[Source]) -> Group:
         for place, source in enumerate(sources)
         for arm in source.experiment.arms
     }
-    first = asked_by(sources[0].experiment)
-    asked = Asked(
+    first = comparison_spec(sources[0].experiment)
+    asked = ComparisonSpec(
         {
             joined[place, arm]: settings.training.steps
             for place, source in enumerate(sources)

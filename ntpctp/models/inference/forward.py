@@ -21,7 +21,7 @@ from transformers import DynamicCache, PreTrainedModel
 
 from ntpctp.models.inference.batches import pad
 from ntpctp.models.inference.head import predictions
-from ntpctp.models.inference.perturbation import Disturbance
+from ntpctp.models.inference.perturbation import Perturbation
 from ntpctp.models.inference.shortcuts import only_at
 
 _CONTEXT, _PADDING = -1, -2
@@ -54,7 +54,7 @@ class Text:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Seen:
+class TokenScores:
     """How a model reads a piece of text; all arrays have one entry a token.
 
     What was not asked for has losses of NaN and the greedy id -1.
@@ -65,7 +65,7 @@ class Seen:
     greedy_losses: NDArray[np.float64]  # -log of its probability, nats
 
     @classmethod
-    def nothing(cls, size: int) -> "Seen":
+    def nothing(cls, size: int) -> "TokenScores":
         """Return what is known of ``size`` tokens that were not asked for."""
         return cls(np.full(size, np.nan), np.full(size, -1), np.full(size, np.nan))
 
@@ -74,8 +74,8 @@ class Seen:
 class ReadText:
     """A text as a model reads it."""
 
-    context: Seen
-    continuations: tuple[Seen, ...]
+    context: TokenScores
+    continuations: tuple[TokenScores, ...]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -101,7 +101,7 @@ def read_batch(
     texts: Sequence[Text],
     items: Sequence[int],
     part: nn.Module | None,
-    disturbance: Disturbance | None,
+    disturbance: Perturbation | None,
     cache: DynamicCache | None = None,
 ) -> ReadBatch:
     """Read one batch; ``part`` is run only where something is asked for, ``cache`` is filled."""
@@ -117,7 +117,7 @@ def read_batch(
     at = torch.from_numpy(states).to(model.device)
     with ExitStack() as changes:
         if disturbance is not None:
-            changes.enter_context(disturbance.at_work(model, items, where))
+            changes.enter_context(disturbance.applied(model, items, where))
         if part is not None:
             changes.enter_context(only_at(part, at))
         if cache is not None:
@@ -136,11 +136,13 @@ def read_batch(
     greedy_losses = found.greedy_losses.double().cpu().numpy()[state_of]
     bounds = np.cumsum([0, *sizes])
     pieces = iter(
-        Seen(losses[a:b], greedy_ids[a:b], greedy_losses[a:b]) for a, b in pairwise(bounds)
+        TokenScores(losses[a:b], greedy_ids[a:b], greedy_losses[a:b]) for a, b in pairwise(bounds)
     )
     read = [
         ReadText(
-            _behind_the_first(next(pieces)) if text.whole else Seen.nothing(len(text.context)),
+            _behind_the_first(next(pieces))
+            if text.whole
+            else TokenScores.nothing(len(text.context)),
             tuple(next(pieces) for _ in text.continuations),
         )
         for text in texts
@@ -209,10 +211,10 @@ def _questions(
     return np.concatenate(places), np.concatenate(tokens), [len(piece) for piece in tokens]
 
 
-def _behind_the_first(seen: Seen) -> Seen:
+def _behind_the_first(seen: TokenScores) -> TokenScores:
     """Put the first token of a context in front, about which nothing can be asked."""
-    first = Seen.nothing(1)
-    return Seen(
+    first = TokenScores.nothing(1)
+    return TokenScores(
         np.concatenate([first.losses, seen.losses]),
         np.concatenate([first.greedy_ids, seen.greedy_ids]),
         np.concatenate([first.greedy_losses, seen.greedy_losses]),

@@ -16,7 +16,7 @@ from torch import Tensor
 from transformers import DynamicCache, PreTrainedModel
 from transformers.cache_utils import DynamicLayer
 
-from ntpctp.data.encoded import Row
+from ntpctp.data.encoded import EncodedExample
 from ntpctp.models.build import context_length
 from ntpctp.models.inference.batches import TokenBudget
 from ntpctp.models.inference.decoding import Decoded, can_cache, decode_greedily, resumed, write_on
@@ -31,7 +31,7 @@ _KEPT_BYTES = 2**28
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Asked:
+class GenerationRequest:
     """A text to read, and the row in it to be answered.
 
     Attributes:
@@ -43,7 +43,7 @@ class Asked:
     """
 
     text: Text
-    row: Row
+    row: EncodedExample
     own: int = 0
     limit: int | None = None
 
@@ -74,7 +74,10 @@ class _Pending:
 
 
 def read_and_answer(
-    model: PreTrainedModel, asked: Sequence[Asked], eos_token_id: int, budget: TokenBudget
+    model: PreTrainedModel,
+    asked: Sequence[GenerationRequest],
+    eos_token_id: int,
+    budget: TokenBudget,
 ) -> tuple[list[ReadText], list[Decoded | None]]:
     """Read texts, and return what ``decode_greedily`` would write behind the prompts of their rows.
 
@@ -121,7 +124,9 @@ def read_and_answer(
     return found, answers
 
 
-def _begun(row: Row, seen: ReadRow, room: int, eos_token_id: int) -> tuple[Decoded, bool]:
+def _begun(
+    row: EncodedExample, seen: ReadRow, room: int, eos_token_id: int
+) -> tuple[Decoded, bool]:
     """Return what is known to be written, and whether that goes on."""
     start = row.answer_start
     wrong = np.flatnonzero(~seen.matches[start:])
@@ -137,7 +142,7 @@ def _begun(row: Row, seen: ReadRow, room: int, eos_token_id: int) -> tuple[Decod
     return Decoded(ids.astype(np.int64), stopped, -float(loss)), not stopped and len(ids) < room
 
 
-def _of_the_row(one: Asked, begun: Decoded, width: int) -> Tensor:
+def _of_the_row(one: GenerationRequest, begun: Decoded, width: int) -> Tensor:
     """Return which tokens of a sequence are the row's and written: bool (T,).
 
     All before the last token that was written, which the cache does not hold.
@@ -153,7 +158,7 @@ def _of_the_row(one: Asked, begun: Decoded, width: int) -> Tensor:
 
 def _written(
     model: PreTrainedModel,
-    asked: Sequence[Asked],
+    asked: Sequence[GenerationRequest],
     pending: dict[int, _Pending],
     eos_token_id: int,
     budget: TokenBudget,
@@ -222,7 +227,7 @@ def _most_kept(model: PreTrainedModel) -> int:
     return max(1, min(_KEPT_TOKENS, _KEPT_BYTES // int(bytes_a_token)))
 
 
-def _can_resume(model: PreTrainedModel, asked: Sequence[Asked]) -> bool:
+def _can_resume(model: PreTrainedModel, asked: Sequence[GenerationRequest]) -> bool:
     """Whether a cache can be gone on with although some of it is hidden."""
     prompts = [one.row.input_ids[: one.row.answer_start] for one in asked]
     longest = max(one.text.num_tokens for one in asked) + max(one.limit or 0 for one in asked)

@@ -22,7 +22,7 @@ Change = Callable[[Sequence[int], Tensor, Tensor], Tensor]
 
 
 @dataclass(frozen=True)
-class Disturbance:
+class Perturbation:
     """A change of what one module gives on.
 
     Attributes:
@@ -35,7 +35,7 @@ class Disturbance:
     change: Change
 
     @contextmanager
-    def at_work(
+    def applied(
         self, model: PreTrainedModel, items: Sequence[int], positions: Tensor
     ) -> Iterator[None]:
         """Disturb the forward passes within.

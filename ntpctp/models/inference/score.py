@@ -14,10 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 from transformers import PreTrainedModel
 
-from ntpctp.data.encoded import Row
+from ntpctp.data.encoded import EncodedExample
 from ntpctp.models.inference.batches import TokenBudget
-from ntpctp.models.inference.forward import ReadText, Seen, Text
-from ntpctp.models.inference.perturbation import Disturbance
+from ntpctp.models.inference.forward import ReadText, Text, TokenScores
+from ntpctp.models.inference.perturbation import Perturbation
 from ntpctp.models.inference.texts import read_texts
 
 
@@ -35,7 +35,7 @@ class ReadRow:
     matches: NDArray[np.bool_]  # whether x_t is the greedy choice
 
     @classmethod
-    def of(cls, row: Row, context: Seen, continuation: Seen) -> "ReadRow":
+    def of(cls, row: EncodedExample, context: TokenScores, continuation: TokenScores) -> "ReadRow":
         """Return a row whose tokens are those of a context and one of its continuations."""
         greedy_ids = np.concatenate([context.greedy_ids, continuation.greedy_ids])
         return cls(
@@ -48,11 +48,11 @@ class ReadRow:
 
 def read_rows(
     model: PreTrainedModel,
-    rows: Sequence[Row],
+    rows: Sequence[EncodedExample],
     budget: TokenBudget,
     *,
     answers_only: bool = False,
-    disturbance: Disturbance | None = None,
+    disturbance: Perturbation | None = None,
 ) -> list[ReadRow]:
     """Read ``rows`` by teacher forcing.
 
@@ -72,7 +72,7 @@ def read_rows(
     ]
 
 
-def text_of(row: Row, *, whole: bool) -> Text:
+def text_of(row: EncodedExample, *, whole: bool) -> Text:
     """Return a row as what is given and, from the first token of the answer on, what follows."""
     answer = np.flatnonzero(row.has_role("answer"))
     # Plain text has no answer: all behind its first token follows.

@@ -19,7 +19,7 @@ from transformers import DynamicCache, PreTrainedModel
 from ntpctp.models.build import attention_window
 from ntpctp.models.inference.batches import TokenBudget, is_out_of_memory
 from ntpctp.models.inference.forward import ReadBatch, ReadText, Text, read_batch
-from ntpctp.models.inference.perturbation import Disturbance, module_of
+from ntpctp.models.inference.perturbation import Perturbation, module_of
 from ntpctp.models.inference.shortcuts import last_feed_forward
 
 
@@ -27,7 +27,7 @@ def read_texts(
     model: PreTrainedModel,
     texts: Sequence[Text],
     budget: TokenBudget,
-    disturbance: Disturbance | None = None,
+    disturbance: Perturbation | None = None,
     *,
     after: Callable[[ReadBatch], None] | None = None,
     keep_cache: bool = False,
@@ -66,7 +66,7 @@ def log_likelihoods(
     model: PreTrainedModel,
     texts: Sequence[Text],
     budget: TokenBudget,
-    disturbance: Disturbance | None = None,
+    disturbance: Perturbation | None = None,
 ) -> list[NDArray[np.float64]]:
     """Return sum_t log p(c_t | context, c_<t) of every continuation c of every text, in nats.
 
@@ -84,7 +84,7 @@ def _read_in_batches(
     items: Sequence[int],
     budget: TokenBudget,
     part: nn.Module | None,
-    disturbance: Disturbance | None,
+    disturbance: Perturbation | None,
     after: Callable[[ReadBatch], None] | None = None,
     keep_cache: bool = False,
 ) -> list[ReadText]:
@@ -109,7 +109,7 @@ def _read_apart(
     texts: Sequence[Text],
     budget: TokenBudget,
     part: nn.Module | None,
-    disturbance: Disturbance | None,
+    disturbance: Perturbation | None,
 ) -> list[ReadText]:
     """Read each context anew for each continuation."""
     single = [

@@ -12,7 +12,7 @@ from ntpctp.report.html import wording
 from ntpctp.report.html.figures import losses_figure, plain_figure
 from ntpctp.report.html.inputs import Missing, loss_curve
 from ntpctp.report.html.sections import Panel
-from ntpctp.report.html.tables import Cell, Table, arm_cells
+from ntpctp.report.html.tables import Table, TableCell, arm_cells
 from ntpctp.report.html.wording import span
 from ntpctp.runner.audit import count_tables
 
@@ -59,7 +59,7 @@ def audit_tables(experiment: Experiment, record: dict[str, Any] | None) -> list[
         splits.add(*row)
     arms = Table(of_arms.title, of_arms.columns, text_columns=frozenset({0, 1}))
     for arm, *counts in of_arms.rows:
-        arms.add(cells.get(arm, Cell(arm)), *counts)
+        arms.add(cells.get(arm, TableCell(arm)), *counts)
     return [arms, splits]
 
 
@@ -90,7 +90,7 @@ def budget_table(experiment: Experiment, logs: Logs) -> Table:
         table.add(
             cells[name],
             arm.objective.name,
-            Cell(span(steps), f"of {grouped(arm.training.steps)}"),
+            TableCell(span(steps), f"of {grouped(arm.training.steps)}"),
             grouped(arm.training.batch_size),
             span(tokens),
             span(supervised),
@@ -238,14 +238,14 @@ def provenance_table(recorded: Mapping[str, Any]) -> Table:
     return table
 
 
-def _one(row: Mapping[Any, Any] | None, unit: str) -> Cell:
+def _one(row: Mapping[Any, Any] | None, unit: str) -> TableCell:
     if row is None:
-        return Cell(wording.NO_VALUE, "not measured")
+        return TableCell(wording.NO_VALUE, "not measured")
     if pd.isna(row["value"]):
-        return Cell(wording.NO_VALUE, str(row["reason"]))
+        return TableCell(wording.NO_VALUE, str(row["reason"]))
     error = next((e for e in (row["standard_error"], row["error_bound"]) if not pd.isna(e)), None)
     note = "" if error is None else f"± {wording.width(float(error), unit)}"
-    return Cell(wording.value(float(row["value"]), unit), note)
+    return TableCell(wording.value(float(row["value"]), unit), note)
 
 
 def _plain(value: Any) -> str:

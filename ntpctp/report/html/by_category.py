@@ -11,7 +11,7 @@ from ntpctp.report.html.chance_level import Chances
 from ntpctp.report.html.curves import Curve, curves
 from ntpctp.report.html.figures import levels_figure, plain_figure
 from ntpctp.report.html.sections import Panel
-from ntpctp.report.html.tables import Cell, Table, arm_cells
+from ntpctp.report.html.tables import Table, TableCell, arm_cells
 from ntpctp.report.html.wording import direction, score_label
 
 _EDITS = "edits"
@@ -130,7 +130,7 @@ def _table(
             for point in curve.points:
                 if point.x == place:
                     table.add(
-                        Cell(name),
+                        TableCell(name),
                         grouped(int(counts[name])),
                         cells[curve.arm],
                         wording.value(point.mean, unit),

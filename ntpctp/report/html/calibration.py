@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from ntpctp.analysis.calibration import read_calibration
-from ntpctp.report.html.tables import Cell, Table
+from ntpctp.report.html.tables import Table, TableCell
 from ntpctp.report.html.wording import SPACE, percent
 
 
@@ -43,7 +43,7 @@ def _table(title: str, rates: Sequence[Mapping[str, Any]]) -> Table:
     for rate in rates:
         table.add(
             *(str(rate[key]) for key in ("num_seeds", "num_stored", "num_comparisons")),
-            Cell(_share(rate["rate"]), f"{_share(rate['low'])} to {_share(rate['high'])}"),
+            TableCell(_share(rate["rate"]), f"{_share(rate['low'])} to {_share(rate['high'])}"),
             _share(rate["of_normal"]),
             percent(round(rate["nominal"], 6)),
         )

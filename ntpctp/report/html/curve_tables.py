@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from ntpctp.report.html import wording
 from ntpctp.report.html.curves import Curve
-from ntpctp.report.html.tables import Cell, Table, arm_cells
+from ntpctp.report.html.tables import Table, TableCell, arm_cells
 from ntpctp.report.html.wording import percent
 
 
@@ -52,7 +52,7 @@ def curve_table(
         for seed in seeds:
             bound = point.bounds.get(seed)
             each.append(
-                Cell(
+                TableCell(
                     wording.value(point.values.get(seed), unit),
                     "" if bound is None else f"± {wording.number(bound)}",
                 )

@@ -16,7 +16,7 @@ from ntpctp.analysis.comparison import Pair, ScoreComparison
 from ntpctp.analysis.item_scores import ItemRows
 from ntpctp.config import Experiment
 from ntpctp.data.example import Example
-from ntpctp.data.tokenize import Row, encode, load_tokenizer
+from ntpctp.data.tokenize import EncodedExample, encode, load_tokenizer
 from ntpctp.objectives import NTP, Noisy, Selective, no_reference_losses
 
 NUM_SHOWN = 10
@@ -41,7 +41,7 @@ class Prediction:
 
 
 @dataclass(frozen=True)
-class Item:
+class ShownItem:
     """One example and the answers of two arms."""
 
     number: int
@@ -60,7 +60,7 @@ class Flips:
     pair: Pair
     counts: list[tuple[int, int, int, int, int]]
     """A seed: seed, items right in both, in A only, in B only, in neither."""
-    items: list[Item]
+    items: list[ShownItem]
     num_items: int
     num_differing: int
 
@@ -117,7 +117,7 @@ class Texts:
             for place, token in enumerate(row.input_ids)
         ]
 
-    def _shares(self, row: Row, arm: str) -> list[float]:
+    def _shares(self, row: EncodedExample, arm: str) -> list[float]:
         objective = self._experiment.arms[arm].objective
         # Which tokens a selective loss sees depends on the weights: all of them are candidates.
         rule = NTP() if isinstance(objective, Selective) else objective
@@ -139,7 +139,7 @@ class Texts:
         )
 
 
-class Rows:
+class StoredItems:
     """The item rows behind the primary score, run by run: numbers as columns, texts on demand."""
 
     def __init__(self, output: Path, primary: ScoreComparison):
@@ -184,7 +184,7 @@ class Rows:
 _ITEM = re.compile(rb'"item": ?([0-9]+)')
 
 
-def flips(pair: Pair, primary: ScoreComparison, rows: Rows, texts: Texts) -> Flips | None:
+def flips(pair: Pair, primary: ScoreComparison, rows: StoredItems, texts: Texts) -> Flips | None:
     """Return the items that differ most between two arms, or None without rows of both.
 
     Items are ordered by the difference in the number of seeds that answer them, then by number.
@@ -210,7 +210,7 @@ def flips(pair: Pair, primary: ScoreComparison, rows: Rows, texts: Texts) -> Fli
             for arm in arms
         )
         items.append(
-            Item(
+            ShownItem(
                 number,
                 tokens[:MOST_TOKENS],
                 max(len(tokens) - MOST_TOKENS, 0),

@@ -18,7 +18,7 @@ from ntpctp.config import Experiment
 from ntpctp.curvature import Density
 from ntpctp.report.html.figures import HOVER, colour, finished, line, plain_figure, text
 from ntpctp.report.html.sections import Panel
-from ntpctp.report.html.tables import Cell, Table, arm_cells
+from ntpctp.report.html.tables import Table, TableCell, arm_cells
 from ntpctp.report.html.wording import NO_VALUE, number
 
 Rows = Sequence[Mapping[str, Any]]
@@ -180,8 +180,8 @@ def _density_panel(experiment: Experiment, runs: Runs, split: str) -> Panel:
             str(run.seed),
             number(min(float(nodes[0]) for nodes in found.nodes)),
             number(max(float(nodes[-1]) for nodes in found.nodes)),
-            Cell(number(mean), f"± {number(error, 3)}"),
-            Cell(number(root), f"± {number(square_error / (2 * root), 3)}" if root else ""),
+            TableCell(number(mean), f"± {number(error, 3)}"),
+            TableCell(number(root), f"± {number(square_error / (2 * root), 3)}" if root else ""),
         )
     return Panel(
         f"Density of the Hessian's eigenvalues, {split}",

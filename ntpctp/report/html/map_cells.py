@@ -8,7 +8,7 @@ import numpy as np
 
 from ntpctp._core.errors import InputError
 from ntpctp._core.rng import generator
-from ntpctp.analysis.comparison import Pair, ScoreComparison, asked_by, read_comparisons
+from ntpctp.analysis.comparison import Pair, ScoreComparison, comparison_spec, read_comparisons
 from ntpctp.analysis.primary import primary_score
 from ntpctp.config import Experiment, load_output
 from ntpctp.config.sweep import read_levels
@@ -156,7 +156,7 @@ def pair_maps(cells: Sequence[MapCell]) -> list[PairMap]:
     if experiment is None:
         return []
     arms = list(experiment.arms)
-    names = asked_by(experiment).pairs(arms)
+    names = comparison_spec(experiment).pairs(arms)
     pairs = {name: [_pair(cell, *name) for cell in cells] for name in names}
     p_values = [
         p.difference.p_value if p and p.difference else None for n in names for p in pairs[n]

@@ -7,7 +7,7 @@ from ntpctp._core.text import plural
 from ntpctp.report.html import wording
 from ntpctp.report.html.headline import label_of, verdict_words
 from ntpctp.report.html.map_cells import CellDifference, MapCell, PairMap
-from ntpctp.report.html.tables import Cell, Table
+from ntpctp.report.html.tables import Table, TableCell
 
 _ALONE = " alone, not among all pairs"
 """How ``statistics.verdict`` ends where a correction takes a decision away."""
@@ -95,7 +95,7 @@ def cells_table(cells: Sequence[MapCell]) -> Table:
         known = (cell.training.get(arm) for arm in arms)
         table.add(
             *cell.levels.values(),
-            Cell(label_of(cell.primary) if cell.primary else cell.reason or ""),
+            TableCell(label_of(cell.primary) if cell.primary else cell.reason or ""),
             *(wording.NO_VALUE if v is None else wording.value(v, unit) for v in known),
         )
     return table

@@ -5,7 +5,7 @@ from ntpctp.analysis.comparison import ScoreComparison
 from ntpctp.analysis.matched_budget import Axis, MatchedCurves
 from ntpctp.report.html import wording
 from ntpctp.report.html.headline import label_of
-from ntpctp.report.html.tables import Cell, Table
+from ntpctp.report.html.tables import Table, TableCell
 from ntpctp.report.html.wording import percent
 from ntpctp.statistics import PairedDifference
 
@@ -38,24 +38,24 @@ def matched_table(primary: ScoreComparison | None, level: float, most_pairs: int
     for pair in primary.pairs[:most_pairs]:
         for found in pair.matched:
             names = f"{pair.a} {wording.MINUS} {pair.b}"
-            axis = Cell(_AXES[found.axis], found.reason or "")
+            axis = TableCell(_AXES[found.axis], found.reason or "")
             table.add(names, axis, *_cells(found, primary.unit))
     return table
 
 
-def _cells(found: MatchedCurves, unit: str) -> list[Cell]:
+def _cells(found: MatchedCurves, unit: str) -> list[TableCell]:
     if found.last is None:
-        return [Cell(wording.NO_VALUE)] * 4
+        return [TableCell(wording.NO_VALUE)] * 4
     differences = {at.budget / found.last: at.difference for at in found.points}
     return [
-        Cell(wording.number(found.last), plural(len(found.seeds), "seed")),
+        TableCell(wording.number(found.last), plural(len(found.seeds), "seed")),
         *(_cell(differences.get(part), unit) for part in (0.5, 1.0)),
         _cell(found.area, unit),
     ]
 
 
-def _cell(result: PairedDifference | None, unit: str) -> Cell:
+def _cell(result: PairedDifference | None, unit: str) -> TableCell:
     if result is None:
-        return Cell(wording.NO_VALUE)
+        return TableCell(wording.NO_VALUE)
     ends = wording.interval(result.low, result.high, unit)
-    return Cell(wording.difference(result.estimate, unit), ends)
+    return TableCell(wording.difference(result.estimate, unit), ends)

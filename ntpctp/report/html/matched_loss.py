@@ -7,7 +7,7 @@ from pathlib import Path
 import plotly.graph_objects as go
 
 from ntpctp._core.rng import generator
-from ntpctp.analysis.comparison import asked_by
+from ntpctp.analysis.comparison import comparison_spec
 from ntpctp.analysis.matched_loss import EqualLoss, Runs, at_equal_loss, read_curvature
 from ntpctp.config import Experiment
 from ntpctp.report.html import wording
@@ -34,7 +34,7 @@ def compared(experiment: Experiment, split: str, arms: Mapping[str, Runs]) -> li
     level = experiment.comparison.level
     return [
         at_equal_loss(a, arms[a], b, arms[b], generator(0, "equal loss", split, a, b), level=level)
-        for a, b in asked_by(experiment).pairs(arms)
+        for a, b in comparison_spec(experiment).pairs(arms)
     ]
 
 

@@ -22,11 +22,11 @@ from ntpctp.report.html.definitions import definitions
 from ntpctp.report.html.figures import NUM_COLOURS
 from ntpctp.report.html.headline import budget_line, headline, question_of
 from ntpctp.report.html.inputs import missing_scores, read_audit, read_log
-from ntpctp.report.html.items import NUM_SHOWN, Flips, Rows, Texts, Token, flips
+from ntpctp.report.html.items import NUM_SHOWN, Flips, StoredItems, Texts, Token, flips
 from ntpctp.report.html.matched_budget import matched_table
 from ntpctp.report.html.overview import MOST_PAIRS, overview_panel, overview_table
 from ntpctp.report.html.sections import with_table
-from ntpctp.report.html.tables import Cell, Table
+from ntpctp.report.html.tables import Table, TableCell
 from ntpctp.report.html.templates import Pack, environment, plotly_script
 from ntpctp.report.html.verdicts import (
     effects_table,
@@ -128,7 +128,7 @@ def _items(
     empty: dict[str, Any] = {"pairs": [], "reason": "", "counts": None, "num_left_out": 0}
     if primary is None:
         return empty, example
-    rows = Rows(output, primary)
+    rows = StoredItems(output, primary)
     texts = Texts(experiment, output, primary.split)
     pairs = [flips(pair, primary, rows, texts) for pair in primary.pairs[:MOST_PAIRS]]
     known = [pair for pair in pairs if pair is not None]
@@ -148,7 +148,7 @@ def _counts(found: Sequence[Flips]) -> Table:
     for entry in found:
         for seed, *counts in entry.counts:
             table.add(
-                Cell(f"{entry.pair.a} against {entry.pair.b}"),
+                TableCell(f"{entry.pair.a} against {entry.pair.b}"),
                 str(seed),
                 *map(grouped, counts),
             )

@@ -16,7 +16,7 @@ from ntpctp.report.html.curve_tables import curve_table, described
 from ntpctp.report.html.curves import band_words, curves, mean_interval
 from ntpctp.report.html.figures import curves_figure, plain_figure
 from ntpctp.report.html.sections import Panel, Section
-from ntpctp.report.html.tables import Cell, Table, arm_cells
+from ntpctp.report.html.tables import Table, TableCell, arm_cells
 from ntpctp.report.html.wording import direction, percent, score_label
 
 _NOISE_WORDS = (
@@ -107,7 +107,7 @@ def _losses(experiment: Experiment, response: Response) -> Table:
     for line in response.lines:
         areas, halves = response.areas(line), response.halves(line)
         each = [
-            Cell(
+            TableCell(
                 wording.value(areas.get(seed), response.unit),
                 "" if seed not in halves else f"half {_half(halves[seed], response, line, seed)}",
             )
@@ -117,20 +117,20 @@ def _losses(experiment: Experiment, response: Response) -> Table:
     return table
 
 
-def _area(areas: dict[int, float], unit: str, level: float) -> Cell:
+def _area(areas: dict[int, float], unit: str, level: float) -> TableCell:
     if not areas:
-        return Cell(wording.NO_VALUE, "no seed has a value at every rate")
+        return TableCell(wording.NO_VALUE, "no seed has a value at every rate")
     low, high = mean_interval(areas.values(), unit, level)
     ends = "" if low is None else f"{wording.value(low, unit)} to {wording.value(high, unit)}"
-    return Cell(wording.value(float(np.mean(list(areas.values()))), unit), ends)
+    return TableCell(wording.value(float(np.mean(list(areas.values()))), unit), ends)
 
 
-def _mean_half(halves: dict[int, float | None]) -> Cell:
+def _mean_half(halves: dict[int, float | None]) -> TableCell:
     """Return the mean over seeds, unless some seed has none: the others are the fragile ones."""
     known = [half for half in halves.values() if half is not None]
     if known and len(known) == len(halves):
-        return Cell(wording.number(float(np.mean(known)), 3), plural(len(known), "seed"))
-    return Cell(wording.NO_VALUE, f"{len(known)} of {plural(len(halves), 'seed')} have one")
+        return TableCell(wording.number(float(np.mean(known)), 3), plural(len(known), "seed"))
+    return TableCell(wording.NO_VALUE, f"{len(known)} of {plural(len(halves), 'seed')} have one")
 
 
 def _half(half: float | None, response: Response, line: Line, seed: int) -> str:
@@ -159,7 +159,7 @@ def _differences(experiment: Experiment, response: Response) -> Table:
         d = pair.difference
         table.add(
             names,
-            Cell(wording.difference(d.estimate, unit), wording.interval(d.low, d.high, unit)),
+            TableCell(wording.difference(d.estimate, unit), wording.interval(d.low, d.high, unit)),
             pair.verdict.words if pair.verdict else "no direction is better",
         )
     return table

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 
 @dataclass(frozen=True)
-class Cell:
+class TableCell:
     """What stands in one place of a table.
 
     Attributes:
@@ -32,10 +32,10 @@ class Table:
 
     caption: str
     columns: tuple[str, ...]
-    rows: list[list[Cell]] = field(default_factory=list)
+    rows: list[list[TableCell]] = field(default_factory=list)
     text_columns: frozenset[int] = frozenset({0})
 
-    def add(self, *cells: Cell | str) -> None:
+    def add(self, *cells: TableCell | str) -> None:
         """Append a row.
 
         Raises:
@@ -43,9 +43,11 @@ class Table:
         """
         if len(cells) != len(self.columns):
             raise ValueError(f"expected {len(self.columns)} cells, got {len(cells)}")
-        self.rows.append([cell if isinstance(cell, Cell) else Cell(cell) for cell in cells])
+        self.rows.append(
+            [cell if isinstance(cell, TableCell) else TableCell(cell) for cell in cells]
+        )
 
 
-def arm_cells(arms: Mapping[str, object]) -> dict[str, Cell]:
+def arm_cells(arms: Mapping[str, object]) -> dict[str, TableCell]:
     """Return the cell that names each arm, in its colour."""
-    return {name: Cell(name, arm=index) for index, name in enumerate(arms)}
+    return {name: TableCell(name, arm=index) for index, name in enumerate(arms)}

@@ -8,7 +8,7 @@ from ntpctp.analysis.scores import stands_alone
 from ntpctp.config import Experiment
 from ntpctp.report.html import wording
 from ntpctp.report.html.headline import is_impossible, label_of, verdict_words, worst_seed
-from ntpctp.report.html.tables import Cell, Table, arm_cells
+from ntpctp.report.html.tables import Table, TableCell, arm_cells
 from ntpctp.report.html.wording import direction, percent
 
 _DETAILS = ("worst_of_draws_under_", "flip_rate_under_")
@@ -61,9 +61,9 @@ def verdict_tables(
             result = pair.difference
             shown = [_level_cell(comparison, name, cells[name].arm) for name in key]
             if result is None:
-                change = Cell(wording.NO_VALUE)  # the verdict's column says why
+                change = TableCell(wording.NO_VALUE)  # the verdict's column says why
             else:
-                change = Cell(
+                change = TableCell(
                     wording.difference(result.estimate, unit),
                     wording.interval(result.low, result.high, unit),
                 )
@@ -72,17 +72,17 @@ def verdict_tables(
             corrected = "" if p is None else f"p {p:.2g} among {len(comparison.pairs)} pairs"
             seen = _detectable(pair, unit)
             tables[key].add(
-                Cell(
+                TableCell(
                     label_of(comparison),
                     direction(comparison.unit, comparison.higher_is_better),
                 ),
                 *shown,
                 change,
-                Cell(
+                TableCell(
                     verdict_words(pair, unit),
                     "; ".join(filter(None, [_margin(comparison, pair), seen, corrected])),
                 ),
-                Cell(plural(len(pair.seeds), "seed"), items),
+                TableCell(plural(len(pair.seeds), "seed"), items),
             )
     return [(a, b, table) for (a, b), table in tables.items()]
 
@@ -108,12 +108,12 @@ def sizes_table(experiment: Experiment, comparisons: Sequence[ScoreComparison]) 
             table.add(
                 label_of(comparison),
                 f"{pair.a} {wording.MINUS} {pair.b}",
-                Cell(wording.NO_VALUE, (g.reason or "").partition(": ")[2])
+                TableCell(wording.NO_VALUE, (g.reason or "").partition(": ")[2])
                 if g.estimate is None
-                else Cell(wording.number(g.estimate, 3), wording.interval(g.low, g.high, "")),
-                Cell(wording.NO_VALUE, "one seed")
+                else TableCell(wording.number(g.estimate, 3), wording.interval(g.low, g.high, "")),
+                TableCell(wording.NO_VALUE, "one seed")
                 if chance is None
-                else Cell(
+                else TableCell(
                     f"{chance:.2f}",
                     f"{result.probability_low:.2f} to {result.probability_high:.2f}",
                 ),
@@ -140,12 +140,12 @@ def effects_table(experiment: Experiment, comparisons: Sequence[ScoreComparison]
             result, unit = found.effect.difference, comparison.unit
             p = found.holm_p_value
             table.add(
-                Cell(
+                TableCell(
                     label_of(comparison),
                     direction(unit, comparison.higher_is_better),
                 ),
-                Cell(wording.contrast(found.effect), plural(len(found.seeds), "seed")),
-                Cell(
+                TableCell(wording.contrast(found.effect), plural(len(found.seeds), "seed")),
+                TableCell(
                     wording.difference(result.estimate, unit),
                     wording.interval(result.low, result.high, unit),
                 ),
@@ -184,7 +184,7 @@ def spread_table(experiment: Experiment, comparisons: Sequence[ScoreComparison])
             best = spread.min if worst == spread.max else spread.max
             sd = spread.standard_deviation
             table.add(
-                Cell(label, wording.shown_unit(unit)),
+                TableCell(label, wording.shown_unit(unit)),
                 cells[name],
                 str(spread.num_seeds),
                 wording.value(spread.mean, unit),
@@ -198,12 +198,12 @@ def spread_table(experiment: Experiment, comparisons: Sequence[ScoreComparison])
     return table
 
 
-def _at_target(comparison: ScoreComparison, name: str) -> Cell:
+def _at_target(comparison: ScoreComparison, name: str) -> TableCell:
     """Return how many seeds of an arm have the target that the experiment states."""
     reaching = comparison.reaching.get(name)
     if reaching is None or comparison.target is None:
-        return Cell(wording.NO_VALUE, "no target")
-    return Cell(
+        return TableCell(wording.NO_VALUE, "no target")
+    return TableCell(
         f"{reaching.count} of {reaching.total}",
         f"{'at least' if comparison.higher_is_better else 'at most'} "
         f"{wording.value(comparison.target, comparison.unit)}; of all seeds "
@@ -229,32 +229,32 @@ def spread_tests(comparisons: Sequence[ScoreComparison]) -> Table:
                 label_of(comparison),
                 f"{pair.a} / {pair.b}",
                 _ratio(pair),
-                Cell(wording.NO_VALUE, result.reason or "") if p is None else f"{p:.3g}",
+                TableCell(wording.NO_VALUE, result.reason or "") if p is None else f"{p:.3g}",
                 wording.NO_VALUE if least is None else f"{least:.2g}",
             )
     return table
 
 
-def _ratio(pair: Pair) -> Cell:
+def _ratio(pair: Pair) -> TableCell:
     ratio = pair.spread.sd_ratio if pair.spread else None
     if ratio is not None:
-        return Cell(wording.number(ratio, 3))
+        return TableCell(wording.number(ratio, 3))
     one_seed = pair.spread is None or pair.spread.b.standard_deviation is None
-    return Cell(wording.NO_VALUE, "one seed" if one_seed else f"sd of {pair.b} is 0")
+    return TableCell(wording.NO_VALUE, "one seed" if one_seed else f"sd of {pair.b} is 0")
 
 
-def _level_cell(comparison: ScoreComparison, name: str, arm: int | None) -> Cell:
+def _level_cell(comparison: ScoreComparison, name: str, arm: int | None) -> TableCell:
     spread = comparison.arms.get(name)
     if spread is None:
         reached = sum(value is not None for value in comparison.values.get(name, {}).values())
         have = "has one" if reached == 1 else "have one"
         has = "reached it" if comparison.unit == "steps" else have
         some = f"only {plural(reached, 'seed')} {has}" if reached else "no seed has one"
-        return Cell(wording.NO_VALUE, some, arm)
+        return TableCell(wording.NO_VALUE, some, arm)
     sd = spread.standard_deviation
     note = "one seed" if sd is None else f"sd {wording.width(sd, comparison.unit)}"
     in_bits = wording.bits(spread.mean, comparison.unit)
-    return Cell(
+    return TableCell(
         wording.value(spread.mean, comparison.unit), "; ".join(filter(None, [in_bits, note]))
     )
 

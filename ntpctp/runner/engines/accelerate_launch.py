@@ -9,13 +9,14 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from ntpctp._core.files import read_json, rebuilt
 from ntpctp.config.resources import Resources
 from ntpctp.runner.engines.base import Failure
 from ntpctp.runner.engines.mailbox import Mailbox
-from ntpctp.runner.events import Event
+
+E = TypeVar("E")
 
 _POLL_SECONDS = 0.2
 _GRACE_SECONDS = 8.0
@@ -43,7 +44,8 @@ def launch(
     module: str,
     what: Mapping[str, Any],
     asked: Resources,
-    send: Callable[[Event], None],
+    send: Callable[[E], None],
+    event: type[E],
     config: str | None = None,
 ) -> Failure | None:
     """Run ``python -m module FILE`` in several processes, and wait for them.
@@ -53,11 +55,12 @@ def launch(
         what: the content of the file, as JSON.
         asked: the number of processes, of threads, and whether they are to use GPUs.
         send: called with the events of the first process.
+        event: the dataclass that these are of.
         config: content of a configuration file of accelerate; None: every process has the whole
             model.
     """
     with tempfile.TemporaryDirectory(prefix="ntpctp-launch-") as directory:
-        job, box = Path(directory) / "job.json", Mailbox(Path(directory) / "events.jsonl")
+        job, box = Path(directory) / "job.json", Mailbox(Path(directory) / "events.jsonl", event)
         outcome = Path(directory) / "outcome.json"
         launched = Launched(what, asked.num_processes, str(box.path), str(outcome))
         job.write_text(json.dumps(asdict(launched)), "utf-8")
@@ -71,8 +74,8 @@ def launch(
             try:
                 while process.poll() is None:
                     time.sleep(_POLL_SECONDS)
-                    for event in box.receive():
-                        send(event)
+                    for one in box.receive():
+                        send(one)
             except BaseException:
                 process.terminate()  # it tells its processes, which save
                 try:
@@ -80,8 +83,8 @@ def launch(
                 finally:
                     process.kill()
                 raise
-            for event in box.receive():
-                send(event)
+            for one in box.receive():
+                send(one)
             if outcome.is_file():
                 failure: Failure | None = rebuilt(Failure | None, read_json(outcome))
                 return failure

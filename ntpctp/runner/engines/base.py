@@ -20,12 +20,14 @@ class Job:
         work: a module-level function; its last argument sends an event to the watcher.
         arguments: the others; pickled, as are the events.
         resources: what it may use.
+        sends: the dataclass of its events, which some engines pass on as JSON.
     """
 
     name: str
     work: Callable[..., None]
     arguments: tuple[Any, ...]
     resources: Resources = field(default_factory=Resources)
+    sends: type[Any] = dict
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ import signal
 import subprocess
 import time
 import uuid
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -95,7 +95,7 @@ class Slurm:
             return
         submitit = _submitit()
         self.folder.mkdir(parents=True, exist_ok=True)
-        queued = self._queued()
+        queued = self._queued({job.name: job.sends for job in jobs})
         by_resources: dict[str, list[Job]] = {}
         for job in jobs:
             before = queued.get(job.name)
@@ -105,7 +105,10 @@ class Slurm:
                 by_resources.setdefault(job.resources.model_dump_json(), []).append(job)
         for alike in by_resources.values():
             executor = self._executor(submitit, alike[0].resources)
-            boxes = [Mailbox(self.folder / f"events-{uuid.uuid4().hex}.jsonl") for _ in alike]
+            boxes: list[Mailbox[Any]] = [
+                Mailbox(self.folder / f"events-{uuid.uuid4().hex}.jsonl", job.sends)
+                for job in alike
+            ]
             try:
                 with executor.batch():
                     handles = [
@@ -150,8 +153,12 @@ class Slurm:
         }
         write_sealed(self.folder / _SUBMITTED, jobs)
 
-    def _queued(self) -> "dict[str, _Watched]":
-        """Return the jobs of an earlier driver whose end it did not see."""
+    def _queued(self, sends: Mapping[str, type[Any]]) -> "dict[str, _Watched]":
+        """Return those jobs that an earlier driver submitted and did not see the end of.
+
+        Args:
+            sends: name of a job -> the dataclass of its events.
+        """
         path = self.folder / _SUBMITTED
         if self.cluster == "local" or not path.is_file():
             return {}
@@ -160,8 +167,10 @@ class Slurm:
             for name, entry in submitted.items():
                 if not _JOB.fullmatch(entry["job"]) or not _EVENTS.fullmatch(entry["events"]):
                     raise ValueError(f"no job of this program: {entry}")
+                if name not in sends:
+                    continue
                 handle = _submitit().SlurmJob(self.folder, entry["job"])
-                box = Mailbox(self.folder / entry["events"])
+                box: Mailbox[Any] = Mailbox(self.folder / entry["events"], sends[name])
                 found[name] = _Watched(name, entry["digest"], handle, box)
         except (ValueError, TypeError, KeyError, AttributeError) as error:
             raise InputError(f"{path}: expected the jobs in the queue: {error}; delete it") from (
@@ -177,7 +186,7 @@ class _Watched:
     name: str
     digest: str
     handle: Any
-    mailbox: Mailbox
+    mailbox: Mailbox[Any]
 
 
 @dataclass
@@ -185,7 +194,7 @@ class _Call:
     """What is pickled for a job, and called on its node."""
 
     job: Job
-    mailbox: Mailbox
+    mailbox: Mailbox[Any]
 
     def __call__(self) -> None:
         import torch
@@ -236,7 +245,7 @@ def _outcome(watched: _Watched) -> Failure | None:
     return failure
 
 
-def _outcome_path(mailbox: Mailbox) -> Path:
+def _outcome_path(mailbox: Mailbox[Any]) -> Path:
     """Return where a job writes down what became of it."""
     return mailbox.path.with_suffix(".outcome.json")
 

@@ -9,7 +9,7 @@ from ntpctp.models.checkpoints import INTERVAL, MANIFEST, THIN
 from ntpctp.runner.stores import naming
 from ntpctp.runner.stores.remote import Remote
 from ntpctp.runner.stores.sums import Info
-from ntpctp.runner.stores.sync_state import Local, Memory
+from ntpctp.runner.stores.sync_state import LocalFile, Memory
 from ntpctp.runner.stores.urls import shown
 
 _ATTEMPTS = 3
@@ -55,7 +55,7 @@ class Push:
         self.sent += size or 0
         return size is not None
 
-    def _upload(self, files: Mapping[str, Local], directory: str) -> bool:
+    def _upload(self, files: Mapping[str, LocalFile], directory: str) -> bool:
         """Upload files and verify that the store has the content they had.
 
         Returns:
@@ -86,9 +86,9 @@ class Push:
         for name, content in markers.items():
             self._send(name, content)
 
-    def _results(self, names: Iterable[str]) -> tuple[dict[str, Local], dict[str, bytes]]:
+    def _results(self, names: Iterable[str]) -> tuple[dict[str, LocalFile], dict[str, bytes]]:
         """Return rows and scores to be uploaded, of those that belong together now."""
-        rows: dict[str, Local] = {}
+        rows: dict[str, LocalFile] = {}
         scores: dict[str, bytes] = {}
         for of_rows, of_scores in naming.paired(names)[0]:
             same_rows, same_scores = self._is_same(of_rows), self._is_same(of_scores)
@@ -141,7 +141,7 @@ class Push:
         manifest: bytes,
         listed: Mapping[str, tuple[int, str]],
         deleted: Iterable[str],
-    ) -> dict[str, Local] | None:
+    ) -> dict[str, LocalFile] | None:
         """Return which files that the manifest lists are to be uploaded; None: they are changing.
 
         Raises:

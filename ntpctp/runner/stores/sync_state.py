@@ -20,7 +20,7 @@ class Signature(NamedTuple):
     inode: int
 
 
-class Local(NamedTuple):
+class LocalFile(NamedTuple):
     """A local file at one moment."""
 
     signature: Signature
@@ -44,10 +44,10 @@ class Memory:
     def __init__(self, remote: Remote):
         self._remote = remote
         self._equal: dict[str, tuple[Signature, tuple[str, ...]]] = {}
-        self._sums: dict[Path, Local] = {}
+        self._sums: dict[Path, LocalFile] = {}
         self._whole: dict[Path, list[tuple[str, Signature | None]]] = {}
 
-    def local(self, path: Path) -> Local | None:
+    def local(self, path: Path) -> LocalFile | None:
         """Return a file's state; None: it is not there. Reads it, unless it did when it was so."""
         now = signature(path)
         if now is None:
@@ -56,7 +56,7 @@ class Memory:
         known = self._sums.get(path)
         if known is None or known.signature != now:
             try:
-                known = self._sums[path] = Local(now, sums_of(path, self._remote.in_parts))
+                known = self._sums[path] = LocalFile(now, sums_of(path, self._remote.in_parts))
             except FileNotFoundError:
                 return None
         return known
@@ -91,7 +91,7 @@ class Memory:
         local = self.local(path)
         return local is not None and self.agrees(name, local, info)
 
-    def agrees(self, name: str, local: Local, info: Info | None) -> bool:
+    def agrees(self, name: str, local: LocalFile, info: Info | None) -> bool:
         """Whether the remote file has the content that a local one had; costs as ``is_same``."""
         if info is None or local.sums.size != info["size"]:
             return False

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 import torch
 
-from ntpctp.data.encoded import ROLE_CODES, Row
+from ntpctp.data.encoded import ROLE_CODES, EncodedExample
 from ntpctp.models.inference import (
-    Asked,
+    GenerationRequest,
     Text,
     TokenBudget,
     decode_greedily,
@@ -126,7 +126,9 @@ def answered_rows(model, eos):
         answer = [token % VOCABULARY for token in ids] + [eos]
         roles = [ROLE_CODES["prompt"]] * len(prompt) + [ROLE_CODES["answer"]] * len(answer)
         rows.append(
-            Row(np.array([*prompt, *answer]), np.array(roles, np.uint8), answer_start=len(prompt))
+            EncodedExample(
+                np.array([*prompt, *answer]), np.array(roles, np.uint8), answer_start=len(prompt)
+            )
         )
     return rows
 
@@ -158,7 +160,7 @@ def test_answers_are_what_decoding_the_prompt_gives(family, longer_by, branching
             continuations, own = others(row, k)
             text = Text(text.context, continuations, whole=bool(k % 2))
         limit = max(1, len(row) - row.answer_start + longer_by)
-        asked.append(Asked(text, row, own, limit if k % 5 else None))
+        asked.append(GenerationRequest(text, row, own, limit if k % 5 else None))
     read, found = read_and_answer(model, asked, eos, TokenBudget(50))
     texts = [one.text for one in asked]
     for one, other in zip(read, read_texts(model, texts, TokenBudget(1)), strict=True):
@@ -184,8 +186,8 @@ def test_reasoning_is_part_of_what_is_written():
     for row in answered_rows(model, eos):
         for shift in range(min(3, row.answer_start)):
             start = row.answer_start - shift
-            again = Row(row.input_ids, row.roles, start)
-            asked = [Asked(replace(plain_text(row), whole=True), again, 0, 6)]
+            again = EncodedExample(row.input_ids, row.roles, start)
+            asked = [GenerationRequest(replace(plain_text(row), whole=True), again, 0, 6)]
             _, (found,) = read_and_answer(model, asked, eos, TokenBudget())
             expected = greedy(model, row.input_ids[:start], 6, eos)
             assert (found.ids.tolist(), found.stopped) == expected[:2]
@@ -193,8 +195,8 @@ def test_reasoning_is_part_of_what_is_written():
 
 def test_what_was_read_is_not_read_again(monkeypatch):
     model = random_model("gpt2")
-    row = Row(random_ids(20, 0), np.array([0] * 15 + [2] * 5, np.uint8), 15)
-    asked = [Asked(Text(row.input_ids[:15], (row.input_ids[15:],)), row, 0, 4)]
+    row = EncodedExample(random_ids(20, 0), np.array([0] * 15 + [2] * 5, np.uint8), 15)
+    asked = [GenerationRequest(Text(row.input_ids[:15], (row.input_ids[15:],)), row, 0, 4)]
     read_and_answer(model, asked, NONE, TokenBudget())  # what is tried once is tried
     monkeypatch.setattr(generate, "can_cache", lambda model, prompts, longest: True)
     sizes = []
@@ -206,7 +208,7 @@ def test_what_was_read_is_not_read_again(monkeypatch):
 def test_rows_of_many_batches_are_written_on_together(monkeypatch):
     model = random_model("llama")
     eos = ending(model)
-    asked = [Asked(plain_text(row), row, 0, 9) for row in answered_rows(model, eos)]
+    asked = [GenerationRequest(plain_text(row), row, 0, 9) for row in answered_rows(model, eos)]
     many = read_and_answer(model, asked, eos, TokenBudget(20))[1]
     for kept in (1, 40):  # tokens of rows that wait
         monkeypatch.setattr(generate, "_KEPT_TOKENS", kept)

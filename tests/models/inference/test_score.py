@@ -5,8 +5,8 @@ import pytest
 import torch
 
 from ntpctp._core.errors import InputError
-from ntpctp.data.encoded import ROLE_CODES, Row
-from ntpctp.models.inference import EMBEDDINGS, Disturbance, TokenBudget, module_of, read_rows
+from ntpctp.data.encoded import ROLE_CODES, EncodedExample
+from ntpctp.models.inference import EMBEDDINGS, Perturbation, TokenBudget, module_of, read_rows
 from tests.models.inference.small_models import log_probabilities, random_ids, random_model
 
 FAMILIES = ["gpt2", "llama", "openai-gpt", "bloom"]
@@ -17,7 +17,9 @@ def rows():
     for k in range(8):
         prompt, answer = 1 + (3 * k) % 7, 1 + k % 4
         roles = [ROLE_CODES["prompt"]] * prompt + [ROLE_CODES["answer"]] * answer
-        found.append(Row(random_ids(prompt + answer, k), np.array(roles, np.uint8), prompt))
+        found.append(
+            EncodedExample(random_ids(prompt + answer, k), np.array(roles, np.uint8), prompt)
+        )
     return found
 
 
@@ -61,7 +63,7 @@ def test_a_disturbance_reaches_what_it_names(module, answers_only):
         item = torch.tensor(items, dtype=states.dtype)[:, None, None]
         return states + torch.sin(item + positions[..., None] + torch.arange(16))
 
-    disturbance = Disturbance(module, change)
+    disturbance = Perturbation(module, change)
     found = read_rows(
         model, rows(), TokenBudget(20), answers_only=answers_only, disturbance=disturbance
     )
@@ -91,7 +93,7 @@ def test_a_disturbance_ends_with_the_pass():
         raise ValueError("in between")
 
     with pytest.raises(ValueError, match="in between"):
-        read_rows(model, rows(), TokenBudget(), disturbance=Disturbance(EMBEDDINGS, fails))
+        read_rows(model, rows(), TokenBudget(), disturbance=Perturbation(EMBEDDINGS, fails))
     after = read_rows(model, rows(), TokenBudget())
     assert all((a.losses[1:] == b.losses[1:]).all() for a, b in zip(before, after, strict=True))
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from ntpctp.models.inference import Disturbance, Text, TokenBudget, log_likelihoods, texts
+from ntpctp.models.inference import Perturbation, Text, TokenBudget, log_likelihoods, texts
 from tests.models.inference.small_models import log_probabilities, random_ids, random_model
 
 SHARING = ["gpt2", "llama", "qwen2", "gpt_neox", "opt"]
@@ -93,7 +93,7 @@ def test_a_disturbance_is_the_same_either_way(monkeypatch):
         # Not alike in all dimensions: the layer norm would take that out.
         return states + torch.sin(scale + torch.arange(16))
 
-    disturbance = Disturbance("transformer.h.0", change)
+    disturbance = Perturbation("transformer.h.0", change)
     shared = log_likelihoods(model, items(), TokenBudget(60), disturbance)
     monkeypatch.setattr(texts._Trials, "can_branch", lambda *_: False)
     anew = log_likelihoods(model, items(), TokenBudget(60), disturbance)

@@ -28,7 +28,7 @@ from ntpctp.data.tasks.edits.premises import (
 from ntpctp.data.tasks.synthetic.names import PEOPLE
 from ntpctp.data.tasks.synthetic.prontoqa_words import (
     PROPERTIES,
-    Rule,
+    OntologyRule,
     plural,
     predicate,
     with_article,
@@ -73,7 +73,7 @@ def _singular(kinds: tuple[str, ...]) -> Mapping[str, str]:
     return {plural(kind): kind for kind in kinds}
 
 
-def _read(sentence: str, kinds: tuple[str, ...]) -> Rule:
+def _read(sentence: str, kinds: tuple[str, ...]) -> OntologyRule:
     """Read a rule, or a fact about a person."""
     match = _SENTENCE.fullmatch(sentence)
     assert match, sentence
@@ -83,10 +83,10 @@ def _read(sentence: str, kinds: tuple[str, ...]) -> Rule:
         subject = singular[subject.lower()]
     what = singular.get(what, what)
     kind, adjective = (what, "") if what in kinds else ("", what)
-    return Rule(subject, kind, adjective, bool(denied))
+    return OntologyRule(subject, kind, adjective, bool(denied))
 
 
-def _premises(example: Example, kinds: tuple[str, ...]) -> dict[str, Rule]:
+def _premises(example: Example, kinds: tuple[str, ...]) -> dict[str, OntologyRule]:
     return {s: _read(s, kinds) for s in premises_and_question(prompt_of(example))[0]}
 
 
@@ -126,7 +126,7 @@ def _side_rules(
     for subject, adjective in zip(subjects, adjectives, strict=False):
         denied, coin, way = bool(negation and rng.random() < 0.5), rng.random(), rng.random()
         kind = next(subjects, "") if coin < 0.5 else ""
-        rule = Rule(subject, kind, "" if kind else adjective, denied)
+        rule = OntologyRule(subject, kind, "" if kind else adjective, denied)
         options = wordings(rule)
         yield options[int(way * len(options))]
 
@@ -151,7 +151,9 @@ def _asked(example: Example) -> str:
     return next(str(word) for word in re.findall(r"\w+", question) if word in PEOPLE)
 
 
-def _with_facts_swapped(example: Example, premises: Mapping[str, Rule], person: str) -> Example:
+def _with_facts_swapped(
+    example: Example, premises: Mapping[str, OntologyRule], person: str
+) -> Example:
     facts = {s: rule for s, rule in premises.items() if rule.subject in PEOPLE}
     (one, of_one), (other, of_other) = facts.items()
     new = {
@@ -161,7 +163,9 @@ def _with_facts_swapped(example: Example, premises: Mapping[str, Rule], person: 
     return with_premises(example, [new.get(s, s) for s in premises])
 
 
-def _with_last_rule_changed(example: Example, premises: Mapping[str, Rule], person: str) -> Example:
+def _with_last_rule_changed(
+    example: Example, premises: Mapping[str, OntologyRule], person: str
+) -> Example:
     """The only rule that ends in a property says the opposite, or has the other choice."""
     last = next(s for s, rule in premises.items() if rule.adjective)
     rule = premises[last]
@@ -193,7 +197,7 @@ def _proved(example: Example, kinds: tuple[str, ...], person: str) -> Edited:
     return Edited(with_reasoning(example, f"{' '.join(steps)}\n{example.answer_marker}"))
 
 
-def _chains(premises: Mapping[str, Rule], fact: str) -> list[list[str]]:
+def _chains(premises: Mapping[str, OntologyRule], fact: str) -> list[list[str]]:
     """All chains of sentences that begin with a person's fact, shorter ones first."""
     chains = [[fact]]
     for chain in chains:

@@ -29,7 +29,7 @@ from ntpctp.data.tasks.edits.premises import (
 from ntpctp.data.tasks.synthetic.names import PEOPLE
 from ntpctp.data.tasks.synthetic.prontoqa_words import PROPERTIES
 from ntpctp.data.tasks.synthetic.ruletaker_theory import (
-    Rule,
+    TheoryRule,
     adjectives_first,
     condition_first,
     judge,
@@ -175,7 +175,7 @@ def _judged(premises: Sequence[str], statement: _Statement) -> tuple[bool, int]:
     order = list(TopologicalSorter(needs).static_order())
     number = {name: k for k, name in enumerate(order)}
     rules = [
-        Rule(tuple((number[name], denied) for name, denied in body), number[head])
+        TheoryRule(tuple((number[name], denied) for name, denied in body), number[head])
         for body, head in read
         if not isinstance(body, str)
     ]

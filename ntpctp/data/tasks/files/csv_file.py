@@ -15,7 +15,7 @@ from pydantic import Field, field_validator
 
 from ntpctp._core.errors import InputError
 from ntpctp._core.files import parsed_json
-from ntpctp.data.tasks.files.own import OwnFile, Row
+from ntpctp.data.tasks.files.own import OwnFile, UserRow
 from ntpctp.data.tasks.files.rows import FieldName
 from ntpctp.data.tasks.published.formats import csv_rows
 
@@ -37,7 +37,7 @@ class CsvFile(OwnFile):
             raise ValueError(f"expected a sign that is no quote and ends no line, found {value!r}")
         return value
 
-    def _rows(self, split: str) -> Iterator[Row]:
+    def _rows(self, split: str) -> Iterator[UserRow]:
         path = self._source(split)
         if not Path(path).is_file():
             found = "a directory" if Path(path).is_dir() else "no such file"

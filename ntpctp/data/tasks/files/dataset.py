@@ -18,7 +18,7 @@ from pydantic import Field
 
 from ntpctp._core.errors import InputError, nearest
 from ntpctp._core.runtime import NOT_CACHED, is_offline
-from ntpctp.data.tasks.files.own import OwnData, Row
+from ntpctp.data.tasks.files.own import OwnData, UserRow
 
 _SAVED = ("dataset_info.json", "state.json", "dataset_dict.json")  # what save_to_disk leaves
 
@@ -50,7 +50,7 @@ class Dataset(OwnData):
     def _name_of(self, split: str) -> str:
         return self.train_split if split == "train" or self.test_split is None else self.test_split
 
-    def _rows(self, split: str) -> Iterator[Row]:
+    def _rows(self, split: str) -> Iterator[UserRow]:
         name = self._name_of(split)
         rows = iter(islice(self._load(name), self.max_rows))
         number = 0

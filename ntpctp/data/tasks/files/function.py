@@ -20,7 +20,7 @@ from typing import Any, Literal
 from pydantic import Field
 
 from ntpctp._core.errors import InputError, nearest
-from ntpctp.data.tasks.files.own import OwnData, Row
+from ntpctp.data.tasks.files.own import OwnData, UserRow
 
 
 class PythonFunction(OwnData):
@@ -47,7 +47,7 @@ class PythonFunction(OwnData):
     def _source(self, split: str) -> str:
         return self.function
 
-    def _rows(self, split: str) -> Iterator[Row]:
+    def _rows(self, split: str) -> Iterator[UserRow]:
         arguments = self.arguments if split == "train" else self.test_arguments or {}
         number = 0
         try:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Literal
 
 from ntpctp._core.files import read_numbered_jsonl
-from ntpctp.data.tasks.files.own import OwnFile, Row
+from ntpctp.data.tasks.files.own import OwnFile, UserRow
 
 
 class JsonLines(OwnFile):
@@ -19,7 +19,7 @@ class JsonLines(OwnFile):
 
     name: Literal["jsonl"] = "jsonl"
 
-    def _rows(self, split: str) -> Iterator[Row]:
+    def _rows(self, split: str) -> Iterator[UserRow]:
         path = self._source(split)
         for number, row in read_numbered_jsonl(Path(path)):
             yield f"{path}, line {number}", row

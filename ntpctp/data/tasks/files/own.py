@@ -17,7 +17,7 @@ from ntpctp.data.normalisation import Rule
 from ntpctp.data.tasks.base import Task
 from ntpctp.data.tasks.files.rows import FieldName, RowReader, fingerprint_of, hold_out
 
-Row = tuple[str, Mapping[str, Any]]
+UserRow = tuple[str, Mapping[str, Any]]
 """Where a row stands, for messages, and its fields."""
 
 
@@ -85,7 +85,7 @@ class OwnData(Task):
         """The option that gives a test split of its own, if it is set."""
 
     @abstractmethod
-    def _rows(self, split: str) -> Iterator[Row]:
+    def _rows(self, split: str) -> Iterator[UserRow]:
         """Yield the rows of ``train`` or, where ``_test_option`` is set, of ``test``."""
 
     @abstractmethod

@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet
 
 from ntpctp._core.errors import InputError
-from ntpctp.data.tasks.files.own import OwnFile, Row
+from ntpctp.data.tasks.files.own import OwnFile, UserRow
 
 _BATCH = 4096
 
@@ -24,7 +24,7 @@ class ParquetFile(OwnFile):
 
     name: Literal["parquet"] = "parquet"
 
-    def _rows(self, split: str) -> Iterator[Row]:
+    def _rows(self, split: str) -> Iterator[UserRow]:
         path = self._source(split)
         if not Path(path).is_file():
             found = "a directory" if Path(path).is_dir() else "no such file"

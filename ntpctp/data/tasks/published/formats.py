@@ -30,7 +30,7 @@ csv.field_size_limit(2**31 - 1)  # the default of 128 KiB is less than a long do
 _TWO_NAMES = r"""\(\s*('[^'\\]*'|"[^"\\]*")\s*,\s*('[^'\\]*'|"[^"\\]*")\s*\)"""
 
 
-class Item(NamedTuple):
+class PublishedItem(NamedTuple):
     """One item of a published file.
 
     ``group`` is what items must share to be kept on one side of a split: the question, or the
@@ -117,7 +117,7 @@ def csv_rows(path: Path, delimiter: str = ",") -> Iterator[tuple[str, dict[str, 
         raise InputError(f"{path}, line {line}: expected CSV: {error}") from error
 
 
-def prontoqa(path: Path) -> Iterator[Item]:
+def prontoqa(path: Path) -> Iterator[PublishedItem]:
     """PrOntoQA: what asaparov/prontoqa writes with ``--model-name json``."""
     data = read_json(path)
     if not isinstance(data, dict):
@@ -134,18 +134,20 @@ def prontoqa(path: Path) -> Iterator[Item]:
         steps = _field(row, "chain_of_thought", list, f"{where}, test_example")
         choices = ("True", "False")
         _one_of(answer, choices, "answer", where)
-        yield Item(where, f"{question} {query}", answer, " ".join(map(str, steps)), choices)
+        yield PublishedItem(
+            where, f"{question} {query}", answer, " ".join(map(str, steps)), choices
+        )
 
 
-def logicasker(path: Path) -> Iterator[Item]:
+def logicasker(path: Path) -> Iterator[PublishedItem]:
     """LogicAsker: data/test.csv and train.csv of yxwan123/LogicAsker."""
     choices = ("yes", "no")
     for where, row in csv_rows(path):
         answer = _one_of(_field(row, "answer", str, where), choices, "answer", where)
-        yield Item(where, _field(row, "query", str, where), answer, choices=choices)
+        yield PublishedItem(where, _field(row, "query", str, where), answer, choices=choices)
 
 
-def ruletaker(path: Path) -> Iterator[Item]:
+def ruletaker(path: Path) -> Iterator[PublishedItem]:
     """RuleTaker: ``train.jsonl`` and so on of rule-reasoning-dataset-V2020.2.5.
 
     Stratum: the depth of proof (``QDep``), where the file has it.
@@ -159,7 +161,7 @@ def ruletaker(path: Path) -> Iterator[Item]:
                 raise InputError(f"{where}: expected a JSON object, found {question!r}")
             text = _field(question, "text", str, where)
             label = str(_field(question, "label", bool, where))
-            yield Item(
+            yield PublishedItem(
                 where,
                 f"{context} True or false: {text}",
                 label,
@@ -169,7 +171,7 @@ def ruletaker(path: Path) -> Iterator[Item]:
             )
 
 
-def clutrr(path: Path) -> Iterator[Item]:
+def clutrr(path: Path) -> Iterator[PublishedItem]:
     """CLUTRR: the CSV of facebookresearch/clutrr, or that of the data set CLUTRR/v1 on the hub.
 
     The relation is in ``target`` in the former and in ``target_text`` in the latter, where
@@ -194,10 +196,12 @@ def clutrr(path: Path) -> Iterator[Item]:
         story = _field(row, "story", str, where)
         length = re.fullmatch(r"task_\d+\.(\d+)", str(row.get("task_name")))
         strata = _strata(hops=length and length[1])
-        yield Item(where, f"{story} How is {second} related to {first}?", target, strata=strata)
+        yield PublishedItem(
+            where, f"{story} How is {second} related to {first}?", target, strata=strata
+        )
 
 
-def cogs(path: Path) -> Iterator[Item]:
+def cogs(path: Path) -> Iterator[PublishedItem]:
     """COGS and ReCOGS: tab-separated sentence, logical form and type, without a header.
 
     Stratum: the type.
@@ -209,19 +213,19 @@ def cogs(path: Path) -> Iterator[Item]:
                 f"{where}: expected sentence, logical form and type between tabs, found "
                 f"{len(columns)} columns"
             )
-        yield Item(where, columns[0], columns[1], strata=_strata(type=columns[2].strip()))
+        yield PublishedItem(where, columns[0], columns[1], strata=_strata(type=columns[2].strip()))
 
 
-def scan(path: Path) -> Iterator[Item]:
+def scan(path: Path) -> Iterator[PublishedItem]:
     """SCAN: command and actions, as in brendenlake/SCAN."""
     for where, line in _lines(path):
         match = re.fullmatch(r"IN: (.+) OUT: (.+)", line.strip())
         if match is None:
             raise InputError(f"{where}: expected 'IN: command OUT: actions', found {line[:80]!r}")
-        yield Item(where, match[1], match[2])
+        yield PublishedItem(where, match[1], match[2])
 
 
-def gsm8k(path: Path) -> Iterator[Item]:
+def gsm8k(path: Path) -> Iterator[PublishedItem]:
     """GSM8K: the final number is the answer, the solution before it the reasoning.
 
     Calculator annotations (``<<...>>``) are left out, and so are thousands separators of the
@@ -237,10 +241,10 @@ def gsm8k(path: Path) -> Iterator[Item]:
                 f"{(marker + final)[-80:]!r}"
             )
         reasoning = re.sub(r"<<[^>]*>>", "", solution).strip()
-        yield Item(where, _field(row, "question", str, where), answer, reasoning)
+        yield PublishedItem(where, _field(row, "question", str, where), answer, reasoning)
 
 
-FORMATS: dict[str, Callable[[Path], Iterator[Item]]] = {
+FORMATS: dict[str, Callable[[Path], Iterator[PublishedItem]]] = {
     "clutrr": clutrr,
     "cogs": cogs,
     "gsm8k": gsm8k,

@@ -21,7 +21,7 @@ from ntpctp.data.tasks.base import Task
 from ntpctp.data.tasks.edits.base import Edit
 from ntpctp.data.tasks.edits.generic import LOGICAL, generic_edits
 from ntpctp.data.tasks.files.rows import fingerprint_of, hold_out
-from ntpctp.data.tasks.published.formats import FORMATS, Item
+from ntpctp.data.tasks.published.formats import FORMATS, PublishedItem
 from ntpctp.data.tasks.synthetic.kinship_words import WORDS
 
 _MARKER = "Answer: "
@@ -120,7 +120,7 @@ class Published(Task):
             return generic_edits(names=False, operators=LOGICAL, only=_FRAME)
         return generic_edits(protected=_KIN if self.format == "clutrr" else ())
 
-    def _read(self, path: str) -> list[Item]:
+    def _read(self, path: str) -> list[PublishedItem]:
         if not Path(path).is_file():
             found = "a directory" if Path(path).is_dir() else "no such file"
             raise InputError(f"{path}: expected a {self.format} file, found {found}")
@@ -129,7 +129,7 @@ class Published(Task):
             raise InputError(f"{path}: expected at least one {self.format} item, found none")
         return items
 
-    def _example(self, item: Item) -> Example:
+    def _example(self, item: PublishedItem) -> Example:
         with_reasoning = bool(self.reasoning and item.reasoning)
         steps = Segment("reasoning", f"{item.reasoning}\n{_MARKER}")
         return Example(

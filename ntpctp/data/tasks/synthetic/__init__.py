@@ -1,1 +1,1 @@
-""
+"""Generated tasks: every example is a function of the seed and its index."""

@@ -32,7 +32,7 @@ from ntpctp.data.tasks.synthetic.prontoqa_words import (
     OTHER_REAL_KINDS,
     PROPERTIES,
     REAL_KINDS,
-    Rule,
+    OntologyRule,
     predicate,
     with_article,
     wordings,
@@ -152,7 +152,7 @@ class PrOntoQA(Task):
         chains = [names[k * hops : (k + 1) * hops] for k in range(num_chains)]
         ends = self._ends(rng, properties)
         proofs = [
-            [*(Rule(a, kind=b) for a, b in pairwise(chain)), Rule(chain[-1], **end)]
+            [*(OntologyRule(a, kind=b) for a, b in pairwise(chain)), OntologyRule(chain[-1], **end)]
             for chain, end in zip(chains, ends, strict=False)
         ]
         # Places in the order of the proof: the chain, then the step within it.
@@ -204,7 +204,7 @@ class PrOntoQA(Task):
         chains: Sequence[Sequence[str]],
         names: Sequence[str],
         properties: Sequence[str],
-    ) -> list[tuple[int, int, Rule]]:
+    ) -> list[tuple[int, int, OntologyRule]]:
         """Rules beside the proofs, each with its place (chain, step) among them.
 
         Their kinds and properties occur nowhere else. In the form ``cloze`` nobody gets a second
@@ -218,16 +218,16 @@ class PrOntoQA(Task):
             to_kind = bool(rng.random() < 0.5 or (self.form == "cloze" and not negated))
             subject = chains[chain][step] if self.distractors == "relevant" else next(fresh)
             rule = (
-                Rule(subject, kind=next(fresh), negated=negated)
+                OntologyRule(subject, kind=next(fresh), negated=negated)
                 if to_kind
-                else Rule(subject, adjective=next(adjectives), negated=negated)
+                else OntologyRule(subject, adjective=next(adjectives), negated=negated)
             )
             rules.append((chain, step, rule))
         return rules
 
     def _ordered(
-        self, rng: np.random.Generator, placed: Sequence[tuple[int, int, Rule]]
-    ) -> list[Rule]:
+        self, rng: np.random.Generator, placed: Sequence[tuple[int, int, OntologyRule]]
+    ) -> list[OntologyRule]:
         shuffled = [placed[k] for k in rng.permutation(len(placed))]
         if self.ordering != "random":
             first = int(rng.integers(2))  # the chain of the person asked about is not always first
@@ -245,11 +245,11 @@ class PrOntoQA(Task):
             return f"Fill in the blank: {person} is ___.", true, choices
         # Without negation the false statement is what holds of the other person.
         asked, is_negated = ends[int(rng.integers(2))], bool(ends[0].get("negated", False))
-        rule = Rule(person, **asked)
+        rule = OntologyRule(person, **asked)
         holds = rule.adjective == true and rule.negated == is_negated
         return f"True or false: {person} {predicate(rule)}.", str(holds), ("True", "False")
 
 
-def _sentence(rng: np.random.Generator, rule: Rule) -> str:
+def _sentence(rng: np.random.Generator, rule: OntologyRule) -> str:
     """The rule in one of the three wordings of the original."""
     return wordings(rule)[int(rng.integers(3))]

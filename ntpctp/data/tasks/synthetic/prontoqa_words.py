@@ -32,7 +32,7 @@ OTHER_REAL_KINDS = (
 
 
 @dataclass(frozen=True, slots=True)
-class Rule:
+class OntologyRule:
     """Whoever is ``subject`` is (``negated``: is not) ``kind`` or ``adjective``."""
 
     subject: str
@@ -51,12 +51,12 @@ def plural(noun: str) -> str:
     return f"{noun}es" if noun.endswith("s") else f"{noun}s"
 
 
-def predicate(rule: Rule) -> str:
+def predicate(rule: OntologyRule) -> str:
     """Return what a rule says of a single subject."""
     return f"is {'not ' if rule.negated else ''}{rule.adjective or with_article(rule.kind)}"
 
 
-def wordings(rule: Rule) -> Sequence[str]:
+def wordings(rule: OntologyRule) -> Sequence[str]:
     """Return the three wordings of the original, always in the same order."""
     what = rule.adjective or plural(rule.kind)
     return (

@@ -7,7 +7,7 @@ from itertools import pairwise
 import numpy as np
 
 from ntpctp.data.tasks.synthetic.names import KINDS, PEOPLE
-from ntpctp.data.tasks.synthetic.prosqa_item import Item, ask, fact
+from ntpctp.data.tasks.synthetic.prosqa_item import ProsQAItem, ask, fact
 
 # Fitted by hand to the 800 published validation and test items; the tests hold the generator to
 # tests/fixtures/prosqa_statistics.json. 28 nodes less those that a Poisson draw leaves without a
@@ -20,7 +20,7 @@ _BYSTANDER_WEIGHT = 0.05  # of people who are neither 0 nor 1, and of what desce
 _MIN_HOPS = 3  # no published question is shorter; the longest has 6
 
 
-def draw(rng: np.random.Generator, equal_mentions: bool = False) -> Item:
+def draw(rng: np.random.Generator, equal_mentions: bool = False) -> ProsQAItem:
     """Draw one item.
 
     The person asked about is the one of nodes 0 and 1 whose own kinds reach deeper; the right
@@ -105,7 +105,7 @@ def _worded(
     root: int,
     target: int,
     neg_target: int,
-) -> Item:
+) -> ProsQAItem:
     """Give every node a name and write the facts in random order."""
     kinds = {kind for _, kind in edges}
     num_nodes = 1 + max(0, 1, *kinds, *(node for node, _ in edges))
@@ -126,7 +126,7 @@ def _worded(
                 if kind == path[0] and steps_below.get(node, _NODES) == steps_below[kind] - 1
             ),
         )
-    return Item(
+    return ProsQAItem(
         question=" ".join([*(facts[k] for k in rng.permutation(len(facts))), question]),
         answer=fact(names[root], names[target]),
         steps=[fact(names[a], names[b]) for a, b in pairwise(path)],

@@ -24,7 +24,7 @@ def ask(person: str, first: str, second: str) -> str:
     return f"Is {person} a {first} or {second}?"
 
 
-class Item(BaseModel):
+class ProsQAItem(BaseModel):
     """One question with its graph, in the fields of the published files.
 
     Nodes are numbered; ``edges`` holds [node, kind it is]. Further fields are ignored.
@@ -43,7 +43,7 @@ class Item(BaseModel):
     neg_target: int
 
     @model_validator(mode="after")
-    def _text_agrees_with_graph(self) -> "Item":
+    def _text_agrees_with_graph(self) -> "ProsQAItem":
         names = self.idx_to_symbol
         for field in ("root", "target", "neg_target"):
             if not 0 <= getattr(self, field) < len(names):
@@ -89,7 +89,7 @@ class Item(BaseModel):
         )
 
 
-def read(path: Path) -> list[tuple[Item, str]]:
+def read(path: Path) -> list[tuple[ProsQAItem, str]]:
     """Read a published file: its items, each with the words that say where it stands.
 
     Raises:
@@ -109,11 +109,11 @@ def read(path: Path) -> list[tuple[Item, str]]:
     ]
 
 
-def _item(row: Any, where: str) -> Item:
+def _item(row: Any, where: str) -> ProsQAItem:
     if not isinstance(row, Mapping):
         raise InputError(f"{where}: expected a JSON object, found {type(row).__name__}")
     try:
-        return Item.model_validate(row)
+        return ProsQAItem.model_validate(row)
     except ValidationError as error:
         problem = error.errors()[0]
         field = ".".join(map(str, problem["loc"]))

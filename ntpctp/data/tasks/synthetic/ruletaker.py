@@ -24,7 +24,7 @@ from ntpctp.data.tasks.synthetic.drawing import draw_split
 from ntpctp.data.tasks.synthetic.names import PEOPLE
 from ntpctp.data.tasks.synthetic.prontoqa_words import PROPERTIES
 from ntpctp.data.tasks.synthetic.ruletaker_theory import (
-    Rule,
+    TheoryRule,
     adjectives_first,
     condition_first,
     judge,
@@ -141,15 +141,15 @@ class RuleTaker(Task):
             depth = judged[person][attribute][1]
             return self._worded(rng, rules, facts, person, attribute, askable is true, depth)
 
-    def _rules(self, rng: np.random.Generator) -> list[Rule]:
+    def _rules(self, rng: np.random.Generator) -> list[TheoryRule]:
         """Different rules, each from one or two of the attributes close below its head."""
-        rules: dict[Rule, None] = {}
+        rules: dict[TheoryRule, None] = {}
         while len(rules) < self.num_rules:
             head = int(rng.integers(1, self.num_attributes))
             near = rng.permutation(np.arange(max(0, head - _REACH), head))[: rng.integers(1, 3)]
             denied = rng.random(len(near)) < (0.25 if self.negation else 0)
             body = sorted(zip(near.tolist(), denied.tolist(), strict=True))
-            rules[Rule(tuple(body), head)] = None
+            rules[TheoryRule(tuple(body), head)] = None
         return list(rules)
 
     def _facts(self, rng: np.random.Generator) -> set[int]:
@@ -160,7 +160,7 @@ class RuleTaker(Task):
     def _worded(
         self,
         rng: np.random.Generator,
-        rules: Sequence[Rule],
+        rules: Sequence[TheoryRule],
         facts: Sequence[set[int]],
         person: int,
         attribute: int,
@@ -187,7 +187,7 @@ class RuleTaker(Task):
         )
 
 
-def _rule_sentence(rng: np.random.Generator, rule: Rule, names: Sequence[str]) -> str:
+def _rule_sentence(rng: np.random.Generator, rule: TheoryRule, names: Sequence[str]) -> str:
     parts = [(names[a], denied) for a, denied in rule.body]
     parts = [parts[k] for k in rng.permutation(len(parts))]
     adjectives = rng.random() < 0.5 and not any(denied for _, denied in parts)

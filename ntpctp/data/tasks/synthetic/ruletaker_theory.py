@@ -4,14 +4,16 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 
-class Rule(NamedTuple):
+class TheoryRule(NamedTuple):
     """Whoever has every attribute of ``body`` (or, where negated, has not) has ``head``."""
 
     body: tuple[tuple[int, bool], ...]  # (attribute, negated)
     head: int
 
 
-def judge(rules: Sequence[Rule], facts: set[int], num_attributes: int) -> list[tuple[bool, int]]:
+def judge(
+    rules: Sequence[TheoryRule], facts: set[int], num_attributes: int
+) -> list[tuple[bool, int]]:
     """Return for every attribute whether a person with these facts has it, and at which depth.
 
     In the order of the attributes, since bodies have lower ones than heads.

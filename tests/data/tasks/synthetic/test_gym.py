@@ -76,7 +76,7 @@ def test_a_split_that_cannot_be_filled(monkeypatch):
 
 
 def test_the_measure_takes_the_task_s_own_judgement(tiny, tmp_path, monkeypatch):
-    from ntpctp.measures import Accuracy, Subject
+    from ntpctp.measures import Accuracy, EvaluationContext
     from ntpctp.measures import answers as judging
     from ntpctp.models.inference import Decoded, read_and_answer
     from ntpctp.runner.prepare import initial_model, prepare
@@ -96,7 +96,7 @@ def test_the_measure_takes_the_task_s_own_judgement(tiny, tmp_path, monkeypatch)
     monkeypatch.setattr(judging, "read_and_answer", write)
     initial_model(experiment.arms["ctp"], data, 0).save_pretrained(tmp_path / "m")
     objective = experiment.arms["ctp"].objective
-    subject = Subject(tmp_path / "m", data.tokenizer, data.splits, ("test",), objective)
+    subject = EvaluationContext(tmp_path / "m", data.tokenizer, data.splits, ("test",), objective)
     rows, scores = Accuracy(train_items=0).measure(subject)
     wrong = score_answer(examples[1].judge, "1")
     assert wrong < 1

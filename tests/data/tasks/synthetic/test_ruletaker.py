@@ -10,7 +10,7 @@ from pydantic import ValidationError
 from ntpctp._core.errors import InputError
 from ntpctp.data.leakage import check_disjoint
 from ntpctp.data.tasks.synthetic.ruletaker import RuleTaker
-from ntpctp.data.tasks.synthetic.ruletaker_theory import Rule, judge
+from ntpctp.data.tasks.synthetic.ruletaker_theory import TheoryRule, judge
 from tests.data.tasks.synthetic.shortcuts import bag_of_words_accuracy
 
 
@@ -95,10 +95,10 @@ def test_every_answer_follows_and_depths_are_uniform(negation):
 def test_depths_by_hand():
     # Fact 0. 0 > 1; 1 and not 2 > 3; 2 > 4; not 3 > 5.
     rules = [
-        Rule(((0, False),), 1),
-        Rule(((1, False), (2, True)), 3),
-        Rule(((2, False),), 4),
-        Rule(((3, True),), 5),
+        TheoryRule(((0, False),), 1),
+        TheoryRule(((1, False), (2, True)), 3),
+        TheoryRule(((2, False),), 4),
+        TheoryRule(((3, True),), 5),
     ]
     assert judge(rules, {0}, 6) == [
         (True, 0),
