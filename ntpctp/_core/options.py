@@ -2,9 +2,11 @@
 
 import re
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Annotated, Any, Union
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, GetCoreSchemaHandler
+from pydantic_core import CoreSchema
 
 _SAFE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
@@ -68,12 +70,27 @@ class Options(BaseModel):
         ]
 
 
-def one_of(table: Mapping[str, type[Options]]) -> Any:
-    """Return the type of a block whose ``name`` field chooses one of ``table``'s types.
+@dataclass(frozen=True, eq=False)
+class Choice:
+    """Annotation of a field: its block is of the type that its ``name`` chooses from a table.
 
-    A bare name stands for the block with all its defaults: ``objective: ntp`` is
-    ``objective: {name: ntp}``.
+    ``objective: Annotated[Objective, Choice(OBJECTIVES)]`` reads ``objective: {name: ntp}``, and
+    the bare name ``objective: ntp`` as the same block with all its defaults.
+
+    Attributes:
+        table: name -> type; all types are subclasses of the annotated one.
     """
+
+    table: Mapping[str, type[Options]]
+
+    def __get_pydantic_core_schema__(
+        self, source: Any, handler: GetCoreSchemaHandler
+    ) -> CoreSchema:
+        return handler.generate_schema(one_of(self.table))
+
+
+def one_of(table: Mapping[str, type[Options]]) -> Any:
+    """Return the type that ``Choice(table)`` validates, for a ``TypeAdapter``."""
     union: Any = Union[tuple(table.values())]  # noqa: UP007 (made of a table, not written out)
     chosen: Any = Annotated[union, Field(discriminator="name")]
     return Annotated[chosen, BeforeValidator(_block_of_name)]

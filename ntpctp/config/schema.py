@@ -14,29 +14,25 @@ evaluation: {every: 250, measures: [accuracy, robustness, flatness]}
 from collections.abc import Iterable
 from itertools import combinations
 from math import prod
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeAlias
 
 from pydantic import BeforeValidator, Field, SerializeAsAny, model_validator
 
 from ntpctp._core.errors import nearest
 from ntpctp._core.layout import RunId
-from ntpctp._core.options import Name, Options, one_of
+from ntpctp._core.options import Choice, Name, Options
 from ntpctp.config.checkpoint_schedule import Every, checkpoint_steps, is_due
 from ntpctp.config.resources import Resources
-from ntpctp.data.tasks import TASKS
+from ntpctp.data.tasks import TASKS, Task
 from ntpctp.measures import MEASURES, Measure
 from ntpctp.models.build import ModelOptions
-from ntpctp.objectives import OBJECTIVES
+from ntpctp.objectives import OBJECTIVES, Objective
 from ntpctp.training import TrainingOptions
 from ntpctp.training.trackers import Tracker
 
-if TYPE_CHECKING:
-    from ntpctp.data.tasks import Task as AnyTask
-    from ntpctp.measures import Measure as AnyMeasure
-    from ntpctp.objectives import Objective as AnyObjective
-else:
-    AnyTask, AnyObjective, AnyMeasure = one_of(TASKS), one_of(OBJECTIVES), one_of(MEASURES)
-
+AnyTask: TypeAlias = SerializeAsAny[Annotated[Task, Choice(TASKS)]]
+AnyObjective: TypeAlias = SerializeAsAny[Annotated[Objective, Choice(OBJECTIVES)]]
+AnyMeasure: TypeAlias = SerializeAsAny[Annotated[Measure, Choice(MEASURES)]]
 
 _MOST_SEEDS = 100_000
 
@@ -65,7 +61,7 @@ def _checkpoint_schedule(value: Any) -> Any:
 class Arm(Options):
     """One way of training. Fields other than the objective override the experiment's own."""
 
-    objective: SerializeAsAny[AnyObjective] = Field(description="which tokens the loss sees")
+    objective: AnyObjective = Field(description="which tokens the loss sees")
     training: TrainingOptions = Field(description="fields that differ from the experiment's")
     model: ModelOptions = Field(description="fields that differ from the experiment's")
 
@@ -97,7 +93,7 @@ class Evaluation(Options):
         description="whose weights stay on the disk: {last: 2} or {best: exact_match}; the others' "
         "are deleted once they are measured",
     )
-    measures: list[SerializeAsAny[AnyMeasure]] = Field(
+    measures: list[AnyMeasure] = Field(
         default_factory=lambda: [
             m.model_validate({"name": name}) for name, m in MEASURES.items() if m.by_default
         ],
@@ -180,7 +176,7 @@ class Experiment(Options):
 
     name: Name = Field(description="of the output directory")
     question: str = Field("", description="one sentence for the head of the report")
-    task: SerializeAsAny[AnyTask] = Field(description="where examples come from")
+    task: AnyTask = Field(description="where examples come from")
     data: DataOptions = Field(default_factory=DataOptions, description="see DataOptions")
     tokenizer: str | None = Field(
         None,

@@ -9,39 +9,34 @@ measures: [{name: accuracy, max_items: 100}]
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import Annotated, Literal, TypeAlias
 
 from pydantic import Field, SerializeAsAny, ValidationError, model_validator
 
 from ntpctp._core.errors import InputError
-from ntpctp._core.options import Name, Options, one_of
+from ntpctp._core.options import Choice, Name, Options
 from ntpctp._core.yaml_loader import read_yaml
 from ntpctp.config import apply_override
 from ntpctp.config.messages import messages_of
-from ntpctp.data.tasks import TASKS
-from ntpctp.measures import MEASURES
+from ntpctp.data.tasks import TASKS, Task
+from ntpctp.measures import MEASURES, Measure
 
-if TYPE_CHECKING:
-    from ntpctp.data.tasks import Task as AnyTask
-    from ntpctp.measures import Measure as AnyMeasure
-else:
-    AnyTask, AnyMeasure = one_of(TASKS), one_of(MEASURES)
+AnyTask: TypeAlias = SerializeAsAny[Annotated[Task, Choice(TASKS)]]
+AnyMeasure: TypeAlias = SerializeAsAny[Annotated[Measure, Choice(MEASURES)]]
 
 
 class Suite(Options):
     """Tasks and measures under a name."""
 
     name: Name = Field(description="of the directory of results beside a checkpoint")
-    tasks: dict[Name, SerializeAsAny[AnyTask]] = Field(
+    tasks: dict[Name, AnyTask] = Field(
         default_factory=dict, description="by a name of your choice; none: those of experiments"
     )
     own_task: bool = Field(
         True,
         description="whether the runs of an experiment are measured on its own task, not on tasks",
     )
-    measures: list[SerializeAsAny[AnyMeasure]] = Field(
-        min_length=1, description="names, or blocks with options"
-    )
+    measures: list[AnyMeasure] = Field(min_length=1, description="names, or blocks with options")
     tokenizer: str | None = Field(
         None, description="directory or hub id; by default the checkpoint's own"
     )

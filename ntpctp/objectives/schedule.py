@@ -2,11 +2,11 @@
 
 from collections.abc import Sequence
 from itertools import pairwise
-from typing import TYPE_CHECKING, Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, SerializeAsAny, model_validator
 
-from ntpctp._core.options import Options, one_of
+from ntpctp._core.options import Choice, Options
 from ntpctp.data.tokenize import EncodedExample
 from ntpctp.objectives.marked import Critical
 from ntpctp.objectives.objective import LossesOf, Objective, Supervision
@@ -14,27 +14,25 @@ from ntpctp.objectives.relabelled import Noisy, Shuffled
 from ntpctp.objectives.roles import CTP, NTP, Weighted
 from ntpctp.objectives.sampled import Partial, Random
 
-if TYPE_CHECKING:
-    from ntpctp.objectives.objective import Objective as PhaseObjective
-else:
-    PhaseObjective = one_of(
-        {
-            "ntp": NTP,
-            "ctp": CTP,
-            "weighted": Weighted,
-            "partial": Partial,
-            "random": Random,
-            "critical": Critical,
-            "shuffled": Shuffled,
-            "noisy": Noisy,
-        }
-    )
+PHASES: dict[str, type[Objective]] = {
+    "ntp": NTP,
+    "ctp": CTP,
+    "weighted": Weighted,
+    "partial": Partial,
+    "random": Random,
+    "critical": Critical,
+    "shuffled": Shuffled,
+    "noisy": Noisy,
+}
+"""What a phase may be: what decides on each row by itself."""
 
 
 class Phase(Options):
     """A part of training under one objective."""
 
-    objective: SerializeAsAny[PhaseObjective] = Field(description="which tokens count")
+    objective: SerializeAsAny[Annotated[Objective, Choice(PHASES)]] = Field(
+        description="which tokens count"
+    )
     until: int | None = Field(None, ge=1, description="its last step; null: to the end")
 
 

@@ -1,6 +1,5 @@
 """Tasks: where examples come from. One file a task; ``TASKS`` lists them by name."""
 
-from ntpctp._core.options import one_of
 from ntpctp.data.example import ROLES, Example, Message, Role, Segment
 from ntpctp.data.leakage import check_disjoint, check_unseen
 from ntpctp.data.tasks.base import Task
@@ -9,8 +8,9 @@ from ntpctp.data.tasks.files.dataset import Dataset
 from ntpctp.data.tasks.files.function import PythonFunction
 from ntpctp.data.tasks.files.jsonl import JsonLines
 from ntpctp.data.tasks.files.parquet_file import ParquetFile
-from ntpctp.data.tasks.mixture import Mixture, Part
+from ntpctp.data.tasks.mixture import Mixture
 from ntpctp.data.tasks.published.published import Published
+from ntpctp.data.tasks.single import SINGLE_TASKS
 from ntpctp.data.tasks.synthetic.addition import Addition
 from ntpctp.data.tasks.synthetic.anchor import Anchor
 from ntpctp.data.tasks.synthetic.chain import Chain
@@ -23,30 +23,7 @@ from ntpctp.data.tasks.synthetic.prosqa import ProsQA
 from ntpctp.data.tasks.synthetic.ruletaker import RuleTaker
 from ntpctp.data.tasks.synthetic.simple_logic import SimpleLogic
 
-TASKS: dict[str, type[Task]] = {
-    "addition": Addition,
-    "anchor": Anchor,
-    "chain": Chain,
-    "csv": CsvFile,
-    "dataset": Dataset,
-    "gym": Gym,
-    "jsonl": JsonLines,
-    "kinship": Kinship,
-    "mixture": Mixture,
-    "modular": Modular,
-    "parity": Parity,
-    "parquet": ParquetFile,
-    "prontoqa": PrOntoQA,
-    "prosqa": ProsQA,
-    "published": Published,
-    "python": PythonFunction,
-    "ruletaker": RuleTaker,
-    "simple_logic": SimpleLogic,
-}
-# A part is one of the tasks, which are only known here.
-_parts = one_of({name: task for name, task in TASKS.items() if task is not Mixture})
-Part.model_rebuild(_types_namespace={"AnyTask": _parts})
-Mixture.model_rebuild(_types_namespace={"AnyTask": _parts})
+TASKS: dict[str, type[Task]] = {**SINGLE_TASKS, "mixture": Mixture}
 
 __all__ = [
     "ROLES",

@@ -11,26 +11,26 @@ from collections.abc import Iterator, Mapping, Sequence
 from fractions import Fraction
 from functools import cached_property
 from math import floor
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field, SerializeAsAny, model_validator
 
 from ntpctp._core.errors import InputError, lookup
-from ntpctp._core.options import Name, Options
+from ntpctp._core.options import Choice, Name, Options
 from ntpctp.data.example import Example
 from ntpctp.data.tasks.base import Task
 from ntpctp.data.tasks.edits.base import Edit
-
-if TYPE_CHECKING:
-    AnyTask = Task
+from ntpctp.data.tasks.single import SINGLE_TASKS
 
 
 class Part(Options):
     """A task of a mixture."""
 
-    task: SerializeAsAny["AnyTask"] = Field(description="where its examples come from")
+    task: SerializeAsAny[Annotated[Task, Choice(SINGLE_TASKS)]] = Field(
+        description="where its examples come from"
+    )
     weight: float = Field(
         1.0,
         ge=0,

@@ -9,14 +9,11 @@ An edit works on the text alone, so that it can be applied to examples read back
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from ntpctp._core.errors import InputError
-
-if TYPE_CHECKING:
-    from ntpctp.data.example import Example
+from ntpctp.data.example import Example
 
 SHARES = (0.0, 0.25, 0.5, 1.0)
 """Strengths of most edits: the share of what can be edited."""
@@ -32,7 +29,7 @@ class Edited:
         renamed: (new word, old word) for every word that has another name.
     """
 
-    example: "Example"
+    example: Example
     renamed: tuple[tuple[str, str], ...] = ()
 
     def restored(self, answer: str) -> str:
@@ -43,7 +40,7 @@ class Edited:
         return words_replaced(answer, dict(self.renamed))
 
 
-_Change = Callable[["Example", float, np.random.Generator], Edited | None]
+_Change = Callable[[Example, float, np.random.Generator], Edited | None]
 
 
 @dataclass(frozen=True)
@@ -82,7 +79,7 @@ class Edit:
                 f"{strength:g}"
             )
 
-    def apply(self, example: "Example", strength: float, rng: np.random.Generator) -> Edited | None:
+    def apply(self, example: Example, strength: float, rng: np.random.Generator) -> Edited | None:
         """Return ``example`` edited, or None if this example cannot be edited so.
 
         With ``rng`` in the same state a stronger edit contains the weaker one: it changes the same
@@ -101,7 +98,7 @@ class Edit:
 
 
 def contrast(
-    description: str, change: Callable[["Example", np.random.Generator], Edited | None]
+    description: str, change: Callable[[Example, np.random.Generator], Edited | None]
 ) -> Edit:
     """Return the edit that changes the right answer by the smallest change of what is given."""
     return Edit(
@@ -119,7 +116,7 @@ def number_of(share: float, available: int) -> int:
     return min(available, max(1, round(share * available)))
 
 
-def prompt_of(example: "Example") -> str:
+def prompt_of(example: Example) -> str:
     """Return the text that an edit may change: the prompt, or what the user of a chat said last.
 
     Empty where there is none, as in plain text.
@@ -130,7 +127,7 @@ def prompt_of(example: "Example") -> str:
     return prompts[-1].text if prompts else ""
 
 
-def with_prompt(example: "Example", prompt: str) -> "Example":
+def with_prompt(example: Example, prompt: str) -> Example:
     """Return ``example`` with another ``prompt_of``.
 
     Marked characters behind the prompt move with the text; marks within it are dropped, for
@@ -149,13 +146,13 @@ def with_prompt(example: "Example", prompt: str) -> "Example":
     return replace(example, segments=tuple(segments), spans=spans)
 
 
-def with_answer(example: "Example", answer: str) -> "Example":
+def with_answer(example: Example, answer: str) -> Example:
     """Return ``example``, made of segments, with another answer."""
     *others, last = example.segments
     return replace(example, segments=(*others, replace(last, text=answer)))
 
 
-def with_reasoning(example: "Example", steps: str) -> "Example":
+def with_reasoning(example: Example, steps: str) -> Example:
     """Return ``example`` with other reasoning, marker and all, if it has reasoning."""
     return replace(
         example,
@@ -166,7 +163,7 @@ def with_reasoning(example: "Example", steps: str) -> "Example":
     )
 
 
-def with_strata(example: "Example", **levels: object) -> "Example":
+def with_strata(example: Example, **levels: object) -> Example:
     """Return ``example`` with other levels of strata that it has."""
     strata = tuple((name, str(levels.get(name, level))) for name, level in example.strata)
     return replace(example, strata=strata)
@@ -181,9 +178,9 @@ def words_replaced(text: str, new: Mapping[str, str]) -> str:
     return re.sub(r"\w+", lambda match: new.get(match[0], match[0]), text)
 
 
-def _has_user(example: "Example") -> bool:
+def _has_user(example: Example) -> bool:
     return any(message.role == "user" for message in example.messages[:-1])
 
 
-def _last_user(example: "Example") -> int:
+def _last_user(example: Example) -> int:
     return max(k for k, message in enumerate(example.messages[:-1]) if message.role == "user")

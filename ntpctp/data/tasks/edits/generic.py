@@ -5,14 +5,11 @@ They change the last prompt of an example and leave reasoning and answer as they
 
 import re
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ntpctp.data.example import Example
 from ntpctp.data.tasks.edits.base import SHARES, Edit, Edited, number_of, prompt_of, with_prompt
-
-if TYPE_CHECKING:
-    from ntpctp.data.example import Example
 
 # fmt: off
 LOGICAL = frozenset({"and", "false", "if", "no", "not", "or", "true", "yes"})
@@ -52,11 +49,11 @@ def generic_edits(
         only: the words, in lower case, that may be edited; by default all others.
     """
 
-    def words(example: "Example") -> list[tuple[int, int, str]]:
+    def words(example: Example) -> list[tuple[int, int, str]]:
         found = _words(example, frozenset(protected), names)
         return [place for place in found if not only or place[2].lower() in only]
 
-    def typing_errors(example: "Example") -> list[Change]:
+    def typing_errors(example: Example) -> list[Change]:
         present = {word.lower() for word in re.findall(r"\w+", prompt_of(example))}
         taken = {*protected, *operators, *present}
         return _typos(words(example), frozenset(operators), taken)
@@ -95,11 +92,11 @@ def _edit(
     description: str,
     unit: str,
     strengths: tuple[float, ...],
-    places: Callable[["Example"], list[Change]],
+    places: Callable[[Example], list[Change]],
 ) -> Edit:
     """An edit of a share of places, each in a way that does not depend on the share."""
 
-    def change(example: "Example", strength: float, rng: np.random.Generator) -> Edited | None:
+    def change(example: Example, strength: float, rng: np.random.Generator) -> Edited | None:
         found = places(example)
         if not found:
             return None
@@ -113,9 +110,7 @@ def _edit(
     return Edit(description, unit, strengths, True, change)
 
 
-def _words(
-    example: "Example", protected: Collection[str], names: bool
-) -> list[tuple[int, int, str]]:
+def _words(example: Example, protected: Collection[str], names: bool) -> list[tuple[int, int, str]]:
     """Places of the words that an answer does not depend on by their very letters."""
     text = prompt_of(example)
     answers = {word.lower() for word in _answer_words(example)}
@@ -134,7 +129,7 @@ def _words(
     return found
 
 
-def _answer_words(example: "Example") -> Iterable[str]:
+def _answer_words(example: Example) -> Iterable[str]:
     answers = [example.answer, *example.choices, *(text for _, text in example.references)]
     return (word for answer in answers for word in re.findall(r"\w+", answer))
 
