@@ -16,7 +16,7 @@ from markdown_it import MarkdownIt
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", ROOT / "recipes/README.md", *sorted((ROOT / "docs").glob("*.md"))]
 
-_COMMENT = re.compile(r"<!-- (file|not run): (.+?)(?:, run by (tests/\w+\.py))? -->\s*")
+_COMMENT = re.compile(r"<!-- (file|not run): (.+?)(?:, run by (tests/[\w/]+\.py))? -->\s*")
 
 
 @dataclass(frozen=True)
