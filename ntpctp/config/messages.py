@@ -18,7 +18,7 @@ from ntpctp.config.schema import (
 from ntpctp.data.tasks import TASKS
 from ntpctp.data.tasks.mixture import Part
 from ntpctp.measures import MEASURES
-from ntpctp.models.build import ModelOptions
+from ntpctp.models.options import ModelOptions
 from ntpctp.objectives import OBJECTIVES
 from ntpctp.objectives.schedule import Phase
 from ntpctp.training import Budget, TrainingOptions

@@ -25,10 +25,10 @@ from ntpctp.config.checkpoint_schedule import Every, checkpoint_steps, is_due
 from ntpctp.config.resources import Resources
 from ntpctp.data.tasks import TASKS, Task
 from ntpctp.measures import MEASURES, Measure
-from ntpctp.models.build import ModelOptions
+from ntpctp.models.options import ModelOptions
 from ntpctp.objectives import OBJECTIVES, Objective
 from ntpctp.training import TrainingOptions
-from ntpctp.training.trackers import Tracker
+from ntpctp.training.options import Tracker
 
 AnyTask: TypeAlias = SerializeAsAny[Annotated[Task, Choice(TASKS)]]
 AnyObjective: TypeAlias = SerializeAsAny[Annotated[Objective, Choice(OBJECTIVES)]]

@@ -20,8 +20,9 @@ from ntpctp._core.rng import generator
 from ntpctp.data.example import Example
 from ntpctp.data.tasks.base import Task
 from ntpctp.data.tokenize import EncodedExample
-from ntpctp.models.build import Attention, load_model
+from ntpctp.models.build import load_model
 from ntpctp.models.inference import TokenBudget, fuse_activations
+from ntpctp.models.options import Attention
 from ntpctp.objectives import Objective
 
 

@@ -6,7 +6,7 @@ import torch
 from transformers import PreTrainedModel
 
 from ntpctp.measures.measure import EvaluationContext, Measure, Score
-from ntpctp.models.build import Attention
+from ntpctp.models.options import Attention
 
 
 class _Blank(EvaluationContext):

@@ -1,13 +1,10 @@
 """Models: built from a config with the field's own families, or loaded from a checkpoint."""
 
 from pathlib import Path
-from typing import Any, Literal
 
 import torch
-from pydantic import Field, model_validator
 from torch import nn
 from transformers import (
-    CONFIG_MAPPING,
     AutoConfig,
     AutoModelForCausalLM,
     DynamicCache,
@@ -19,70 +16,9 @@ from transformers.cache_utils import DynamicSlidingWindowLayer
 
 from ntpctp._core.errors import InputError, nearest
 from ntpctp._core.hub import read_config, read_model
-from ntpctp._core.options import Options
 from ntpctp._core.rng import torch_seed
 from ntpctp.models.init import initialise
-
-Attention = Literal["sdpa", "eager"]
-
-
-class ModelOptions(Options):
-    """Either a family with its sizes (trained from scratch) or a checkpoint to start from."""
-
-    family: str | None = Field(
-        None, description="a causal family of transformers: gpt2, llama, qwen2, openai-gpt, ..."
-    )
-    layers: int = Field(2, ge=1, le=10_000, description="transformer blocks")
-    width: int = Field(64, ge=1, le=10**6, description="hidden size")
-    heads: int = Field(4, ge=1, description="attention heads; must divide width")
-    context: int | None = Field(
-        None,
-        ge=2,
-        le=2**31,
-        description="positions; by default the longest example, rounded up to 8",
-    )
-    dropout: float = Field(0.0, ge=0, lt=1, description="every dropout rate of the family")
-    config: dict[str, Any] = Field(
-        default_factory=dict, description="further fields of the family's own config"
-    )
-    init_rate: float | None = Field(
-        None,
-        gt=0,
-        description="gamma: every matrix is drawn from N(0, (d_in^-gamma)^2), embeddings apart; "
-        "null: the family's own initialisation",
-    )
-    init_scale_residuals: bool = Field(
-        False,
-        description="with init_rate: divide matrices that write into the residual stream by "
-        "sqrt(2 * layers)",
-    )
-    checkpoint: str | None = Field(
-        None,
-        description="directory or hub id to start from; {seed} in it stands for the run's seed",
-    )
-    dtype: Literal["float32", "float64", "bfloat16"] = Field(
-        "float32", description="of the weights"
-    )
-
-    @model_validator(mode="after")
-    def _one_source(self) -> "ModelOptions":
-        if (self.family is None) == (self.checkpoint is None):
-            raise ValueError("give either family or checkpoint, not both and not neither")
-        if self.checkpoint is not None:
-            sizes = self.changed(
-                "layers", "width", "heads", "context", "dropout", "config", "init_rate"
-            )
-            if sizes:
-                raise ValueError(f"{', '.join(sizes)}: fixed by the checkpoint, remove them")
-        elif self.width % self.heads:
-            raise ValueError(f"width {self.width} is not a multiple of heads {self.heads}")
-        if self.init_scale_residuals and self.init_rate is None:
-            raise ValueError("init_scale_residuals needs an init_rate")
-        if self.family is not None and self.family not in CONFIG_MAPPING:
-            raise ValueError(
-                f"unknown family {self.family!r}{nearest(self.family, CONFIG_MAPPING)}"
-            )
-        return self
+from ntpctp.models.options import Attention, ModelOptions
 
 
 def context_length(config: PretrainedConfig) -> int | None:

@@ -12,35 +12,17 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from pydantic import Field
 from safetensors.torch import load_file, save_file
 from transformers import PreTrainedModel
 
 from ntpctp._core.errors import InputError
-from ntpctp._core.options import Options
+from ntpctp.models.options import LoraOptions
 
 ADAPTER = "adapter"
 """Directory of the update in a checkpoint."""
 
 _WEIGHTS = "adapter_model.safetensors"
 _PREFIX = "base_model.model."  # of names in peft's files
-
-
-class LoraOptions(Options):
-    """A low-rank update of matrices, which alone is trained (Hu et al. 2022, ICLR, section 4.1).
-
-    ``W + alpha / rank * B A`` with B = 0 at the start: the model begins as what it starts from.
-    """
-
-    rank: int = Field(8, ge=1, description="inner dimension of the update")
-    alpha: float = Field(16.0, gt=0, description="the update is scaled by alpha / rank")
-    dropout: float = Field(0.0, ge=0, lt=1, description="on the input of the update")
-    targets: list[str] | None = Field(
-        None,
-        min_length=1,
-        description="names of the modules that are updated, such as c_attn or q_proj; null: every "
-        "linear one except the head",
-    )
 
 
 def check_peft() -> None:

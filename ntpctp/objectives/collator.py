@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ntpctp.data.tokenize import EncodedExample
+from ntpctp.data.encoded import EncodedExample
 from ntpctp.objectives import Normalisation, Supervision
 
 IGNORE_INDEX = -100  # the label that torch.nn.functional.cross_entropy skips by default

@@ -5,8 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from ntpctp.data.encoded import lengths, patterns, role_patterns
-from ntpctp.data.tokenize import EncodedExample
+from ntpctp.data.encoded import EncodedExample, lengths, patterns, role_patterns
 from ntpctp.objectives import (
     LossesOf,
     Objective,

@@ -9,7 +9,7 @@ from pydantic import Field, model_validator
 
 from ntpctp._core.errors import InputError
 from ntpctp._core.options import RegularExpression
-from ntpctp.data.tokenize import EncodedExample
+from ntpctp.data.encoded import EncodedExample
 from ntpctp.objectives.objective import LossesOf, Objective, Supervision
 
 

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from ntpctp._core.options import Options
-from ntpctp.data.tokenize import EncodedExample
+from ntpctp.data.encoded import EncodedExample
 
 Labels = NDArray[np.int64]
 Weights = NDArray[np.float32]

@@ -8,7 +8,7 @@ from pydantic import Field
 
 from ntpctp._core.errors import InputError
 from ntpctp._core.rng import generator
-from ntpctp.data.tokenize import ROLE_CODES, EncodedExample
+from ntpctp.data.encoded import ROLE_CODES, EncodedExample
 from ntpctp.objectives.objective import LossesOf, Objective, Supervision
 
 

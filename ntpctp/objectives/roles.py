@@ -7,8 +7,8 @@ from typing import Literal
 import numpy as np
 from pydantic import Field, model_validator
 
+from ntpctp.data.encoded import ROLE_CODES, EncodedExample
 from ntpctp.data.example import Role
-from ntpctp.data.tokenize import ROLE_CODES, EncodedExample
 from ntpctp.objectives.objective import LossesOf, Objective, Supervision
 
 

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field, SerializeAsAny, model_validator
 
 from ntpctp._core.options import Choice, Options
-from ntpctp.data.tokenize import EncodedExample
+from ntpctp.data.encoded import EncodedExample
 from ntpctp.objectives.marked import Critical
 from ntpctp.objectives.objective import LossesOf, Objective, Supervision
 from ntpctp.objectives.relabelled import Noisy, Shuffled

@@ -7,7 +7,7 @@ from typing import Literal
 import numpy as np
 from pydantic import Field
 
-from ntpctp.data.tokenize import EncodedExample
+from ntpctp.data.encoded import EncodedExample
 from ntpctp.objectives.objective import LossesOf, Objective, Supervision
 
 

@@ -20,8 +20,9 @@ from ntpctp.data.tasks import Task
 from ntpctp.data.tokenize import Pieces, load_tokenizer
 from ntpctp.measures import EncodedSplit, Measure
 from ntpctp.measures.measure import names_of
-from ntpctp.models.build import ModelOptions, build_model, context_length, source_of, stated_context
-from ntpctp.models.lora import LoraOptions, add_lora
+from ntpctp.models.build import build_model, context_length, source_of, stated_context
+from ntpctp.models.lora import add_lora
+from ntpctp.models.options import LoraOptions, ModelOptions
 from ntpctp.objectives import RowObjective, Selective
 from ntpctp.objectives.dataset import SupervisedRows
 from ntpctp.objectives.loss import check_model

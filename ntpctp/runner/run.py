@@ -38,8 +38,9 @@ from ntpctp.runner.callbacks import follower
 from ntpctp.runner.evaluate import evaluate, is_evaluated
 from ntpctp.runner.events import Event
 from ntpctp.runner.prepare import Data, initial_model
-from ntpctp.training import LogLine, digests, train
 from ntpctp.training.accelerator import accelerator_here
+from ntpctp.training.log import LogLine, digests
+from ntpctp.training.loop import train
 from ntpctp.training.trackers import TrackedRun, tracking
 
 RECORD = "run.json"

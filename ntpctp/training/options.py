@@ -5,9 +5,12 @@ from typing import Any, Literal
 from pydantic import Field, model_validator
 
 from ntpctp._core.options import Options
-from ntpctp.models.lora import LoraOptions
+from ntpctp.models.options import LoraOptions
 from ntpctp.training.budget import Budget
 from ntpctp.training.stop import Stop
+
+Tracker = Literal["tensorboard", "wandb", "trackio", "mlflow"]
+"""Experiment trackers that accelerate can log to."""
 
 MOST_STEPS = 10**9
 """More are a slip, and lists of checkpoints would fill the memory before they are trained."""

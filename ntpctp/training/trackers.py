@@ -4,7 +4,7 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import pandas as pd
 from accelerate import Accelerator
@@ -13,9 +13,9 @@ from accelerate.utils import ProjectConfiguration
 
 from ntpctp._core.errors import InputError
 from ntpctp._core.runtime import is_cut_off
-from ntpctp.training import LogLine
+from ntpctp.training.log import LogLine
+from ntpctp.training.options import Tracker
 
-Tracker = Literal["tensorboard", "wandb", "trackio", "mlflow"]
 DIRECTORY = "trackers"
 _SENDS_TO = {"mlflow": "MLFLOW_TRACKING_URI", "trackio": "TRACKIO_SPACE_ID"}
 

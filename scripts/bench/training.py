@@ -165,7 +165,8 @@ def ours(problem: Problem, clock: Clock, directory: Path) -> Callable[[], float]
     from ntpctp.data.tokenize import encode
     from ntpctp.objectives import CTP, NTP
     from ntpctp.objectives.dataset import SupervisedRows
-    from ntpctp.training import TrainingOptions, train
+    from ntpctp.training import TrainingOptions
+    from ntpctp.training.loop import train
 
     examples = [Example((Segment("prompt", p), Segment("answer", a))) for p, a in problem.texts]
     data = SupervisedRows(encode(examples, problem.tokenizer), CTP() if problem.ctp else NTP())

@@ -8,7 +8,8 @@ from ntpctp._core.errors import InputError
 from ntpctp.data.example import Example, Message, Segment
 from ntpctp.data.tokenize import encode
 from ntpctp.measures import Accuracy, EncodedSplit, EvaluationContext
-from ntpctp.models.build import ModelOptions, build_model
+from ntpctp.models.build import build_model
+from ntpctp.models.options import ModelOptions
 from ntpctp.objectives import CTP, NTP, Critical, no_reference_losses
 from ntpctp.objectives.dataset import SupervisedRows
 from ntpctp.objectives.loss import token_loss

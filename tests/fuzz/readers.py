@@ -31,7 +31,8 @@ from ntpctp.config.sweep import load_map, map_of, read_levels
 from ntpctp.data.tasks import TASKS
 from ntpctp.data.tokenize import load_tokenizer
 from ntpctp.models import checkpoints
-from ntpctp.models.build import ModelOptions, load_model, stated_context
+from ntpctp.models.build import load_model, stated_context
+from ntpctp.models.options import ModelOptions
 from ntpctp.runner.status import states_of
 from ntpctp.runner.summary import read_summary
 from tests.conftest import TINY

@@ -8,7 +8,8 @@ import torch
 from ntpctp.data.example import Example, Segment
 from ntpctp.data.tokenize import closed_tokenizer, encode
 from ntpctp.measures import EncodedSplit, EvaluationContext
-from ntpctp.models.build import ModelOptions, build_model
+from ntpctp.models.build import build_model
+from ntpctp.models.options import ModelOptions
 from ntpctp.objectives import CTP, Objective
 from ntpctp.objectives.dataset import SupervisedRows
 from ntpctp.objectives.loss import token_loss

@@ -10,8 +10,9 @@ from ntpctp.data.example import Example, Segment
 from ntpctp.data.tokenize import encode
 from ntpctp.measures import Accuracy
 from ntpctp.measures.judging import JudgedItems, default_mode
-from ntpctp.models.build import ModelOptions, build_model
+from ntpctp.models.build import build_model
 from ntpctp.models.inference import TokenBudget
+from ntpctp.models.options import ModelOptions
 from ntpctp.objectives import NTP
 from ntpctp.objectives.dataset import SupervisedRows
 from ntpctp.objectives.loss import token_loss

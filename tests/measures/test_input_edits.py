@@ -20,7 +20,8 @@ from ntpctp.data.tokenize import closed_tokenizer, encode
 from ntpctp.measures import Accuracy, Contrast, EncodedSplit, EvaluationContext, InputEdits
 from ntpctp.measures.edited import edit_items
 from ntpctp.measures.judging import JudgedItems
-from ntpctp.models.build import ModelOptions, build_model
+from ntpctp.models.build import build_model
+from ntpctp.models.options import ModelOptions
 from ntpctp.objectives import CTP
 
 

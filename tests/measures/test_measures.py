@@ -13,8 +13,9 @@ from ntpctp.data.example import Example, Segment
 from ntpctp.data.tokenize import closed_tokenizer, encode
 from ntpctp.measures import Accuracy, EncodedSplit, EvaluationContext, Flatness
 from ntpctp.measures.measure import mean_score
-from ntpctp.models.build import ModelOptions, build_model
+from ntpctp.models.build import build_model
 from ntpctp.models.inference import TokenBudget, batches_by_length, decode_greedily, read_rows
+from ntpctp.models.options import ModelOptions
 from ntpctp.objectives import CTP, NTP, Selective
 from ntpctp.objectives.dataset import SupervisedRows
 from ntpctp.objectives.loss import token_loss

@@ -12,11 +12,13 @@ from ntpctp._core.errors import InputError
 from ntpctp.data.tokenize import encode
 from ntpctp.measures import EncodedSplit, EvaluationContext, Preconditioned
 from ntpctp.models import checkpoints
-from ntpctp.models.build import ModelOptions, build_model
+from ntpctp.models.build import build_model
 from ntpctp.models.lora import add_lora
+from ntpctp.models.options import ModelOptions
 from ntpctp.objectives import CTP, NTP, Selective
 from ntpctp.objectives.dataset import SupervisedRows
-from ntpctp.training import TrainingOptions, train
+from ntpctp.training import TrainingOptions
+from ntpctp.training.loop import train
 from tests.measures.curvature_subject import TOKENIZER, Reference, items, make_subject
 
 STEPS = 12

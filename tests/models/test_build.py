@@ -6,7 +6,8 @@ from pydantic import ValidationError
 
 from ntpctp._core.errors import InputError
 from ntpctp.data.tokenize import closed_tokenizer
-from ntpctp.models.build import ModelOptions, build_model, load_model
+from ntpctp.models.build import build_model, load_model
+from ntpctp.models.options import ModelOptions
 
 TOKENIZER = closed_tokenizer(["0123456789+="], "characters")
 FAMILIES = ["gpt2", "llama", "qwen2", "openai-gpt"]
@@ -102,11 +103,11 @@ def test_family_that_is_no_language_model():
 
 
 def test_unreadable_checkpoint(tmp_path):
-    with pytest.raises(InputError, match="cannot load_model a model"):
+    with pytest.raises(InputError, match="cannot load a model"):
         load_model(tmp_path)
     build_model(options(), TOKENIZER, 10, seed=0).save_pretrained(tmp_path)
     (tmp_path / "model.safetensors").write_bytes(b"not safetensors")
-    with pytest.raises(InputError, match="cannot load_model a model"):
+    with pytest.raises(InputError, match="cannot load a model"):
         load_model(tmp_path)
 
 

@@ -13,8 +13,9 @@ from ntpctp._core import files
 from ntpctp._core.errors import InputError
 from ntpctp.data.tokenize import closed_tokenizer
 from ntpctp.models import checkpoints
-from ntpctp.models.build import ModelOptions, build_model
+from ntpctp.models.build import build_model
 from ntpctp.models.checkpoints import Progress
+from ntpctp.models.options import ModelOptions
 
 TOKENIZER = closed_tokenizer(["0123456789"], "characters")
 

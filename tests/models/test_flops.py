@@ -6,8 +6,9 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from ntpctp.data.encoded import EncodedExample
 from ntpctp.data.tokenize import closed_tokenizer
-from ntpctp.models.build import ModelOptions, build_model
+from ntpctp.models.build import build_model
 from ntpctp.models.flops import training_flops
+from ntpctp.models.options import ModelOptions
 from ntpctp.objectives import CTP, NTP, no_reference_losses
 from ntpctp.objectives.collator import collate
 from ntpctp.objectives.loss import token_loss

@@ -8,7 +8,8 @@ from transformers.pytorch_utils import Conv1D
 
 from ntpctp._core.errors import InputError
 from ntpctp.data.tokenize import closed_tokenizer
-from ntpctp.models.build import ModelOptions, build_model
+from ntpctp.models.build import build_model
+from ntpctp.models.options import ModelOptions
 
 TOKENIZER = closed_tokenizer(["0123456789+="], "characters")
 # What one reads in the families' own code: name -> (fan-in, writes into the residual stream).

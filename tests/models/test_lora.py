@@ -11,16 +11,18 @@ from ntpctp._core.errors import InputError
 from ntpctp._core.layout import RunId, stage_directory
 from ntpctp.data.encoded import EncodedExample
 from ntpctp.models import checkpoints
-from ntpctp.models.build import ModelOptions, build_model, load_model
+from ntpctp.models.build import build_model, load_model
 from ntpctp.models.flops import training_flops
-from ntpctp.models.lora import LoraOptions, add_lora, merged_weights
+from ntpctp.models.lora import add_lora, merged_weights
+from ntpctp.models.options import LoraOptions, ModelOptions
 from ntpctp.objectives import NTP, no_reference_losses
 from ntpctp.objectives.collator import collate
 from ntpctp.objectives.dataset import SupervisedRows
 from ntpctp.objectives.loss import token_loss
 from ntpctp.runner.prepare import initial_model, prepare
 from ntpctp.runner.run import execute
-from ntpctp.training import TrainingOptions, train
+from ntpctp.training import TrainingOptions
+from ntpctp.training.loop import train
 from tests.training.test_training import (
     OPTIONS,
     TOKENIZER,

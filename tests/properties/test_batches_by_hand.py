@@ -8,7 +8,7 @@ from ntpctp.config import Arm
 from ntpctp.data.encoded import ROLE_CODES, EncodedExample, EncodedExamples
 from ntpctp.data.example import ROLES, Example, Segment
 from ntpctp.measures import EncodedSplit
-from ntpctp.models.build import ModelOptions
+from ntpctp.models.options import ModelOptions
 from ntpctp.objectives import CTP, NTP, Supervision, Weighted
 from ntpctp.objectives.collator import IGNORE_INDEX, collate
 from ntpctp.objectives.dataset import SupervisedRows, num_supervised

@@ -24,7 +24,8 @@ from ntpctp.models import checkpoints
 from ntpctp.objectives import CTP
 from ntpctp.objectives.dataset import SupervisedRows
 from ntpctp.runner.callbacks import superfluous
-from ntpctp.training import TrainingOptions, train
+from ntpctp.training import TrainingOptions
+from ntpctp.training.loop import train
 from tests.runner.test_kill import told
 from tests.training.test_training import OPTIONS, TOKENIZER, model_of, two_processes, uneven_rows
 

@@ -6,7 +6,8 @@ import torch
 from ntpctp.objectives import CTP
 from ntpctp.objectives.dataset import SupervisedRows
 from ntpctp.objectives.loss import token_loss
-from ntpctp.training import TrainingOptions, batch_indices
+from ntpctp.training import TrainingOptions
+from ntpctp.training.order import batch_indices
 from tests.training.test_training import (
     OPTIONS,
     assert_same,

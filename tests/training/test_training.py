@@ -19,10 +19,13 @@ from transformers.models.gpt2.modeling_gpt2 import GPT2MLP
 from ntpctp._core.errors import InputError
 from ntpctp.data.tokenize import EncodedExample, closed_tokenizer
 from ntpctp.models import checkpoints
-from ntpctp.models.build import ModelOptions, build_model
+from ntpctp.models.build import build_model
+from ntpctp.models.options import ModelOptions
 from ntpctp.objectives import CTP, NTP, Objective
 from ntpctp.objectives.dataset import SupervisedRows
-from ntpctp.training import TrainingOptions, batch_indices, train
+from ntpctp.training import TrainingOptions
+from ntpctp.training.loop import train
+from ntpctp.training.order import batch_indices
 from tests.objectives.objective_cases import OBJECTIVES, losses_of
 
 ROOT = Path(__file__).parents[2]

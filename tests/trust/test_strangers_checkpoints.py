@@ -17,7 +17,8 @@ from ntpctp._core.errors import InputError
 from ntpctp._core.files import read_json, write_json
 from ntpctp.data.tokenize import load_tokenizer
 from ntpctp.models import checkpoints
-from ntpctp.models.build import ModelOptions, context_of, load_model, stated_context
+from ntpctp.models.build import context_of, load_model, stated_context
+from ntpctp.models.options import ModelOptions
 from tests.models.external_checkpoints import save_foreign
 
 TASK = {"name": "addition", "digits": 1, "train_size": 40, "test_size": 10}

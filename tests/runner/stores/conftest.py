@@ -13,8 +13,9 @@ from moto.server import ThreadedMotoServer
 
 from ntpctp.data.tokenize import closed_tokenizer
 from ntpctp.models import checkpoints
-from ntpctp.models.build import ModelOptions, build_model
+from ntpctp.models.build import build_model
 from ntpctp.models.checkpoints import Progress
+from ntpctp.models.options import ModelOptions
 from ntpctp.runner.stores import Store, retry
 
 
