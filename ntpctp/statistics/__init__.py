@@ -4,7 +4,6 @@ Scores are arrays of shape (S,), one a seed, or (S, N), one a seed and item; ``a
 two arms and every difference is A minus B. What cannot be computed is ``None`` with a reason.
 """
 
-from ntpctp.statistics.bootstrap import BootstrapInterval, bootstrap_interval
 from ntpctp.statistics.calibration import Calibration, coverage, false_positive_rate
 from ntpctp.statistics.curves import (
     TimeComparison,
@@ -18,7 +17,7 @@ from ntpctp.statistics.curves import (
 from ntpctp.statistics.difference import PairedDifference, paired_difference
 from ntpctp.statistics.effect import StandardisedEffect, standardised_effect
 from ntpctp.statistics.factorial import Effect, factor_effects
-from ntpctp.statistics.multiplicity import PairOfArms, all_pairs, holm, holm_of_known
+from ntpctp.statistics.multiplicity import holm, holm_of_known
 from ntpctp.statistics.permutation import PermutationTest, sign_flip_test
 from ntpctp.statistics.probability import WinProbability, win_probability
 from ntpctp.statistics.proportions import McNemar, Share, mcnemar, share, share_reaching
@@ -42,8 +41,6 @@ __all__ = [  # noqa: RUF022
     # two arms: level
     "PairedDifference",
     "paired_difference",
-    "BootstrapInterval",
-    "bootstrap_interval",
     "PermutationTest",
     "sign_flip_test",
     "WinProbability",
@@ -68,8 +65,6 @@ __all__ = [  # noqa: RUF022
     # many arms, grids, tasks
     "holm",
     "holm_of_known",
-    "PairOfArms",
-    "all_pairs",
     "Effect",
     "factor_effects",
     "Aggregate",

@@ -13,7 +13,6 @@ from numpy.typing import ArrayLike, NDArray
 from ntpctp._core.errors import InputError
 from ntpctp.statistics import _checks
 from ntpctp.statistics._checks import FloatArray
-from ntpctp.statistics.bootstrap import draw_counts
 from ntpctp.statistics.difference import no_discordance_bound, t_intervals_of
 from ntpctp.statistics.proportions import share
 
@@ -152,7 +151,7 @@ def coverage(
     for start in range(0, num_experiments, chunk):
         count = min(chunk, num_experiments - start)
         seeds = rng.integers(num_stored, size=(count, num_seeds))
-        weights = np.ones((count, 1)) if num_items == 1 else draw_counts(rng, num_items, count)
+        weights = np.ones((count, 1)) if num_items == 1 else _draw_counts(rng, num_items, count)
         found = _of_draws(d, seeds, weights, level, largest)
         held = (found.low - slack <= truth) & (truth <= found.high + slack)
         hits += int(np.count_nonzero(held))
@@ -257,3 +256,12 @@ def _result(
         num_stored,
         method,
     )
+
+
+def _draw_counts(rng: np.random.Generator, num_values: int, size: int) -> FloatArray:
+    """Return how often each of ``num_values`` is drawn in ``num_values`` draws: (size, values)."""
+    drawn = rng.integers(num_values, size=(size, num_values))
+    # One bincount for the whole chunk: row r counts in its own range of num_values bins.
+    drawn += num_values * np.arange(size)[:, None]
+    counts = np.bincount(drawn.ravel(), minlength=size * num_values)
+    return counts.reshape(size, num_values).astype(np.float64)

@@ -191,7 +191,7 @@ def paired_difference(
     bootstrap") has a closed form, (MS_s + MS_i + MS_e) / (S N) after the corrections S/(S-1) and
     N/(N-1). It counts the interaction three times, so its intervals cover up to 99.9 %; its
     percentiles, without the corrections and without Student's quantiles, cover about 75 % at 3
-    seeds. ``bootstrap_interval`` gives that interval from the number of seeds where it holds.
+    seeds.
 
     Measured coverage of the 95 % interval in percent (100 items, 4,000 simulations each, of
     which scripts/bench/intervals.py repeats the most telling, so

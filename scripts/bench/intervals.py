@@ -3,9 +3,9 @@
     python scripts/bench/intervals.py [--quick]
 
 Prints, in percent with the error of the simulation: the coverage of the 95 % interval of
-``paired_difference`` (the table of its docstring), of ``bootstrap_interval`` (likewise, without its
-refusal below 8 seeds), of main effects and interactions of a 2 x 2 grid, and how often some pair of
-equal arms is called better after Holm's correction. --quick: a tenth of the simulations.
+``paired_difference`` (the table of its docstring) and of main effects and interactions of a 2 x 2
+grid, and how often some pair of equal arms is called better after Holm's correction. With
+``--quick`` a tenth of the simulations.
 """
 
 import argparse
@@ -14,10 +14,9 @@ from itertools import combinations
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import special, stats
+from scipy import special
 
 from ntpctp.statistics import factor_effects, holm
-from ntpctp.statistics.bootstrap import acceleration, bca_quantiles, resample_means
 from ntpctp.statistics.difference import t_intervals
 
 ITEMS, LEVEL = 100, 0.95
@@ -85,19 +84,6 @@ def paired(draw: Draw, seeds: int, count: int) -> float:
     return hits / count
 
 
-def bootstrap(draw: Draw, seeds: int, count: int) -> float:
-    """Return the coverage of the expanded BCa interval."""
-    rng = np.random.default_rng([seeds, 2])
-    z = float(stats.t.ppf((1 + LEVEL) / 2, seeds - 1) * np.sqrt(seeds / (seeds - 1)))
-    hits = 0
-    for _ in range(count):
-        (d,), truth = draw(rng, 1, seeds)
-        means = resample_means(d, rng, 1000)
-        low, high = bca_quantiles(means, float(d.mean()), acceleration(d), z)
-        hits += low <= truth <= high
-    return hits / count
-
-
 def family(arms: int, seeds: int, count: int) -> float:
     """Return how often some pair of equal arms is better after Holm, seeds shared by all arms."""
     rng = np.random.default_rng([arms, seeds])
@@ -139,10 +125,6 @@ def main() -> None:
     count = 4000 // share
     print(f"paired_difference, coverage in % ({count} simulations, {error(count)})")
     show({name: [paired(draw, s, count) for s in (2, 3, 5, 10)] for name, draw in SETTINGS.items()})
-    count = 1000 // share
-    print(f"\nbootstrap_interval, coverage in % ({count} simulations, {error(count)})")
-    chosen = list(SETTINGS.items())[:4]
-    show({name: [bootstrap(draw, s, count) for s in (3, 5, 8, 10)] for name, draw in chosen})
     count = 2000 // share
     print(f"\neffects of a 2 x 2 grid, coverage in % ({count} simulations, {error(count)})")
     found = {s: factorial(s, count) for s in (3, 5, 10)}

@@ -8,7 +8,7 @@ from scipy import stats
 
 from ntpctp._core.errors import InputError
 from ntpctp.statistics import coverage, false_positive_rate, paired_difference, verdict
-from ntpctp.statistics.calibration import _intervals, _of_draws, _of_halves
+from ntpctp.statistics.calibration import _draw_counts, _intervals, _of_draws, _of_halves
 
 
 def generator(seed=0):
@@ -189,3 +189,13 @@ def test_too_few_stored_seeds_are_refused(num_seeds, match):
 def test_coverage_needs_two_seeds():
     with pytest.raises(InputError, match="needs at least 2, got 1"):
         coverage(RUNS, RUNS, 1, generator())
+
+
+def test_counts_of_draws_are_those_of_one_multinomial_a_row():
+    counts = _draw_counts(generator(), 4, 20_000)
+    assert counts.shape == (20_000, 4) and (counts.sum(axis=1) == 4).all()
+    # Of n draws from n values each is drawn once on average, with variance 1 - 1/n.
+    np.testing.assert_allclose(counts.mean(axis=0), 1, atol=0.03)
+    np.testing.assert_allclose(counts.var(axis=0), 0.75, rtol=0.05)
+    np.testing.assert_array_equal(counts, _draw_counts(generator(), 4, 20_000))
+    assert (counts != _draw_counts(generator(1), 4, 20_000)).any()

@@ -1,6 +1,8 @@
 """paired_difference against SciPy's t tests, statsmodels' mean squares, and known effects."""
 
+import tracemalloc
 from dataclasses import asdict
+from itertools import combinations, product
 
 import numpy as np
 import pandas as pd
@@ -279,3 +281,37 @@ def test_rounding_of_equal_means_is_no_spread(num_seeds, num_items):
     d = np.eye(num_seeds, num_items)
     found = paired_difference(d, 0 * d, np.random.default_rng(0), largest=1)
     assert found.high - found.low > 0.5 * found.estimate and found.p_value > 1e-3
+
+
+D = np.array([[1.0, -2.0, 0.5], [3.0, 0.0, 4.0]])  # (S, N) = (2, 3)
+
+
+def enumerated(d):
+    """Reference: the means of all S^S N^N equally likely resamples of seeds and items."""
+    num_seeds, num_items = d.shape
+    return np.array(
+        [
+            d[np.ix_(seeds, items)].mean()
+            for seeds in product(range(num_seeds), repeat=num_seeds)
+            for items in product(range(num_items), repeat=num_items)
+        ]
+    )
+
+
+def test_bootstrap_variance_has_the_closed_form_in_the_docstring():
+    num_seeds, num_items = D.shape
+    rows, columns = D.mean(axis=1), D.mean(axis=0)
+    rest = D - rows[:, None] - columns + D.mean()
+    closed = rows.var() / num_seeds + columns.var() / num_items
+    closed += rest.var() / (num_seeds * num_items)
+    assert enumerated(D).var() == pytest.approx(closed, rel=1e-12)
+
+
+def test_ten_arms_of_ten_seeds_and_ten_thousand_items_are_small():
+    scores = [generator(k).random((10, 10_000)) < 0.8 for k in range(10)]
+    tracemalloc.start()
+    found = [paired_difference(a, b, generator()) for a, b in combinations(scores, 2)]
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert len(found) == 45
+    assert peak < 100e6  # measured: 5 MB
