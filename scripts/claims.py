@@ -23,7 +23,7 @@ from pathlib import Path
 
 from ntpctp._core.files import atomic_directory, atomic_file, read_json, write_json
 from ntpctp.analysis.comparison import ScoreComparison, read_comparisons
-from ntpctp.analysis.matched_loss import Curvature, Runs, read_curvature
+from ntpctp.analysis.matched_loss import CurvatureBySeed, CurvaturePoint, read_curvature
 from ntpctp.config import load_output
 from ntpctp.config.sweep import CELLS, read_levels
 from ntpctp.report.html import wording
@@ -181,11 +181,13 @@ def tables_of(kind: str, directory: Path, scores: str) -> list[Table]:
     return tables if len(tables) == 1 else [one_table(tables)]
 
 
-def read_kept_curvature(directory: Path) -> dict[str, dict[str, Runs]]:
+def read_kept_curvature(directory: Path) -> dict[str, dict[str, CurvatureBySeed]]:
     """Read what ``keep`` wrote of the curvature along training."""
     return {
         split: {
-            arm: {int(seed): [Curvature(*point) for point in run] for seed, run in runs.items()}
+            arm: {
+                int(seed): [CurvaturePoint(*point) for point in run] for seed, run in runs.items()
+            }
             for arm, runs in arms.items()
         }
         for split, arms in read_json(directory / CURVATURE).items()

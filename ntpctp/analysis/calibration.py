@@ -39,7 +39,7 @@ SIZES = (2, 3, 5, 8, 10, 15, 20, 30)
 
 
 @dataclass(frozen=True)
-class ArmScore:
+class ScoreKey:
     """One score of one arm: what two halves of its seeds are compared on."""
 
     arm: str
@@ -172,7 +172,7 @@ def verdict_of(record: Mapping[str, Any]) -> str:
 
 
 @dataclass(frozen=True)
-class Runs:
+class SeedScores:
     """One score of one arm over all its seeds."""
 
     seeds: list[int]
@@ -180,30 +180,30 @@ class Runs:
     items: NDArray[np.int64] | None  # numbers of the N items
     largest: float  # difference that there can be
 
-    def same_items(self, other: "Runs") -> bool:
+    def same_items(self, other: "SeedScores") -> bool:
         """Whether both have the same items, or both have none."""
         if self.items is None or other.items is None:
             return self.items is other.items
         return np.array_equal(self.items, other.items)
 
-    def joined(self, other: "Runs") -> "Runs":
+    def joined(self, other: "SeedScores") -> "SeedScores":
         """Return the seeds of both."""
         scores = np.concatenate([self.scores, other.scores])
         largest = max(self.largest, other.largest)
-        return Runs([*self.seeds, *other.seeds], scores, self.items, largest)
+        return SeedScores([*self.seeds, *other.seeds], scores, self.items, largest)
 
 
-Scores = dict[ArmScore, Runs]
+ScoresByKey = dict[ScoreKey, SeedScores]
 
 
-def _gathered(sources: Sequence[tuple[Experiment, Path]]) -> tuple[Scores, list[str]]:
+def _gathered(sources: Sequence[tuple[Experiment, Path]]) -> tuple[ScoresByKey, list[str]]:
     """Return the scores of all sources together, and what had to be left out."""
-    found: Scores = {}
-    left_out: dict[ArmScore, str] = {}
+    found: ScoresByKey = {}
+    left_out: dict[ScoreKey, str] = {}
     for experiment, output in sources:
         for measured in _first_rank(experiment, output):
             for arm, values in measured.values.items():
-                subject = ArmScore(arm, *(measured.score[c] for c in ("measure", "split", "score")))
+                subject = ScoreKey(arm, *(measured.score[c] for c in ("measure", "split", "score")))
                 seeds = measured.seeds(experiment.seeds, [arm])
                 if len(seeds) < len(values):  # those that have a value are not a fair draw
                     left_out[subject] = f"{len(values) - len(seeds)} seeds without a value"
@@ -211,7 +211,7 @@ def _gathered(sources: Sequence[tuple[Experiment, Path]]) -> tuple[Scores, list[
                     left_out[subject] = other_items
                 elif subject not in left_out:
                     numbers = measured.numbers(arm, seeds)
-                    runs = Runs(seeds, measured.of(arm, seeds), numbers, measured.largest)
+                    runs = SeedScores(seeds, measured.of(arm, seeds), numbers, measured.largest)
                     before = found.get(subject)
                     if before is None:
                         found[subject] = runs
@@ -265,7 +265,7 @@ def _check_same(first: tuple[Experiment, Path], second: tuple[Experiment, Path])
         )
 
 
-def _false_positives(found: Scores, size: int, level: float) -> PooledRate:
+def _false_positives(found: ScoresByKey, size: int, level: float) -> PooledRate:
     each = [
         (
             subject,
@@ -299,7 +299,7 @@ def _false_positives(found: Scores, size: int, level: float) -> PooledRate:
     )
 
 
-def _coverage(found: Scores, size: int, level: float) -> PooledRate | None:
+def _coverage(found: ScoresByKey, size: int, level: float) -> PooledRate | None:
     """Return the rate over all pairs of arms; None where no two can be paired."""
     each: list[tuple[dict[str, Any], Calibration]] = []
     for first, second in combinations(found, 2):
@@ -348,7 +348,7 @@ def _coverage_of_normal(num_stored: int, size: int, level: float) -> float:
     return float(np.mean([one.rate for one in rates]))
 
 
-def _stream(kind: str, *subjects: ArmScore) -> np.random.Generator:
+def _stream(kind: str, *subjects: ScoreKey) -> np.random.Generator:
     """Return a stream of its own for each subject: adding an arm moves no other number."""
     return generator(0, "calibrate", kind, *(str(asdict(subject)) for subject in subjects))
 

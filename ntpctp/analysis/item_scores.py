@@ -17,7 +17,7 @@ from ntpctp._core.errors import InputError
 from ntpctp._core.files import read_jsonl
 from ntpctp._core.layout import RunId, checkpoint_directory, rows_path, stage_directory
 
-Values = tuple[NDArray[np.int64], NDArray[np.float64]]
+ItemValues = tuple[NDArray[np.int64], NDArray[np.float64]]
 """Numbers of items, rising, and their values: (items,) each."""
 
 
@@ -59,7 +59,7 @@ class ItemRows:
         split: str,
         key: str,
         stratum: str | None = None,
-    ) -> Values:
+    ) -> ItemValues:
         """Return the numbers of the items that have a value, rising, and the values: (items,) each.
 
         With ``stratum``, only of the items whose row says that they belong to it.
@@ -112,7 +112,7 @@ class _Columns:
     strata: dict[str, NDArray[np.bool_]]
     numbers: dict[str, NDArray[Any]]  # NaN where a row has none
 
-    def values(self, split: str, key: str, stratum: str | None) -> Values:
+    def values(self, split: str, key: str, stratum: str | None) -> ItemValues:
         nowhere = np.zeros(len(self.items), bool)
         chosen = self.splits.get(split, nowhere) & ~np.isnan(self.numbers[key])
         if stratum is not None:

@@ -28,7 +28,7 @@ _PARTS = (0.5, 1.0)
 
 
 @dataclass(frozen=True)
-class AtBudget:
+class DifferenceAtBudget:
     """A minus B where both have spent the same."""
 
     budget: float
@@ -36,14 +36,14 @@ class AtBudget:
 
 
 @dataclass(frozen=True)
-class MatchedCurves:
+class MatchedBudget:
     """Two learning curves on one axis of cost, over the range that all runs of both reached."""
 
     axis: Axis
     seeds: list[int]  # those with a curve in both arms
     first: float | None  # the range, in units of the axis; None: there is none
     last: float | None
-    points: list[AtBudget]
+    points: list[DifferenceAtBudget]
     area: PairedDifference | None  # mean height of A's curve above B's over the range
     reason: str | None  # why there is no range
 
@@ -79,7 +79,7 @@ def read_flops(output: Path) -> dict[str, dict[int, float]]:
     }
 
 
-class Trajectories:
+class LearningCurves:
     """The curves of one score, run by run.
 
     Args:
@@ -101,7 +101,7 @@ class Trajectories:
 
     def compare(
         self, a: str, b: str, rng: np.random.Generator, *, level: float, largest: float
-    ) -> list[MatchedCurves]:
+    ) -> list[MatchedBudget]:
         """Return A minus B on every axis.
 
         On each, the curves run straight from checkpoint to checkpoint (``difference_at``,
@@ -121,17 +121,17 @@ class Trajectories:
 
     def _on(
         self, axis: Axis, a: str, b: str, rng: np.random.Generator, level: float, largest: float
-    ) -> MatchedCurves:
+    ) -> MatchedBudget:
         if axis == "flops" and (unknown := [arm for arm in (a, b) if arm not in self._flops]):
             reason = f"operations of {' and '.join(unknown)} are not recorded; ntpctp run does so"
-            return MatchedCurves(axis, [], None, None, [], None, reason)
+            return MatchedBudget(axis, [], None, None, [], None, reason)
         shared = [seed for seed in self._runs.get(a, {}) if seed in self._runs.get(b, {})]
         seeds = [
             s for s in sorted(shared) if all(len(self._curve(axis, x, s)[0]) > 1 for x in (a, b))
         ]
         if not seeds:
             reason = "no seed has two checkpoints with a value in both arms"
-            return MatchedCurves(axis, [], None, None, [], None, reason)
+            return MatchedBudget(axis, [], None, None, [], None, reason)
         runs = {arm: [self._curve(axis, arm, seed) for seed in seeds] for arm in (a, b)}
         ends = {
             arm: (max(x[0] for x, _ in of_arm), min(x[-1] for x, _ in of_arm))
@@ -142,7 +142,7 @@ class Trajectories:
         if last <= first:
             ranges = ", ".join(f"{arm} {x:g} to {y:g}" for arm, (x, y) in ends.items())
             reason = f"no range that all runs have ({ranges}), and nothing is extrapolated"
-            return MatchedCurves(axis, seeds, None, None, [], None, reason)
+            return MatchedBudget(axis, seeds, None, None, [], None, reason)
         # On all corners of all curves, so that interpolating changes none of them.
         corners = np.unique(np.concatenate([x for of_arm in runs.values() for x, _ in of_arm]))
         inside = corners[(corners > first) & (corners < last)]
@@ -150,12 +150,15 @@ class Trajectories:
         on_a, on_b = (np.stack([np.interp(grid, x, y) for x, y in runs[arm]]) for arm in (a, b))
         at = [part * last for part in _PARTS if part * last >= first]
         found = difference_at(grid, on_a, grid, on_b, at, rng, level=level, largest=largest)
-        return MatchedCurves(
+        return MatchedBudget(
             axis,
             seeds,
             float(first),
             float(last),
-            [AtBudget(float(x), difference) for x, difference in zip(at, found, strict=True)],
+            [
+                DifferenceAtBudget(float(x), difference)
+                for x, difference in zip(at, found, strict=True)
+            ],
             area_between(grid, on_a, on_b, rng, level=level, largest=largest),
             None,
         )

@@ -21,7 +21,7 @@ from ntpctp.config import Experiment
 from ntpctp.statistics import PairedDifference, area_between, difference_at
 
 
-class Curvature(NamedTuple):
+class CurvaturePoint(NamedTuple):
     """What ``flatness`` found at one checkpoint, of the loss on the answers, over the same items.
 
     ``loss`` is in nats per token; ``value``, the top eigenvalue, is None where it did not converge.
@@ -32,12 +32,12 @@ class Curvature(NamedTuple):
     value: float | None
 
 
-Runs = Mapping[int, Sequence[Curvature]]
+CurvatureBySeed = Mapping[int, Sequence[CurvaturePoint]]
 """Seed -> checkpoints in the order of training."""
 
 
 @dataclass(frozen=True)
-class EqualLoss:
+class MatchedLoss:
     """The top eigenvalue of arm A over that of arm B at equal loss, in logarithms.
 
     Attributes:
@@ -65,9 +65,9 @@ class EqualLoss:
     reason: str | None
 
 
-def read_curvature(experiment: Experiment, output: Path) -> dict[str, dict[str, Runs]]:
+def read_curvature(experiment: Experiment, output: Path) -> dict[str, dict[str, CurvatureBySeed]]:
     """Return split -> arm -> seed -> checkpoints, of every run that ``flatness`` measured."""
-    found: dict[str, dict[str, dict[int, list[Curvature]]]] = {}
+    found: dict[str, dict[str, dict[int, list[CurvaturePoint]]]] = {}
     for name, arm in experiment.arms.items():
         for seed in experiment.seeds:
             stage = stage_directory(output, RunId(name, seed))
@@ -78,13 +78,19 @@ def read_curvature(experiment: Experiment, output: Path) -> dict[str, dict[str, 
                     if row["loss"] == "answer" and loss is not None:
                         value = row["value"] if row["converged"] else None
                         of_arm = found.setdefault(row["split"], {}).setdefault(name, {})
-                        of_arm.setdefault(seed, []).append(Curvature(step, loss, value))
+                        of_arm.setdefault(seed, []).append(CurvaturePoint(step, loss, value))
     return {split: dict(of_split) for split, of_split in found.items()}
 
 
-def at_equal_loss(
-    a: str, runs_a: Runs, b: str, runs_b: Runs, rng: np.random.Generator, *, level: float
-) -> EqualLoss:
+def compare_at_matched_loss(
+    a: str,
+    runs_a: CurvatureBySeed,
+    b: str,
+    runs_b: CurvatureBySeed,
+    rng: np.random.Generator,
+    *,
+    level: float,
+) -> MatchedLoss:
     """Compare two arms where both have the same loss on the answer.
 
     Each run gives a curve of ln eigenvalue over -ln loss, straight between checkpoints; those that
@@ -121,7 +127,7 @@ def at_equal_loss(
     seeds = list(curves)
     if not seeds:
         reason = "no seed has two trained checkpoints of falling loss in both arms"
-        return EqualLoss(a, b, [], None, None, None, None, None, left_out, reason)
+        return MatchedLoss(a, b, [], None, None, None, None, None, left_out, reason)
     first = max(x[0] for both in curves.values() for x, _ in both)
     last, last_of = min(
         (float(x[-1]), str(RunId(arm, seed)))
@@ -133,7 +139,7 @@ def at_equal_loss(
             f"no loss that all runs of both arms pass once trained ({last_of} ends at "
             f"{math.exp(-last):.3g} nats), and nothing is extrapolated"
         )
-        return EqualLoss(a, b, seeds, None, None, last_of, None, None, left_out, reason)
+        return MatchedLoss(a, b, seeds, None, None, last_of, None, None, left_out, reason)
     # On all corners of all curves, so that interpolating changes none of them.
     corners = np.unique(np.concatenate([x for both in curves.values() for x, _ in both]))
     grid = np.concatenate([[first], corners[(corners > first) & (corners < last)], [last]])
@@ -143,13 +149,13 @@ def at_equal_loss(
     (at_last,) = difference_at(grid, on_a, grid, on_b, [last], rng, level=level)
     mean = area_between(grid, on_a, on_b, rng, level=level)
     ends = math.exp(-first), math.exp(-last)
-    return EqualLoss(a, b, seeds, *ends, last_of, at_last, mean, left_out, None)
+    return MatchedLoss(a, b, seeds, *ends, last_of, at_last, mean, left_out, None)
 
 
 _Curve = tuple[NDArray[np.float64], NDArray[np.float64]]
 
 
-def _curve(run: Sequence[Curvature]) -> _Curve:
+def _curve(run: Sequence[CurvaturePoint]) -> _Curve:
     """Return -ln loss, rising, and ln eigenvalue, of trained checkpoints."""
     x, y, lowest = [], [], math.inf
     for point in run:

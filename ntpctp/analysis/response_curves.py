@@ -25,7 +25,7 @@ _FEWEST_LEVELS = 3
 
 
 @dataclass(frozen=True)
-class Line:
+class ResponseLine:
     """The arms that are alike in all other factors, from the lowest level to the highest.
 
     Attributes:
@@ -50,7 +50,7 @@ class Line:
 
 
 @dataclass(frozen=True)
-class LineDifference:
+class AreaDifference:
     """The area of line A minus that of line B, over the seeds that both have at all levels."""
 
     a: str
@@ -61,7 +61,7 @@ class LineDifference:
 
 
 @dataclass(frozen=True)
-class Response:
+class FactorResponse:
     """A score at the last step against one numeric factor, one line for each other setting.
 
     Attributes:
@@ -83,11 +83,11 @@ class Response:
     score: str
     unit: str
     higher_is_better: bool | None
-    lines: list[Line]
+    lines: list[ResponseLine]
     chance: float
     is_noise: bool
 
-    def areas(self, line: Line) -> dict[int, float]:
+    def areas(self, line: ResponseLine) -> dict[int, float]:
         """Return, seed by seed, the area under the line, divided by the largest level.
 
         By the trapezoidal rule over the levels: the mean score over levels from 0 to the largest.
@@ -97,7 +97,7 @@ class Response:
             for seed, values in line.complete.items()
         }
 
-    def halves(self, line: Line) -> dict[int, float | None]:
+    def halves(self, line: ResponseLine) -> dict[int, float | None]:
         """Return, seed by seed, the level at which half of the advantage over chance is gone.
 
         See ``measures.curve.half_strengths``; None where there is no advantage at level 0, or more
@@ -114,7 +114,7 @@ class Response:
     def _stream(self) -> tuple[str, ...]:
         return "responses", self.factor, self.split, self.score
 
-    def differences(self, level: float) -> list[LineDifference]:
+    def differences(self, level: float) -> list[AreaDifference]:
         """Return the differences between the areas of all pairs of lines, paired by seed.
 
         Args:
@@ -135,10 +135,12 @@ class Response:
                     margin=None,
                     adjusted_p_value=p,
                 )
-            found.append(LineDifference(a.name, b.name, difference, decided, p))
+            found.append(AreaDifference(a.name, b.name, difference, decided, p))
         return found
 
-    def _difference(self, a: Line, b: Line, level: float) -> PairedDifference | None:
+    def _difference(
+        self, a: ResponseLine, b: ResponseLine, level: float
+    ) -> PairedDifference | None:
         areas = self.areas(a), self.areas(b)
         seeds = [seed for seed in areas[0] if seed in areas[1]]
         if not seeds:
@@ -149,12 +151,12 @@ class Response:
         return paired_difference(values[0], values[1], rng, level=level, largest=largest)
 
 
-def responses(
+def factor_responses(
     experiment: Experiment,
     frame: pd.DataFrame,
     scores: Sequence[str],
     chance: Callable[[str, str], float],
-) -> list[Response]:
+) -> list[FactorResponse]:
     """Return the responses to every numeric factor of the experiment's grid, at the last steps.
 
     A factor counts if all arms have a number for it, at least three different ones.
@@ -192,7 +194,7 @@ def _response(
     levels: dict[str, float],
     scores: pd.DataFrame,
     chance: float,
-) -> Response:
+) -> FactorResponse:
     first = scores.iloc[0]
     values = {
         (str(arm), int(seed)): None if pd.isna(value) else float(value)
@@ -206,14 +208,14 @@ def _response(
     for name, arms in by_line.items():
         rising = sorted(arms, key=levels.__getitem__)
         lines.append(
-            Line(
+            ResponseLine(
                 name,
                 rising,
                 {seed: [values.get((arm, seed)) for arm in rising] for seed in experiment.seeds},
             )
         )
     axis = sorted(set(levels.values()))
-    return Response(
+    return FactorResponse(
         factor,
         axis,
         str(first["split"]),

@@ -18,7 +18,7 @@ LEARNING = "learning"
 _CURVE = ["arm", "seed", "split", "score"]
 
 
-def learning_scores(
+def whole_run_scores(
     frame: pd.DataFrame, experiment: Experiment
 ) -> dict[tuple[str, int], list[Score]]:
     r"""Return the scores of whole runs, by arm and seed, from those of their checkpoints.

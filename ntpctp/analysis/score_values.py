@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from ntpctp._core.layout import RunId
 from ntpctp._core.rng import generator
-from ntpctp.analysis.item_scores import Values
+from ntpctp.analysis.item_scores import ItemValues
 from ntpctp.statistics import (
     TimeComparison,
     TimesToTarget,
@@ -20,12 +20,12 @@ from ntpctp.statistics import (
 )
 
 
-class Items(Protocol):
+class ItemSource(Protocol):
     """Where the values behind scores are, item by item: ``ItemRows``, or several joined."""
 
     def values(
         self, run: RunId, step: int, measure: str, split: str, key: str, stratum: str | None
-    ) -> Values:
+    ) -> ItemValues:
         """Return the numbers of the items that have a value, and the values: (items,) each."""
 
     def read(self, measure: str, runs: Iterable[tuple[RunId, int]]) -> None:
@@ -40,14 +40,14 @@ class ScoreValues:
     bounds: dict[str, dict[int, float]]  # arm -> seed -> bound of the value's error
     score: Any  # the columns that all rows share
     last: Mapping[str, int]  # arm -> step
-    items: Items
+    items: ItemSource
     censored: frozenset[str]  # arms with a value that is larger than was measured, and null
     missing: list[str]  # "arm, seed k: reason" of every value that could not be computed
-    found: dict[RunId, Values] = field(default_factory=dict)  # of the items, run by run
+    found: dict[RunId, ItemValues] = field(default_factory=dict)  # of the items, run by run
     kinds: dict[RunId, int] = field(default_factory=dict)  # the same where the items are
 
     @classmethod
-    def read(cls, rows: pd.DataFrame, last: Mapping[str, int], items: Items) -> Self:
+    def read(cls, rows: pd.DataFrame, last: Mapping[str, int], items: ItemSource) -> Self:
         """Read the rows of one score at the last steps.
 
         Args:
@@ -141,7 +141,7 @@ class ScoreValues:
             )
         return self.kinds[run]
 
-    def _rows(self, run: RunId) -> Values:
+    def _rows(self, run: RunId) -> ItemValues:
         if run not in self.found:
             stratum = None if pd.isna(self.score["stratum"]) else str(self.score["stratum"])
             key = self.score["measure"], self.score["split"], self.score["rows_key"], stratum

@@ -37,7 +37,7 @@ import pandas as pd
 from ntpctp._core.errors import InputError
 from ntpctp._core.files import atomic_file
 from ntpctp._core.layout import STAGE, RunId, checkpoint_directory, run_directory, stage_directory
-from ntpctp.analysis.run_scores import learning_scores
+from ntpctp.analysis.run_scores import whole_run_scores
 from ntpctp.config import Experiment
 from ntpctp.models import checkpoints
 from ntpctp.runner.evaluate import outdated, stored
@@ -165,7 +165,7 @@ def _learning_rows(experiment: Experiment, frame: pd.DataFrame) -> Iterator[dict
     of_runs: dict[Any, dict[Any, Any]] = {
         (end["arm"], end["seed"]): end for end in ends[columns].to_dict("records")
     }
-    for run, scores in learning_scores(frame, experiment).items():
+    for run, scores in whole_run_scores(frame, experiment).items():
         if run in of_runs:
             for score in scores:
                 yield {**of_runs[run], **score.as_dict(), "schema_version": SCHEMA_VERSION}

@@ -53,7 +53,7 @@ def parts(whole, tmp_path_factory):
 def test_joined_arms_are_compared_as_those_of_one_experiment(whole, parts):
     (group,) = join(parts).groups
     expected = compare(load_output(whole), read_scores(whole), whole)
-    assert group.asked.arms == ["ntp", "half", "ctp"]
+    assert group.spec.arms == ["ntp", "half", "ctp"]
     assert len(expected) == len(group.comparisons) == 6
     by_name = {(c.split, c.score, c.stratum): c for c in group.comparisons}
     for one in expected:
@@ -73,7 +73,7 @@ def test_joined_arms_are_compared_as_those_of_one_experiment(whole, parts):
 def test_what_differs_between_joined_experiments_is_listed(whole, parts, tmp_path):
     other = make(tmp_path / "x", name="wider", training={"steps": 20, "batch_size": 4})
     (group,) = join([parts[0], other]).groups
-    assert group.asked.arms == ["one/ntp", "half", "wider/ntp", "ctp"]
+    assert group.spec.arms == ["one/ntp", "half", "wider/ntp", "ctp"]
     assert group.differing["training.batch_size"] == {
         "one/ntp": "8",
         "half": "8",
@@ -83,7 +83,7 @@ def test_what_differs_between_joined_experiments_is_listed(whole, parts, tmp_pat
     assert "training.learning_rate" not in group.differing
     # What two experiments of one name are called by.
     (group,) = join([whole, shutil.copytree(whole, tmp_path / "again")]).groups
-    assert group.asked.arms[0] == f"{whole}/ntp"
+    assert group.spec.arms[0] == f"{whole}/ntp"
     pair = primary(group.comparisons).pairs[2]
     assert (pair.a, pair.b) == (f"{whole}/ntp", f"{tmp_path / 'again'}/ntp")
     assert pair.difference.estimate == 0

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from ntpctp.analysis.matched_budget import AXES, Trajectories, has_curve
+from ntpctp.analysis.matched_budget import AXES, LearningCurves, has_curve
 from ntpctp.statistics import paired_difference
 
 STEPS = [0, 10, 20, 30]
@@ -36,7 +36,7 @@ def frame(values=VALUES, steps=STEPS):
 
 
 def compared(rows, flops=FLOPS):
-    curves = Trajectories(rows, flops).compare(
+    curves = LearningCurves(rows, flops).compare(
         "a", "b", np.random.default_rng(0), level=0.95, largest=1
     )
     assert [found.axis for found in curves] == list(AXES)

@@ -8,7 +8,7 @@ import pytest
 from scipy import stats
 
 from ntpctp._core.files import read_jsonl
-from ntpctp.analysis.matched_loss import Curvature, at_equal_loss, read_curvature
+from ntpctp.analysis.matched_loss import CurvaturePoint, compare_at_matched_loss, read_curvature
 from ntpctp.config import experiment_of
 from ntpctp.report.html.matched_loss import compared, equal_loss_panels, equal_loss_table
 from ntpctp.runner.engines import Local
@@ -17,11 +17,11 @@ from tests.conftest import tiny_content
 
 def run(*points):
     """A run's checkpoints, the first of them trained."""
-    return [Curvature(step, loss, value) for step, (loss, value) in enumerate(points, 1)]
+    return [CurvaturePoint(step, loss, value) for step, (loss, value) in enumerate(points, 1)]
 
 
 def compare(a, b, level=0.95):
-    return at_equal_loss("a", a, "b", b, np.random.default_rng(0), level=level)
+    return compare_at_matched_loss("a", a, "b", b, np.random.default_rng(0), level=level)
 
 
 @pytest.fixture
@@ -148,14 +148,16 @@ def test_one_trained_checkpoint_is_no_curve(measured, tmp_path):
     arms = read_curvature(experiment, output)["train"]
     short = {seed: points[:2] for seed, points in arms["ntp"].items()}
     assert [point.step for point in short[0]] == [0, 8]
-    found = at_equal_loss("ntp", short, "ctp", arms["ctp"], np.random.default_rng(0), level=0.95)
+    found = compare_at_matched_loss(
+        "ntp", short, "ctp", arms["ctp"], np.random.default_rng(0), level=0.95
+    )
     assert found.seeds == [] and "two trained checkpoints" in found.reason
     assert equal_loss_panels(experiment, tmp_path) == []  # nothing was measured there
 
 
 def test_the_shared_start_does_not_count(arms):
     a, b = arms
-    start = Curvature(0, 2.7, 80.0)
+    start = CurvaturePoint(0, 2.7, 80.0)
     with_start = [{s: [start, *points] for s, points in runs.items()} for runs in (a, b)]
     assert compare(*with_start) == compare(a, b)
 
@@ -170,7 +172,7 @@ def test_a_run_that_is_stuck_gives_no_ratio_instead_of_one_at_the_start(arms):
 
 def test_what_is_left_out_is_named(arms):
     a, b = arms
-    odd = {**b, 2: run((2.0, 5.0), (2.5, 6.0)), 3: [*b[3][:-1], Curvature(9, 0.02, None)]}
+    odd = {**b, 2: run((2.0, 5.0), (2.5, 6.0)), 3: [*b[3][:-1], CurvaturePoint(9, 0.02, None)]}
     found = compare(a, odd)
     assert found.seeds == [0, 1, 3]
     assert found.left_out == [

@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from ntpctp.analysis.response_curves import responses
+from ntpctp.analysis.response_curves import factor_responses
 from ntpctp.config import experiment_of
 from ntpctp.report.html.chance_level import Chances
 from ntpctp.report.html.response_curves import response_sections
@@ -58,7 +58,7 @@ def falling(name, seed):
 
 def test_lines_areas_and_half_strengths():
     experiment = noisy_experiment()
-    (found,) = responses(experiment, frame_of(experiment, falling), NAMES, lambda *_: 0.0)
+    (found,) = factor_responses(experiment, frame_of(experiment, falling), NAMES, lambda *_: 0.0)
     assert (found.factor, found.levels, found.split) == ("objective.rate", RATES, "test")
     assert (found.score, found.is_noise) == ("exact_match", True)
     ntp, ctp = found.lines
@@ -75,7 +75,7 @@ def test_chance_moves_the_half():
     experiment = noisy_experiment()
     frame = frame_of(experiment, falling, "choice")
     asked = []
-    (found,) = responses(experiment, frame, NAMES, lambda *of: asked.append(of) or 0.5)
+    (found,) = factor_responses(experiment, frame, NAMES, lambda *of: asked.append(of) or 0.5)
     assert asked == [("test", "choice")]
     assert found.halves(found.lines[0])[0] == pytest.approx(0.2)
 
@@ -85,7 +85,7 @@ def test_differences_are_paired_by_seed():
     rng = np.random.default_rng(0)
     jitter = {(n, s): rng.normal() / 50 for n in experiment.arms for s in range(3)}
     frame = frame_of(experiment, lambda name, seed: falling(name, seed) + jitter[name, seed])
-    (found,) = responses(experiment, frame, NAMES, lambda *_: 0.0)
+    (found,) = factor_responses(experiment, frame, NAMES, lambda *_: 0.0)
     (pair,) = found.differences(0.95)
     areas = [list(found.areas(line).values()) for line in found.lines]
     expected = stats.ttest_rel(*areas)
@@ -101,7 +101,7 @@ def test_several_pairs_of_lines_are_corrected():
     experiment = noisy_experiment(grid)
     rng = np.random.default_rng(0)
     frame = frame_of(experiment, lambda *_: rng.random())
-    by_factor = {r.factor: r for r in responses(experiment, frame, NAMES, lambda *_: 0.0)}
+    by_factor = {r.factor: r for r in factor_responses(experiment, frame, NAMES, lambda *_: 0.0)}
     assert by_factor.keys() == {"objective.rate", "training.weight_decay"}
     assert not by_factor["training.weight_decay"].is_noise
     pairs = by_factor["objective.rate"].differences(0.95)
@@ -112,7 +112,7 @@ def test_several_pairs_of_lines_are_corrected():
 def test_a_seed_without_all_values_is_left_out():
     experiment = noisy_experiment()
     frame = frame_of(experiment, lambda n, s: np.nan if (n, s) == ("0.1-ctp", 1) else falling(n, s))
-    (found,) = responses(experiment, frame, NAMES, lambda *_: 0.0)
+    (found,) = factor_responses(experiment, frame, NAMES, lambda *_: 0.0)
     ntp, ctp = found.lines
     assert ctp.values[1][1] is None and list(found.areas(ctp)) == [0, 2]
     assert list(found.areas(ntp)) == [0, 1, 2]
@@ -128,7 +128,10 @@ def test_a_seed_without_all_values_is_left_out():
 )
 def test_grids_without_a_curve(grid, objective):
     experiment = noisy_experiment(grid, objective)
-    assert responses(experiment, frame_of(experiment, lambda *_: 0.5), NAMES, lambda *_: 0) == []
+    assert (
+        factor_responses(experiment, frame_of(experiment, lambda *_: 0.5), NAMES, lambda *_: 0)
+        == []
+    )
     frame = frame_of(experiment, lambda *_: 0.5)
     assert response_sections(experiment, frame, None) == []
 

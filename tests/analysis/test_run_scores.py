@@ -53,9 +53,9 @@ def frame_of(curves, arm="ntp", seed=0, split="test", score="exact_match"):
     ).astype({"strength": "float64"})
 
 
-def learning_scores(frame, experiment):
+def whole_run_scores(frame, experiment):
     """Of a frame that has one run, or none that counts."""
-    scores = run_scores.learning_scores(frame, experiment)
+    scores = run_scores.whole_run_scores(frame, experiment)
     assert len(scores) <= 1
     return [score for of_run in scores.values() for score in of_run]
 
@@ -65,7 +65,7 @@ def values(scores):
 
 
 def test_a_run_that_reaches_its_target(tiny):
-    found = values(learning_scores(frame_of({0: 0.0, 4: 0.5, 8: 1.0}), tiny()))
+    found = values(whole_run_scores(frame_of({0: 0.0, 4: 0.5, 8: 1.0}), tiny()))
     # From 0.5 at 4 to 1.0 at 8: 0.9 is four fifths of the way.
     assert found == pytest.approx({"steps_to_exact_match": 4 + 0.8 * 4, "mean_exact_match": 0.5})
 
@@ -73,21 +73,21 @@ def test_a_run_that_reaches_its_target(tiny):
 @pytest.mark.parametrize("target, bound", [(0.9, 7.2 - 4), (1.0, 8 - 4), (0.0, 0.0)])
 def test_checkpoints_bound_what_interpolation_may_miss(tiny, target, bound):
     experiment = tiny(comparison={"targets": {"exact_match": target}})
-    first, _ = learning_scores(frame_of({0: 0.0, 4: 0.5, 8: 1.0, 12: 1.0}), experiment)
+    first, _ = whole_run_scores(frame_of({0: 0.0, 4: 0.5, 8: 1.0, 12: 1.0}), experiment)
     assert first.error_bound == pytest.approx(bound, abs=1e-12)
 
 
 def test_uneven_checkpoints_are_weighed_by_their_distance(tiny):
-    found = values(learning_scores(frame_of({0: 0.0, 2: 1.0, 8: 1.0}), tiny()))
+    found = values(whole_run_scores(frame_of({0: 0.0, 2: 1.0, 8: 1.0}), tiny()))
     assert found["mean_exact_match"] == pytest.approx((1.0 + 6.0) / 8)
 
 
 def test_a_run_that_does_not_reach_it_says_so(tiny):
     target = {"targets": {"exact_match": 0.7}}
-    (first,) = learning_scores(frame_of({0: 0.0, 8: 0.6}), tiny(comparison=target))
+    (first,) = whole_run_scores(frame_of({0: 0.0, 8: 0.6}), tiny(comparison=target))
     assert first.value is None and first.reason == "0.7 is not reached within 8 steps"
-    assert not learning_scores(frame_of({0: 0.0, 8: 0.6}), tiny(comparison={"targets": {}}))
-    assert not learning_scores(frame_of({8: 1.0}), tiny())  # one checkpoint is no curve
+    assert not whole_run_scores(frame_of({0: 0.0, 8: 0.6}), tiny(comparison={"targets": {}}))
+    assert not whole_run_scores(frame_of({8: 1.0}), tiny())  # one checkpoint is no curve
 
 
 def comparisons_of(tiny, tmp_path, curves):
@@ -97,7 +97,7 @@ def comparisons_of(tiny, tmp_path, curves):
     rows = [
         {**frame.iloc[-1].to_dict(), **score.as_dict()}
         for frame in frames
-        for score in learning_scores(frame, experiment)
+        for score in whole_run_scores(frame, experiment)
     ]
     return compare(experiment, pd.DataFrame(rows), tmp_path)
 
@@ -157,7 +157,7 @@ def test_no_verdict_on_what_lies_between_checkpoints(tiny, tmp_path):
 
 
 def test_the_mean_over_training_says_how_rough_it_is(tiny):
-    scores = learning_scores(frame_of({0: 0.0, 2: 0.8, 4: 0.8, 8: 1.0}), tiny())
+    scores = whole_run_scores(frame_of({0: 0.0, 2: 0.8, 4: 0.8, 8: 1.0}), tiny())
     mean = next(score for score in scores if score.score == "mean_exact_match")
     fine = (0.8 + 1.6 + 3.6) / 8
     coarse = (0.4 * 4 + 0.9 * 4) / 8  # without step 2
@@ -168,7 +168,7 @@ def test_a_curve_without_its_end_is_not_averaged(tiny):
     whole = frame_of({0: 0.0, 4: 0.8, 8: 1.0})
     other = frame_of({8: 0.5}, score="answer_loss")
     cut = pd.concat([whole[whole["step"] < 8], other], ignore_index=True)
-    assert learning_scores(whole, tiny()) and learning_scores(cut, tiny()) == []
+    assert whole_run_scores(whole, tiny()) and whole_run_scores(cut, tiny()) == []
     # As the table of scores is made: other scores of the run are there, this one's end is not.
     assert list(_learning_rows(tiny(), whole)) and list(_learning_rows(tiny(), cut)) == []
 
@@ -178,9 +178,9 @@ def test_runs_of_one_table_are_kept_apart(tiny):
     runs = [(arm, seed) for arm in ("ntp", "ctp") for seed in (0, 1)]
     frames = [frame_of({0: 0.0, 4: 0.1 * n, 8: 0.9 + 0.01 * n}, *run) for n, run in enumerate(runs)]
     table = pd.concat(frames).sample(frac=1, random_state=0)
-    found = run_scores.learning_scores(table, experiment)
+    found = run_scores.whole_run_scores(table, experiment)
     assert {run: values(scores) for run, scores in found.items()} == {
-        run: values(learning_scores(frame, experiment))
+        run: values(whole_run_scores(frame, experiment))
         for run, frame in zip(runs, frames, strict=True)
     }
     assert len({scores[0].value for scores in found.values()}) == 4
@@ -189,14 +189,14 @@ def test_runs_of_one_table_are_kept_apart(tiny):
 def test_a_score_without_a_better_direction_has_no_target(tiny):
     frame = frame_of({0: 0.0, 8: 1.0}, score="stopped").assign(higher_is_better=pd.NA)
     experiment = tiny(comparison={"targets": {"stopped": 0.5}})
-    assert learning_scores(frame, experiment) == []
+    assert whole_run_scores(frame, experiment) == []
 
 
 def test_a_loss_that_rises_is_forgotten(tiny, monkeypatch):
     monkeypatch.setattr("ntpctp.analysis.run_scores.untrained_splits", lambda task: {"test"})
     frame = frame_of({0: 1.0, 8: 3.0}, score="answer_loss").assign(higher_is_better=False)
     experiment = tiny(comparison={"targets": {"answer_loss": 0.5}})
-    assert values(learning_scores(frame, experiment))["forgotten_answer_loss"] == 2.0
+    assert values(whole_run_scores(frame, experiment))["forgotten_answer_loss"] == 2.0
 
 
 def test_stages_have_transfer_and_forgetting_among_their_scores(tmp_path):

@@ -12,8 +12,8 @@ from ntpctp._core.layout import RunId
 from ntpctp.analysis.comparison.records import FactorEffect, Pair, ScoreComparison, SeedItems
 from ntpctp.analysis.comparison.spec import ComparisonSpec, comparison_spec
 from ntpctp.analysis.item_scores import ItemRows, rows_keys
-from ntpctp.analysis.matched_budget import Trajectories, has_curve
-from ntpctp.analysis.score_values import Items, ScoreValues
+from ntpctp.analysis.matched_budget import LearningCurves, has_curve
+from ntpctp.analysis.score_values import ItemSource, ScoreValues
 from ntpctp.analysis.scores import IDENTITY
 from ntpctp.config import Experiment
 from ntpctp.statistics import (
@@ -41,56 +41,56 @@ def compare(experiment: Experiment, frame: pd.DataFrame, output: Path) -> list[S
     Returns:
         One comparison a score, in the order of the measures.
     """
-    asked = comparison_spec(experiment, output)
-    found = compare_scores(asked, frame, ItemRows(output, rows_keys(frame)))
-    return [replace(one, missing=one.missing + _unmeasured(asked, one)) for one in found]
+    spec = comparison_spec(experiment, output)
+    found = compare_scores(spec, frame, ItemRows(output, rows_keys(frame)))
+    return [replace(one, missing=one.missing + _unmeasured(spec, one)) for one in found]
 
 
-def _unmeasured(asked: ComparisonSpec, found: ScoreComparison) -> list[str]:
+def _unmeasured(spec: ComparisonSpec, found: ScoreComparison) -> list[str]:
     """Name the runs of an experiment without the score where others of their arm have it."""
     return [
         f"{RunId(arm, seed)}: not measured at step {found.steps[arm]}"
         for arm, of_arm in found.values.items()
-        for seed in asked.seeds
+        for seed in spec.seeds
         if seed not in of_arm
     ]
 
 
 def compare_scores(
-    asked: ComparisonSpec, frame: pd.DataFrame, items: Items
+    spec: ComparisonSpec, frame: pd.DataFrame, items: ItemSource
 ) -> list[ScoreComparison]:
     """Compare arms on all scores at their last steps, whichever experiments they are of.
 
     Args:
-        asked: arms, seeds, level and margins.
-        frame: columns as of ``scores.parquet``; ``arm`` has the names of ``asked``.
+        spec: arms, seeds, level and margins.
+        frame: columns as of ``scores.parquet``; ``arm`` has the names of ``spec``.
         items: the values behind the scores that rest on items.
     """
-    final = frame[frame["step"] == frame["arm"].map(asked.steps)]
+    final = frame[frame["step"] == frame["arm"].map(spec.steps)]
     whole = frame[frame["strength"].isna() & frame["stratum"].isna()]
     by_score = dict(iter(whole.groupby(["measure", "split", "score"], sort=False)))
     found = []
     for _, group in final.groupby(IDENTITY, sort=False, dropna=False):
-        measured = ScoreValues.read(group, asked.steps, items)
+        scores = ScoreValues.read(group, spec.steps, items)
         curves = None
-        if has_curve(measured.score, asked.held_out):
-            key = tuple(measured.score[column] for column in ("measure", "split", "score"))
-            curves = Trajectories(by_score[key], asked.flops)
-        found.append(_compare_score(asked, measured, curves))
+        if has_curve(scores.score, spec.held_out):
+            key = tuple(scores.score[column] for column in ("measure", "split", "score"))
+            curves = LearningCurves(by_score[key], spec.flops)
+        found.append(_compare_score(spec, scores, curves))
     return found
 
 
 def _compare_score(
-    asked: ComparisonSpec, measured: ScoreValues, curves: Trajectories | None
+    spec: ComparisonSpec, scores: ScoreValues, curves: LearningCurves | None
 ) -> ScoreComparison:
-    first, names = measured.score, list(measured.values)
-    margin = asked.margin.get(first["score"])
+    first, names = scores.score, list(scores.values)
+    margin = spec.margin.get(first["score"])
     strength = None if pd.isna(first["strength"]) else float(first["strength"])
     target = None
-    if strength is None and measured.higher_is_better is not None:
-        target = asked.targets.get(first["score"])
-    pairs = [_compare_pair(asked, a, b, measured, margin, curves) for a, b in asked.pairs(names)]
-    known = {name: measured.known(name) for name in names}
+    if strength is None and scores.higher_is_better is not None:
+        target = spec.targets.get(first["score"])
+    pairs = [_compare_pair(spec, a, b, scores, margin, curves) for a, b in spec.pairs(names)]
+    known = {name: scores.known(name) for name in names}
     return ScoreComparison(
         measure=first["measure"],
         split=first["split"],
@@ -98,71 +98,71 @@ def _compare_score(
         score=first["score"],
         strength=strength,
         unit=first["unit"],
-        higher_is_better=measured.higher_is_better,
+        higher_is_better=scores.higher_is_better,
         margin=margin,
         target=target,
-        steps={name: measured.last[name] for name in names},
+        steps={name: scores.last[name] for name in names},
         arms={name: describe_spread(of_arm) if of_arm else None for name, of_arm in known.items()},
         reaching={
             name: share_reaching(
                 of_arm,
                 target,
-                higher_is_better=bool(measured.higher_is_better),
-                level=asked.level,
+                higher_is_better=bool(scores.higher_is_better),
+                level=spec.level,
             )
             if of_arm and target is not None
             else None
             for name, of_arm in known.items()
         },
-        values=measured.values,
-        missing=measured.missing,
-        pairs=_corrected(pairs, measured.higher_is_better, margin),
-        effects=_effects(asked, measured),
+        values=scores.values,
+        missing=scores.missing,
+        pairs=_corrected(pairs, scores.higher_is_better, margin),
+        effects=_effects(spec, scores),
     )
 
 
 def _compare_pair(
-    asked: ComparisonSpec,
+    spec: ComparisonSpec,
     a: str,
     b: str,
-    measured: ScoreValues,
+    scores: ScoreValues,
     margin: float | None,
-    curves: Trajectories | None,
+    curves: LearningCurves | None,
 ) -> Pair:
-    level, largest = asked.level, measured.largest
-    seeds = measured.seeds(asked.seeds, (a, b))
-    times = measured.times(a, b) if measured.score["unit"] == "steps" else None
-    if measured.censored & {a, b}:
+    level, largest = spec.level, scores.largest
+    seeds = scores.seeds(spec.seeds, (a, b))
+    times = scores.times(a, b) if scores.score["unit"] == "steps" else None
+    if scores.censored & {a, b}:
         # A difference between the seeds that arrive would leave out the slow ones.
-        arrived = ", ".join(measured.arrived(arm) for arm in (a, b))
+        arrived = ", ".join(scores.arrived(arm) for arm in (a, b))
         if times is not None and times.p_value is not None:
             arrived += f"; log-rank p = {times.p_value:.2g}"
         elif times is not None and times.reason is not None:
             arrived += f"; no log-rank test: {times.reason}"
-        both = [s for s in asked.seeds if all(s in measured.values[arm] for arm in (a, b))]
+        both = [s for s in spec.seeds if all(s in scores.values[arm] for arm in (a, b))]
         return Pair(a, b, both, None, None, None, None, times, arrived)
     if not seeds:
         return Pair(a, b, [], None, None, None, None, None, "no seed has a value in both arms")
-    if other_items := measured.other_items((a, b), seeds):
+    if other_items := scores.other_items((a, b), seeds):
         return Pair(a, b, seeds, None, None, None, None, times, other_items)
-    rng = measured.stream("comparison", a, b)
-    scores_a, scores_b = measured.of(a, seeds), measured.of(b, seeds)
+    rng = scores.stream("comparison", a, b)
+    scores_a, scores_b = scores.of(a, seeds), scores.of(b, seeds)
     difference = paired_difference(scores_a, scores_b, rng, level=level, largest=largest)
     means = [s.reshape(len(seeds), -1).mean(axis=1) for s in (scores_a, scores_b)]
     decided: Verdict | None = None
     reason: str | None = None
-    if times is not None and abs(difference.estimate) <= measured.resolution(seeds, a, b):
+    if times is not None and abs(difference.estimate) <= scores.resolution(seeds, a, b):
         reason = (
-            f"closer than checkpoints tell apart ({measured.resolution(seeds, a, b):.3g} steps); "
+            f"closer than checkpoints tell apart ({scores.resolution(seeds, a, b):.3g} steps); "
             "lower evaluation.every"
         )
-    elif measured.higher_is_better is not None:
+    elif scores.higher_is_better is not None:
         decided = verdict(
-            difference, names=(a, b), higher_is_better=measured.higher_is_better, margin=margin
+            difference, names=(a, b), higher_is_better=scores.higher_is_better, margin=margin
         )
     matched = []
     if curves is not None:
-        stream = measured.stream("trajectories", a, b)
+        stream = scores.stream("trajectories", a, b)
         matched = curves.compare(a, b, stream, level=level, largest=largest)
     return Pair(
         a,
@@ -171,7 +171,7 @@ def _compare_pair(
         difference,
         None,
         decided,
-        spread(measured.known(a), measured.known(b), rng, names=(a, b)),
+        spread(scores.known(a), scores.known(b), rng, names=(a, b)),
         times,
         reason,
         effect=standardised_effect(means[0] - means[1], level),
@@ -212,20 +212,18 @@ def _corrected(pairs: list[Pair], higher: bool | None, margin: float | None) -> 
     ]
 
 
-def _effects(asked: ComparisonSpec, measured: ScoreValues) -> list[FactorEffect]:
+def _effects(spec: ComparisonSpec, scores: ScoreValues) -> list[FactorEffect]:
     """Return main effects and interactions, where all arms of the grid have the score."""
-    factors = list(next(iter(asked.factors.values()), {}))
+    factors = list(next(iter(spec.factors.values()), {}))
     if len(factors) < 2:
         return []
-    seeds = measured.seeds(asked.seeds, asked.arms)
-    if not seeds or measured.censored:
+    seeds = scores.seeds(spec.seeds, spec.arms)
+    if not seeds or scores.censored:
         return []
-    if measured.other_items(asked.arms, seeds):
+    if scores.other_items(spec.arms, seeds):
         return []  # the pairs say why
-    cells = {
-        tuple(levels.values()): measured.of(arm, seeds) for arm, levels in asked.factors.items()
-    }
-    rng = measured.stream("effects")
-    effects = factor_effects(cells, factors, rng, level=asked.level, largest=measured.largest)
+    cells = {tuple(levels.values()): scores.of(arm, seeds) for arm, levels in spec.factors.items()}
+    rng = scores.stream("effects")
+    effects = factor_effects(cells, factors, rng, level=spec.level, largest=scores.largest)
     adjusted = holm_of_known([effect.difference.p_value for effect in effects])
     return [FactorEffect(e, seeds, p) for e, p in zip(effects, adjusted, strict=True)]

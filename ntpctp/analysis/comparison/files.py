@@ -27,14 +27,14 @@ def write_comparison(
 
 
 def comparison_record(
-    name: str, asked: ComparisonSpec, comparisons: Sequence[ScoreComparison]
+    name: str, spec: ComparisonSpec, comparisons: Sequence[ScoreComparison]
 ) -> dict[str, Any]:
     """Return what ``comparison.json`` holds of ``name``: an experiment, or several joined."""
     return {
         "schema_version": SCHEMA_VERSION,
         "experiment": name,
-        "seeds": list(asked.seeds),
-        "level": asked.level,
+        "seeds": list(spec.seeds),
+        "level": spec.level,
         "scores": _plain(comparisons),
     }
 

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 
-from ntpctp.analysis.matched_budget import MatchedCurves
+from ntpctp.analysis.matched_budget import MatchedBudget
 from ntpctp.statistics import (
     Effect,
     PairedDifference,
@@ -41,7 +41,7 @@ class Pair:
     reason: str | None  # why there is no difference
     effect: StandardisedEffect | None = None  # of the seeds' differences, in their own spread
     mcnemar: list[SeedItems] | None = None  # None: items are not right or wrong
-    matched: list[MatchedCurves] = field(default_factory=list)  # of scores with a learning curve
+    matched: list[MatchedBudget] = field(default_factory=list)  # of scores with a learning curve
 
 
 @dataclass(frozen=True)

@@ -1,8 +1,15 @@
 """Several experiments as one answer: arms on the same data paired, tasks side by side."""
 
-from ntpctp.analysis.joins.groups import Group
-from ntpctp.analysis.joins.over_tasks import OverTasks
-from ntpctp.analysis.joins.record import Joined, join, joined_record
-from ntpctp.analysis.joins.sources import Source
+from ntpctp.analysis.joins.groups import ExperimentGroup
+from ntpctp.analysis.joins.record import JoinResult, join, joined_record
+from ntpctp.analysis.joins.stored_experiments import StoredExperiment
+from ntpctp.analysis.joins.task_aggregates import TaskAggregates
 
-__all__ = ["Group", "Joined", "OverTasks", "Source", "join", "joined_record"]
+__all__ = [
+    "ExperimentGroup",
+    "JoinResult",
+    "StoredExperiment",
+    "TaskAggregates",
+    "join",
+    "joined_record",
+]

@@ -20,43 +20,43 @@ from ntpctp.analysis.comparison import (
     compare_scores,
     comparison_spec,
 )
-from ntpctp.analysis.joins.rows import JoinedRows
-from ntpctp.analysis.joins.sources import Source
+from ntpctp.analysis.joins.item_rows import JoinedItemRows
+from ntpctp.analysis.joins.stored_experiments import StoredExperiment
 from ntpctp.analysis.matched_budget import read_flops
 from ntpctp.analysis.run_scores import LEARNING
 from ntpctp.config import Experiment
 
 
 @dataclass(frozen=True)
-class Group:
+class ExperimentGroup:
     """Experiments on the same data, compared as one.
 
     Attributes:
         label: names of the experiments.
         sources: the experiments.
-        asked: joined arms, all seeds; level, margins and targets of the first experiment.
+        spec: joined arms, all seeds; level, margins and targets of the first experiment.
         comparisons: of all scores; one score has several where it was measured in several ways.
         differing: setting -> joined arm -> its value, of what not all arms share.
         notes: what is not joined or not paired, and why.
     """
 
     label: str
-    sources: list[Source]
-    asked: ComparisonSpec
+    sources: list[StoredExperiment]
+    spec: ComparisonSpec
     comparisons: list[ScoreComparison]
     differing: dict[str, dict[str, str]]
     notes: list[str]
 
 
-def group_sources(sources: Sequence[Source]) -> list[Group]:
+def group_by_data(sources: Sequence[StoredExperiment]) -> list[ExperimentGroup]:
     """Return one comparison for every set of experiments on the same data, in their order."""
-    by_data: dict[str, list[Source]] = {}
+    by_data: dict[str, list[StoredExperiment]] = {}
     for source in sources:
         by_data.setdefault(source.data or f"unknown: {source.directory}", []).append(source)
     return [_group(members) for members in by_data.values()]
 
 
-def why_apart(groups: Sequence[Group]) -> list[str]:
+def notes_on_data(groups: Sequence[ExperimentGroup]) -> list[str]:
     """Say why experiments are in different groups: which settings of their data differ."""
     notes = []
     for group in groups:
@@ -81,7 +81,7 @@ def why_apart(groups: Sequence[Group]) -> list[str]:
     return notes
 
 
-def _group(sources: Sequence[Source]) -> Group:
+def _group(sources: Sequence[StoredExperiment]) -> ExperimentGroup:
     names = Counter(arm for source in sources for arm in source.experiment.arms)
     joined = {
         (place, arm): arm if names[arm] == 1 else f"{source.label}/{arm}"
@@ -89,7 +89,7 @@ def _group(sources: Sequence[Source]) -> Group:
         for arm in source.experiment.arms
     }
     first = comparison_spec(sources[0].experiment)
-    asked = ComparisonSpec(
+    spec = ComparisonSpec(
         {
             joined[place, arm]: settings.training.steps
             for place, source in enumerate(sources)
@@ -114,7 +114,7 @@ def _group(sources: Sequence[Source]) -> Group:
         )
         for place, source in enumerate(sources)
     ]
-    items = JoinedRows(
+    items = JoinedItemRows(
         {
             joined[place, arm]: (source, arm)
             for place, source in enumerate(sources)
@@ -129,11 +129,11 @@ def _group(sources: Sequence[Source]) -> Group:
         notes += _notes_on_ways(sources, measure, ways)
         for places in ways.values():
             rows = pd.concat([frames[place] for place in places], ignore_index=True)
-            comparisons += compare_scores(asked, rows[rows["measure"] == measure], items)
-    return Group(
+            comparisons += compare_scores(spec, rows[rows["measure"] == measure], items)
+    return ExperimentGroup(
         listed(source.label for source in sources),
         list(sources),
-        asked,
+        spec,
         comparisons,
         _differing(sources, joined) if len(sources) > 1 else {},
         notes,
@@ -141,7 +141,7 @@ def _group(sources: Sequence[Source]) -> Group:
 
 
 def _ways(
-    sources: Sequence[Source], frames: Sequence[pd.DataFrame], measure: str
+    sources: Sequence[StoredExperiment], frames: Sequence[pd.DataFrame], measure: str
 ) -> dict[str, list[int]]:
     """Return the ways in which a measure was taken -> places of the experiments that did so."""
     ways: dict[str, list[int]] = {}
@@ -164,7 +164,7 @@ def _measure_settings(experiment: Experiment, measure: str) -> dict[str, object]
 
 
 def _notes_on_ways(
-    sources: Sequence[Source], measure: str, ways: Mapping[str, Sequence[int]]
+    sources: Sequence[StoredExperiment], measure: str, ways: Mapping[str, Sequence[int]]
 ) -> list[str]:
     notes = []
     by_way = [listed(sources[place].label for place in places) for places in ways.values()]
@@ -195,7 +195,7 @@ def _notes_on_ways(
     return notes
 
 
-def _notes_on_seeds(sources: Sequence[Source]) -> list[str]:
+def _notes_on_seeds(sources: Sequence[StoredExperiment]) -> list[str]:
     shared = set.intersection(*(set(source.experiment.seeds) for source in sources))
     notes = []
     for source in sources:
@@ -217,7 +217,7 @@ def _notes_on_seeds(sources: Sequence[Source]) -> list[str]:
     return notes
 
 
-def _notes_on_rules(sources: Sequence[Source]) -> list[str]:
+def _notes_on_rules(sources: Sequence[StoredExperiment]) -> list[str]:
     """Say whose level, margins and targets hold, where experiments state different ones."""
     first, *others = (
         (rules.level, rules.margin, rules.targets)
@@ -236,7 +236,7 @@ def _notes_on_rules(sources: Sequence[Source]) -> list[str]:
 
 
 def _differing(
-    sources: Sequence[Source], joined: Mapping[tuple[int, str], str]
+    sources: Sequence[StoredExperiment], joined: Mapping[tuple[int, str], str]
 ) -> dict[str, dict[str, str]]:
     """Return setting -> joined arm -> value of all settings that some two joined arms differ in."""
     settings = {}

@@ -8,12 +8,12 @@ import pandas as pd
 
 from ntpctp._core.errors import InputError
 from ntpctp._core.layout import RunId
-from ntpctp.analysis.item_scores import ItemRows, Values, rows_keys
-from ntpctp.analysis.joins.sources import Source
+from ntpctp.analysis.item_scores import ItemRows, ItemValues, rows_keys
+from ntpctp.analysis.joins.stored_experiments import StoredExperiment
 from ntpctp.analysis.scores import SCORES
 
 
-class JoinedRows:
+class JoinedItemRows:
     """The item rows of joined arms.
 
     Args:
@@ -21,7 +21,7 @@ class JoinedRows:
         frame: the scores of all, under the joined names.
     """
 
-    def __init__(self, arms: Mapping[str, tuple[Source, str]], frame: pd.DataFrame):
+    def __init__(self, arms: Mapping[str, tuple[StoredExperiment, str]], frame: pd.DataFrame):
         self._arms = arms
         self._rows = {
             source.label: ItemRows(source.directory, rows_keys(frame))
@@ -44,7 +44,7 @@ class JoinedRows:
 
     def values(
         self, run: RunId, step: int, measure: str, split: str, key: str, stratum: str | None
-    ) -> Values:
+    ) -> ItemValues:
         """Return numbers of items and their values: see ``ItemRows.values``.
 
         Raises:

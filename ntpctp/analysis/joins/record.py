@@ -6,14 +6,14 @@ from pathlib import Path
 from typing import Any
 
 from ntpctp.analysis.comparison import comparison_record
-from ntpctp.analysis.joins.groups import Group, group_sources, why_apart
-from ntpctp.analysis.joins.over_tasks import LIMITS, OverTasks, over_tasks
-from ntpctp.analysis.joins.sources import experiments_in, read_sources
+from ntpctp.analysis.joins.groups import ExperimentGroup, group_by_data, notes_on_data
+from ntpctp.analysis.joins.stored_experiments import experiments_in, read_stored
+from ntpctp.analysis.joins.task_aggregates import LIMITS, TaskAggregates, aggregate_tasks
 from ntpctp.statistics import Profile
 
 
 @dataclass(frozen=True)
-class Joined:
+class JoinResult:
     """Experiments by the data that they were made on, and the aggregates over tasks.
 
     Attributes:
@@ -22,12 +22,12 @@ class Joined:
         notes: on what is not joined across groups, and why.
     """
 
-    groups: list[Group]
-    over: OverTasks | None
+    groups: list[ExperimentGroup]
+    over: TaskAggregates | None
     notes: list[str]
 
 
-def join(directories: Sequence[Path]) -> Joined:
+def join(directories: Sequence[Path]) -> JoinResult:
     """Join experiments from what is stored in their directories, which stay as they are.
 
     Arms on the same data are paired by seed and item, with Holm's correction over all of their
@@ -35,21 +35,21 @@ def join(directories: Sequence[Path]) -> Joined:
     have.
 
     Raises:
-        InputError: as ``experiments_in`` and ``read_sources``.
+        InputError: as ``experiments_in`` and ``read_stored``.
     """
-    groups = group_sources(read_sources(experiments_in(directories)))
+    groups = group_by_data(read_stored(experiments_in(directories)))
     if len(groups) == 1:
-        return Joined(groups, None, [])
-    over, notes = over_tasks(groups)
-    return Joined(groups, over, why_apart(groups) + notes)
+        return JoinResult(groups, None, [])
+    over, notes = aggregate_tasks(groups)
+    return JoinResult(groups, over, notes_on_data(groups) + notes)
 
 
-def joined_record(joined: Joined) -> dict[str, Any]:
+def joined_record(joined: JoinResult) -> dict[str, Any]:
     """Return all of it as JSON has it."""
     return {
         "groups": [
             {
-                **comparison_record(group.label, group.asked, group.comparisons),
+                **comparison_record(group.label, group.spec, group.comparisons),
                 "experiments": [
                     {
                         "name": source.experiment.name,
@@ -68,7 +68,7 @@ def joined_record(joined: Joined) -> dict[str, Any]:
     }
 
 
-def _over_record(over: OverTasks) -> dict[str, Any]:
+def _over_record(over: TaskAggregates) -> dict[str, Any]:
     return {
         **{key: value for key, value in vars(over).items() if key not in ("notes", "profiles")},
         "means": {arm: asdict(mean) for arm, mean in over.means.items()},

@@ -17,13 +17,13 @@ from ntpctp.runner.evaluate import outdated
 
 
 @dataclass(frozen=True)
-class Source:
+class StoredExperiment:
     """One experiment's directory, as it was found.
 
     Attributes:
         label: its name, or its directory where several have that name.
         directory: where it is.
-        experiment: what was asked.
+        experiment: its settings.
         frame: its ``scores.parquet``.
         data: fingerprint of its data; None: not recorded.
         packages: versions that computed it.
@@ -61,7 +61,7 @@ def experiments_in(directories: Iterable[Path]) -> list[Path]:
     return found
 
 
-def read_sources(directories: Sequence[Path]) -> list[Source]:
+def read_stored(directories: Sequence[Path]) -> list[StoredExperiment]:
     """Read experiments from what is stored.
 
     Raises:
@@ -71,7 +71,7 @@ def read_sources(directories: Sequence[Path]) -> list[Source]:
     experiments = [load_output(directory) for directory in directories]
     names = Counter(experiment.name for experiment in experiments)
     return [
-        _read_source(
+        _read_one(
             experiment.name if names[experiment.name] == 1 else str(directory),
             directory,
             experiment,
@@ -80,7 +80,7 @@ def read_sources(directories: Sequence[Path]) -> list[Source]:
     ]
 
 
-def _read_source(label: str, directory: Path, experiment: Experiment) -> Source:
+def _read_one(label: str, directory: Path, experiment: Experiment) -> StoredExperiment:
     frame = read_scores(directory)
     stale: Counter[str] = Counter()
     for name, arm in experiment.arms.items():
@@ -97,7 +97,7 @@ def _read_source(label: str, directory: Path, experiment: Experiment) -> Source:
             f"`ntpctp compare {directory}` writes {SCORES}"
         )
     record = read_provenance(directory)
-    return Source(
+    return StoredExperiment(
         label,
         directory,
         experiment,

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from ntpctp._core.rng import generator
 from ntpctp.analysis.comparison import ScoreComparison
-from ntpctp.analysis.joins.groups import Group
+from ntpctp.analysis.joins.groups import ExperimentGroup
 from ntpctp.analysis.primary import primary_score
 from ntpctp.statistics import (
     Aggregate,
@@ -46,7 +46,7 @@ class Improvement:
 
 
 @dataclass(frozen=True)
-class OverTasks:
+class TaskAggregates:
     """The arms that all tasks have, on the primary score of each.
 
     Attributes:
@@ -70,7 +70,7 @@ class OverTasks:
     notes: list[str]
 
 
-def over_tasks(groups: Sequence[Group]) -> tuple[OverTasks | None, list[str]]:
+def aggregate_tasks(groups: Sequence[ExperimentGroup]) -> tuple[TaskAggregates | None, list[str]]:
     """Return the aggregates over the tasks of ``groups``, or None and why there are none.
 
     The score of each task is the one that its verdict is about (``primary_score``), which its task
@@ -94,11 +94,11 @@ def over_tasks(groups: Sequence[Group]) -> tuple[OverTasks | None, list[str]]:
         arm: np.array([[p.values[arm][seed] for p in found.values()] for seed in seeds[arm]], float)
         for arm in arms
     }
-    level = groups[0].asked.level
+    level = groups[0].spec.level
     sign = -1.0 if higher is False else 1.0
     thresholds = _thresholds(scores.values(), unit)
     return (
-        OverTasks(
+        TaskAggregates(
             {label: f"{p.split} {p.score}" for label, p in found.items()},
             unit,
             higher,

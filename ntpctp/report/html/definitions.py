@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from markupsafe import Markup, escape
 
-from ntpctp.analysis.run_scores import LEARNING, learning_scores
+from ntpctp.analysis.run_scores import LEARNING, whole_run_scores
 from ntpctp.measures import Measure
 
 _MATHS = {
@@ -36,7 +36,7 @@ class Definition:
 def definitions(measures: Iterable[Measure]) -> list[Definition]:
     """Return the definition of each measure, and of the scores of whole runs."""
     texts = {measure.name: inspect.getdoc(type(measure)) or "" for measure in measures}
-    texts[LEARNING] = (inspect.getdoc(learning_scores) or "").partition("\nArgs:")[0]
+    texts[LEARNING] = (inspect.getdoc(whole_run_scores) or "").partition("\nArgs:")[0]
     return [
         Definition(name, [_block(block) for block in _blocks(text)]) for name, text in texts.items()
     ]

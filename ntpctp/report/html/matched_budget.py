@@ -2,7 +2,7 @@
 
 from ntpctp._core.text import plural
 from ntpctp.analysis.comparison import ScoreComparison
-from ntpctp.analysis.matched_budget import Axis, MatchedCurves
+from ntpctp.analysis.matched_budget import Axis, MatchedBudget
 from ntpctp.report.html import wording
 from ntpctp.report.html.headline import label_of
 from ntpctp.report.html.tables import Table, TableCell
@@ -43,7 +43,7 @@ def matched_table(primary: ScoreComparison | None, level: float, most_pairs: int
     return table
 
 
-def _cells(found: MatchedCurves, unit: str) -> list[TableCell]:
+def _cells(found: MatchedBudget, unit: str) -> list[TableCell]:
     if found.last is None:
         return [TableCell(wording.NO_VALUE)] * 4
     differences = {at.budget / found.last: at.difference for at in found.points}

@@ -8,7 +8,12 @@ import plotly.graph_objects as go
 
 from ntpctp._core.rng import generator
 from ntpctp.analysis.comparison import comparison_spec
-from ntpctp.analysis.matched_loss import EqualLoss, Runs, at_equal_loss, read_curvature
+from ntpctp.analysis.matched_loss import (
+    CurvatureBySeed,
+    MatchedLoss,
+    compare_at_matched_loss,
+    read_curvature,
+)
 from ntpctp.config import Experiment
 from ntpctp.report.html import wording
 from ntpctp.report.html.figures import HOVER, colour, finished, line, plain_figure, symbol, text
@@ -29,16 +34,20 @@ def equal_loss_panels(experiment: Experiment, output: Path) -> list[Panel]:
     ]
 
 
-def compared(experiment: Experiment, split: str, arms: Mapping[str, Runs]) -> list[EqualLoss]:
+def compared(
+    experiment: Experiment, split: str, arms: Mapping[str, CurvatureBySeed]
+) -> list[MatchedLoss]:
     """Return the comparison of every pair of arms at equal loss."""
     level = experiment.comparison.level
     return [
-        at_equal_loss(a, arms[a], b, arms[b], generator(0, "equal loss", split, a, b), level=level)
+        compare_at_matched_loss(
+            a, arms[a], b, arms[b], generator(0, "equal loss", split, a, b), level=level
+        )
         for a, b in comparison_spec(experiment).pairs(arms)
     ]
 
 
-def equal_loss_table(experiment: Experiment, split: str, found: list[EqualLoss]) -> Table:
+def equal_loss_table(experiment: Experiment, split: str, found: list[MatchedLoss]) -> Table:
     """Return how many times larger the top eigenvalue of one arm is than that of another."""
     level = wording.percent(experiment.comparison.level)
     table = Table(
@@ -86,7 +95,7 @@ def _ratio(result: PairedDifference) -> tuple[str, str]:
     return ratio, f"[{ends[0]}, {ends[1]}]"
 
 
-def _panel(experiment: Experiment, split: str, arms: Mapping[str, Runs]) -> Panel:
+def _panel(experiment: Experiment, split: str, arms: Mapping[str, CurvatureBySeed]) -> Panel:
     title = f"Top eigenvalue against the loss on the answer, {split}"
     figure = go.Figure()
     for name, runs in arms.items():
@@ -129,7 +138,7 @@ def _panel(experiment: Experiment, split: str, arms: Mapping[str, Runs]) -> Pane
     )
 
 
-def _words(entry: EqualLoss) -> str:
+def _words(entry: MatchedLoss) -> str:
     if entry.at_last is None:
         return f"{entry.a} and {entry.b}: {entry.reason}"
     ratio, ends = _ratio(entry.at_last)

@@ -8,7 +8,7 @@ import pandas as pd
 
 from ntpctp._core.text import plural
 from ntpctp.analysis.primary import PRIMARY
-from ntpctp.analysis.response_curves import Line, Response, responses
+from ntpctp.analysis.response_curves import FactorResponse, ResponseLine, factor_responses
 from ntpctp.config import Experiment
 from ntpctp.report.html import wording
 from ntpctp.report.html.chance_level import Chances
@@ -35,14 +35,14 @@ def response_sections(
     def chance(split: str, score: str) -> float:
         return chances.of("accuracy", split, score) or 0.0
 
-    found = responses(experiment, frame, PRIMARY, chance)
+    found = factor_responses(experiment, frame, PRIMARY, chance)
     return [
         _section(experiment, factor, list(of_factor))
         for factor, of_factor in groupby(found, lambda response: response.factor)
     ]
 
 
-def _section(experiment: Experiment, factor: str, found: Sequence[Response]) -> Section:
+def _section(experiment: Experiment, factor: str, found: Sequence[FactorResponse]) -> Section:
     words = band_words(len(experiment.seeds), experiment.comparison.level)
     panels = [_panel(experiment, response) for response in found]
     tables: list[Table] = []
@@ -61,7 +61,7 @@ def _section(experiment: Experiment, factor: str, found: Sequence[Response]) -> 
     )
 
 
-def _panel(experiment: Experiment, response: Response) -> Panel:
+def _panel(experiment: Experiment, response: FactorResponse) -> Panel:
     names, level = [line.name for line in response.lines], experiment.comparison.level
     rows = [
         {"arm": line.name, "strength": x, "seed": seed, "value": value, "error_bound": np.nan}
@@ -94,7 +94,7 @@ def _panel(experiment: Experiment, response: Response) -> Panel:
     )
 
 
-def _losses(experiment: Experiment, response: Response) -> Table:
+def _losses(experiment: Experiment, response: FactorResponse) -> Table:
     """Return area and half strength of each line, with every seed."""
     level = experiment.comparison.level
     table = Table(
@@ -133,7 +133,7 @@ def _mean_half(halves: dict[int, float | None]) -> TableCell:
     return TableCell(wording.NO_VALUE, f"{len(known)} of {plural(len(halves), 'seed')} have one")
 
 
-def _half(half: float | None, response: Response, line: Line, seed: int) -> str:
+def _half(half: float | None, response: FactorResponse, line: ResponseLine, seed: int) -> str:
     if half is not None:
         return wording.number(half, 3)
     if line.complete[seed][0] <= response.chance:
@@ -141,7 +141,7 @@ def _half(half: float | None, response: Response, line: Line, seed: int) -> str:
     return "none up to the largest"
 
 
-def _differences(experiment: Experiment, response: Response) -> Table:
+def _differences(experiment: Experiment, response: FactorResponse) -> Table:
     level, unit = experiment.comparison.level, response.unit
     found = response.differences(level)
     corrected = f"; p values of {len(found)} pairs corrected (Holm)" if len(found) > 1 else ""
