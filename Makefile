@@ -6,21 +6,29 @@ export OMP_NUM_THREADS ?= 1
 .PHONY: help quickstart test lint docs install audit clean
 
 help:
-	@echo "make quickstart  install, run recipes/quickstart.yaml, show the comparison"
+	@echo "make quickstart  install the base, run recipes/quickstart.yaml, show the comparison"
 	@echo "make test        install, lint, type-check, run all tests"
 	@echo "make docs        the documentation as a site, in build/site/index.html"
-	@echo "make install     only the environment .venv"
-	@echo "make audit       known vulnerabilities of what constraints.txt pins; needs the internet"
+	@echo "make install     the environment .venv with everything that the tests need"
+	@echo "make audit       known vulnerabilities of the packages in constraints.txt; needs the internet"
 
-# The stamp is renewed when what is to be installed changes.
+PIP_INSTALL = $(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt
+
+# Two stamps: the base alone, and the base with the extra test. Each is renewed when the list of
+# packages changes.
+.venv/base: setup.cfg pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(PIP_INSTALL) -e .
+	touch $@
+
 .venv/installed: setup.cfg pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
-	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[test]'
-	touch $@
+	$(PIP_INSTALL) -e '.[test]'
+	touch $@ .venv/base
 
 install: .venv/installed
 
-quickstart: install
+quickstart: .venv/base
 	$(BIN)/ntpctp run recipes/quickstart.yaml
 
 lint: install

@@ -186,20 +186,6 @@ def test_list_of_what_was_deleted_that_is_damaged(saved, content):
         checkpoints.verify(path)
 
 
-def test_second_process_is_refused(tmp_path):
-    script = (
-        "import sys; from pathlib import Path; from ntpctp._core.files import locked\n"
-        "with locked(Path(sys.argv[1]), 'this'): pass"
-    )
-    with files.locked(tmp_path, "this"):
-        done = subprocess.run(
-            [sys.executable, "-c", script, str(tmp_path)], capture_output=True, text=True
-        )
-    assert "another process is working on this" in done.stderr
-    with files.locked(tmp_path, "this"):
-        pass  # free again
-
-
 def test_json_errors_name_file_and_line(tmp_path):
     path = tmp_path / "a.jsonl"
     path.write_text('{"a": 1}\n\n{"a": \n')
