@@ -5,9 +5,9 @@ from ntpctp.models.inference.decoding import Decoded, decode_greedily
 from ntpctp.models.inference.forward import ReadText, Text, TokenScores
 from ntpctp.models.inference.generate import GenerationRequest, read_and_answer
 from ntpctp.models.inference.perturbation import EMBEDDINGS, Change, Perturbation, module_of
+from ntpctp.models.inference.requests import log_likelihoods, read_texts
 from ntpctp.models.inference.score import ReadRow, read_rows, text_of
 from ntpctp.models.inference.shortcuts import fuse_activations
-from ntpctp.models.inference.texts import log_likelihoods, read_texts
 
 __all__ = [
     "EMBEDDINGS",

@@ -21,8 +21,8 @@ from ntpctp.models.build import context_length
 from ntpctp.models.inference.batches import TokenBudget
 from ntpctp.models.inference.decoding import Decoded, can_cache, decode_greedily, resumed, write_on
 from ntpctp.models.inference.forward import ReadBatch, ReadText, Text
+from ntpctp.models.inference.requests import read_texts
 from ntpctp.models.inference.score import ReadRow
-from ntpctp.models.inference.texts import read_texts
 
 _KEPT_TOKENS = 16_384
 """Rows are written on together from several batches: a step reads one token of each."""

@@ -18,7 +18,7 @@ from ntpctp.data.encoded import EncodedExample
 from ntpctp.models.inference.batches import TokenBudget
 from ntpctp.models.inference.forward import ReadText, Text, TokenScores
 from ntpctp.models.inference.perturbation import Perturbation
-from ntpctp.models.inference.texts import read_texts
+from ntpctp.models.inference.requests import read_texts
 
 
 @dataclass(frozen=True, slots=True, eq=False)

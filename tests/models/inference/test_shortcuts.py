@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch import nn
 
-from ntpctp.models.inference import Text, TokenBudget, fuse_activations, log_likelihoods, texts
+from ntpctp.models.inference import Text, TokenBudget, fuse_activations, log_likelihoods, requests
 from ntpctp.models.inference.shortcuts import last_feed_forward, only_at
 from tests.models.inference.small_models import random_ids, random_model
 
@@ -60,7 +60,7 @@ def test_a_part_that_looks_at_other_positions_is_run_everywhere():
         expected = model(torch.from_numpy(item.context)[None]).logits[0, -1].log_softmax(-1)
         token = int(item.continuations[0][0])
         np.testing.assert_allclose(logs, [float(expected[token])], rtol=2e-6)
-    assert texts._TRIALS[model].skippable(model, items) is None
+    assert requests._TRIALS[model].skippable(model, items) is None
 
 
 def test_what_is_found_by_trying_is_kept():

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from ntpctp.models.inference import Perturbation, Text, TokenBudget, log_likelihoods, texts
+from ntpctp.models.inference import Perturbation, Text, TokenBudget, log_likelihoods, requests
 from tests.models.inference.small_models import log_probabilities, random_ids, random_model
 
 SHARING = ["gpt2", "llama", "qwen2", "gpt_neox", "opt"]
@@ -50,13 +50,13 @@ def test_equals_reading_each_candidate_alone(family, tokens):
 
 @pytest.mark.parametrize("family", SHARING + READ_ANEW)
 def test_contexts_are_shared_where_that_changes_nothing(family):
-    assert texts._branches(random_model(family), items(), None) == (family in SHARING)
+    assert requests._branches(random_model(family), items(), None) == (family in SHARING)
 
 
 def test_a_family_that_reads_otherwise_is_found_out():
     """With a window of 4 tokens the mask of shared contexts would let a token see further."""
     model = random_model("mistral", sliding_window=4)
-    assert not texts._branches(model, items(), None)
+    assert not requests._branches(model, items(), None)
     for of_item, expected in zip(
         log_likelihoods(model, items(), TokenBudget(50)), one_by_one(model, items()), strict=True
     ):
@@ -95,7 +95,7 @@ def test_a_disturbance_is_the_same_either_way(monkeypatch):
 
     disturbance = Perturbation("transformer.h.0", change)
     shared = log_likelihoods(model, items(), TokenBudget(60), disturbance)
-    monkeypatch.setattr(texts._Trials, "can_branch", lambda *_: False)
+    monkeypatch.setattr(requests._Trials, "can_branch", lambda *_: False)
     anew = log_likelihoods(model, items(), TokenBudget(60), disturbance)
     clean = log_likelihoods(model, items(), TokenBudget(60))
     for a, b, c in zip(shared, anew, clean, strict=True):
@@ -116,7 +116,7 @@ def test_a_window_counts_the_longest_path_not_all_candidates():
 
 def test_contexts_are_shared_within_a_window():
     model = random_model("mistral", sliding_window=30)
-    trials = texts._Trials()
+    trials = requests._Trials()
     assert trials.can_branch(model, items(), None)
     assert not trials.can_branch(
         model, [Text(random_ids(30, 0), (random_ids(2, 1), random_ids(1, 2)))], None
