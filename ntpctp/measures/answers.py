@@ -21,7 +21,13 @@ from ntpctp.measures.metrics import (
     exact_match,
     normalised_choice_correct,
 )
-from ntpctp.models.inference import Decoded, GenerationRequest, ReadRow, read_and_answer, text_of
+from ntpctp.models.inference import (
+    Decoded,
+    ExampleScores,
+    GenerationRequest,
+    score_and_generate,
+    scoring_request,
+)
 
 OTHER = "other"
 """The solution of an answer that is none of the named ones."""
@@ -70,7 +76,7 @@ def answer_rows(
 
 def _read(
     subject: EvaluationContext, split: EncodedSplit, modes: Collection[Mode], prompt_loss: bool
-) -> tuple[list[ReadRow], list[NDArray[np.float64] | None], list[Decoded | None]]:
+) -> tuple[list[ExampleScores], list[NDArray[np.float64] | None], list[Decoded | None]]:
     """Read each item once: its reference, its candidates' log-likelihoods, what follows it."""
     by_choice = "choices" in modes
     choices = choices_of(split, subject.tokenizer) if by_choice else [None] * len(split.rows)
@@ -84,7 +90,7 @@ def _read(
         limit = 2 * (len(row) - row.answer_start)
         asked.append(
             GenerationRequest(
-                text_of(row, whole=whole)
+                scoring_request(row, whole=whole)
                 if candidates is None
                 else replace(candidates, whole=whole),
                 row,
@@ -93,7 +99,7 @@ def _read(
             )
         )
     eos = int(subject.tokenizer.eos_token_id)
-    found, answers = read_and_answer(subject.model, asked, eos, subject.budget)
+    found, answers = score_and_generate(subject.model, asked, eos, subject.budget)
     likelihoods = [
         None
         if candidates is None
@@ -103,7 +109,7 @@ def _read(
     return [one.read(read) for one, read in zip(asked, found, strict=True)], likelihoods, answers
 
 
-def _losses(row: EncodedExample, seen: ReadRow, whole: bool) -> dict[str, Any]:
+def _losses(row: EncodedExample, seen: ExampleScores, whole: bool) -> dict[str, Any]:
     """Sums over the tokens that have a predecessor, in nats, and their numbers."""
     predicted = np.arange(len(row)) > 0
     answer = row.has_role("answer") & predicted
@@ -119,7 +125,7 @@ def _losses(row: EncodedExample, seen: ReadRow, whole: bool) -> dict[str, Any]:
 
 
 def _answered(
-    example: Example, row: EncodedExample, seen: ReadRow, decoded: Decoded, texts: "_Texts"
+    example: Example, row: EncodedExample, seen: ExampleScores, decoded: Decoded, texts: "_Texts"
 ) -> dict[str, Any]:
     """Return what the model writes, and whether it is right."""
     reference = texts.reference(row)

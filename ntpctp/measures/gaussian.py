@@ -15,7 +15,7 @@ from ntpctp._core.errors import InputError
 from ntpctp._core.rng import generator
 from ntpctp.data.tokenize import EncodedExample
 from ntpctp.models.build import embedding_of
-from ntpctp.models.inference import EMBEDDINGS, Perturbation, TokenBudget, module_of, read_rows
+from ntpctp.models.inference import EMBEDDINGS, Perturbation, TokenBudget, module_of, score_examples
 
 _MOST_BYTES = 2**28
 
@@ -107,7 +107,7 @@ def deviation(
             sums[item] = entries.numel(), float(entries.sum()), float(entries.square().sum())
         return states
 
-    read_rows(model, rows, budget, disturbance=Perturbation(module, look))
+    score_examples(model, rows, budget, perturbation=Perturbation(module, look))
     if not sums:
         raise InputError(_no_states(module))
     count, total, squares = (sum(column) for column in zip(*sums.values(), strict=True))

@@ -12,7 +12,13 @@ from ntpctp.data.example import Example, Segment
 from ntpctp.data.tokenize import encode
 from ntpctp.measures.measure import EncodedSplit
 from ntpctp.measures.metrics import choice_correct
-from ntpctp.models.inference import Perturbation, Text, TokenBudget, log_likelihoods, read_rows
+from ntpctp.models.inference import (
+    Perturbation,
+    ScoringRequest,
+    TokenBudget,
+    log_likelihoods,
+    score_examples,
+)
 
 Mode = Literal["choices", "greedy", "reasoning", "teacher_forced"]
 """``choices``: the likeliest candidate. ``greedy``: the answer as decoded. ``reasoning``: the one
@@ -81,8 +87,8 @@ class JudgedItems:
             NotFiniteError: if a number of the model is: no answer is right or wrong then.
         """
         if self.mode != "choices":
-            read = read_rows(
-                model, self._split.rows, budget, answers_only=True, disturbance=disturbance
+            read = score_examples(
+                model, self._split.rows, budget, answers_only=True, perturbation=disturbance
             )
             right = []
             for row, seen in zip(self._split.rows, read, strict=True):
@@ -101,7 +107,7 @@ class JudgedItems:
         )
 
     @cached_property
-    def _choices(self) -> list[Text]:
+    def _choices(self) -> list[ScoringRequest]:
         return [text for text in choices_of(self._split, self._tokenizer) if text]
 
 
@@ -118,7 +124,9 @@ def check_finite(values: NDArray[np.float64]) -> None:
         )
 
 
-def choices_of(split: EncodedSplit, tokenizer: PreTrainedTokenizerBase) -> list[Text | None]:
+def choices_of(
+    split: EncodedSplit, tokenizer: PreTrainedTokenizerBase
+) -> list[ScoringRequest | None]:
     """Return each item's candidates behind what is given; None for an item without any.
 
     What is given is the row's own prompt (which may have been trimmed) and, if any, the reference
@@ -143,7 +151,7 @@ def choices_of(split: EncodedSplit, tokenizer: PreTrainedTokenizerBase) -> list[
         for choice, row in zip(first, rows, strict=True)
     }
     return [
-        Text(
+        ScoringRequest(
             row.input_ids[~row.has_role("answer")].astype(np.int64),
             tuple(candidates[choice] for choice in example.choices),
         )

@@ -20,7 +20,7 @@ from ntpctp.measures.measure import EvaluationContext
 from ntpctp.models.inference import batches_by_length
 from ntpctp.objectives import CTP, Objective
 from ntpctp.objectives.collator import Batch
-from ntpctp.objectives.dataset import SupervisedRows
+from ntpctp.objectives.dataset import SupervisedExamples
 from ntpctp.objectives.loss import token_loss
 
 CURVATURE_UNIT = "nats per token and squared unit of weight"
@@ -85,7 +85,7 @@ class SubsetLoss:
     ):
         self.model, self.subset = model, subset
         self.parameters: dict[str, Tensor] = dict(model.named_parameters())
-        supervised = SupervisedRows(subset.rows, objective or CTP())
+        supervised = SupervisedExamples(subset.rows, objective or CTP())
         pad = int(subject.tokenizer.pad_token_id or 0)
         lengths = [len(row) for row in subset.rows]
         # A second derivative holds about four times the activations of a forward pass.

@@ -27,7 +27,7 @@ _NOT_OF_THE_MODEL = ("optimizer.safetensors",)
 
 
 @dataclass(frozen=True)
-class Foreign:
+class ExternalCheckpoint:
     """A checkpoint without an experiment.
 
     Attributes:
@@ -51,7 +51,7 @@ def is_checkpoint(path: Path) -> bool:
     return (path / CONFIG).is_file()
 
 
-def open_foreign(given: str) -> Foreign:
+def open_external(given: str) -> ExternalCheckpoint:
     """Find a checkpoint.
 
     Args:
@@ -75,7 +75,7 @@ def open_foreign(given: str) -> Foreign:
             f"{given}: has no weights as *.safetensors, and no other format is read (a pickle can "
             "run code); save the model again with save_pretrained"
         )
-    return Foreign(name, directory, given)
+    return ExternalCheckpoint(name, directory, given)
 
 
 def _files(directory: Path) -> set[Path]:

@@ -13,7 +13,7 @@ from ntpctp._core.errors import InputError
 from ntpctp._core.files import atomic_file, fingerprint, sha256_of
 from ntpctp.data.tokenize import EncodedExample, load_tokenizer
 from ntpctp.models.build import check_fits, load_model
-from ntpctp.models.inference import TokenBudget, read_rows
+from ntpctp.models.inference import TokenBudget, score_examples
 from ntpctp.objectives import LossesOf
 
 
@@ -44,7 +44,7 @@ def reference_losses(
             model = load_model(checkpoint)
             torch.nn.Module.to(model, device)
             check_fits(model.config, max(map(len, rows)))
-            read = read_rows(model, rows, TokenBudget(batch_tokens))
+            read = score_examples(model, rows, TokenBudget(batch_tokens))
             flat = np.concatenate([seen.losses for seen in read]).astype(np.float32)
             with atomic_file(path) as temporary:
                 save_file({"losses": flat}, temporary)

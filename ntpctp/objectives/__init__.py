@@ -9,7 +9,7 @@ from ntpctp.objectives.objective import (
     no_reference_losses,
 )
 from ntpctp.objectives.relabelled import Noisy, Shuffled
-from ntpctp.objectives.roles import CTP, NTP, RowObjective, Weighted
+from ntpctp.objectives.roles import CTP, NTP, ExampleObjective, Weighted
 from ntpctp.objectives.sampled import Partial, Random
 from ntpctp.objectives.schedule import Schedule
 from ntpctp.objectives.selective import Selective
@@ -32,13 +32,13 @@ __all__ = [
     "NTP",
     "OBJECTIVES",
     "Critical",
+    "ExampleObjective",
     "LossesOf",
     "Noisy",
     "Normalisation",
     "Objective",
     "Partial",
     "Random",
-    "RowObjective",
     "Schedule",
     "Selective",
     "Shuffled",

@@ -48,7 +48,7 @@ def collate(
         What the loss sees: ``labels``, int64 (B, T), not shifted (the loss does that); the first
         token of a row has none, it has no predecessor. ``loss_weights``, float32 (B, T), where a
         weight is neither 0 nor 1. For objectives that choose by a reference: ``reference_losses``
-        float32 (B, T), ``row_index`` int64 (B, T) and ``num_kept`` int64 (rows,).
+        float32 (B, T), ``example_index`` int64 (B, T) and ``num_kept`` int64 (rows,).
 
         Scalars: ``normaliser`` (float64, the Z of this batch), ``num_tokens`` and
         ``num_supervised`` (int64).
@@ -62,7 +62,7 @@ def collate(
     labels = np.full(shape, IGNORE_INDEX, np.int64)
     weights = np.zeros(shape, np.float32)
     position_ids = np.zeros(shape, np.int64)
-    row_index = np.full(shape, -1, np.int64)
+    example_index = np.full(shape, -1, np.int64)
     reference = np.zeros(shape, np.float32)
     for index, ((sequence, start), row, wanted) in enumerate(
         zip(places, rows, supervisions, strict=True)
@@ -70,7 +70,7 @@ def collate(
         at = sequence, slice(start, start + len(row))
         input_ids[at] = row.input_ids
         position_ids[at] = np.arange(len(row))
-        row_index[at] = index
+        example_index[at] = index
         weights[at] = wanted.weights
         weights[sequence, start] = 0
         labels[at] = np.where(weights[at] != 0, wanted.labels, IGNORE_INDEX)
@@ -78,18 +78,22 @@ def collate(
             reference[at] = wanted.reference_losses
     batch: dict[str, NDArray[Any]] = {
         "input_ids": input_ids,
-        "attention_mask": (row_index >= 0).astype(np.int64),
+        "attention_mask": (example_index >= 0).astype(np.int64),
         "labels": labels,
     }
     if pack_into is not None:
         batch["position_ids"] = position_ids
-        batch["attention_mask"] = _block_mask(row_index)
+        batch["attention_mask"] = _block_mask(example_index)
     if np.any((weights != 0) & (weights != 1)):
         batch["loss_weights"] = weights
     num_supervised, total = int((weights != 0).sum()), float(weights.sum(dtype=np.float64))
     if supervisions[0].reference_losses is not None:
         num_kept = np.array([wanted.num_kept for wanted in supervisions], np.int64)
-        batch |= {"reference_losses": reference, "row_index": row_index, "num_kept": num_kept}
+        batch |= {
+            "reference_losses": reference,
+            "example_index": example_index,
+            "num_kept": num_kept,
+        }
         num_supervised, total = int(num_kept.sum()), float(num_kept.sum())
     num_tokens = sum(map(len, rows))
     with_predecessor = float(num_tokens - len(rows))
@@ -124,11 +128,13 @@ def _places(lengths: Sequence[int], pack_into: int | None) -> list[tuple[int, in
     return places
 
 
-def _block_mask(row_index: np.ndarray) -> np.ndarray:
+def _block_mask(example_index: np.ndarray) -> np.ndarray:
     """Return the additive mask of packed sequences: float32, shape (B, 1, T, T)."""
-    length = row_index.shape[1]
+    length = example_index.shape[1]
     causal = np.tril(np.ones((length, length), bool))
     # Padding looks at itself alone: a token that may look nowhere would give NaN.
-    same = (row_index[:, :, None] == row_index[:, None, :]) & (row_index[:, :, None] >= 0)
+    same = (example_index[:, :, None] == example_index[:, None, :]) & (
+        example_index[:, :, None] >= 0
+    )
     allowed = (same & causal) | np.eye(length, dtype=bool)
     return np.where(allowed, np.float32(0), np.finfo(np.float32).min)[:, None]

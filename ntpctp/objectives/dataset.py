@@ -7,9 +7,9 @@ from numpy.typing import NDArray
 
 from ntpctp.data.encoded import EncodedExample, lengths, patterns, role_patterns
 from ntpctp.objectives import (
+    ExampleObjective,
     LossesOf,
     Objective,
-    RowObjective,
     Selective,
     Supervision,
     no_reference_losses,
@@ -29,18 +29,18 @@ def num_supervised(
     parts = [part for share, part in objective.mixture(step) if share]
     if len(parts) == 1 and isinstance(parts[0], Selective):
         return np.array([parts[0].num_kept(int(length)) for length in lengths(rows)], np.int64)
-    supervised = SupervisedRows(rows, objective)
+    supervised = SupervisedExamples(rows, objective)
 
     def count(index: int) -> int:
         return int(np.count_nonzero(supervised.at(index, step).weights[1:]))
 
-    if all(isinstance(part, RowObjective) for part in parts):
+    if all(isinstance(part, ExampleObjective) for part in parts):
         of_pattern = {roles: count(index) for roles, index in role_patterns(rows).items()}
         return np.array([of_pattern[roles] for roles in patterns(rows)], np.int64)
     return np.array([count(index) for index in range(len(rows))], np.int64)
 
 
-class SupervisedRows:
+class SupervisedExamples:
     """The rows of a split with their labels and weights.
 
     Where these follow from a row alone they are made when asked for, so that memory does
@@ -97,8 +97,8 @@ class SupervisedRows:
         return [index for index in range(len(self)) if self.at(index, 0).supervises_nothing]
 
     def _one(self, objective: Objective, index: int) -> Supervision:
-        if isinstance(objective, RowObjective):
-            return objective.of_row(self.rows[index])
+        if isinstance(objective, ExampleObjective):
+            return objective.of_example(self.rows[index])
         return self._of(objective)[index]
 
     def _of(self, objective: Objective) -> list[Supervision]:

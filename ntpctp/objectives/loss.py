@@ -100,7 +100,7 @@ def token_loss(
 def _largest_excess(losses: Tensor, batch: Batch, carries: Tensor) -> Tensor:
     """Mark the ``num_kept`` tokens of each row with the largest excess loss: (M,), 0 or 1."""
     excess = losses - batch["reference_losses"][:, 1:][carries]
-    rows = batch["row_index"][:, 1:][carries]
+    rows = batch["example_index"][:, 1:][carries]
     # By row, then by falling excess; a token's rank is its place behind the first of its row.
     order = torch.argsort(excess, descending=True, stable=True)
     order = order[torch.argsort(rows[order], stable=True)]

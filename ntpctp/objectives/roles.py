@@ -12,18 +12,18 @@ from ntpctp.data.example import Role
 from ntpctp.objectives.objective import LossesOf, Objective, Supervision
 
 
-class RowObjective(Objective):
+class ExampleObjective(Objective):
     """An objective for which a row's roles and ids alone decide what the loss sees of it."""
 
     @abstractmethod
-    def of_row(self, row: EncodedExample) -> Supervision:
+    def of_example(self, row: EncodedExample) -> Supervision:
         """Return the supervision of ``row``, wherever in the split it stands."""
 
     def supervise(self, rows: Sequence[EncodedExample], losses_of: LossesOf) -> list[Supervision]:  # noqa: D102
-        return [self.of_row(row) for row in rows]
+        return [self.of_example(row) for row in rows]
 
 
-class NTP(RowObjective):
+class NTP(ExampleObjective):
     """Next-token prediction: every token counts, ``w_t = 1``; Z = tokens with a predecessor.
 
     Source: "Reasoning Bias of Next Token Prediction Training" (arXiv 2502.02007).
@@ -31,11 +31,11 @@ class NTP(RowObjective):
 
     name: Literal["ntp"] = "ntp"
 
-    def of_row(self, row: EncodedExample) -> Supervision:  # noqa: D102
+    def of_example(self, row: EncodedExample) -> Supervision:  # noqa: D102
         return Supervision(row.input_ids, np.ones(len(row), np.float32))
 
 
-class CTP(RowObjective):
+class CTP(ExampleObjective):
     """Critical-token prediction: ``w_t = 1`` where the role is critical, else 0; Z by choice.
 
     ``roles: [answer]`` is the answer alone (of a chat: the last turn); ``[answer, reasoning]`` adds
@@ -48,11 +48,11 @@ class CTP(RowObjective):
     name: Literal["ctp"] = "ctp"
     roles: list[Role] = Field(["answer"], min_length=1, description="which roles are critical")
 
-    def of_row(self, row: EncodedExample) -> Supervision:  # noqa: D102
+    def of_example(self, row: EncodedExample) -> Supervision:  # noqa: D102
         return Supervision(row.input_ids, row.has_role(*self.roles).astype(np.float32))
 
 
-class Weighted(RowObjective):
+class Weighted(ExampleObjective):
     """A weight for each role, ``w_t = weight(role of t)``; Z = sum of the weights, or tokens.
 
     ``prompt: 0`` is CTP, ``prompt: 1`` (with all others 1) is NTP; between them lies the prompt
@@ -73,7 +73,7 @@ class Weighted(RowObjective):
             raise ValueError("all weights are 0: there is nothing to learn")
         return self
 
-    def of_row(self, row: EncodedExample) -> Supervision:  # noqa: D102
+    def of_example(self, row: EncodedExample) -> Supervision:  # noqa: D102
         table = np.zeros(len(ROLE_CODES), np.float32)
         for role, code in ROLE_CODES.items():
             table[code] = getattr(self, role)

@@ -11,8 +11,8 @@ from ntpctp.config import Arm, Experiment
 from ntpctp.data.encoded import lengths, num_merged, patterns, role_patterns
 from ntpctp.data.tokenize import EncodedExample
 from ntpctp.measures import EncodedSplit
-from ntpctp.objectives import NTP, Objective, RowObjective, Selective
-from ntpctp.objectives.dataset import SupervisedRows, num_supervised
+from ntpctp.objectives import NTP, ExampleObjective, Objective, Selective
+from ntpctp.objectives.dataset import SupervisedExamples, num_supervised
 from ntpctp.runner.prepare import Data
 
 AUDIT = "audit.json"
@@ -137,7 +137,7 @@ def _different_weights(
     objective: Objective, rows: Sequence[EncodedExample]
 ) -> Iterator[tuple[NDArray[np.float32], int]]:
     """Yield loss weights and how many rows have them, at least once each."""
-    if all(isinstance(part, RowObjective) for _, part in _rule(objective).mixture(0)):
+    if all(isinstance(part, ExampleObjective) for _, part in _rule(objective).mixture(0)):
         numbers = Counter(patterns(rows))
         for roles, index in role_patterns(rows).items():
             (weights,) = _weights(objective, [rows[index]])
@@ -148,7 +148,7 @@ def _different_weights(
 
 def _weights(objective: Objective, rows: Sequence[EncodedExample]) -> Iterator[NDArray[np.float32]]:
     """Yield the loss weights of each row at the first step; token 0 has none."""
-    supervised = SupervisedRows(rows, _rule(objective))
+    supervised = SupervisedExamples(rows, _rule(objective))
     for index in range(len(rows)):
         weights = supervised.at(index, 0).weights.copy()
         weights[0] = 0

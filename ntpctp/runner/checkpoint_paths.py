@@ -8,7 +8,7 @@ from ntpctp._core.errors import InputError
 from ntpctp._core.layout import EXPERIMENT, RESULTS, RunId, stage_directory
 from ntpctp.config import load_output
 from ntpctp.models import checkpoints
-from ntpctp.models.external import Foreign, open_foreign
+from ntpctp.models.external import ExternalCheckpoint, open_external
 
 
 @dataclass(frozen=True)
@@ -33,12 +33,16 @@ class Target:
     label: str
     directory: Path
     results: Path
-    origin: OfRun | Foreign
+    origin: OfRun | ExternalCheckpoint
 
     @property
     def given(self) -> str:
         """What transformers could load it by."""
-        return self.origin.given if isinstance(self.origin, Foreign) else str(self.directory)
+        return (
+            self.origin.given
+            if isinstance(self.origin, ExternalCheckpoint)
+            else str(self.directory)
+        )
 
     def digest(self) -> str:
         """Return what changes with anything that decides what the model says.
@@ -46,7 +50,7 @@ class Target:
         Raises:
             InputError: if a checkpoint of a run does not verify.
         """
-        if isinstance(self.origin, Foreign):
+        if isinstance(self.origin, ExternalCheckpoint):
             return self.origin.digest
         return checkpoints.verify(self.directory)
 
@@ -96,7 +100,7 @@ def _targets(given: str, output: Path | None) -> list[Target]:
 
 
 def _foreign(given: str, output: Path | None) -> Target:
-    checkpoint = open_foreign(given)
+    checkpoint = open_external(given)
     if output is not None:
         return Target(checkpoint.name, checkpoint.directory, output / checkpoint.name, checkpoint)
     if not Path(given).exists():

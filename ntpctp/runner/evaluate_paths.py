@@ -17,7 +17,7 @@ from ntpctp.data.tasks import Task
 from ntpctp.data.tokenize import fingerprint_of, load_tokenizer
 from ntpctp.measures import MEASURES, EvaluationContext, Measure, Score
 from ntpctp.models.build import check_fits, context_length, embedding_of
-from ntpctp.models.external import Foreign
+from ntpctp.models.external import ExternalCheckpoint
 from ntpctp.objectives import Objective
 from ntpctp.objectives.loss import check_model
 from ntpctp.runner.checkpoint_paths import OfRun, Target, targets_of
@@ -169,7 +169,7 @@ class _Prepared:
             yield _Work(
                 name,
                 self._task(suite, name, task, target),
-                None if isinstance(origin, Foreign) else self._objective(origin),
+                None if isinstance(origin, ExternalCheckpoint) else self._objective(origin),
                 _chosen(suite.measures, self.names),
                 suite.batch_tokens,
             )
@@ -250,7 +250,7 @@ def _measure(
     results = Results(directory, digest, data.fingerprint, data.context)
     label = f"{target.label}, {work.name}" if suite else target.label
 
-    unchecked = [subject] if isinstance(target.origin, Foreign) else []
+    unchecked = [subject] if isinstance(target.origin, ExternalCheckpoint) else []
 
     def before(subject: EvaluationContext, measure: Measure) -> None:
         while unchecked:

@@ -19,7 +19,7 @@ from ntpctp._core.errors import InputError
 from ntpctp.config import Arm, Experiment
 from ntpctp.data.encoded import lengths
 from ntpctp.objectives import NTP, Selective
-from ntpctp.objectives.dataset import SupervisedRows
+from ntpctp.objectives.dataset import SupervisedExamples
 from ntpctp.objectives.loss import token_loss
 from ntpctp.runner.budget import amount_of
 from ntpctp.runner.prepare import Data, initial_model
@@ -124,7 +124,9 @@ def _kept_bytes(arm: Arm, data: Data, model: PreTrainedModel) -> int:
     longest = int(np.argmax(lengths(rows)))
     if arm.training.gradient_checkpointing:
         model.activation_checkpointing_enable({"use_reentrant": False})
-    batch = SupervisedRows(rows, NTP() if _selective(arm) else arm.objective).batch([longest], 0)
+    batch = SupervisedExamples(rows, NTP() if _selective(arm) else arm.objective).batch(
+        [longest], 0
+    )
     weights = {p.untyped_storage().data_ptr() for p in model.parameters()}
     kept: dict[int, torch.UntypedStorage] = {}  # held, so that no address is used again
 

@@ -23,8 +23,8 @@ from ntpctp.measures.measure import names_of
 from ntpctp.models.build import build_model, context_length, source_of, stated_context
 from ntpctp.models.lora import add_lora
 from ntpctp.models.options import LoraOptions, ModelOptions
-from ntpctp.objectives import RowObjective, Selective
-from ntpctp.objectives.dataset import SupervisedRows
+from ntpctp.objectives import ExampleObjective, Selective
+from ntpctp.objectives.dataset import SupervisedExamples
 from ntpctp.objectives.loss import check_model
 
 
@@ -299,17 +299,17 @@ def _supervised(split: EncodedSplit, name: str, arm: Arm, policy: str) -> tuple[
     """Apply the policy for rows of which the loss of an arm would see nothing."""
     if isinstance(arm.objective, Selective):
         return split, 0  # keeps at least one token of every row
-    if isinstance(arm.objective, RowObjective):  # of alike roles it sees alike
+    if isinstance(arm.objective, ExampleObjective):  # of alike roles it sees alike
         patterns = role_patterns(split.rows)
         firsts = list(patterns.values())
-        blind = SupervisedRows([split.rows[index] for index in firsts], arm.objective)
+        blind = SupervisedExamples([split.rows[index] for index in firsts], arm.objective)
         without = {firsts[k] for k in blind.unsupervised()}
         if not without:
             return split, 0
         unseen = {pattern for pattern, index in patterns.items() if index in without}
         empty = {k for k, row in enumerate(split.rows) if row.roles.tobytes() in unseen}
     else:
-        empty = set(SupervisedRows(split.rows, arm.objective).unsupervised())
+        empty = set(SupervisedExamples(split.rows, arm.objective).unsupervised())
     if not empty:
         return split, 0
     first = min(empty)

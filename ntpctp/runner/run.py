@@ -32,7 +32,7 @@ from ntpctp.models import checkpoints
 from ntpctp.models.build import source_of
 from ntpctp.models.reference_losses import reference_losses
 from ntpctp.objectives import Selective
-from ntpctp.objectives.dataset import SupervisedRows
+from ntpctp.objectives.dataset import SupervisedExamples
 from ntpctp.runner import heartbeat
 from ntpctp.runner.callbacks import follower
 from ntpctp.runner.evaluate import evaluate, is_evaluated
@@ -111,7 +111,7 @@ def train_run(
     train(
         initial_model(arm, data, run.seed),
         data.tokenizer,
-        SupervisedRows(data.splits["train"].rows, arm.objective, losses_of),
+        SupervisedExamples(data.splits["train"].rows, arm.objective, losses_of),
         arm.training,
         seed=run.seed,
         directory=stage_directory(output, run),

@@ -32,7 +32,7 @@ from ntpctp.models.build import context_length
 from ntpctp.models.checkpoints import Progress
 from ntpctp.models.sharding import whole
 from ntpctp.objectives.collator import Batch
-from ntpctp.objectives.dataset import SupervisedRows
+from ntpctp.objectives.dataset import SupervisedExamples
 from ntpctp.objectives.loss import TokenLoss
 from ntpctp.training.log import Interval, Log, LogLine, digests
 from ntpctp.training.noise import EmbeddingNoise
@@ -45,7 +45,7 @@ from ntpctp.training.order import batch_indices
 def train(
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
-    data: SupervisedRows,
+    data: SupervisedExamples,
     options: TrainingOptions,
     *,
     seed: int,

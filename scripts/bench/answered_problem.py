@@ -13,7 +13,7 @@ from ntpctp.data.tasks.files.rows import RowReader
 from ntpctp.data.tokenize import closed_tokenizer, encode, load_tokenizer
 from ntpctp.measures import EncodedSplit, EvaluationContext
 from ntpctp.objectives import CTP
-from ntpctp.objectives.dataset import SupervisedRows
+from ntpctp.objectives.dataset import SupervisedExamples
 from ntpctp.objectives.loss import token_loss
 
 WORDS = [f"w{k}" for k in range(2000)]
@@ -58,7 +58,7 @@ def make(directory: Path, number: int, steps: int) -> None:
         )
     )
     seen = [e for kind in KINDS for e in examples(kind, number)[: number // 2]]
-    rows = SupervisedRows(encode(seen, tokenizer), CTP())
+    rows = SupervisedExamples(encode(seen, tokenizer), CTP())
     optimizer = torch.optim.AdamW(model.parameters(), lr=2e-3)
     order = np.random.default_rng(1)
     for _ in range(steps):

@@ -164,12 +164,12 @@ def ours(problem: Problem, clock: Clock, directory: Path) -> Callable[[], float]
     from ntpctp.data.example import Example, Segment
     from ntpctp.data.tokenize import encode
     from ntpctp.objectives import CTP, NTP
-    from ntpctp.objectives.dataset import SupervisedRows
+    from ntpctp.objectives.dataset import SupervisedExamples
     from ntpctp.training import TrainingOptions
     from ntpctp.training.loop import train
 
     examples = [Example((Segment("prompt", p), Segment("answer", a))) for p, a in problem.texts]
-    data = SupervisedRows(encode(examples, problem.tokenizer), CTP() if problem.ctp else NTP())
+    data = SupervisedExamples(encode(examples, problem.tokenizer), CTP() if problem.ctp else NTP())
     options = TrainingOptions(
         steps=problem.steps, batch_size=BATCH, learning_rate=2e-5, log_every=LOG_EVERY
     )

@@ -18,7 +18,7 @@ from ntpctp.data.encoded import Chain, EncodedExamples, Selection, lengths, role
 from ntpctp.data.example import Example, Segment
 from ntpctp.data.tasks import Addition, Anchor, JsonLines, ProsQA
 from ntpctp.data.tokenize import ROLE_CODES, Vocabulary, closed_tokenizer, encode, encode_rows
-from ntpctp.objectives.dataset import SupervisedRows
+from ntpctp.objectives.dataset import SupervisedExamples
 from ntpctp.runner.prepare import encoded_beside, prepare
 from tests.data.published_tokenizer import gpt2_tokenizer
 
@@ -252,7 +252,7 @@ def test_training_data_is_not_copied_into_memory(tiny, tmp_path):
     prepare(experiment, tmp_path)
     tracemalloc.start()
     split = prepare(experiment, tmp_path).splits["train"]
-    rows = SupervisedRows(split.rows, experiment.arms["ctp"].objective)
+    rows = SupervisedExamples(split.rows, experiment.arms["ctp"].objective)
     for start in range(0, 9_900, 100):
         rows.batch(range(start, start + 32), 0)
     held, peak = tracemalloc.get_traced_memory()

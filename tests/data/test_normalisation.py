@@ -52,7 +52,7 @@ def test_a_written_answer_is_judged_by_the_rules_of_its_example():
 
 def test_the_measure_applies_them(tiny, tmp_path, monkeypatch):
     from ntpctp.measures import EvaluationContext, answers
-    from ntpctp.models.inference import Decoded, read_and_answer
+    from ntpctp.models.inference import Decoded, score_and_generate
     from ntpctp.runner.prepare import initial_model
 
     path = tmp_path / "own.jsonl"
@@ -68,9 +68,9 @@ def test_the_measure_applies_them(tiny, tmp_path, monkeypatch):
         written = data.tokenizer("yes.", add_special_tokens=False).input_ids
         monkeypatch.setattr(
             answers,
-            "read_and_answer",
+            "score_and_generate",
             lambda model, asked, *rest, ids=written: (
-                read_and_answer(model, asked, *rest)[0],
+                score_and_generate(model, asked, *rest)[0],
                 [Decoded(np.array(ids), True, 0.0) for _ in asked],
             ),
         )

@@ -11,7 +11,7 @@ from ntpctp.measures import Accuracy, EncodedSplit, EvaluationContext
 from ntpctp.models.build import build_model
 from ntpctp.models.options import ModelOptions
 from ntpctp.objectives import CTP, NTP, Critical, no_reference_losses
-from ntpctp.objectives.dataset import SupervisedRows
+from ntpctp.objectives.dataset import SupervisedExamples
 from ntpctp.objectives.loss import token_loss
 from tests.data.published_tokenizer import gpt2_tokenizer
 
@@ -62,7 +62,7 @@ def test_offsets_point_into_the_text_even_inside_a_letter(gpt2):
 
 def test_padding_is_masked_by_position_although_pad_is_eos(gpt2):
     rows = encode([example("a b c d", " e"), example("a", " b")], gpt2)
-    batch = SupervisedRows(rows, CTP()).batch([0, 1], 0, pad_token_id=gpt2.pad_token_id)
+    batch = SupervisedExamples(rows, CTP()).batch([0, 1], 0, pad_token_id=gpt2.pad_token_id)
     assert batch["input_ids"][1, -2:].tolist() == [50256] * 2
     assert batch["attention_mask"][1].tolist() == [1, 1, 1, 0, 0, 0]
     # The real end of sequence is learned, the padding is not.
@@ -80,7 +80,7 @@ def test_padding_side_of_the_tokenizer_does_not_matter(gpt2, side, tmp_path):
     subject = EvaluationContext(tmp_path, gpt2, {"train": split, "test": split}, ("test",), NTP())
     found, _ = Accuracy(train_items=0).measure(subject)
     for row, item in zip(rows, found, strict=True):
-        alone = SupervisedRows([row], NTP()).batch([0], 0)
+        alone = SupervisedExamples([row], NTP()).batch([0], 0)
         with torch.no_grad():
             loss, _ = token_loss(subject.model, alone)
         assert item["all_loss_sum"] == pytest.approx(float(loss), rel=1e-5)

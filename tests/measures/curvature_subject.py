@@ -11,7 +11,7 @@ from ntpctp.measures import EncodedSplit, EvaluationContext
 from ntpctp.models.build import build_model
 from ntpctp.models.options import ModelOptions
 from ntpctp.objectives import CTP, Objective
-from ntpctp.objectives.dataset import SupervisedRows
+from ntpctp.objectives.dataset import SupervisedExamples
 from ntpctp.objectives.loss import token_loss
 
 TOKENIZER = closed_tokenizer(["0123456789+="], "characters")
@@ -32,7 +32,7 @@ def make_subject(path: Path, family: str = "gpt2", steps: int = 12, **fields) ->
     rows = encode(items(0, 6), TOKENIZER)
     optimizer = torch.optim.AdamW(model.parameters(), lr=3e-2)
     for _ in range(steps):
-        loss, weight = token_loss(model, SupervisedRows(rows, CTP()).batch(range(6), 0))
+        loss, weight = token_loss(model, SupervisedExamples(rows, CTP()).batch(range(6), 0))
         (loss / weight).backward()
         optimizer.step()
         optimizer.zero_grad()
@@ -57,7 +57,7 @@ class Reference:
     ):
         self.model = subject.load("eager").double().requires_grad_(False)
         rows = subject.splits[split].rows[:number]
-        batch = SupervisedRows(rows, objective or CTP()).batch(range(len(rows)), 0)
+        batch = SupervisedExamples(rows, objective or CTP()).batch(range(len(rows)), 0)
         self.batch = batch
         self.parameters = dict(self.model.named_parameters())
         self.flat = torch.cat([p.flatten() for p in self.parameters.values()])

@@ -12,7 +12,7 @@ from ntpctp.measures import EncodedSplit, EvaluationContext
 from ntpctp.models.build import build_model
 from ntpctp.models.options import ModelOptions
 from ntpctp.objectives import CTP
-from ntpctp.objectives.dataset import SupervisedRows
+from ntpctp.objectives.dataset import SupervisedExamples
 from ntpctp.objectives.loss import token_loss
 
 TOKENIZER = closed_tokenizer(["0123456789+="], "characters")
@@ -36,7 +36,7 @@ def _state(family: str, layers: int, steps: int) -> PreTrainedModel:
     options = ModelOptions(family=family, layers=layers, width=WIDTH, heads=2, context=24)
     model = build_model(options, TOKENIZER, 8, seed=0)
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2)
-    batch = SupervisedRows(encode(sums(), TOKENIZER)[:8], CTP()).batch(range(8), 0)
+    batch = SupervisedExamples(encode(sums(), TOKENIZER)[:8], CTP()).batch(range(8), 0)
     with torch.enable_grad():
         for _ in range(steps):
             loss, weight = token_loss(model, batch)

@@ -14,7 +14,7 @@ from ntpctp.models.build import build_model
 from ntpctp.models.inference import TokenBudget
 from ntpctp.models.options import ModelOptions
 from ntpctp.objectives import NTP
-from ntpctp.objectives.dataset import SupervisedRows
+from ntpctp.objectives.dataset import SupervisedExamples
 from ntpctp.objectives.loss import token_loss
 from tests.measures.test_measures import TOKENIZER, examples, scores_by_name, subject_of, trained
 
@@ -104,7 +104,7 @@ def test_the_losses_of_both_views_add_up(tmp_path):
             parts = row[f"answer_{what}"] + row[f"uncritical_{what}"]
             assert row[f"all_{what}"] == pytest.approx(parts, rel=1e-12)
     encoded = encode(reasoned(), TOKENIZER)
-    batch = SupervisedRows(encoded, NTP()).batch(range(len(encoded)), 0)
+    batch = SupervisedExamples(encoded, NTP()).batch(range(len(encoded)), 0)
     batch["labels"] = torch.where(
         torch.stack([torch.from_numpy(~row.has_role("answer")) for row in encoded]),
         batch["labels"],

@@ -14,10 +14,10 @@ from ntpctp.data.tokenize import closed_tokenizer, encode
 from ntpctp.measures import Accuracy, EncodedSplit, EvaluationContext, Flatness
 from ntpctp.measures.measure import mean_score
 from ntpctp.models.build import build_model
-from ntpctp.models.inference import TokenBudget, batches_by_length, decode_greedily, read_rows
+from ntpctp.models.inference import TokenBudget, batches_by_length, decode_greedily, score_examples
 from ntpctp.models.options import ModelOptions
 from ntpctp.objectives import CTP, NTP, Selective
-from ntpctp.objectives.dataset import SupervisedRows
+from ntpctp.objectives.dataset import SupervisedExamples
 from ntpctp.objectives.loss import token_loss
 
 FAMILIES = ["gpt2", "llama", "openai-gpt"]
@@ -25,7 +25,7 @@ TOKENIZER = closed_tokenizer(["0123456789+=#"], "characters")
 
 
 def collate(rows, objective):
-    return SupervisedRows(rows, objective).batch(range(len(rows)), 0)
+    return SupervisedExamples(rows, objective).batch(range(len(rows)), 0)
 
 
 def examples(number=12):
@@ -73,7 +73,9 @@ def test_reading_equals_a_loop_without_padding(family):
     model = trained(family)
     rows = encode(examples(), TOKENIZER)
     for batch_tokens in (1, 20, 10_000):  # one row at a time, some, all
-        for row, seen in zip(rows, read_rows(model, rows, TokenBudget(batch_tokens)), strict=True):
+        for row, seen in zip(
+            rows, score_examples(model, rows, TokenBudget(batch_tokens)), strict=True
+        ):
             with torch.no_grad():
                 logits = model(torch.from_numpy(row.input_ids)[None]).logits[0].double()
             expected = -logits.log_softmax(-1)[np.arange(len(row) - 1), row.input_ids[1:]]

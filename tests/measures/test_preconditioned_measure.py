@@ -16,7 +16,7 @@ from ntpctp.models.build import build_model
 from ntpctp.models.lora import add_lora
 from ntpctp.models.options import ModelOptions
 from ntpctp.objectives import CTP, NTP, Selective
-from ntpctp.objectives.dataset import SupervisedRows
+from ntpctp.objectives.dataset import SupervisedExamples
 from ntpctp.training import TrainingOptions
 from ntpctp.training.loop import train
 from tests.measures.curvature_subject import TOKENIZER, Reference, items, make_subject
@@ -36,7 +36,7 @@ def trained(directory, **options):
     train(
         model,
         TOKENIZER,
-        SupervisedRows(encode(items(0, 7), TOKENIZER), NTP()),
+        SupervisedExamples(encode(items(0, 7), TOKENIZER), NTP()),
         arguments,
         seed=0,
         directory=directory,

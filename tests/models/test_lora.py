@@ -17,7 +17,7 @@ from ntpctp.models.lora import add_lora, merged_weights
 from ntpctp.models.options import LoraOptions, ModelOptions
 from ntpctp.objectives import NTP, no_reference_losses
 from ntpctp.objectives.collator import collate
-from ntpctp.objectives.dataset import SupervisedRows
+from ntpctp.objectives.dataset import SupervisedExamples
 from ntpctp.objectives.loss import token_loss
 from ntpctp.runner.prepare import initial_model, prepare
 from ntpctp.runner.run import execute
@@ -52,7 +52,7 @@ def trained(tmp_path_factory):
     train(
         model,
         TOKENIZER,
-        SupervisedRows(uneven_rows(), NTP(), losses_of),
+        SupervisedExamples(uneven_rows(), NTP(), losses_of),
         TrainingOptions(**OPTIONS, lora=LORA),
         seed=0,
         directory=directory,

@@ -9,7 +9,7 @@ from ntpctp._core.errors import InputError
 from ntpctp.data.tokenize import EncodedExample
 from ntpctp.objectives import CTP, NTP
 from ntpctp.objectives.collator import model_inputs
-from ntpctp.objectives.dataset import SupervisedRows
+from ntpctp.objectives.dataset import SupervisedExamples
 from ntpctp.objectives.loss import check_model, supervised_states, token_loss
 from tests.objectives.objective_cases import OBJECTIVES, losses_of
 
@@ -33,7 +33,7 @@ FAMILIES = {
 
 
 def batch_of(objective, rows, pack_into=None, step=3):
-    supervised = SupervisedRows(rows, objective, losses_of)
+    supervised = SupervisedExamples(rows, objective, losses_of)
     return supervised.batch(range(len(rows)), step, pack_into=pack_into)
 
 
@@ -58,7 +58,7 @@ def rows():
 
 def slow_loss(model, rows, objective, step=3):
     """Reference: row by row without padding, token by token, log-softmax written out."""
-    supervised = SupervisedRows(rows, objective, losses_of)
+    supervised = SupervisedExamples(rows, objective, losses_of)
     total, normaliser = torch.zeros((), dtype=torch.float64), 0.0
     for index, row in enumerate(rows):
         logits = model(torch.from_numpy(row.input_ids)[None]).logits[0]

@@ -21,14 +21,14 @@ from ntpctp.objectives import (
     Weighted,
     no_reference_losses,
 )
-from ntpctp.objectives.dataset import SupervisedRows
+from ntpctp.objectives.dataset import SupervisedExamples
 
 # prompt prompt reasoning assistant answer answer
 ROW = EncodedExample(np.arange(6), np.array([0, 0, 1, 3, 2, 2], np.uint8), 2)
 
 
 def weights(objective, row=ROW, step=0):
-    return SupervisedRows([row], objective).at(0, step).weights.tolist()
+    return SupervisedExamples([row], objective).at(0, step).weights.tolist()
 
 
 def many(number=400, length=12, answer=3):

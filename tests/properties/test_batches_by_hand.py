@@ -11,7 +11,7 @@ from ntpctp.measures import EncodedSplit
 from ntpctp.models.options import ModelOptions
 from ntpctp.objectives import CTP, NTP, Supervision, Weighted
 from ntpctp.objectives.collator import IGNORE_INDEX, collate
-from ntpctp.objectives.dataset import SupervisedRows, num_supervised
+from ntpctp.objectives.dataset import SupervisedExamples, num_supervised
 from ntpctp.runner.audit import _arm_counts
 from ntpctp.training import TrainingOptions
 
@@ -164,7 +164,7 @@ def test_audit_counts(drawn, name):
     ends = sum(weight.get(ROLES[row.roles[-1]], 0.0) > 0 for row in rows)
     assert abs(counts["end_of_sequence_supervised"] - ends / len(rows)) < 1e-9
     # The audit tells what batches hold.
-    batch = SupervisedRows(flat, objective).batch(range(len(rows)), 0)
+    batch = SupervisedExamples(flat, objective).batch(range(len(rows)), 0)
     assert batch["num_supervised"].item() == counts["supervised_tokens"]
 
 

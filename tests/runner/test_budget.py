@@ -10,7 +10,7 @@ from ntpctp._core.errors import InputError
 from ntpctp.config import experiment_of
 from ntpctp.config.stages import stages_of
 from ntpctp.models.flops import training_flops
-from ntpctp.objectives.dataset import SupervisedRows
+from ntpctp.objectives.dataset import SupervisedExamples
 from ntpctp.runner.budget import amounts_at, with_steps
 from ntpctp.runner.experiment import expected_flops
 from ntpctp.runner.pipeline import checked_stages
@@ -71,7 +71,9 @@ AND_BACK = [
 def test_a_schedule_step_by_step(tiny, phases, fade, amount):
     arms = {"s": {"objective": {"name": "schedule", "phases": phases, "fade": fade}}}
     experiment = of(tiny, {"supervised_tokens": amount}, arms=arms)
-    rows = SupervisedRows(prepare(experiment).splits["train"].rows, experiment.arms["s"].objective)
+    rows = SupervisedExamples(
+        prepare(experiment).splits["train"].rows, experiment.arms["s"].objective
+    )
     reached = 0
     for step in count():
         # All rows are alike, so any batch costs the same.
@@ -87,7 +89,7 @@ def test_what_is_spent_until_each_checkpoint(tiny, phases, fade):
     arms = {"s": {"objective": {"name": "schedule", "phases": phases, "fade": fade}}}
     experiment = of(tiny, {"supervised_tokens": 2000}, arms=arms)
     data = prepare(experiment)
-    rows = SupervisedRows(data.splits["train"].rows, experiment.arms["s"].objective)
+    rows = SupervisedExamples(data.splits["train"].rows, experiment.arms["s"].objective)
     costs = [int(rows.batch(range(BATCH), step)["num_supervised"]) for step in range(40)]
     checkpoints = [0, 3, 9, 11, 25, 40]
     found = amounts_at(experiment.arms["s"], data, 0, "supervised_tokens", checkpoints)

@@ -15,7 +15,7 @@ from ntpctp.models import checkpoints
 from ntpctp.models.build import build_model
 from ntpctp.models.checkpoints import Progress
 from ntpctp.objectives import CTP
-from ntpctp.objectives.dataset import SupervisedRows
+from ntpctp.objectives.dataset import SupervisedExamples
 from ntpctp.objectives.loss import token_loss
 from ntpctp.report.html.loss_barrier import path_sections
 from ntpctp.runner import loss_barrier
@@ -43,7 +43,7 @@ def trained(output, settings=SETTINGS):
             model = build_model(arm.model, data.tokenizer, data.longest, seed=seed)
             optimizer = torch.optim.AdamW(model.parameters(), lr=3e-2)
             for step in range(25):
-                batch = SupervisedRows(rows, arm.objective).batch(range(len(rows)), step)
+                batch = SupervisedExamples(rows, arm.objective).batch(range(len(rows)), step)
                 loss, weight = token_loss(model, batch)
                 (loss / weight).backward()
                 optimizer.step()
@@ -73,7 +73,7 @@ def by_hand(experiment, data, output, seed):
     )
     model = models[0].double()
     rows = data.splits["train"].rows[:11]
-    batch = SupervisedRows(rows, CTP()).batch(range(11), 0)
+    batch = SupervisedExamples(rows, CTP()).batch(range(11), 0)
     inputs = {name: batch[name] for name in ("input_ids", "attention_mask")}
     labels = batch["labels"][:, 1:].flatten()
     losses = []

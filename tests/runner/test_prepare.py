@@ -142,7 +142,7 @@ def test_reference_losses_are_computed_once_and_right(own, tmp_path):
     import torch
 
     from ntpctp.objectives.collator import model_inputs
-    from ntpctp.objectives.dataset import SupervisedRows
+    from ntpctp.objectives.dataset import SupervisedExamples
     from ntpctp.runner.prepare import initial_model
 
     experiment = own(LINES)
@@ -154,7 +154,7 @@ def test_reference_losses_are_computed_once_and_right(own, tmp_path):
     losses_of = reference_losses(tmp_path / "kept", data.tokenizer, batch_tokens=9)
     found = losses_of(str(tmp_path / "reference"), rows)
     for row, losses in zip(rows, found, strict=True):
-        batch = SupervisedRows([row], experiment.arms["ntp"].objective).batch([0], 0)
+        batch = SupervisedExamples([row], experiment.arms["ntp"].objective).batch([0], 0)
         with torch.no_grad():
             logits = model(**model_inputs(batch)).logits[0]
         expected = -logits.log_softmax(-1)[np.arange(len(row) - 1), row.input_ids[1:]]
@@ -190,7 +190,7 @@ def test_a_choice_that_is_longer_than_every_example(own):
 
 
 def test_audit_of_every_objective_equals_a_loop_over_rows(own):
-    from ntpctp.objectives.dataset import SupervisedRows
+    from ntpctp.objectives.dataset import SupervisedExamples
 
     phases = [{"objective": "ntp", "until": 9}, {"objective": "ctp"}]
     arms = {
@@ -204,7 +204,7 @@ def test_audit_of_every_objective_equals_a_loop_over_rows(own):
     rows = data.splits["train"].rows
     record = audit(experiment, data)
     for name, arm in experiment.arms.items():
-        supervised = SupervisedRows(rows, arm.objective)
+        supervised = SupervisedExamples(rows, arm.objective)
         seen = [supervised.at(index, 0).weights[1:] for index in range(len(rows))]
         found = record["arms"][name]["train"]
         assert found["supervised_tokens"] == sum((w != 0).sum() for w in seen)

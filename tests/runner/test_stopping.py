@@ -22,7 +22,7 @@ from ntpctp._core.signals import Stopped
 from ntpctp.config import Keep
 from ntpctp.models import checkpoints
 from ntpctp.objectives import CTP
-from ntpctp.objectives.dataset import SupervisedRows
+from ntpctp.objectives.dataset import SupervisedExamples
 from ntpctp.runner.callbacks import superfluous
 from ntpctp.training import TrainingOptions
 from ntpctp.training.loop import train
@@ -36,7 +36,7 @@ def ask():
     signal.raise_signal(signal.SIGTERM)
 
 
-class Rows(SupervisedRows):
+class Rows(SupervisedExamples):
     """Tells which step is being prepared."""
 
     step, prepares = None, staticmethod(lambda step: None)

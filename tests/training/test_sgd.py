@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from ntpctp.objectives import CTP
-from ntpctp.objectives.dataset import SupervisedRows
+from ntpctp.objectives.dataset import SupervisedExamples
 from ntpctp.objectives.loss import token_loss
 from ntpctp.training import TrainingOptions
 from ntpctp.training.order import batch_indices
@@ -25,7 +25,7 @@ def test_sgd_equals_its_formula(tmp_path):
     model, rows = model_of().train(), uneven_rows()
     velocity = [torch.zeros_like(p) for p in model.parameters()]
     for step in range(10):
-        batch = SupervisedRows(rows, CTP()).batch(batch_indices(0, step, 8, len(rows)), step)
+        batch = SupervisedExamples(rows, CTP()).batch(batch_indices(0, step, 8, len(rows)), step)
         total, normaliser = token_loss(model, batch)
         gradients = torch.autograd.grad(total / normaliser, list(model.parameters()))
         with torch.no_grad():

@@ -22,7 +22,7 @@ from ntpctp.models import checkpoints
 from ntpctp.models.build import build_model
 from ntpctp.models.options import ModelOptions
 from ntpctp.objectives import CTP, NTP, Objective
-from ntpctp.objectives.dataset import SupervisedRows
+from ntpctp.objectives.dataset import SupervisedExamples
 from ntpctp.training import TrainingOptions
 from ntpctp.training.loop import train
 from ntpctp.training.order import batch_indices
@@ -67,7 +67,7 @@ def run(
     train(
         model or model_of(),
         TOKENIZER,
-        SupervisedRows(uneven_rows(), objective or CTP(), losses_of),
+        SupervisedExamples(uneven_rows(), objective or CTP(), losses_of),
         TrainingOptions(**{**OPTIONS, **changes}),
         seed=seed,
         directory=directory,
@@ -101,14 +101,14 @@ def resumed_at(step, directory, **changes):
 def test_arms_of_one_seed_share_weights_batches_and_order_bit_for_bit(tmp_path, monkeypatch):
     seen = {}
 
-    made = SupervisedRows.batch
+    made = SupervisedExamples.batch
 
     def recording(self, indices, step, **options):
         batch = made(self, indices, step, **options)
         seen.setdefault(self.objective.name, []).append(batch)
         return batch
 
-    monkeypatch.setattr(SupervisedRows, "batch", recording)
+    monkeypatch.setattr(SupervisedExamples, "batch", recording)
     for objective in (NTP(), CTP()):
         run(tmp_path / objective.name, objective)
     first, second = (weights_of(tmp_path / name / "step-000000") for name in seen)
@@ -184,7 +184,7 @@ def test_equals_a_bare_loop(tmp_path):
         warm = min(1.0, step / 3)
         for group in optimizer.param_groups:
             group["lr"] = 1e-2 * warm
-        batch = SupervisedRows(rows, CTP()).batch(batch_indices(0, step, 8, len(rows)), step)
+        batch = SupervisedExamples(rows, CTP()).batch(batch_indices(0, step, 8, len(rows)), step)
         logits = model(batch["input_ids"], attention_mask=batch["attention_mask"]).logits[:, :-1]
         losses = torch.nn.functional.cross_entropy(
             logits.flatten(0, 1), batch["labels"][:, 1:].flatten(), ignore_index=-100
@@ -319,7 +319,7 @@ def test_launches_that_are_refused(tmp_path, kind, message):
         train(
             model_of(),
             TOKENIZER,
-            SupervisedRows(uneven_rows(), CTP()),
+            SupervisedExamples(uneven_rows(), CTP()),
             TrainingOptions(**OPTIONS),
             seed=0,
             directory=tmp_path,

@@ -2,22 +2,22 @@
 
 from ntpctp.models.inference.batches import TokenBudget, batches_by_length, pad
 from ntpctp.models.inference.decoding import Decoded, decode_greedily
-from ntpctp.models.inference.forward import ReadText, Text, TokenScores
-from ntpctp.models.inference.generate import GenerationRequest, read_and_answer
-from ntpctp.models.inference.perturbation import EMBEDDINGS, Change, Perturbation, module_of
-from ntpctp.models.inference.requests import log_likelihoods, read_texts
-from ntpctp.models.inference.score import ReadRow, read_rows, text_of
+from ntpctp.models.inference.forward import ScoringRequest, ScoringResult, TokenScores
+from ntpctp.models.inference.generate import GenerationRequest, score_and_generate
+from ntpctp.models.inference.perturbation import EMBEDDINGS, Perturbation, StateFunction, module_of
+from ntpctp.models.inference.requests import log_likelihoods, score_requests
+from ntpctp.models.inference.score import ExampleScores, score_examples, scoring_request
 from ntpctp.models.inference.shortcuts import fuse_activations
 
 __all__ = [
     "EMBEDDINGS",
-    "Change",
     "Decoded",
+    "ExampleScores",
     "GenerationRequest",
     "Perturbation",
-    "ReadRow",
-    "ReadText",
-    "Text",
+    "ScoringRequest",
+    "ScoringResult",
+    "StateFunction",
     "TokenBudget",
     "TokenScores",
     "batches_by_length",
@@ -26,8 +26,8 @@ __all__ = [
     "log_likelihoods",
     "module_of",
     "pad",
-    "read_and_answer",
-    "read_rows",
-    "read_texts",
-    "text_of",
+    "score_and_generate",
+    "score_examples",
+    "score_requests",
+    "scoring_request",
 ]

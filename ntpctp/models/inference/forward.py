@@ -28,7 +28,7 @@ _CONTEXT, _PADDING = -1, -2
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Text:
+class ScoringRequest:
     """A context and what may follow it.
 
     Attributes:
@@ -71,7 +71,7 @@ class TokenScores:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class ReadText:
+class ScoringResult:
     """A text as a model reads it."""
 
     context: TokenScores
@@ -79,7 +79,7 @@ class ReadText:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class ReadBatch:
+class ScoredBatch:
     """Some texts that were read together.
 
     Attributes:
@@ -90,20 +90,20 @@ class ReadBatch:
     """
 
     items: Sequence[int]
-    found: Sequence[ReadText]
+    found: Sequence[ScoringResult]
     mask: Tensor
     cache: DynamicCache | None
 
 
 @torch.no_grad()
-def read_batch(
+def score_batch(
     model: PreTrainedModel,
-    texts: Sequence[Text],
+    texts: Sequence[ScoringRequest],
     items: Sequence[int],
     part: nn.Module | None,
-    disturbance: Perturbation | None,
+    perturbation: Perturbation | None,
     cache: DynamicCache | None = None,
-) -> ReadBatch:
+) -> ScoredBatch:
     """Read one batch; ``part`` is run only where something is asked for, ``cache`` is filled."""
     ids, mask = pad([_sequence(text) for text in texts], model.device)
     branches, positions = _places(texts, ids.shape)
@@ -116,8 +116,8 @@ def read_batch(
     states, state_of = np.unique(places, return_inverse=True)
     at = torch.from_numpy(states).to(model.device)
     with ExitStack() as changes:
-        if disturbance is not None:
-            changes.enter_context(disturbance.applied(model, items, where))
+        if perturbation is not None:
+            changes.enter_context(perturbation.applied(model, items, where))
         if part is not None:
             changes.enter_context(only_at(part, at))
         if cache is not None:
@@ -139,7 +139,7 @@ def read_batch(
         TokenScores(losses[a:b], greedy_ids[a:b], greedy_losses[a:b]) for a, b in pairwise(bounds)
     )
     read = [
-        ReadText(
+        ScoringResult(
             _behind_the_first(next(pieces))
             if text.whole
             else TokenScores.nothing(len(text.context)),
@@ -147,15 +147,15 @@ def read_batch(
         )
         for text in texts
     ]
-    return ReadBatch(items, read, mask, cache)
+    return ScoredBatch(items, read, mask, cache)
 
 
-def _sequence(text: Text) -> NDArray[np.int64]:
+def _sequence(text: ScoringRequest) -> NDArray[np.int64]:
     return np.concatenate([text.context, *(ids[:-1] for ids in text.continuations)])
 
 
 def _places(
-    texts: Sequence[Text], shape: torch.Size
+    texts: Sequence[ScoringRequest], shape: torch.Size
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Return which continuation each token is of, and its position in its own text: (B, T) each."""
     branches = np.full(shape, _PADDING)
@@ -183,7 +183,7 @@ def _mask(branches: NDArray[np.int64], dtype: torch.dtype) -> Tensor:
 
 
 def _questions(
-    texts: Sequence[Text], width: int
+    texts: Sequence[ScoringRequest], width: int
 ) -> tuple[NDArray[np.int64], NDArray[np.int64], list[int]]:
     """Return all tokens that are asked for, in the order of the texts and their pieces.
 

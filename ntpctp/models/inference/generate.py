@@ -20,9 +20,9 @@ from ntpctp.data.encoded import EncodedExample
 from ntpctp.models.build import context_length
 from ntpctp.models.inference.batches import TokenBudget
 from ntpctp.models.inference.decoding import Decoded, can_cache, decode_greedily, resumed, write_on
-from ntpctp.models.inference.forward import ReadBatch, ReadText, Text
-from ntpctp.models.inference.requests import read_texts
-from ntpctp.models.inference.score import ReadRow
+from ntpctp.models.inference.forward import ScoredBatch, ScoringRequest, ScoringResult
+from ntpctp.models.inference.requests import score_requests
+from ntpctp.models.inference.score import ExampleScores
 
 _KEPT_TOKENS = 16_384
 """Rows are written on together from several batches: a step reads one token of each."""
@@ -42,14 +42,14 @@ class GenerationRequest:
             written.
     """
 
-    text: Text
+    text: ScoringRequest
     row: EncodedExample
     own: int = 0
     limit: int | None = None
 
-    def read(self, found: ReadText) -> ReadRow:
+    def read(self, found: ScoringResult) -> ExampleScores:
         """Return how the row was read."""
-        return ReadRow.of(self.row, found.context, found.continuations[self.own])
+        return ExampleScores.of(self.row, found.context, found.continuations[self.own])
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -73,12 +73,12 @@ class _Pending:
     visible: Tensor
 
 
-def read_and_answer(
+def score_and_generate(
     model: PreTrainedModel,
     asked: Sequence[GenerationRequest],
     eos_token_id: int,
     budget: TokenBudget,
-) -> tuple[list[ReadText], list[Decoded | None]]:
+) -> tuple[list[ScoringResult], list[Decoded | None]]:
     """Read texts, and return what ``decode_greedily`` would write behind the prompts of their rows.
 
     Args:
@@ -96,7 +96,7 @@ def read_and_answer(
     answers: list[Decoded | None] = [None] * len(asked)
     pending: dict[int, _Pending] = {}
 
-    def take(batch: ReadBatch) -> None:
+    def take(batch: ScoredBatch) -> None:
         """Note what of a batch goes on; the same again if the batch is read again."""
         for place, (item, found) in enumerate(zip(batch.items, batch.found, strict=True)):
             one = asked[item]
@@ -119,13 +119,13 @@ def read_and_answer(
             answers[item] = decoded
         pending.clear()
 
-    found = read_texts(model, [one.text for one in asked], budget, after=take, keep_cache=again)
+    found = score_requests(model, [one.text for one in asked], budget, after=take, keep_cache=again)
     write()
     return found, answers
 
 
 def _begun(
-    row: EncodedExample, seen: ReadRow, room: int, eos_token_id: int
+    row: EncodedExample, seen: ExampleScores, room: int, eos_token_id: int
 ) -> tuple[Decoded, bool]:
     """Return what is known to be written, and whether that goes on."""
     start = row.answer_start

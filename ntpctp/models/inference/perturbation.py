@@ -17,7 +17,7 @@ from ntpctp.models.build import embedding_of
 EMBEDDINGS = "embeddings"
 """Stands for the token embedding, whatever the family calls it."""
 
-Change = Callable[[Sequence[int], Tensor, Tensor], Tensor]
+StateFunction = Callable[[Sequence[int], Tensor, Tensor], Tensor]
 """(items of the batch; positions, int64 (B, T); states (B, T, D)) -> what stands in their place."""
 
 
@@ -32,7 +32,7 @@ class Perturbation:
     """
 
     module: str
-    change: Change
+    change: StateFunction
 
     @contextmanager
     def applied(

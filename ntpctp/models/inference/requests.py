@@ -18,27 +18,27 @@ from transformers import DynamicCache, PreTrainedModel
 
 from ntpctp.models.build import attention_window
 from ntpctp.models.inference.batches import TokenBudget, is_out_of_memory
-from ntpctp.models.inference.forward import ReadBatch, ReadText, Text, read_batch
+from ntpctp.models.inference.forward import ScoredBatch, ScoringRequest, ScoringResult, score_batch
 from ntpctp.models.inference.perturbation import Perturbation, module_of
 from ntpctp.models.inference.shortcuts import last_feed_forward
 
 
-def read_texts(
+def score_requests(
     model: PreTrainedModel,
-    texts: Sequence[Text],
+    texts: Sequence[ScoringRequest],
     budget: TokenBudget,
-    disturbance: Perturbation | None = None,
+    perturbation: Perturbation | None = None,
     *,
-    after: Callable[[ReadBatch], None] | None = None,
+    after: Callable[[ScoredBatch], None] | None = None,
     keep_cache: bool = False,
-) -> list[ReadText]:
+) -> list[ScoringResult]:
     """Read ``texts``, each context once.
 
     Args:
         model: in evaluation mode.
         texts: in any order and of any lengths; the result has their order.
         budget: bounds a forward pass.
-        disturbance: of what the model reads or computes; item k is ``texts[k]``.
+        perturbation: of what the model reads or computes; item k is ``texts[k]``.
         after: called with each batch once it is read; with all texts at once, and without a cache,
             where continuations have to be read apart.
         keep_cache: whether ``after`` is given the keys and values of its batch.
@@ -47,54 +47,54 @@ def read_texts(
         return []
     trials = _TRIALS.setdefault(model, _Trials())
     part = None if all(text.whole for text in texts) else trials.skippable(model, texts)
-    if part is not None and disturbance is not None:
+    if part is not None and perturbation is not None:
         # What is disturbed within it is disturbed at all positions.
-        disturbed = module_of(model, disturbance.module)
+        disturbed = module_of(model, perturbation.module)
         part = None if any(module is disturbed for module in part.modules()) else part
     branching = [text for text in texts if len(text.continuations) > 1]
     if branching and not trials.can_branch(model, branching, part):
-        found = _read_apart(model, texts, budget, part, disturbance)
+        found = _read_apart(model, texts, budget, part, perturbation)
         if after is not None:
-            after(ReadBatch(range(len(texts)), found, torch.empty(len(texts), 0), None))
+            after(ScoredBatch(range(len(texts)), found, torch.empty(len(texts), 0), None))
         return found
     return _read_in_batches(
-        model, texts, range(len(texts)), budget, part, disturbance, after, keep_cache
+        model, texts, range(len(texts)), budget, part, perturbation, after, keep_cache
     )
 
 
 def log_likelihoods(
     model: PreTrainedModel,
-    texts: Sequence[Text],
+    texts: Sequence[ScoringRequest],
     budget: TokenBudget,
-    disturbance: Perturbation | None = None,
+    perturbation: Perturbation | None = None,
 ) -> list[NDArray[np.float64]]:
     """Return sum_t log p(c_t | context, c_<t) of every continuation c of every text, in nats.
 
-    One float64 array of shape (continuations,) a text; arguments as of ``read_texts``.
+    One float64 array of shape (continuations,) a text; arguments as of ``score_requests``.
     """
     return [
         np.array([-seen.losses.sum() for seen in read.continuations])
-        for read in read_texts(model, texts, budget, disturbance)
+        for read in score_requests(model, texts, budget, perturbation)
     ]
 
 
 def _read_in_batches(
     model: PreTrainedModel,
-    texts: Sequence[Text],
+    texts: Sequence[ScoringRequest],
     items: Sequence[int],
     budget: TokenBudget,
     part: nn.Module | None,
-    disturbance: Perturbation | None,
-    after: Callable[[ReadBatch], None] | None = None,
+    perturbation: Perturbation | None,
+    after: Callable[[ScoredBatch], None] | None = None,
     keep_cache: bool = False,
-) -> list[ReadText]:
+) -> list[ScoringResult]:
     """Read ``texts``, the k-th of which belongs to item ``items[k]``."""
-    results: list[ReadText | None] = [None] * len(texts)
+    results: list[ScoringResult | None] = [None] * len(texts)
 
     def work(indices: list[int]) -> None:
         of = [items[k] for k in indices]
         cache = DynamicCache(config=model.config) if keep_cache else None
-        batch = read_batch(model, [texts[k] for k in indices], of, part, disturbance, cache)
+        batch = score_batch(model, [texts[k] for k in indices], of, part, perturbation, cache)
         for index, read in zip(indices, batch.found, strict=True):
             results[index] = read
         if after is not None:
@@ -106,24 +106,24 @@ def _read_in_batches(
 
 def _read_apart(
     model: PreTrainedModel,
-    texts: Sequence[Text],
+    texts: Sequence[ScoringRequest],
     budget: TokenBudget,
     part: nn.Module | None,
-    disturbance: Perturbation | None,
-) -> list[ReadText]:
+    perturbation: Perturbation | None,
+) -> list[ScoringResult]:
     """Read each context anew for each continuation."""
     single = [
-        Text(text.context, (ids,), text.whole and number == 0)
+        ScoringRequest(text.context, (ids,), text.whole and number == 0)
         for text in texts
         for number, ids in enumerate(text.continuations)
     ]
     items = [item for item, text in enumerate(texts) for _ in text.continuations]
-    read = iter(_read_in_batches(model, single, items, budget, part, disturbance))
+    read = iter(_read_in_batches(model, single, items, budget, part, perturbation))
     results = []
     for text in texts:
         of_text = [next(read) for _ in text.continuations]
         pieces = tuple(found.continuations[0] for found in of_text)
-        results.append(ReadText(of_text[0].context, pieces))
+        results.append(ScoringResult(of_text[0].context, pieces))
     return results
 
 
@@ -136,7 +136,7 @@ class _Trials:
         self._never_branches = False
 
     def can_branch(
-        self, model: PreTrainedModel, texts: Sequence[Text], part: nn.Module | None
+        self, model: PreTrainedModel, texts: Sequence[ScoringRequest], part: nn.Module | None
     ) -> bool:
         """Whether some of the texts, the longest ones, get the same numbers either way.
 
@@ -152,13 +152,15 @@ class _Trials:
             self._branches_up_to = longest
         return not self._never_branches
 
-    def skippable(self, model: PreTrainedModel, texts: Sequence[Text]) -> nn.Module | None:
+    def skippable(
+        self, model: PreTrainedModel, texts: Sequence[ScoringRequest]
+    ) -> nn.Module | None:
         """Return what can be left out where nothing is asked for, if that changes no number."""
         if not self._part:
             part = last_feed_forward(model)
             if part is not None:
                 single = [replace(t, continuations=t.continuations[:1]) for t in _few(texts)]
-                full = read_batch(model, single, [0, 1], None, None).found
+                full = score_batch(model, single, [0, 1], None, None).found
                 short = _tried(model, single, part)
                 if short is None or not _alike(short, full, model):
                     part = None
@@ -169,7 +171,9 @@ class _Trials:
 _TRIALS: "WeakKeyDictionary[PreTrainedModel, _Trials]" = WeakKeyDictionary()
 
 
-def _branches(model: PreTrainedModel, texts: Sequence[Text], part: nn.Module | None) -> bool:
+def _branches(
+    model: PreTrainedModel, texts: Sequence[ScoringRequest], part: nn.Module | None
+) -> bool:
     if "position_ids" not in inspect.signature(model.base_model.forward).parameters:
         return False
     together = _tried(model, texts, part)
@@ -177,7 +181,7 @@ def _branches(model: PreTrainedModel, texts: Sequence[Text], part: nn.Module | N
     return together is not None and _alike(together, apart, model)
 
 
-def _few(texts: Sequence[Text]) -> list[Text]:
+def _few(texts: Sequence[ScoringRequest]) -> list[ScoringRequest]:
     """The one with the longest path, and the one with most tokens."""
     return [
         max(texts, key=lambda text: text.longest_path),
@@ -186,18 +190,20 @@ def _few(texts: Sequence[Text]) -> list[Text]:
 
 
 def _tried(
-    model: PreTrainedModel, texts: Sequence[Text], part: nn.Module | None
-) -> Sequence[ReadText] | None:
+    model: PreTrainedModel, texts: Sequence[ScoringRequest], part: nn.Module | None
+) -> Sequence[ScoringResult] | None:
     """Read two texts together; None if the family does not allow it."""
     try:
-        return read_batch(model, texts, [0, 1], part, None).found
+        return score_batch(model, texts, [0, 1], part, None).found
     except (RuntimeError, ValueError, TypeError, IndexError) as error:
         if is_out_of_memory(error):
             raise
         return None
 
 
-def _alike(one: Sequence[ReadText], other: Sequence[ReadText], model: PreTrainedModel) -> bool:
+def _alike(
+    one: Sequence[ScoringResult], other: Sequence[ScoringResult], model: PreTrainedModel
+) -> bool:
     tolerance = 1e-4 if model.dtype.itemsize >= 4 else 5e-2
     return all(
         np.allclose(first.losses, second.losses, rtol=tolerance, atol=tolerance)

@@ -16,13 +16,13 @@ from transformers import PreTrainedModel
 
 from ntpctp.data.encoded import EncodedExample
 from ntpctp.models.inference.batches import TokenBudget
-from ntpctp.models.inference.forward import ReadText, Text, TokenScores
+from ntpctp.models.inference.forward import ScoringRequest, ScoringResult, TokenScores
 from ntpctp.models.inference.perturbation import Perturbation
-from ntpctp.models.inference.requests import read_texts
+from ntpctp.models.inference.requests import score_requests
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class ReadRow:
+class ExampleScores:
     """How a model reads one row; all arrays have shape (T,), entry t belongs to token t.
 
     Where nothing was asked for, and at token 0, which has no predecessor, losses are NaN and the
@@ -35,7 +35,9 @@ class ReadRow:
     matches: NDArray[np.bool_]  # whether x_t is the greedy choice
 
     @classmethod
-    def of(cls, row: EncodedExample, context: TokenScores, continuation: TokenScores) -> "ReadRow":
+    def of(
+        cls, row: EncodedExample, context: TokenScores, continuation: TokenScores
+    ) -> "ExampleScores":
         """Return a row whose tokens are those of a context and one of its continuations."""
         greedy_ids = np.concatenate([context.greedy_ids, continuation.greedy_ids])
         return cls(
@@ -46,14 +48,14 @@ class ReadRow:
         )
 
 
-def read_rows(
+def score_examples(
     model: PreTrainedModel,
     rows: Sequence[EncodedExample],
     budget: TokenBudget,
     *,
     answers_only: bool = False,
-    disturbance: Perturbation | None = None,
-) -> list[ReadRow]:
+    perturbation: Perturbation | None = None,
+) -> list[ExampleScores]:
     """Read ``rows`` by teacher forcing.
 
     Args:
@@ -62,20 +64,20 @@ def read_rows(
         budget: bounds a forward pass.
         answers_only: ask only for what comes from the first token of the answer on; the head, which
             is dear where the vocabulary is large, is not applied elsewhere.
-        disturbance: of what the model reads or computes; item k is ``rows[k]``.
+        perturbation: of what the model reads or computes; item k is ``rows[k]``.
     """
-    texts = [text_of(row, whole=not answers_only) for row in rows]
-    found: list[ReadText] = read_texts(model, texts, budget, disturbance)
+    texts = [scoring_request(row, whole=not answers_only) for row in rows]
+    found: list[ScoringResult] = score_requests(model, texts, budget, perturbation)
     return [
-        ReadRow.of(row, read.context, read.continuations[0])
+        ExampleScores.of(row, read.context, read.continuations[0])
         for row, read in zip(rows, found, strict=True)
     ]
 
 
-def text_of(row: EncodedExample, *, whole: bool) -> Text:
+def scoring_request(row: EncodedExample, *, whole: bool) -> ScoringRequest:
     """Return a row as what is given and, from the first token of the answer on, what follows."""
     answer = np.flatnonzero(row.has_role("answer"))
     # Plain text has no answer: all behind its first token follows.
     first = int(answer[0]) if len(answer) else 1
     ids = row.input_ids.astype(np.int64)
-    return Text(ids[:first], (ids[first:],), whole)
+    return ScoringRequest(ids[:first], (ids[first:],), whole)

@@ -10,13 +10,13 @@ import torch
 from ntpctp.data.encoded import ROLE_CODES, EncodedExample
 from ntpctp.models.inference import (
     GenerationRequest,
-    Text,
+    ScoringRequest,
     TokenBudget,
     decode_greedily,
     decoding,
     generate,
-    read_and_answer,
-    read_texts,
+    score_and_generate,
+    score_requests,
 )
 from tests.models.inference.small_models import (
     VOCABULARY,
@@ -134,7 +134,7 @@ def answered_rows(model, eos):
 
 
 def plain_text(row):
-    return Text(row.input_ids[: row.answer_start], (row.input_ids[row.answer_start :],))
+    return ScoringRequest(row.input_ids[: row.answer_start], (row.input_ids[row.answer_start :],))
 
 
 def others(row, k):
@@ -158,12 +158,12 @@ def test_answers_are_what_decoding_the_prompt_gives(family, longer_by, branching
         text, own = plain_text(row), 0
         if branching:
             continuations, own = others(row, k)
-            text = Text(text.context, continuations, whole=bool(k % 2))
+            text = ScoringRequest(text.context, continuations, whole=bool(k % 2))
         limit = max(1, len(row) - row.answer_start + longer_by)
         asked.append(GenerationRequest(text, row, own, limit if k % 5 else None))
-    read, found = read_and_answer(model, asked, eos, TokenBudget(50))
+    read, found = score_and_generate(model, asked, eos, TokenBudget(50))
     texts = [one.text for one in asked]
-    for one, other in zip(read, read_texts(model, texts, TokenBudget(1)), strict=True):
+    for one, other in zip(read, score_requests(model, texts, TokenBudget(1)), strict=True):
         for a, b in zip(one.continuations, other.continuations, strict=True):
             np.testing.assert_allclose(a.losses, b.losses, rtol=2e-6)
     stopped = set()
@@ -188,7 +188,7 @@ def test_reasoning_is_part_of_what_is_written():
             start = row.answer_start - shift
             again = EncodedExample(row.input_ids, row.roles, start)
             asked = [GenerationRequest(replace(plain_text(row), whole=True), again, 0, 6)]
-            _, (found,) = read_and_answer(model, asked, eos, TokenBudget())
+            _, (found,) = score_and_generate(model, asked, eos, TokenBudget())
             expected = greedy(model, row.input_ids[:start], 6, eos)
             assert (found.ids.tolist(), found.stopped) == expected[:2]
 
@@ -196,12 +196,14 @@ def test_reasoning_is_part_of_what_is_written():
 def test_what_was_read_is_not_read_again(monkeypatch):
     model = random_model("gpt2")
     row = EncodedExample(random_ids(20, 0), np.array([0] * 15 + [2] * 5, np.uint8), 15)
-    asked = [GenerationRequest(Text(row.input_ids[:15], (row.input_ids[15:],)), row, 0, 4)]
-    read_and_answer(model, asked, NONE, TokenBudget())  # what is tried once is tried
+    asked = [
+        GenerationRequest(ScoringRequest(row.input_ids[:15], (row.input_ids[15:],)), row, 0, 4)
+    ]
+    score_and_generate(model, asked, NONE, TokenBudget())  # what is tried once is tried
     monkeypatch.setattr(generate, "can_cache", lambda model, prompts, longest: True)
     sizes = []
     model.transformer.wte.register_forward_hook(lambda m, i, output: sizes.append(output.numel()))
-    read_and_answer(model, asked, NONE, TokenBudget())
+    score_and_generate(model, asked, NONE, TokenBudget())
     assert [size // 16 for size in sizes] == [19, 1, 1, 1]
 
 
@@ -209,10 +211,10 @@ def test_rows_of_many_batches_are_written_on_together(monkeypatch):
     model = random_model("llama")
     eos = ending(model)
     asked = [GenerationRequest(plain_text(row), row, 0, 9) for row in answered_rows(model, eos)]
-    many = read_and_answer(model, asked, eos, TokenBudget(20))[1]
+    many = score_and_generate(model, asked, eos, TokenBudget(20))[1]
     for kept in (1, 40):  # tokens of rows that wait
         monkeypatch.setattr(generate, "_KEPT_TOKENS", kept)
-        few = read_and_answer(model, asked, eos, TokenBudget(20))[1]
+        few = score_and_generate(model, asked, eos, TokenBudget(20))[1]
         for one, other in zip(many, few, strict=True):
             assert one.ids.tolist() == other.ids.tolist() and one.stopped == other.stopped
             assert one.log_probability == pytest.approx(other.log_probability, rel=2e-6)

@@ -6,7 +6,7 @@ import torch
 
 from ntpctp._core.errors import InputError
 from ntpctp.data.encoded import ROLE_CODES, EncodedExample
-from ntpctp.models.inference import EMBEDDINGS, Perturbation, TokenBudget, module_of, read_rows
+from ntpctp.models.inference import EMBEDDINGS, Perturbation, TokenBudget, module_of, score_examples
 from tests.models.inference.small_models import log_probabilities, random_ids, random_model
 
 FAMILIES = ["gpt2", "llama", "openai-gpt", "bloom"]
@@ -27,7 +27,7 @@ def rows():
 @pytest.mark.parametrize("tokens", [1, 20, 10_000])
 def test_equals_reading_each_row_alone(family, tokens):
     model = random_model(family)
-    for row, seen in zip(rows(), read_rows(model, rows(), TokenBudget(tokens)), strict=True):
+    for row, seen in zip(rows(), score_examples(model, rows(), TokenBudget(tokens)), strict=True):
         logs = log_probabilities(model, row.input_ids)[:-1]
         at = np.arange(len(row) - 1)
         np.testing.assert_allclose(seen.losses[1:], -logs[at, row.input_ids[1:]], rtol=2e-6)
@@ -40,10 +40,10 @@ def test_equals_reading_each_row_alone(family, tokens):
 def test_answers_alone_cost_the_head_nothing_elsewhere():
     model = random_model("gpt2")
     states = []
-    read_rows(model, rows(), TokenBudget(), answers_only=True)  # what is tried once is tried
+    score_examples(model, rows(), TokenBudget(), answers_only=True)  # what is tried once is tried
     model.lm_head.register_forward_hook(lambda m, inputs, output: states.append(len(inputs[0])))
-    whole = read_rows(model, rows(), TokenBudget())
-    alone = read_rows(model, rows(), TokenBudget(), answers_only=True)
+    whole = score_examples(model, rows(), TokenBudget())
+    alone = score_examples(model, rows(), TokenBudget(), answers_only=True)
     assert states == [sum(len(row) - 1 for row in rows()), sum(1 + k % 4 for k in range(8))]
     for row, all_of_it, answer in zip(rows(), whole, alone, strict=True):
         inside = row.has_role("answer")
@@ -64,8 +64,8 @@ def test_a_disturbance_reaches_what_it_names(module, answers_only):
         return states + torch.sin(item + positions[..., None] + torch.arange(16))
 
     disturbance = Perturbation(module, change)
-    found = read_rows(
-        model, rows(), TokenBudget(20), answers_only=answers_only, disturbance=disturbance
+    found = score_examples(
+        model, rows(), TokenBudget(20), answers_only=answers_only, perturbation=disturbance
     )
     target = model.transformer.wte if module == EMBEDDINGS else model.get_submodule(module)
     for item, (row, seen) in enumerate(zip(rows(), found, strict=True)):
@@ -87,14 +87,14 @@ def test_a_disturbance_reaches_what_it_names(module, answers_only):
 
 def test_a_disturbance_ends_with_the_pass():
     model = random_model("gpt2")
-    before = read_rows(model, rows(), TokenBudget())
+    before = score_examples(model, rows(), TokenBudget())
 
     def fails(items, positions, states):
         raise ValueError("in between")
 
     with pytest.raises(ValueError, match="in between"):
-        read_rows(model, rows(), TokenBudget(), disturbance=Perturbation(EMBEDDINGS, fails))
-    after = read_rows(model, rows(), TokenBudget())
+        score_examples(model, rows(), TokenBudget(), perturbation=Perturbation(EMBEDDINGS, fails))
+    after = score_examples(model, rows(), TokenBudget())
     assert all((a.losses[1:] == b.losses[1:]).all() for a, b in zip(before, after, strict=True))
 
 

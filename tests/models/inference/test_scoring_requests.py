@@ -4,7 +4,13 @@ import numpy as np
 import pytest
 import torch
 
-from ntpctp.models.inference import Perturbation, Text, TokenBudget, log_likelihoods, requests
+from ntpctp.models.inference import (
+    Perturbation,
+    ScoringRequest,
+    TokenBudget,
+    log_likelihoods,
+    requests,
+)
 from tests.models.inference.small_models import log_probabilities, random_ids, random_model
 
 SHARING = ["gpt2", "llama", "qwen2", "gpt_neox", "opt"]
@@ -15,7 +21,7 @@ def items():
     """Contexts of 1 to 12 tokens, two to four candidates of 1 to 5 tokens each."""
     rng = np.random.default_rng(3)
     return [
-        Text(
+        ScoringRequest(
             random_ids(int(rng.integers(1, 13)), 10 * k),
             tuple(
                 random_ids(int(rng.integers(1, 6)), 10 * k + 1 + c)
@@ -65,7 +71,7 @@ def test_a_family_that_reads_otherwise_is_found_out():
 
 def test_the_context_is_read_once():
     model = random_model("gpt2")
-    item = Text(random_ids(10, 0), (random_ids(1, 1), random_ids(1, 2), random_ids(2, 3)))
+    item = ScoringRequest(random_ids(10, 0), (random_ids(1, 1), random_ids(1, 2), random_ids(2, 3)))
     log_likelihoods(model, [item], TokenBudget())  # what is tried once is tried
     read = []
     model.transformer.h[0].register_forward_hook(lambda m, i, output: read.append(output[0].shape))
@@ -75,7 +81,7 @@ def test_the_context_is_read_once():
 
 def test_only_one_token_candidates():
     model = random_model("llama")
-    item = Text(random_ids(6, 0), tuple(random_ids(1, k) for k in range(3)))
+    item = ScoringRequest(random_ids(6, 0), tuple(random_ids(1, k) for k in range(3)))
     found = log_likelihoods(model, [item], TokenBudget())
     np.testing.assert_allclose(found[0], one_by_one(model, [item])[0], rtol=2e-6)
 
@@ -106,8 +112,8 @@ def test_a_disturbance_is_the_same_either_way(monkeypatch):
 def test_a_window_counts_the_longest_path_not_all_candidates():
     """Many candidates behind a short context fit into the window; a long context does not."""
     model = random_model("mistral", sliding_window=12)
-    many = Text(random_ids(5, 0), tuple(random_ids(4, k) for k in range(1, 9)))
-    long = Text(random_ids(20, 20), (random_ids(2, 21), random_ids(3, 22)))
+    many = ScoringRequest(random_ids(5, 0), tuple(random_ids(4, k) for k in range(1, 9)))
+    long = ScoringRequest(random_ids(20, 20), (random_ids(2, 21), random_ids(3, 22)))
     for order in ([many, long], [long, many]):
         found = log_likelihoods(model, order, TokenBudget(100))
         for of_item, expected in zip(found, one_by_one(model, order), strict=True):
@@ -119,5 +125,5 @@ def test_contexts_are_shared_within_a_window():
     trials = requests._Trials()
     assert trials.can_branch(model, items(), None)
     assert not trials.can_branch(
-        model, [Text(random_ids(30, 0), (random_ids(2, 1), random_ids(1, 2)))], None
+        model, [ScoringRequest(random_ids(30, 0), (random_ids(2, 1), random_ids(1, 2)))], None
     )

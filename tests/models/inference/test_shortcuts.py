@@ -5,7 +5,13 @@ import pytest
 import torch
 from torch import nn
 
-from ntpctp.models.inference import Text, TokenBudget, fuse_activations, log_likelihoods, requests
+from ntpctp.models.inference import (
+    ScoringRequest,
+    TokenBudget,
+    fuse_activations,
+    log_likelihoods,
+    requests,
+)
 from ntpctp.models.inference.shortcuts import last_feed_forward, only_at
 from tests.models.inference.small_models import random_ids, random_model
 
@@ -54,7 +60,7 @@ def test_a_part_that_looks_at_other_positions_is_run_everywhere():
     model = random_model("gpt2")
     usual = model.transformer.h[1].mlp.forward
     model.transformer.h[1].mlp.forward = lambda x: usual(x) + x.mean(1, keepdim=True)
-    items = [Text(random_ids(8, k), (random_ids(1, k + 9),)) for k in range(4)]
+    items = [ScoringRequest(random_ids(8, k), (random_ids(1, k + 9),)) for k in range(4)]
     found = log_likelihoods(model, items, TokenBudget(1))
     for item, logs in zip(items, found, strict=True):
         expected = model(torch.from_numpy(item.context)[None]).logits[0, -1].log_softmax(-1)
@@ -67,11 +73,15 @@ def test_what_is_found_by_trying_is_kept():
     model = random_model("gpt2")
     passes = []
     model.transformer.register_forward_hook(lambda *_: passes.append(1))
-    items = [Text(random_ids(8, k), (random_ids(2, k), random_ids(1, k + 9))) for k in range(4)]
+    items = [
+        ScoringRequest(random_ids(8, k), (random_ids(2, k), random_ids(1, k + 9))) for k in range(4)
+    ]
     log_likelihoods(model, items, TokenBudget())
     tried = len(passes)
     log_likelihoods(model, items, TokenBudget())
     assert tried > 1 and len(passes) == tried + 1
     # Longer texts than were tried are tried, too.
-    log_likelihoods(model, [Text(random_ids(30, 0), items[0].continuations)], TokenBudget())
+    log_likelihoods(
+        model, [ScoringRequest(random_ids(30, 0), items[0].continuations)], TokenBudget()
+    )
     assert len(passes) > tried + 2

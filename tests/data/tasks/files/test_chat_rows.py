@@ -45,7 +45,7 @@ def example_of(row):
 
 
 def seen(row, tokenizer, *roles):
-    weights = CTP(roles=list(roles)).of_row(row).weights
+    weights = CTP(roles=list(roles)).of_example(row).weights
     return tokenizer.decode(row.input_ids[weights > 0])
 
 

@@ -78,7 +78,7 @@ def test_a_split_that_cannot_be_filled(monkeypatch):
 def test_the_measure_takes_the_task_s_own_judgement(tiny, tmp_path, monkeypatch):
     from ntpctp.measures import Accuracy, EvaluationContext
     from ntpctp.measures import answers as judging
-    from ntpctp.models.inference import Decoded, read_and_answer
+    from ntpctp.models.inference import Decoded, score_and_generate
     from ntpctp.runner.prepare import initial_model, prepare
 
     task = {"name": "gym", "dataset": "countdown", "train_size": 40, "test_size": 3}
@@ -88,12 +88,12 @@ def test_the_measure_takes_the_task_s_own_judgement(tiny, tmp_path, monkeypatch)
     answers = [f"({examples[0].answer})", "1", f"({examples[2].answer})"]
 
     def write(model, asked, *rest):
-        found, _ = read_and_answer(model, asked, *rest)
+        found, _ = score_and_generate(model, asked, *rest)
         ids = [data.tokenizer(text, add_special_tokens=False).input_ids for text in answers]
         ends = (True, True, False)
         return found, [Decoded(np.array(i), end, 0.0) for i, end in zip(ids, ends, strict=True)]
 
-    monkeypatch.setattr(judging, "read_and_answer", write)
+    monkeypatch.setattr(judging, "score_and_generate", write)
     initial_model(experiment.arms["ctp"], data, 0).save_pretrained(tmp_path / "m")
     objective = experiment.arms["ctp"].objective
     subject = EvaluationContext(tmp_path / "m", data.tokenizer, data.splits, ("test",), objective)
