@@ -357,6 +357,6 @@ def _tokenizer(
     if task.pieces is None:
         raise InputError(
             f"tokenizer: the task {task.name!r} reads open text; give the directory or hub id of "
-            "a Hugging Face tokenizer, or 'characters' or 'words' to build_model one from the data"
+            "a Hugging Face tokenizer, or 'characters' or 'words' to build one from the data"
         )
     return task.pieces

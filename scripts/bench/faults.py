@@ -228,9 +228,18 @@ def warm_up(directory: Path) -> None:
 
     Imports what commands import on their way, and lets transformers make its tables.
     """
-    for name in ("report", "comparison", "pipeline", "jobs", "terminal.comparisons"):
-        importlib.import_module(f"ntpctp.{name}")
-    for name in ("execution", "budgets", "maps", "stages", "terminal.progress", "terminal.plans"):
+    for name in (
+        "analysis.pipeline",
+        "config.stages",
+        "config.sweep",
+        "report.html",
+        "report.terminal.comparisons",
+        "report.terminal.plans",
+        "report.terminal.progress",
+        "runner.budget",
+        "runner.experiment",
+        "runner.worker",
+    ):
         importlib.import_module(f"ntpctp.{name}")
     quiet_libraries()
     settings = load_experiment(directory / "experiment.yaml")

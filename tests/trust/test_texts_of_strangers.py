@@ -101,10 +101,10 @@ def test_texts_of_the_data_give_no_commands_to_the_terminal(
     assert [outcome.code for outcome in shown] == [0, 0, 2]
 
 
-@pytest.mark.parametrize("name", ["console", "errors", "launch", "measuring"])
+@pytest.mark.parametrize("name", ["console", "errors", "train_one", "evaluate_paths"])
 def test_a_terminal_shows_no_pictures_for_words(name):
     printers = {"console": console, "errors": errors}
-    printer = printers.get(name) or importlib.import_module(f"ntpctp.{name}")._console
+    printer = printers.get(name) or importlib.import_module(f"ntpctp.runner.{name}")._console
     table = Table(":b:")
     table.add_row("1:abc:2")
     with printer.capture() as printed:
