@@ -54,9 +54,9 @@ RUNNER = [
     "run",
     "worker",
     "worker_main",
-    "experiment",
     "concurrent",
-    "pipeline",
+    "experiment",
+    "stages",
     "train_one",
 ]
 

@@ -82,9 +82,7 @@ def run(
     from ntpctp.config import load_experiment
     from ntpctp.config.stages import load_stages
     from ntpctp.config.sweep import load_map
-    from ntpctp.runner.pipeline import (
-        checked_stages,
-    )
+    from ntpctp.runner.stages import prepare_stages
 
     if found := load_map(experiment, overrides or []):
         _run_map(found, _place(output, found.name), where)
@@ -95,7 +93,7 @@ def run(
         _run(settings, _place(output, settings.name), where)
         return
     place = _place(output, stages.name)
-    stages = checked_stages(stages, place.directory)
+    stages = prepare_stages(stages, place.directory)
     for stage, of_stage in stages.experiments(place.directory).items():
         _run(of_stage, place.inside(stage), where)
 
@@ -110,8 +108,8 @@ def _run_map(found: "Map", place: "ExperimentLocation", where: Where) -> None:
     """Do all cells of a map, whether or not some of their runs fail, then write its page."""
     from ntpctp.config.sweep import write_map
     from ntpctp.runner.budget import with_steps
-    from ntpctp.runner.pipeline import (
-        run_together,
+    from ntpctp.runner.experiment import (
+        run_concurrently,
     )
     from ntpctp.runner.prepare import encoded_beside, prepare
 
@@ -137,12 +135,12 @@ def _run_map(found: "Map", place: "ExperimentLocation", where: Where) -> None:
         place.inside(cell).push_files()
 
     with _at_work(found.name, cells, place, where) as (engine, display):
-        run_together(
+        run_concurrently(
             cells,
             {cell: place.inside(cell) for cell in cells},
             engine=engine,
             on_event=lambda cell, event: display.show(event, cell),
-            on_over=over,
+            on_finished=over,
             retry_failed=where.retry_failed,
         )
     conclude_map(whole)
@@ -167,7 +165,7 @@ def _plan(
     from ntpctp.config.sweep import load_map
     from ntpctp.report.terminal.plans import map_plan_table, plan_table, plan_time
     from ntpctp.runner.budget import with_steps
-    from ntpctp.runner.pipeline import (
+    from ntpctp.runner.experiment import (
         default_workers,
     )
     from ntpctp.runner.plan import matmul_rate, plan
@@ -229,7 +227,7 @@ def train_all(
     then: Callable[[], None] = lambda: None,
 ) -> None:
     """Do all runs of an experiment, then something else, and end the program if some failed."""
-    from ntpctp.runner.pipeline import (
+    from ntpctp.runner.experiment import (
         run_experiment,
     )
 
@@ -257,7 +255,7 @@ def _at_work(
     from ntpctp.report.terminal.plans import plan
     from ntpctp.report.terminal.progress import ProgressDisplay
     from ntpctp.runner.engines import engine_named
-    from ntpctp.runner.pipeline import (
+    from ntpctp.runner.experiment import (
         local_engine,
     )
 

@@ -26,15 +26,15 @@ def status(
     # Nothing here imports torch: that would take several times as long as looking.
     from ntpctp._core.layout import experiments_below
     from ntpctp.report.terminal.status import states_tables
-    from ntpctp.runner.status import record_of, states_of
+    from ntpctp.runner.status import run_statuses, status_record
     from ntpctp.runner.summary import read_summary
 
     records = []
     for path in experiments_below(_brought(directory)):
         asked = read_summary(path)
-        states = list(states_of(asked, path))
+        states = list(run_statuses(asked, path))
         if json:
-            records.append(record_of(asked, path, states))
+            records.append(status_record(asked, path, states))
         else:
             for renderable in states_tables(asked.name, states, everything):
                 console.print(renderable)
@@ -51,5 +51,5 @@ def _brought(text: str) -> Path:
     from ntpctp.runner.location import location_of
 
     place = location_of(text, warn)
-    place.pull_states()
+    place.pull_status()
     return place.directory

@@ -1,4 +1,4 @@
-"""Checkpoints that another program trained: any Hugging Face directory, or one of the hub."""
+"""Checkpoints of other programs: a Hugging Face directory, or a model on the Hub."""
 
 from dataclasses import dataclass
 from functools import cached_property
@@ -12,7 +12,7 @@ from ntpctp._core.runtime import NOT_CACHED, is_offline
 
 CONFIG = "config.json"
 _WEIGHTS = ("*.safetensors", "*.safetensors.index.json")
-# What transformers may read beside the weights to build the model or the tokenizer.
+# Files other than weights from which transformers builds the model or the tokenizer.
 _OTHERS = (
     CONFIG,
     "*token*.json",
@@ -31,9 +31,9 @@ class ExternalCheckpoint:
     """A checkpoint without an experiment.
 
     Attributes:
-        name: as a directory of results is called.
-        directory: where its files are.
-        given: as the user named it.
+        name: for its directory of results.
+        directory: of its files.
+        given: path or Hub id, as the user wrote it.
     """
 
     name: str
@@ -42,29 +42,28 @@ class ExternalCheckpoint:
 
     @cached_property
     def digest(self) -> str:
-        """What changes with any of its weights, its config or its tokenizer; reads them all."""
+        """Content hash of weights, config and tokenizer; reads all these files."""
         return fingerprint({file.name: sha256_of(file) for file in _files(self.directory)})
 
 
 def is_checkpoint(path: Path) -> bool:
-    """Whether ``path`` is a directory that transformers could load a model from."""
+    """Whether ``path`` is a directory with a model's ``config.json``."""
     return (path / CONFIG).is_file()
 
 
 def open_external(given: str) -> ExternalCheckpoint:
-    """Find a checkpoint.
+    """Return a checkpoint; downloads it from the Hub if it is neither a directory nor cached.
 
     Args:
-        given: a directory, or the id of a model on the hub, which is fetched if it is not in the
-            cache.
+        given: a directory, or the id of a model on the Hub.
 
     Raises:
-        InputError: if there is none, or it has no weights as safetensors.
+        InputError: if it is not found, or has no weights as safetensors.
     """
     path = Path(given)
-    # ".": the current directory has a name as well.
+    # Resolved, as "." has no name.
     name = path.resolve().name if path.exists() else given.replace("/", "__")
-    directory = path if path.exists() else _fetched(given)
+    directory = path if path.exists() else _downloaded(given)
     if not is_checkpoint(directory):
         raise InputError(
             f"{given}: neither an experiment's directory nor inside one, nor a Hugging Face "
@@ -72,8 +71,8 @@ def open_external(given: str) -> ExternalCheckpoint:
         )
     if not any(file.suffix == ".safetensors" for file in _files(directory)):
         raise InputError(
-            f"{given}: has no weights as *.safetensors, and no other format is read (a pickle can "
-            "run code); save the model again with save_pretrained"
+            f"{given}: no weights found as *.safetensors. Other formats are not read, as a pickle "
+            "can run code. Save the model again with save_pretrained"
         )
     return ExternalCheckpoint(name, directory, given)
 
@@ -83,14 +82,14 @@ def _files(directory: Path) -> set[Path]:
     return {file for file in found if file.is_file() and file.name not in _NOT_OF_THE_MODEL}
 
 
-def _fetched(given: str) -> Path:
-    """Return the directory in the hub's cache."""
+def _downloaded(given: str) -> Path:
+    """Return the model's directory in the cache of the Hub."""
     if given.count("/") > 1 or given.startswith((".", "/")):
         raise InputError(f"{given}: no such file or directory")
     try:
         return Path(snapshot_download(given, allow_patterns=[*_WEIGHTS, *_OTHERS]))
-    except Exception as error:  # the hub, its cache and the network each raise their own kinds
+    except Exception as error:  # Hub, cache and network raise many types
         why = NOT_CACHED if is_offline() else error
         raise InputError(
-            f"{given}: no such directory, and no model of that id can be had from the hub: {why}"
+            f"{given}: not a local directory, and the download from the Hub failed: {why}"
         ) from error

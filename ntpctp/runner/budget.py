@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from itertools import count
 from math import ceil
 from pathlib import Path
+from typing import Any
 
 from pydantic import ValidationError
 
@@ -116,6 +117,24 @@ def amounts_at(arm: Arm, data: Data, seed: int, unit: Unit, steps: Sequence[int]
             done = step
         found.append(total)
     return found
+
+
+def expected_flops(experiment: Experiment, data: Data) -> dict[str, dict[str, Any]]:
+    """Return, for each arm, the steps of its checkpoints and the training operations up to each.
+
+    Operations are those of ``ntpctp.models.flops`` for average examples, matrix products only; null
+    with a reason if the model's configuration does not state its attention's size. Costs building
+    each arm's model once.
+    """
+    expected: dict[str, dict[str, Any]] = {}
+    for name, arm in experiment.arms.items():
+        steps = experiment.evaluation.checkpoint_steps(arm.training.steps)
+        expected[name] = {"steps": steps, "flops": None, "reason": None}
+        try:
+            expected[name]["flops"] = amounts_at(arm, data, experiment.seeds[0], "flops", steps)
+        except AttributeError as error:
+            expected[name]["reason"] = f"operations of this model are not known: {error}"
+    return expected
 
 
 def _cost_of_steps(arm: Arm, data: Data, seed: int, unit: Unit) -> Callable[[int], float]:

@@ -1,7 +1,7 @@
-"""What is done with every checkpoint while training goes on: stop at a target, keep some weights.
+"""Actions at every checkpoint during training: stop at a target score, delete surplus weights.
 
-Both need scores, so the checkpoint is measured at once. Where neither is asked for, a run is
-measured after it is trained.
+Both need scores, so the checkpoint is measured at once. Without either, a run is measured after
+its training.
 """
 
 from collections.abc import Callable, Sequence
@@ -17,23 +17,23 @@ from ntpctp.runner.evaluate import evaluate, stored
 from ntpctp.runner.prepare import Data
 
 
-def follower(
+def checkpoint_callback(
     experiment: Experiment, data: Data, arm: str, device: str | torch.device
 ) -> Callable[[Path], bool] | None:
-    """Return what ``train`` is to call with every checkpoint, or None if there is nothing to do.
+    """Return the function that ``train`` calls with every checkpoint, or None if none is needed.
 
-    The function measures the checkpoint, deletes the weights that are not to be kept, and says
-    whether to stop. It takes the time of the measures and the memory of a second model.
+    The function measures the checkpoint, deletes weights that ``evaluation.keep`` does not keep,
+    and returns whether to stop. It needs the time of the measures and the memory of a second model.
 
     Raises:
-        InputError: when called, if no measure gives the score that decides.
+        InputError: when called, if no measure yields the deciding score.
     """
     settings, chosen = experiment.evaluation, experiment.arms[arm]
     stop, keep = chosen.training.stop, settings.keep
     if stop is None and keep == "all":
         return None
 
-    def follow(path: Path) -> bool:
+    def at_checkpoint(path: Path) -> bool:
         scores = evaluate(
             path,
             data,
@@ -43,25 +43,25 @@ def follower(
             device=device,
         )
         if isinstance(keep, Keep):
-            for other in superfluous(path, keep, settings):
+            for other in checkpoints_to_thin(path, keep, settings):
                 checkpoints.thin(other)
         if stop is None:
             return False
         return stop.reached(_the_score(scores, stop.score, stop.split, "training.stop").value)
 
-    return follow
+    return at_checkpoint
 
 
-def superfluous(newest: Path, keep: Keep, evaluation: Evaluation) -> list[Path]:
-    """Return the checkpoints whose weights are not to be kept; never the first or ``newest``.
+def checkpoints_to_thin(newest: Path, keep: Keep, evaluation: Evaluation) -> list[Path]:
+    """Return the checkpoints whose weights can be deleted; never the first or ``newest``.
 
     Args:
-        newest: the checkpoint that was measured last.
-        keep: what to keep.
-        evaluation: its measures give the score that says which is best.
+        newest: the checkpoint measured last.
+        keep: the policy.
+        evaluation: its measures yield the score by which ``keep`` ranks checkpoints.
 
     Raises:
-        InputError: if no measure gives that score, or neither direction of it is better.
+        InputError: if no measure yields that score, or the score has no better direction.
     """
     step = checkpoints.step_of(newest)
     between = [
@@ -84,7 +84,8 @@ def _best(paths: Sequence[Path], keep: Keep, evaluation: Evaluation) -> Path:
         score = _the_score(scores, keep.best, keep.split, "evaluation.keep")
         if score.higher_is_better is None:
             raise InputError(
-                f"evaluation.keep.best: neither direction of {keep.best} is better; choose another"
+                f"evaluation.keep.best: {keep.best} is descriptive only: neither larger nor "
+                "smaller is better. Choose another score"
             )
         if score.value is None:
             continue
@@ -95,13 +96,13 @@ def _best(paths: Sequence[Path], keep: Keep, evaluation: Evaluation) -> Path:
 
 
 def _the_score(scores: Sequence[Score], name: str, split: str, field: str) -> Score:
-    """Return the score that a field of the experiment names."""
+    """Return the score named by a field of the experiment."""
     whole = [s for s in scores if s.strength is None and s.stratum is None]
-    found = [s for s in whole if (s.score, s.split) == (name, split)]
-    if not found:
+    matching = [s for s in whole if (s.score, s.split) == (name, split)]
+    if not matching:
         known = sorted({f"{s.score} on {s.split}" for s in whole})
         raise InputError(
-            f"{field}: no measure gives {name} on {split} at every checkpoint; there are "
+            f"{field}: no measure yields {name} on {split} at every checkpoint. Available: "
             f"{', '.join(known)}"
         )
-    return found[0]
+    return matching[0]

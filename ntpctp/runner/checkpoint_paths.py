@@ -1,4 +1,4 @@
-"""What is to be measured: from the paths that a user gives to checkpoints, each once."""
+"""Checkpoints to be measured: resolves the paths that a user gives, each checkpoint once."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,40 +12,38 @@ from ntpctp.models.external import ExternalCheckpoint, open_external
 
 
 @dataclass(frozen=True)
-class OfRun:
-    """Where a checkpoint comes from, if an experiment trained it."""
+class RunOrigin:
+    """The run of an experiment that trained a checkpoint."""
 
     root: Path  # the experiment's directory
     run: RunId
 
 
 @dataclass(frozen=True)
-class Target:
-    """A checkpoint that is to be measured.
+class EvaluationTarget:
+    """A checkpoint to be measured.
 
     Attributes:
         label: for messages.
         directory: of the checkpoint.
-        results: the directory of its results.
+        results: directory of its results.
         origin: the run of an experiment, or a checkpoint of another program.
     """
 
     label: str
     directory: Path
     results: Path
-    origin: OfRun | ExternalCheckpoint
+    origin: RunOrigin | ExternalCheckpoint
 
     @property
     def given(self) -> str:
-        """What transformers could load it by."""
-        return (
-            self.origin.given
-            if isinstance(self.origin, ExternalCheckpoint)
-            else str(self.directory)
-        )
+        """Path or Hub id from which transformers can load it."""
+        if isinstance(self.origin, ExternalCheckpoint):
+            return self.origin.given
+        return str(self.directory)
 
     def digest(self) -> str:
-        """Return what changes with anything that decides what the model says.
+        """Return a content hash of weights, config and tokenizer.
 
         Raises:
             InputError: if a checkpoint of a run does not verify.
@@ -55,37 +53,36 @@ class Target:
         return checkpoints.verify(self.directory)
 
 
-def targets_of(given: Sequence[str], output: Path | None = None) -> list[Target]:
-    """Return all checkpoints that ``given`` name, in order, each once.
+def find_targets(given: Sequence[str], output: Path | None = None) -> list[EvaluationTarget]:
+    """Return all checkpoints named by ``given``, in order, each once.
 
     Args:
         given: experiment directories, run directories (``.../<arm>/seed-<k>``), checkpoints in
-            them, other checkpoints, or ids of the hub.
-        output: where results go; by default beside each checkpoint.
+            them, other checkpoints, or ids on the Hub.
+        output: directory of results; by default in each checkpoint.
 
     Raises:
-        InputError: if one is none of these, two would share a directory of results, or there is no
-            place for results.
+        InputError: if one is none of these, if two would share a directory of results, or if a
+            model of the Hub has no ``output``.
     """
-    found: dict[Path, Target] = {}
+    targets: dict[Path, EvaluationTarget] = {}
     for path in given:
         for target in _targets(path, output):
-            known = found.setdefault(target.results.resolve(), target)
+            known = targets.setdefault(target.results.resolve(), target)
             if known.directory.resolve() != target.directory.resolve():
                 raise InputError(
-                    f"{known.directory} and {target.directory}: the results of both would go to "
-                    f"{target.results}; measure them one after the other, each with its own "
-                    "--output"
+                    f"{known.directory} and {target.directory}: both would write results to "
+                    f"{target.results}. Measure them separately, each with its own --output"
                 )
-    return list(found.values())
+    return list(targets.values())
 
 
-def _targets(given: str, output: Path | None) -> list[Target]:
+def _targets(given: str, output: Path | None) -> list[EvaluationTarget]:
     path = Path(given).resolve()
     root = next((p for p in (path, *path.parents) if (p / EXPERIMENT).is_file()), None)
     if root is None:
-        return [_foreign(given, output)]
-    found = []
+        return [_external(given, output)]
+    targets = []
     for run in load_output(root).runs():
         for checkpoint in checkpoints.list_checkpoints(stage_directory(root, run)):
             if path in (checkpoint, *checkpoint.parents):
@@ -93,19 +90,20 @@ def _targets(given: str, output: Path | None) -> list[Target]:
                 if output is not None:
                     results = output / root.name / checkpoint.relative_to(root)
                 label = f"{run}, {checkpoint.name}"
-                found.append(Target(label, checkpoint, results, OfRun(root, run)))
-    if not found:
-        raise InputError(f"{path}: no checkpoint of the experiment {root} is there")
-    return found
+                targets.append(EvaluationTarget(label, checkpoint, results, RunOrigin(root, run)))
+    if not targets:
+        raise InputError(f"{path}: no checkpoint of the experiment {root} in this directory")
+    return targets
 
 
-def _foreign(given: str, output: Path | None) -> Target:
+def _external(given: str, output: Path | None) -> EvaluationTarget:
     checkpoint = open_external(given)
+    name, directory = checkpoint.name, checkpoint.directory
     if output is not None:
-        return Target(checkpoint.name, checkpoint.directory, output / checkpoint.name, checkpoint)
+        return EvaluationTarget(name, directory, output / name, checkpoint)
     if not Path(given).exists():
         raise InputError(
-            f"{given}: is a model of the hub, and nothing is written into the hub's cache; say "
-            "where the results go: --output DIRECTORY"
+            f"{given}: results cannot be written into the cache of the Hub. Choose a directory for "
+            "them: --output DIRECTORY"
         )
-    return Target(checkpoint.name, checkpoint.directory, checkpoint.directory / RESULTS, checkpoint)
+    return EvaluationTarget(name, directory, directory / RESULTS, checkpoint)

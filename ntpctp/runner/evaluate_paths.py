@@ -20,7 +20,7 @@ from ntpctp.models.build import check_fits, context_length, embedding_of
 from ntpctp.models.external import ExternalCheckpoint
 from ntpctp.objectives import Objective
 from ntpctp.objectives.loss import check_model
-from ntpctp.runner.checkpoint_paths import OfRun, Target, targets_of
+from ntpctp.runner.checkpoint_paths import EvaluationTarget, RunOrigin, find_targets
 from ntpctp.runner.evaluate import Results, measure_into
 from ntpctp.runner.prepare import Data, encoded_beside, prepare, prepare_task
 from ntpctp.training.accelerator import accelerator_here, leave_process_group
@@ -52,7 +52,7 @@ class Outcome:
         seconds: how long this call took; little where results were stored.
     """
 
-    target: Target
+    target: EvaluationTarget
     suite: str | None
     directory: Path
     measured: list[TaskResult]
@@ -72,7 +72,7 @@ def evaluate_paths(
     """Measure what ``paths`` name; with several processes, each takes its share of checkpoints.
 
     Args:
-        paths: see ``targets_of``.
+        paths: see ``find_targets``.
         measures: names; empty: those of the suite, or of the experiment.
         suite: tasks and measures; None: those of the experiment.
         output: where results go; by default beside each checkpoint.
@@ -85,7 +85,7 @@ def evaluate_paths(
         lookup(MEASURES, name, "measure")
     accelerator = accelerator_here()
     prepared = _Prepared(suite, measures)
-    targets = targets_of(paths, output)
+    targets = find_targets(paths, output)
     for target in targets:
         prepared.check(target)
     for target in targets[accelerator.process_index :: accelerator.num_processes]:
@@ -132,9 +132,9 @@ class _Prepared:
     _experiments: dict[Path, tuple[Experiment, Data]] = field(default_factory=dict)
     _tasks: dict[tuple[str, str, int | None], Data] = field(default_factory=dict)
 
-    def check(self, target: Target) -> None:
+    def check(self, target: EvaluationTarget) -> None:
         """Refuse a checkpoint for which there is no task."""
-        if isinstance(target.origin, OfRun):
+        if isinstance(target.origin, RunOrigin):
             return
         given = target.origin.given
         if self.suite is None:
@@ -148,10 +148,10 @@ class _Prepared:
                 "no tasks: add some to its file"
             )
 
-    def of(self, target: Target) -> Iterator[_Work]:
+    def of(self, target: EvaluationTarget) -> Iterator[_Work]:
         """Yield the tasks of a checkpoint."""
         suite, origin = self.suite, target.origin
-        if isinstance(origin, OfRun) and (suite is None or suite.own_task):
+        if isinstance(origin, RunOrigin) and (suite is None or suite.own_task):
             experiment, data = self._experiment(origin.root)
             check_fits(_config(target), data.longest)
             objective = experiment.arms[origin.run.arm].objective
@@ -186,10 +186,10 @@ class _Prepared:
             self._experiments[root] = experiment, prepare(experiment, encoded_beside(root))
         return self._experiments[root]
 
-    def _objective(self, origin: OfRun) -> Objective:
+    def _objective(self, origin: RunOrigin) -> Objective:
         return load_output(origin.root).arms[origin.run.arm].objective
 
-    def _task(self, suite: Suite, name: str, task: Task, target: Target) -> Data:
+    def _task(self, suite: Suite, name: str, task: Task, target: EvaluationTarget) -> Data:
         tokenizer = load_tokenizer(suite.tokenizer or str(target.directory))
         context = context_length(_config(target))
         known = fingerprint_of(tokenizer) or str(target.directory)
@@ -209,7 +209,7 @@ class _Prepared:
         return self._tasks[key]
 
 
-def _config(target: Target) -> PretrainedConfig:
+def _config(target: EvaluationTarget) -> PretrainedConfig:
     try:
         return read_config(target.directory)
     except (OSError, ValueError, KeyError) as error:
@@ -226,7 +226,7 @@ def _chosen(measures: Sequence[Measure], names: Sequence[str]) -> list[Measure]:
 
 def _measure(
     work: _Work,
-    target: Target,
+    target: EvaluationTarget,
     digest: str,
     directory: Path,
     device: torch.device,

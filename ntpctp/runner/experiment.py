@@ -1,14 +1,19 @@
-"""One experiment at work: what is done before its runs and after them, wherever these are done."""
+"""Whole experiments: check and prepare one, train and measure its runs, compare their weights.
 
-from collections.abc import Callable, Collection, Iterator
-from contextlib import contextmanager
+Results that exist and verify are kept.
+"""
+
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
-from typing import Any
 
+import torch
 import yaml
 from accelerate import PartialState
 
+from ntpctp._core.cpu import cores
 from ntpctp._core.errors import InputError
 from ntpctp._core.files import atomic_file, clear_temporaries
 from ntpctp._core.layout import (
@@ -25,76 +30,173 @@ from ntpctp._core.provenance import PROVENANCE, provenance
 from ntpctp._core.records import write_sealed
 from ntpctp._core.runtime import is_cut_off
 from ntpctp.config import Experiment
+from ntpctp.config.resources import Resources
 from ntpctp.runner import heartbeat
 from ntpctp.runner.audit import AUDIT, audit
-from ntpctp.runner.budget import amounts_at
-from ntpctp.runner.engines import Engine, Failure
+from ntpctp.runner.budget import expected_flops
+from ntpctp.runner.concurrent import ConcurrentWatcher
+from ntpctp.runner.engines import Engine, Failure, Local
 from ntpctp.runner.events import Event
 from ntpctp.runner.location import ExperimentLocation, upload_inputs
 from ntpctp.runner.loss_barrier import measure_paths
 from ntpctp.runner.prepare import Data, encoded_beside, prepare
 from ntpctp.runner.run import is_complete
 from ntpctp.runner.summary import read_summary
-from ntpctp.runner.worker import RunTask, Watch, digest_of
+from ntpctp.runner.worker import RunRequest, RunWatcher, experiment_digest
 from ntpctp.training.trackers import check_trackers
 
 _PATIENCE = 60.0
-"""Seconds that a job waits for another that works on its run: one of a driver that went away, which
-the cluster is about to end."""
+"""Seconds that a job waits for another that holds its run: one whose driver is gone, which the
+cluster will end soon."""
+
+
+def local_engine(experiments: Collection[Experiment], num_workers: int | None = None) -> Local:
+    """Return the process pool of this machine.
+
+    Args:
+        experiments: their resources set the threads of each run.
+        num_workers: parallel runs; by default one a core, or one if there is an accelerator.
+    """
+    if num_workers is None:
+        num_workers = min(default_workers(experiment.resources) for experiment in experiments)
+    num_workers = min(num_workers, sum(len(experiment.runs()) for experiment in experiments))
+    cpus = max(experiment.resources.cpus or 0 for experiment in experiments)
+    threads = cpus or (cores() if num_workers == 1 else 1)
+    return Local(num_workers, threads, preload=["ntpctp.runner.worker"])
+
+
+def default_workers(resources: Resources) -> int:
+    """Return how many runs this machine executes in parallel."""
+    if torch.accelerator.is_available():
+        return 1
+    return max(1, cores() // (resources.cpus or resources.num_processes))
+
+
+def run_experiment(
+    experiment: Experiment,
+    place: ExperimentLocation | Path,
+    *,
+    engine: Engine,
+    on_event: Callable[[Event], None],
+    retry_failed: bool = False,
+) -> dict[str, Failure]:
+    """Train and measure all runs. Any error in the experiment is raised before a file is written.
+
+    Args:
+        experiment: with steps, see ``budget.with_steps``.
+        place: its directory, or a store and its working copy.
+        engine: executes the runs.
+        on_event: called with the progress of every run.
+        retry_failed: whether to retry runs that failed with an error of their own under the same
+            settings. Runs that failed by a fault of the machine are always retried.
+
+    Returns:
+        The runs that failed, now or before, by name. All others are complete.
+
+    Raises:
+        InputError: as ``open_experiment``.
+    """
+    place = place if isinstance(place, ExperimentLocation) else ExperimentLocation(place)
+    with open_experiment(experiment, place, engine, on_event, retry_failed) as opened:
+        watcher = opened.watcher
+        failures = {**opened.failed_before, **engine.run(watcher.initial_jobs, watcher)}
+        if not failures:
+            opened.measure_paths()
+    return failures
+
+
+def run_concurrently(
+    experiments: Mapping[str, Experiment],
+    places: Mapping[str, ExperimentLocation],
+    *,
+    engine: Engine,
+    on_event: Callable[[str, Event], None],
+    on_finished: Callable[[str, dict[str, Failure]], None],
+    retry_failed: bool = False,
+) -> None:
+    """Train and measure the runs of several experiments; none waits for the last run of another.
+
+    Args:
+        experiments: by name; their jobs start in this order.
+        places: the location of each.
+        engine: executes the runs.
+        on_event: called with the progress of every run, and the name of its experiment.
+        on_finished: called with the name of an experiment and its failed runs, now or before, when
+            its last run has ended; runs of others go on meanwhile.
+        retry_failed: see ``run_experiment``.
+
+    Raises:
+        InputError: as ``open_experiment``, before any run is started.
+    """
+    with ExitStack() as stack:
+        opened = {
+            name: stack.enter_context(
+                open_experiment(
+                    experiment, places[name], engine, partial(on_event, name), retry_failed
+                )
+            )
+            for name, experiment in experiments.items()
+        }
+
+        def finish(name: str, failures: dict[str, Failure]) -> None:
+            failures = {**opened[name].failed_before, **failures}
+            if not failures:
+                opened[name].measure_paths()
+            on_finished(name, failures)
+
+        watcher = ConcurrentWatcher({name: each.watcher for name, each in opened.items()}, finish)
+        engine.run(watcher.initial_jobs, watcher)
 
 
 @dataclass(frozen=True)
-class Execution:
-    """An experiment whose runs can be done now.
+class OpenExperiment:
+    """A checked experiment, whose directory this process holds.
 
     Attributes:
-        watch: what is to be done first, and what follows.
-        failed_before: runs that are not begun again, by name.
+        watcher: has the initial jobs, and follows them.
+        failed_before: runs that are not retried, by name.
     """
 
-    watch: Watch
+    watcher: RunWatcher
     failed_before: dict[str, Failure]
     _experiment: Experiment
     _place: ExperimentLocation
     _data: Data
     _on_event: Callable[[Event], None]
 
-    def finish(self) -> None:
-        """Measure what needs the last weights of all runs; to be called if none has failed."""
-        _pull_ends(self._experiment, self._place)
+    def measure_paths(self) -> None:
+        """Measure the loss between the last weights of the arms; call it when no run has failed."""
+        _pull_last_checkpoints(self._experiment, self._place)
         directory, device = self._place.directory, PartialState().device
         measure_paths(self._experiment, self._data, directory, self._on_event, device)
 
 
 @contextmanager
-def begun(
+def open_experiment(
     experiment: Experiment,
     place: ExperimentLocation,
     engine: Engine,
     on_event: Callable[[Event], None],
     retry_failed: bool,
-) -> Iterator[Execution]:
-    """Find what is left to do, and hold the experiment's directory meanwhile.
-
-    Everything that can be wrong with the experiment is found before the first file is written.
+) -> Iterator[OpenExperiment]:
+    """Check an experiment, find the runs to be done, and lock its directory meanwhile.
 
     Args:
-        experiment: what to do.
-        place: where it lies.
-        engine: where runs will be executed.
-        on_event: called for the progress of every run.
-        retry_failed: whether runs are begun again that failed before, by no fault of the machine,
-            and under the same experiment.
+        experiment: with steps.
+        place: its location.
+        engine: will execute the runs.
+        on_event: called with the progress of every run.
+        retry_failed: see ``run_experiment``.
 
     Raises:
-        InputError: as ``prepare``; or if another process of this machine works on it, or the
-            directory is another experiment's.
+        InputError: as ``prepare``; or if another process of this machine works in the directory, or
+            the directory holds another experiment.
     """
     output = place.directory
     check_trackers(experiment.trackers)
     place.pull_results()
     _refuse_other(experiment, output)
-    _pull_starts(experiment, place)
+    _pull_start_checkpoints(experiment, place)
     data = prepare(experiment, encoded_beside(output))
     with locked(output, "this experiment"):
         clear_temporaries(output, deep=False)
@@ -103,38 +205,38 @@ def begun(
             for run in experiment.runs()
             if is_complete(experiment, data, run, output, verify=place.store is None)
         }
-        _write_experiment(experiment, data, output)
-        write_sealed(output / AUDIT, audit(experiment, data))
-        write_sealed(output / FLOPS, {"arms": expected_flops(experiment, data)})
+        _write_records(experiment, data, output)
         place.push_files()
         for run in complete:
-            clear_temporaries(run_directory(output, run), but=RESULTS)  # no worker comes there
+            clear_temporaries(run_directory(output, run), but=RESULTS)  # no worker will do it
             on_event(Event(run, "done", text="before"))
         failed = {} if retry_failed else _failed_before(experiment, output, complete)
-        whole = _task(experiment, place, data, engine)
-        tasks = [
-            replace(whole, run=run)
+        template = _request(experiment, place, data, engine)
+        requests = [
+            replace(template, run=run)
             for run in experiment.runs()
             if run not in complete and str(run) not in failed
         ]
-        for task in tasks:
-            place.forget_failure(run_directory(Path(), task.run).as_posix())
-        watch = Watch(experiment, place, tasks, on_event)
-        yield Execution(watch, failed, experiment, place, data, on_event)
+        for request in requests:
+            place.delete_failure(run_directory(Path(), request.run).as_posix())
+        watcher = RunWatcher(experiment, place, requests, on_event)
+        yield OpenExperiment(watcher, failed, experiment, place, data, on_event)
 
 
-def _task(experiment: Experiment, place: ExperimentLocation, data: Data, engine: Engine) -> RunTask:
-    """Return what is the same for all runs."""
+def _request(
+    experiment: Experiment, place: ExperimentLocation, data: Data, engine: Engine
+) -> RunRequest:
+    """Return the request for an arbitrary run, to be filled in with the run itself."""
     content = experiment.model_dump(mode="json")
     if place.store is not None:
         content = upload_inputs(content, place)
     launch_config = experiment.resources.accelerate
-    return RunTask(
+    return RunRequest(
         content,
         RunId("", 0),
         str(place.directory.resolve()) if place.store is None else place.part,
         data.fingerprint,
-        part="train" if engine.measures_apart else "all",
+        part="train" if engine.evaluates_separately else "all",
         patience=0.0 if engine.name == "local" else _PATIENCE,
         resources=experiment.resources.model_dump(mode="json"),
         launch_config=Path(launch_config).read_text("utf-8") if launch_config else None,
@@ -144,8 +246,8 @@ def _task(experiment: Experiment, place: ExperimentLocation, data: Data, engine:
     )
 
 
-def _pull_starts(experiment: Experiment, place: ExperimentLocation) -> None:
-    """Bring the checkpoints of an earlier stage that runs start from."""
+def _pull_start_checkpoints(experiment: Experiment, place: ExperimentLocation) -> None:
+    """Download the checkpoints of an earlier stage from which runs start."""
     if place.store is None:
         return
     for arm in experiment.arms.values():
@@ -156,8 +258,8 @@ def _pull_starts(experiment: Experiment, place: ExperimentLocation) -> None:
                 place.store.pull(name.replace("{seed}", str(seed)))
 
 
-def _pull_ends(experiment: Experiment, place: ExperimentLocation) -> None:
-    """Bring the last weights of all runs, if the loss between them is asked for."""
+def _pull_last_checkpoints(experiment: Experiment, place: ExperimentLocation) -> None:
+    """Download the last checkpoint of every run, if ``comparison.loss_path`` needs them."""
     if place.store is None or experiment.comparison.loss_path is None:
         return
     for run in experiment.runs():
@@ -169,63 +271,52 @@ def _pull_ends(experiment: Experiment, place: ExperimentLocation) -> None:
 def _failed_before(
     experiment: Experiment, output: Path, complete: Collection[RunId]
 ) -> dict[str, Failure]:
-    """Return the runs that would fail again: nothing has changed since they did."""
-    found = {}
+    """Return the runs that would fail again: their settings are those under which they failed."""
+    failed = {}
     for run in experiment.runs():
         record = None if run in complete else heartbeat.read_failure(run_directory(output, run))
         if record is None or record.get("of_machine", True):
             continue
-        if record.get("experiment") == digest_of(experiment):
-            found[str(run)] = Failure(
-                f"failed before, not begun again: {record['message']}", record["traceback"]
+        if record.get("experiment") == experiment_digest(experiment):
+            failed[str(run)] = Failure(
+                f"failed before and was not retried: {record['message']}", record["traceback"]
             )
-    return found
-
-
-def expected_flops(experiment: Experiment, data: Data) -> dict[str, dict[str, Any]]:
-    """Return, for each arm, its checkpoints' steps and the operations of training until there.
-
-    Those of ``ntpctp.models.flops`` for average rows, from matrices alone; null with a reason for a
-    model whose configuration does not say its attention's size. Costs building each arm's model
-    once.
-    """
-    found: dict[str, dict[str, Any]] = {}
-    for name, arm in experiment.arms.items():
-        steps = experiment.evaluation.checkpoint_steps(arm.training.steps)
-        found[name] = {"steps": steps, "flops": None, "reason": None}
-        try:
-            found[name]["flops"] = amounts_at(arm, data, experiment.seeds[0], "flops", steps)
-        except AttributeError as error:
-            found[name]["reason"] = f"operations of this model are not known: {error}"
-    return found
+    return failed
 
 
 _HEAD = "# As resolved: with all defaults.\n"
 
 
 def _refuse_other(experiment: Experiment, output: Path) -> None:
-    """Refuse a directory of something else, whose file and comparison would be lost."""
+    """Refuse a directory that holds something else.
+
+    Raises:
+        InputError: if running the experiment would overwrite it.
+    """
     path = output / EXPERIMENT
     if not path.is_file():
         return
     if not path.read_bytes().startswith(_HEAD.encode()):
         raise InputError(
-            f"{path}: would be overwritten, and `ntpctp run` did not write it; choose another "
-            "--output, or rename that file"
+            f"{path}: this file was not written by `ntpctp run`; refusing to overwrite it. Choose "
+            "another --output, or rename the file"
         )
     try:
-        found = read_summary(output).name
-    except InputError:  # it is damaged, and written anew
+        existing = read_summary(output).name
+    except InputError:  # damaged: it will be rewritten
         return
-    if found != experiment.name:
+    if existing != experiment.name:
         raise InputError(
-            f"{output}: expected no experiment but {experiment.name!r}, found {found!r}, whose "
-            "results would be overwritten; choose another --output, or move that directory away"
+            f"{output}: the directory already holds experiment {existing!r}; refusing to overwrite "
+            f"it with {experiment.name!r}. Choose another --output, or move that directory away"
         )
 
 
-def _write_experiment(experiment: Experiment, data: Data, output: Path) -> None:
+def _write_records(experiment: Experiment, data: Data, output: Path) -> None:
+    """Write the files that describe the whole experiment."""
     with atomic_file(output / EXPERIMENT) as temporary:
         text = yaml.safe_dump(experiment.model_dump(mode="json"), sort_keys=False)
         temporary.write_text(_HEAD + text, "utf-8")
     write_sealed(output / PROVENANCE, {"data_fingerprint": data.fingerprint, **provenance()})
+    write_sealed(output / AUDIT, audit(experiment, data))
+    write_sealed(output / FLOPS, {"arms": expected_flops(experiment, data)})

@@ -1,7 +1,7 @@
 """Where an experiment lies: a directory, or a store with its working copy.
 
-Who drives an experiment and who works on it have a copy each, also on one machine: the driver
-brings results, without weights, while workers write theirs.
+Driver and workers have a working copy each, also on one machine: the driver downloads results
+without weights while workers write theirs.
 """
 
 import os
@@ -23,16 +23,16 @@ from ntpctp.runner.stores.urls import shown
 
 _OF_THIS_MACHINE = ("file://", "local://", "memory://")
 _INPUTS = "inputs"
-"""Directory in a store of what an experiment reads: data files, checkpoints, tokenizers."""
+"""Directory in a store of the inputs of an experiment: data files, checkpoints, tokenizers."""
 
 
 @dataclass(frozen=True)
 class ExperimentLocation:
-    """An experiment's directory here, and the store that it is a copy of, if any.
+    """A local directory, and the store of which it is the working copy, if any.
 
     Attributes:
-        directory: of the experiment, or of several.
-        store: what outlives this machine; None: the directory itself.
+        directory: of one experiment, or of several.
+        store: None: the directory itself is the permanent record.
     """
 
     directory: Path
@@ -40,24 +40,24 @@ class ExperimentLocation:
 
     @property
     def part(self) -> str:
-        """Name of the directory below the store."""
+        """Path of the directory below the store."""
         assert self.store is not None
         name = self.directory.relative_to(self.store.copy).as_posix()
         return "" if name == "." else name
 
     def inside(self, name: str) -> "ExperimentLocation":
-        """Return the place of a stage, or of a cell of a map."""
+        """Return the location of a stage, or of a cell of a sweep."""
         return replace(self, directory=self.directory / name)
 
     def pull_results(self, *names: str) -> None:
-        """Bring what is in the store, without weights: of the runs in ``names``, or all."""
+        """Download everything but weights: of the runs in ``names``, or all."""
         if self.store is not None:
             for name in names or ("",):
                 self.store.pull(_joined(self.part, name), weights=False)
-            self._forget_old_failures()
+            self._delete_stale_failures()
 
-    def pull_states(self) -> None:
-        """Bring what tells how far the runs are: no checkpoint, not the items behind scores."""
+    def pull_status(self) -> None:
+        """Download what ``ntpctp status`` reads: no checkpoints, and no results of single items."""
         if self.store is not None:
             self.store.pull(
                 self.part,
@@ -66,34 +66,34 @@ class ExperimentLocation:
                     name.endswith(f"/{LOG}") or not name.endswith((".jsonl", f"/{MANIFEST}"))
                 ),
             )
-            self._forget_old_failures()
+            self._delete_stale_failures()
 
-    def forget_failure(self, run: str) -> None:
-        """Take back what is said of the failure of a run, which is about to be begun again."""
+    def delete_failure(self, run: str) -> None:
+        """Delete a run's failure record before the run is restarted."""
         name = f"{run}/{FAILURE}"
-        # Where a run cannot have a directory, it fails, and the others go on.
+        # If the run cannot have a directory, only this run fails later.
         with suppress(NotADirectoryError):
             (self.directory / name).unlink(missing_ok=True)
         if self.store is not None:
             self.store.delete(_joined(self.part, name))
 
-    def _forget_old_failures(self) -> None:
-        """Delete here what is said of failures of runs that were begun again: pulls delete nothing.
+    def _delete_stale_failures(self) -> None:
+        """Delete local failure records that are gone from the store: pulls delete nothing.
 
-        Costs a request for each failure that is known here.
+        Costs one request for each local failure record.
         """
         assert self.store is not None
         for path in self.directory.rglob(f"seed-*/{FAILURE}"):
             if not self.store.exists(path.relative_to(self.store.copy).as_posix()):
                 path.unlink(missing_ok=True)
 
-    def push_of(self, name: Path) -> None:
-        """Store one file, if it is here."""
+    def push_file(self, name: Path) -> None:
+        """Upload one file, if it exists."""
         if self.store is not None:
             self.store.push(_joined(self.part, name.as_posix()))
 
     def push_files(self) -> None:
-        """Store the files that lie in the directory itself: what is said of all runs."""
+        """Upload the files directly in the directory: those that concern all runs."""
         if self.store is not None and self.directory.is_dir():
             for path in sorted(self.directory.iterdir()):
                 if path.is_file():
@@ -106,37 +106,37 @@ class ExperimentLocation:
 def location_of(
     text: str | Path, warn: Callable[[str], None] = lambda text: None
 ) -> ExperimentLocation:
-    """Return the place that a user names: a path, or the URL of a store.
+    """Return the location that a user names: a path, or the URL of a store.
 
     Raises:
-        InputError: if the URL cannot be used, or needs a network where none is allowed.
+        InputError: if the URL is invalid, or needs the network while offline.
     """
     if not is_url(str(text)):
         return ExperimentLocation(Path(text))
     if is_cut_off() and not str(text).lower().startswith(_OF_THIS_MACHINE):
         raise InputError(
-            f"{shown(str(text))}: a store beyond this machine, and --offline allows no network; "
-            "leave --offline out, or give a directory"
+            f"{shown(str(text))}: this store needs the network, and --offline forbids it. Omit "
+            "--offline, or give a directory"
         )
     store = Store(str(text), driver_copy(str(text)), warn=warn)
     return ExperimentLocation(store.copy, store)
 
 
 def driver_copy(url: str) -> Path:
-    """Return where who drives the experiment at ``url`` has its copy on this machine."""
+    """Return the driver's working copy of the experiment at ``url`` on this machine."""
     copy = working_copy(url)
     return copy.with_name(f"{copy.name}.driver")
 
 
 def upload_inputs(content: Mapping[str, Any], place: ExperimentLocation) -> dict[str, Any]:
-    """Put what an experiment reads from this machine into its store.
+    """Upload the local files that an experiment reads into its store.
 
-    That is what any field named ``path``, ``*_path``, ``checkpoint``, ``tokenizer`` or
-    ``reference`` names, where it is here; ``{seed}`` stands for every seed. What lies in the store
-    already, such as the checkpoints of an earlier stage, stays where it is.
+    These are all existing paths in fields named ``path``, ``*_path``, ``checkpoint``,
+    ``tokenizer`` or ``reference``; ``{seed}`` stands for every seed. Files that are in the store
+    already, such as the checkpoints of an earlier stage, are not moved.
 
     Returns:
-        The content with paths in the copy, which workers find in theirs.
+        The content with paths in the driver's copy, to be translated by ``download_inputs``.
     """
     assert place.store is not None
     store, seeds = place.store, content["seeds"]
@@ -153,15 +153,15 @@ def upload_inputs(content: Mapping[str, Any], place: ExperimentLocation) -> dict
             return value
         sources = {value.replace("{seed}", str(seed)) for seed in seeds}
         if not any(Path(source).exists() for source in sources):
-            return value  # a name on the hub, or the kind of a tokenizer
-        return _ship(value, sources, store)
+            return value  # an id on the Hub, or the kind of a tokenizer
+        return _upload(value, sources, store)
 
     return {key: moved(value, str(key)) for key, value in content.items()}
 
 
-def _ship(value: str, sources: set[str], store: Store) -> str:
-    """Copy files or directories into the copy of a store, push them, and return where they are."""
-    path = os.path.abspath(value)  # ".." has no name
+def _upload(value: str, sources: set[str], store: Store) -> str:
+    """Copy files or directories into the working copy, push them, and return their new path."""
+    path = os.path.abspath(value)  # a path ending in ".." has no basename
     digest = fingerprint(path)[:12]
     template = f"{_INPUTS}/{digest}/{os.path.basename(path)}"
     if "{seed}" in value and "{seed}" not in template:
@@ -180,21 +180,21 @@ def _ship(value: str, sources: set[str], store: Store) -> str:
 
 
 def _seed_in(template: str, filled: str) -> str:
-    """Return what stands for ``{seed}``; "" where the template has none."""
-    before, found, after = template.partition("{seed}")
-    return filled[len(before) : len(filled) - len(after)] if found and "{seed}" not in after else ""
+    """Return the text that replaced ``{seed}``; "" if the template has no such field."""
+    before, field, after = template.partition("{seed}")
+    return filled[len(before) : len(filled) - len(after)] if field and "{seed}" not in after else ""
 
 
 def download_inputs(
     content: Mapping[str, Any], driver: Path, store: Store, seed: int
 ) -> dict[str, Any]:
-    """Bring what a run reads from the store, and return the content with the paths of this copy.
+    """Download the inputs of a run; return the content with paths in this worker's copy.
 
     Args:
         content: as ``upload_inputs`` returned it.
-        driver: the copy of who drives the experiment.
+        driver: the driver's copy, to which these paths belong.
         store: of this worker.
-        seed: of the run; what belongs to others is not brought.
+        seed: of the run; inputs of other seeds are not downloaded.
     """
 
     def moved(value: Any) -> Any:

@@ -1,6 +1,6 @@
-"""One run: an arm with one seed is trained, and each of its checkpoints measured.
+"""One run: train an arm with one seed, and measure each of its checkpoints.
 
-<output>/<arm>/seed-<k>/run.json          what decides the run's result, and what produced it
+<output>/<arm>/seed-<k>/run.json          settings that decide the weights, and provenance
 <output>/<arm>/seed-<k>/train/            log.jsonl and the checkpoints of the stage
 """
 
@@ -34,7 +34,7 @@ from ntpctp.models.reference_losses import reference_losses
 from ntpctp.objectives import Selective
 from ntpctp.objectives.dataset import SupervisedExamples
 from ntpctp.runner import heartbeat
-from ntpctp.runner.callbacks import follower
+from ntpctp.runner.callbacks import checkpoint_callback
 from ntpctp.runner.evaluate import evaluate, is_evaluated
 from ntpctp.runner.events import Event
 from ntpctp.runner.prepare import Data, initial_model
@@ -44,20 +44,20 @@ from ntpctp.training.loop import train
 from ntpctp.training.trackers import TrackedRun, tracking
 
 RECORD = "run.json"
-# Fields that change what is written down, not the weights.
-_NOT_DECISIVE = {"training": ("log_every",)}
+# Fields that change the log, not the weights.
+_NOT_DECIDING = {"training": ("log_every",)}
 
 
 @dataclass(frozen=True)
-class Link:
-    """How a run here is kept in step with where else it lies; by default it lies nowhere else."""
+class StoreSync:
+    """How to sync a run with its store; by default there is none."""
 
     pull: Callable[[], object] = lambda: None
     push: Callable[[], object] = lambda: None
 
 
-def accelerator_of(experiment: Experiment, run: RunId, output: Path) -> Accelerator:
-    """Return the accelerator that ``train_run`` is to use, on whatever it was launched with.
+def accelerator_for(experiment: Experiment, run: RunId, output: Path) -> Accelerator:
+    """Return the accelerator for ``train_run``, on the devices and processes of the launch.
 
     Raises:
         InputError: as ``accelerator_here``.
@@ -77,15 +77,15 @@ def train_run(
     accelerator: Accelerator,
     on_event: Callable[[Event], None] = lambda event: None,
 ) -> None:
-    """Train a run to its end, or carry on where it stopped.
+    """Train a run to its end; resume it if it was stopped.
 
     Raises:
-        InputError: if the directory holds a run made under other settings; names the fields.
+        InputError: if the directory holds a run with other settings; names the fields.
     """
     arm = experiment.arms[run.arm]
     directory = run_directory(output, run)
     if accelerator.is_main_process:
-        _check_record(directory / RECORD, _decisive(experiment, data, run))
+        _check_record(directory / RECORD, _deciding_settings(experiment, data, run))
     steps = arm.training.steps
 
     losses_of = reference_losses(
@@ -97,16 +97,16 @@ def train_run(
 
     settings = {"task": experiment.task.model_dump(mode="json"), **arm.model_dump(mode="json")}
     tracked = TrackedRun(accelerator, experiment.name, run.arm, run.seed, settings)
-    follow = follower(experiment, data, run.arm, accelerator.device)
+    callback = checkpoint_callback(experiment, data, run.arm, accelerator.device)
 
     def on_progress(line: LogLine) -> None:
         tracked.log(line)
         on_event(Event(run, "training", line.step, steps, line.loss))
 
     def at_checkpoint(path: Path) -> bool:
-        ends = follow is not None and follow(path)
+        stops = callback is not None and callback(path)
         on_event(Event(run, "checkpoint", checkpoints.step_of(path), steps))
-        return ends
+        return stops
 
     train(
         initial_model(arm, data, run.seed),
@@ -135,26 +135,26 @@ def evaluate_run(
     only: int | None = None,
     share: tuple[int, int] = (0, 1),
 ) -> None:
-    """Measure every checkpoint of a run that its experiment asks for.
+    """Measure every checkpoint of a run.
 
     Args:
-        experiment: what is asked.
+        experiment: has the measures.
         data: its data.
-        run: whose checkpoints.
+        run: arm and seed.
         output: directory of the experiment.
-        device: where the model runs.
-        on_event: told how far it has come.
-        only: the step of the one checkpoint to measure.
-        share: of several processes, which one this is and how many share the checkpoints.
+        device: of the model.
+        on_event: called with the progress.
+        only: step of the only checkpoint to measure; None: all.
+        share: (index of this process, number of processes) that share the checkpoints.
 
     Raises:
         InputError: if a checkpoint is missing or damaged.
     """
     arm = experiment.arms[run.arm]
     steps = experiment.evaluation.checkpoint_steps(arm.training.steps)
-    place, number = share
+    process, num_processes = share
     for index, step in enumerate(steps):
-        if index % number != place or only not in (None, step):
+        if index % num_processes != process or only not in (None, step):
             continue
         if only is None:
             on_event(Event(run, "measuring", index, len(steps)))
@@ -173,22 +173,22 @@ def evaluate_run(
 def is_complete(
     experiment: Experiment, data: Data, run: RunId, output: Path, *, verify: bool = True
 ) -> bool:
-    """Whether every checkpoint and score of a run is there and holds; reads all its files.
+    """Whether every checkpoint and score of a run exists and is valid; reads all its files.
 
     Args:
-        experiment: what is asked.
+        experiment: has the measures.
         data: its data.
-        run: which.
+        run: arm and seed.
         output: directory of the experiment.
-        verify: False: take what is there for good, where weights are elsewhere.
+        verify: False: only check that files exist, for a copy without weights.
 
     Raises:
-        InputError: if the directory holds a run made under other settings; names the fields.
+        InputError: if the directory holds a run with other settings; names the fields.
     """
     arm = experiment.arms[run.arm]
     if not (run_directory(output, run) / RECORD).is_file():
         return False
-    _check_record(run_directory(output, run) / RECORD, _decisive(experiment, data, run))
+    _check_record(run_directory(output, run) / RECORD, _deciding_settings(experiment, data, run))
     steps = experiment.evaluation.checkpoint_steps(arm.training.steps)
     if not verify:
         return all(has_results(experiment, run, output, step) for step in steps)
@@ -206,7 +206,7 @@ def is_complete(
 
 
 def _has_log(checkpoint: Path) -> bool:
-    """Whether the log up to a checkpoint is whole."""
+    """Whether the log up to a checkpoint is undamaged."""
     try:
         checkpoints.check_log(checkpoint, digests(checkpoint.parent / LOG))
     except InputError:
@@ -215,7 +215,7 @@ def _has_log(checkpoint: Path) -> bool:
 
 
 def has_results(experiment: Experiment, run: RunId, output: Path, step: int) -> bool:
-    """Whether a checkpoint is there, and the results of all its measures; they are not read."""
+    """Whether a checkpoint and the results of all its measures exist; they are not read."""
     last = experiment.evaluation.checkpoint_steps(experiment.arms[run.arm].training.steps)[-1]
     checkpoint = checkpoint_directory(stage_directory(output, run), step)
     needed = [measure.name for measure in experiment.evaluation.at(step, last)]
@@ -231,34 +231,36 @@ def execute(
     *,
     measures: bool = True,
     patience: float = 0.0,
-    link: Link = Link(),
+    sync: StoreSync = StoreSync(),
 ) -> None:
-    """Train and measure a run; what exists and verifies is not done again.
+    """Train and measure a run; results that exist and verify are kept.
 
     Args:
-        experiment: what is asked.
+        experiment: with steps.
         data: its data.
-        run: which.
+        run: arm and seed.
         output: directory of the experiment.
-        on_event: told how far it has come, on the main process.
-        measures: False: only train; its checkpoints are measured elsewhere.
-        patience: seconds to wait for another process that works on this run: one that lost its
-            driver, say, and is about to end.
-        link: to where else the run is kept.
+        on_event: called with the progress, on the main process.
+        measures: False: only train; other jobs measure the checkpoints.
+        patience: seconds to wait for another process that works on this run, for example one whose
+            driver is gone and which will end soon.
+        sync: with the store of the run.
 
     Raises:
-        InputError: also if another process works on this run.
+        InputError: as ``exclusive_run`` and ``train_run``.
     """
-    accelerator = accelerator_of(experiment, run, output)
+    accelerator = accelerator_for(experiment, run, output)
 
-    def tell(event: Event) -> None:
+    def send(event: Event) -> None:
         if event.kind == "checkpoint":
-            link.push()  # whoever hears of it finds it there
+            sync.push()  # before the driver learns of it
         on_event(event)
 
-    with working(run, output, patience, link) if accelerator.is_main_process else nullcontext():
-        accelerator.wait_for_everyone()  # until what a killed process left is cleared away
-        train_run(experiment, data, run, output, accelerator, tell)
+    with (
+        exclusive_run(run, output, patience, sync) if accelerator.is_main_process else nullcontext()
+    ):
+        accelerator.wait_for_everyone()  # until temporary files of a killed process are deleted
+        train_run(experiment, data, run, output, accelerator, send)
         if measures:
             share = accelerator.process_index, accelerator.num_processes
             evaluate_run(experiment, data, run, output, accelerator.device, on_event, share=share)
@@ -266,54 +268,55 @@ def execute(
 
 
 @contextmanager
-def working(run: RunId, output: Path, patience: float = 0.0, link: Link = Link()) -> Iterator[None]:
-    """Be the only process that works on a run, and give signs of life of it.
+def exclusive_run(
+    run: RunId, output: Path, patience: float = 0.0, sync: StoreSync = StoreSync()
+) -> Iterator[None]:
+    """Lock a run and write its heartbeat during the body.
 
-    What is kept elsewhere is brought first, and what was done is put there with every sign of life
-    and at the end, however that comes.
+    Pulls the run first; pushes it with every heartbeat and at the end, also after an error.
 
     Raises:
-        InputError: if another process works on it, and still does after ``patience`` seconds; or
-            if its directory is a link that leads out of ``output``.
+        InputError: if another process still holds the run after ``patience`` seconds; or if its
+            directory is a link that leads out of ``output``.
     """
     directory = run_directory(output, run)
     for path in (directory, stage_directory(output, run)):
         if not path.resolve().is_relative_to(output.resolve()):
             raise InputError(
-                f"{path}: is a link, or lies behind one, that leads out of {output}; nothing is "
-                "written or deleted through it. Link the whole directory instead, or remove it"
+                f"{path}: a symbolic link in this path leads out of {output}; refusing to write or "
+                "delete through it. Link the whole directory instead, or remove the link"
             )
     with locked(directory, f"the run {run}", patience):
         clear_temporaries(directory, but=RESULTS)
-        link.pull()
+        sync.pull()
         try:
-            with heartbeat.alive(directory, link.push):
+            with heartbeat.keep_alive(directory, sync.push):
                 yield
         except BaseException:
-            with suppress(InputError, OSError):  # what went wrong first is what is told
-                link.push()
+            with suppress(InputError, OSError):  # report the first error
+                sync.push()
             raise
-        link.push()
+        sync.push()
 
 
-def _decisive(experiment: Experiment, data: Data, run: RunId) -> dict[str, Any]:
-    """Return all that decides the weights of a run."""
+def _deciding_settings(experiment: Experiment, data: Data, run: RunId) -> dict[str, Any]:
+    """Return all settings that decide the weights of a run."""
     chosen = experiment.arms[run.arm]
     arm = chosen.model_dump(mode="json")
-    for block, fields in _NOT_DECISIVE.items():
+    for block, fields in _NOT_DECIDING.items():
         for field in fields:
             arm[block].pop(field)
     start = _digest(source_of(chosen.model, run.seed))
     if start is not None:
-        arm["model"].pop("checkpoint")  # its weights count, not where they lie
+        arm["model"].pop("checkpoint")  # its weights count, not their path
     reference = None
     if isinstance(chosen.objective, Selective):
         reference = _digest(chosen.objective.reference)
         if reference is not None:
             arm["objective"].pop("reference")
-    if chosen.training.stop is not None:  # it is looked at with every checkpoint
+    if chosen.training.stop is not None:  # evaluated at every checkpoint
         arm["looked_at"] = experiment.evaluation.checkpoint_steps(chosen.training.steps)
-    # The fingerprint of the data covers the tokenizer, wherever that lies.
+    # The fingerprint of the data covers the tokenizer.
     return {
         "seed": run.seed,
         "task": experiment.task.model_dump(mode="json"),
@@ -325,45 +328,49 @@ def _decisive(experiment: Experiment, data: Data, run: RunId) -> dict[str, Any]:
 
 
 def _digest(source: str | None) -> str | None:
-    """Return what changes with the weights of a checkpoint; None: there is none, or on the hub."""
+    """Return a hash of the weights of a checkpoint; None: no local checkpoint."""
     if source is None or not Path(source).is_dir():
         return None
     return fingerprint({f.name: sha256_of(f) for f in sorted(Path(source).glob("*.safetensors"))})
 
 
 def read_record(path: Path) -> dict[str, Any]:
-    """Return what decides the result of the run that ``run.json`` is of.
+    """Return the settings in ``run.json`` that decided the weights of the run.
 
     Raises:
         InputError: if it is damaged.
     """
     remedy = (
-        "so it cannot tell under which settings the run was made; put it back from a copy, or "
-        f"delete {path.parent} and run again to train it anew"
+        "so the settings of the run are unknown. Restore the file from a copy, or delete "
+        f"{path.parent} and run the same command to train it again"
     )
-    found: dict[str, Any] = read_sealed(path, remedy)["run"]
-    return found
+    settings: dict[str, Any] = read_sealed(path, remedy)["run"]
+    return settings
 
 
-def _check_record(path: Path, decisive: dict[str, Any]) -> None:
-    """Write the record of a new run, or compare it with the one that is there."""
+def _check_record(path: Path, settings: dict[str, Any]) -> None:
+    """Write the record of a new run, or compare it with the existing one.
+
+    Raises:
+        InputError: if they differ.
+    """
     if not path.is_file():
-        record = {"run": decisive, "provenance": provenance()}
+        record = {"run": settings, "provenance": provenance()}
         write_sealed(path, record)
         return
-    there = read_record(path)
-    same_data = there["data_fingerprint"] == decisive["data_fingerprint"]
+    existing = read_record(path)
+    same_data = existing["data_fingerprint"] == settings["data_fingerprint"]
     differences = [
-        f"{name}: {old!r} there, {new!r} now"
-        for name, old, new in _differences(there, decisive)
-        # The same data may lie elsewhere; otherwise the task's fields say why they differ.
+        f"{name}: {old!r} in run.json, {new!r} now"
+        for name, old, new in _differences(existing, settings)
+        # The same data may have moved; otherwise the fields of the task say why data differ.
         if not (same_data and name.split(".")[0] == "task")
     ]
     if differences:
         raise InputError(
-            f"{path.parent}: holds a run made under other settings:\n  "
+            f"{path.parent}: the directory holds a run with other settings:\n  "
             + "\n  ".join(differences)
-            + "\nchoose another --output, restore the settings, or delete the directory"
+            + "\nChoose another --output, restore the settings, or delete the directory"
         )
 
 

@@ -1,4 +1,4 @@
-"""What every run of an experiment is doing, read from its directory; no checkpoint is opened."""
+"""Status of every run, read from an experiment's directory without opening a checkpoint."""
 
 import fcntl
 import json
@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 from ntpctp._core.layout import LOG, STAGE, RunId, checkpoint_directory, scores_path
-from ntpctp.runner.heartbeat import DEAD_SECONDS, read_failure, read_worker
+from ntpctp.runner.heartbeat import TIMEOUT_SECONDS, read_failure, read_worker
 from ntpctp.runner.summary import ExperimentSummary
 
 _TAIL = 2048
@@ -22,21 +22,20 @@ State = Literal["done", "running", "failed", "stopped", "waiting"]
 
 
 @dataclass(frozen=True)
-class RunState:
-    """One run.
+class RunStatus:
+    """Status of one run.
 
     Attributes:
-        run: which.
-        state: ``stopped``: begun, but no process works on it now.
-        host: where it runs or ran last; None: not recorded.
+        run: arm and seed.
+        state: ``stopped``: started, but no process works on it now.
+        host: of its current or last worker; None: not recorded.
         step: of the last line of its log; 0 before the first.
         steps: of its training.
-        loss: of that line, the arm's own.
+        loss: on the last line of its log, under the arm's own objective.
         measured: checkpoints whose measures are all stored.
-        checkpoints: that it is to have.
-        last_sign: when it was last known to be alive, to 20 seconds, in seconds since the epoch;
-            None: never begun.
-        seconds_a_step: of its training so far; None: not known.
+        checkpoints: that the run will have.
+        last_sign: time of the last heartbeat, in seconds since the epoch; None: never started.
+        seconds_a_step: mean over its training so far; None: unknown.
         failure: message and traceback of a failed run.
     """
 
@@ -53,46 +52,48 @@ class RunState:
     failure: dict[str, Any] | None
 
 
-def states_of(asked: ExperimentSummary, output: Path) -> Iterator[RunState]:
-    """Yield the state of every run, seed by seed.
+def run_statuses(summary: ExperimentSummary, output: Path) -> Iterator[RunStatus]:
+    """Yield the status of every run, seed by seed; costs a few file accesses a run.
 
-    It looks at what is there: a checkpoint counts as measured when the results of all its measures
-    are, whether they hold is for ``ntpctp run`` to verify. Costs a few file accesses a run.
+    A checkpoint counts as measured when the results of all its measures exist; only ``ntpctp run``
+    verifies them.
     """
-    needed = {arm: _needed(asked, arm) for arm in asked.steps}
+    needed = {arm: _needed(summary, arm) for arm in summary.steps}
     host = platform.node()
-    for run in asked.runs():
-        yield _state_of(run, output, asked.steps[run.arm], needed[run.arm], host)
+    for run in summary.runs():
+        yield _status_of(run, output, summary.steps[run.arm], needed[run.arm], host)
 
 
-def _needed(asked: ExperimentSummary, arm: str) -> list[list[str]]:
-    """Return, for each checkpoint, the paths below a run's directory that tell it is measured."""
-    found = []
-    for step, measures in asked.measured_at(arm).items():
+def _needed(summary: ExperimentSummary, arm: str) -> list[list[str]]:
+    """Return, for each checkpoint, the paths below its run that exist once it is measured."""
+    needed = []
+    for step, measures in summary.measured_at(arm).items():
         checkpoint = checkpoint_directory(Path(STAGE), step)
         paths = [scores_path(checkpoint, measure) for measure in measures] or [checkpoint]
-        found.append([str(path) for path in paths])
-    return found
+        needed.append([str(path) for path in paths])
+    return needed
 
 
-def _state_of(run: RunId, output: Path, steps: int, needed: list[list[str]], host: str) -> RunState:
-    # Names are joined as text: of ten thousand runs, Path takes longer than the disk.
+def _status_of(
+    run: RunId, output: Path, steps: int, needed: list[list[str]], host: str
+) -> RunStatus:
+    # Names are joined as text: for ten thousand runs, Path takes longer than the disk.
     directory = f"{output}/{run.arm}/seed-{run.seed}"
     last = _last_line(f"{directory}/{STAGE}/{LOG}")
     if last is None and not os.path.isdir(directory):
-        return RunState(run, "waiting", None, 0, steps, None, 0, len(needed), None, None, None)
+        return RunStatus(run, "waiting", None, 0, steps, None, 0, len(needed), None, None, None)
     measured = 0
-    # Checkpoints are measured in order; of finished runs one look at the last is enough.
-    if _are_there(directory, needed[-1]):
+    # Checkpoints are measured in order; for a finished run, looking at the last is enough.
+    if _all_exist(directory, needed[-1]):
         measured = len(needed)
     elif last:
-        measured = sum(_are_there(directory, paths) for paths in needed[:-1])
+        measured = sum(_all_exist(directory, paths) for paths in needed[:-1])
     failure = read_failure(directory)
     worker = read_worker(directory)
     last_sign = worker.get("alive")
-    # The lock of another machine cannot be seen everywhere; its signs of life can.
+    # Not every file system shows the lock of another machine; the heartbeat is a file.
     elsewhere = worker.get("host") not in (None, host) and not failure and measured < len(needed)
-    fresh = last_sign is not None and time.time() - last_sign < DEAD_SECONDS
+    fresh = last_sign is not None and time.time() - last_sign < TIMEOUT_SECONDS
     if _is_held(f"{directory}/.lock") or (elsewhere and fresh):
         state: State = "running"
     elif measured == len(needed):
@@ -102,7 +103,7 @@ def _state_of(run: RunId, output: Path, steps: int, needed: list[list[str]], hos
     else:
         state = "stopped"
     step, seconds = (last.step, last.seconds) if last else (0, 0.0)
-    return RunState(
+    return RunStatus(
         run,
         state,
         worker.get("host"),
@@ -117,12 +118,12 @@ def _state_of(run: RunId, output: Path, steps: int, needed: list[list[str]], hos
     )
 
 
-def _are_there(directory: str, paths: list[str]) -> bool:
+def _all_exist(directory: str, paths: list[str]) -> bool:
     return all(os.path.exists(f"{directory}/{path}") for path in paths)
 
 
 class _Line(NamedTuple):
-    """What is looked at in a line of a log."""
+    """Fields of a line of a log."""
 
     step: int
     loss: float
@@ -130,7 +131,7 @@ class _Line(NamedTuple):
 
 
 def _last_line(log: str) -> _Line | None:
-    """Return the last whole line of a log; None: there is none yet."""
+    """Return the last complete line of a log; None: no such line yet."""
     try:
         file = os.open(log, os.O_RDONLY)
     except (FileNotFoundError, NotADirectoryError):
@@ -138,10 +139,10 @@ def _last_line(log: str) -> _Line | None:
     try:
         tail = os.pread(file, _TAIL, max(0, os.fstat(file).st_size - _TAIL))
     except IsADirectoryError:
-        return None  # the run itself will tell
+        return None  # the run itself will report it
     finally:
         os.close(file)
-    # What a killed process left half written is no line.
+    # A killed process may leave an incomplete line.
     for line in reversed(tail[: tail.rfind(b"\n") + 1].splitlines()):
         try:
             found = json.loads(line)
@@ -166,11 +167,11 @@ def _is_held(lock: str) -> bool:
     return False
 
 
-def seconds_left(states: list[RunState]) -> float | None:
-    """Return how long training will still take, if it goes on as now; None: nothing to judge by.
+def seconds_left(states: list[RunStatus]) -> float | None:
+    """Return the estimated training time left, in seconds; None: no run has trained a step yet.
 
-    The steps that are left by the mean time of a step of their arm (of all arms where it has none),
-    shared by the runs that are at work. Measuring and comparing come on top.
+    Remaining steps times the mean time of a step of their arm (of all arms, if the arm has none),
+    divided by the number of running runs. Measuring and comparing are not included.
     """
     known: dict[str, list[float]] = {}
     for state in states:
@@ -188,10 +189,12 @@ def seconds_left(states: list[RunState]) -> float | None:
     return left / max(1, sum(state.state == "running" for state in states))
 
 
-def record_of(asked: ExperimentSummary, output: Path, states: list[RunState]) -> dict[str, Any]:
-    """Return the states of an experiment as JSON has them."""
+def status_record(
+    summary: ExperimentSummary, output: Path, states: list[RunStatus]
+) -> dict[str, Any]:
+    """Return the status of an experiment as JSON-ready values, see ``ntpctp status --json``."""
     return {
-        "experiment": asked.name,
+        "experiment": summary.name,
         "directory": str(output),
         "counts": dict(Counter(state.state for state in states)),
         "seconds_left": seconds_left(states),

@@ -1,7 +1,7 @@
-"""What an experiment's directory says was asked for, read in a moment.
+"""Torch-free summary of experiment.yaml.
 
-Types, tasks and models come with libraries that take seconds to import. Who only wants to know how
-far the runs are needs none: the experiment was checked before it was written down.
+``ntpctp status`` needs neither types nor tasks nor models, whose libraries take seconds to import:
+the experiment was validated before the file was written.
 """
 
 from collections.abc import Mapping
@@ -18,7 +18,7 @@ from ntpctp.config.checkpoint_schedule import Every, checkpoint_steps, is_due
 
 @dataclass(frozen=True)
 class ExperimentSummary:
-    """An experiment's runs, and what is to be measured of them.
+    """The runs of an experiment, and the measures of their checkpoints.
 
     Attributes:
         name: of the experiment.
@@ -48,10 +48,10 @@ class ExperimentSummary:
 
 
 def read_summary(output: Path) -> ExperimentSummary:
-    """Read what was asked for in the directory of an experiment.
+    """Read the summary of the experiment in a directory.
 
     Raises:
-        InputError: if its ``experiment.yaml`` is not one that ``ntpctp run`` wrote.
+        InputError: if its ``experiment.yaml`` was not written by ``ntpctp run``.
     """
     path = output / EXPERIMENT
     try:
@@ -59,38 +59,42 @@ def read_summary(output: Path) -> ExperimentSummary:
         return _summary_of(content)
     except (
         yaml.YAMLError,
-        ValueError,  # of a value that is not what it looks like, or bytes that are no text
+        ValueError,  # from an implausible value, or bytes that are not UTF-8
         LookupError,
         TypeError,
         AttributeError,
         RecursionError,
     ) as error:
         raise InputError(
-            f"{path}: expected an experiment as ntpctp run writes it, with all defaults; found "
-            f"something else ({type(error).__name__}: {error}); `ntpctp run` writes it anew"
+            f"{path}: not an experiment as `ntpctp run` writes it, with all defaults "
+            f"({type(error).__name__}: {error}). Run the experiment again to rewrite the file"
         ) from error
 
 
 def _summary_of(content: Mapping[str, Any]) -> ExperimentSummary:
     evaluation = content["evaluation"]
-    asked = ExperimentSummary(
+    summary = ExperimentSummary(
         content["name"],
         {name: arm["training"]["steps"] for name, arm in content["arms"].items()},
         content["seeds"],
         evaluation["every"],
         {measure["name"]: measure["at"] for measure in evaluation["measures"]},
     )
-    every = asked.every if isinstance(asked.every, list) else [asked.every]
-    numbers = [*asked.steps.values(), *asked.seeds, *(e for e in every if e not in (None, "log"))]
-    names = [asked.name, *asked.steps, *asked.measures]
+    every = summary.every if isinstance(summary.every, list) else [summary.every]
+    numbers = [
+        *summary.steps.values(),
+        *summary.seeds,
+        *(e for e in every if e not in (None, "log")),
+    ]
+    names = [summary.name, *summary.steps, *summary.measures]
     if not all(type(number) is int and number >= 0 for number in numbers) or 0 in every:
-        raise ValueError("a number of steps or a seed is none")
+        raise ValueError("a number of steps or a seed is not a non-negative integer")
     if not all(isinstance(name, str) for name in names):
-        raise ValueError("a name is no text")
-    if not {"all", "last"}.issuperset(asked.measures.values()):
-        raise ValueError("a measure is due neither at all checkpoints nor at the last")
-    return asked
+        raise ValueError("a name is not a text")
+    if not {"all", "last"}.issuperset(summary.measures.values()):
+        raise ValueError("the field 'at' of a measure is neither all nor last")
+    return summary
 
 
-# Safe, too; the one in C reads a hundred arms in a tenth of a second.
+# The safe loader in C reads a hundred arms in a tenth of a second.
 _SafeLoader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)

@@ -1,4 +1,4 @@
-"""What ``accelerate launch`` starts to train one run."""
+"""Train one run in the processes of ``accelerate launch``, for recipes/train.py."""
 
 from collections.abc import Sequence
 from contextlib import nullcontext
@@ -13,9 +13,9 @@ from ntpctp.config import Experiment, load_experiment
 from ntpctp.config.stages import load_stages
 from ntpctp.runner.budget import with_steps
 from ntpctp.runner.events import Event
-from ntpctp.runner.pipeline import checked_stages
 from ntpctp.runner.prepare import encoded_beside, prepare
-from ntpctp.runner.run import accelerator_of, train_run, working
+from ntpctp.runner.run import accelerator_for, exclusive_run, train_run
+from ntpctp.runner.stages import prepare_stages
 from ntpctp.training.accelerator import leave_process_group
 from ntpctp.training.trackers import check_trackers
 
@@ -23,7 +23,7 @@ _console = Console(emoji=False)
 
 
 def runs_in(path: Path, overrides: Sequence[str] = ()) -> list[tuple[str | None, RunId]]:
-    """Return all runs of an experiment file in an order in which they can be done, with stages.
+    """Return all runs of an experiment file with their stages, in an order that can be executed.
 
     Raises:
         InputError: for a bad experiment.
@@ -54,7 +54,7 @@ def train_one(
         arm: its name; for a stage, the name that the arm has in it.
         seed: one of the experiment's.
         output: directory of the experiment; by default ``runs/<name>``.
-        stage: of a file with stages; the stage before has to be trained.
+        stage: of a file with stages; the stages before it must be trained.
 
     Raises:
         InputError: for a bad experiment, an unknown stage or arm, or a seed that is not in it.
@@ -62,11 +62,13 @@ def train_one(
     experiment, directory = _experiment_of(path, overrides, output, stage)
     lookup(experiment.arms, arm, "arm")
     if seed not in experiment.seeds:
-        raise InputError(f"seed {seed} is not among the experiment's seeds {experiment.seeds}")
+        raise InputError(
+            f"--seed {seed}: not a seed of the experiment. Expected one of {experiment.seeds}"
+        )
     check_trackers(experiment.trackers)
     experiment = with_steps(experiment, encoded_beside(directory))
     run = RunId(arm, seed)
-    accelerator = accelerator_of(experiment, run, directory)
+    accelerator = accelerator_for(experiment, run, directory)
 
     def show(event: Event) -> None:
         if event.kind == "training":
@@ -80,7 +82,7 @@ def train_one(
         f"{run_directory(directory, run)}"
     )
     main = accelerator.is_main_process
-    with signals.listening(), working(run, directory) if main else nullcontext():
+    with signals.listening(), exclusive_run(run, directory) if main else nullcontext():
         train_run(experiment, data, run, directory, accelerator, show)
     leave_process_group(accelerator)
 
@@ -92,11 +94,14 @@ def _experiment_of(
     stages = load_stages(path, overrides)
     if stages is None:
         if stage is not None:
-            raise InputError(f"--stage {stage}: {path} has no stages; leave it out")
+            raise InputError(f"--stage {stage}: {path} has no stages. Omit --stage")
         experiment = load_experiment(path, overrides)
         return experiment, output or Path("runs") / experiment.name
     if stage is None:
-        raise InputError(f"{path}: has stages ({', '.join(stages.stages)}); say which: --stage")
+        raise InputError(
+            f"{path}: the experiment has stages. Choose one with --stage: "
+            f"{', '.join(stages.stages)}"
+        )
     lookup(stages.stages, stage, "stage")
     whole = output or Path("runs") / stages.name
-    return checked_stages(stages, whole).experiments(whole)[stage], whole / stage
+    return prepare_stages(stages, whole).experiments(whole)[stage], whole / stage

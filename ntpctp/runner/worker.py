@@ -1,4 +1,8 @@
-"""What is done for a run, wherever an engine does it, and what is made of what it tells."""
+"""The two ends of a run's jobs: what a worker executes, and how the driver follows it.
+
+The driver sends a ``RunRequest`` through an engine; a worker executes it and sends ``Event`` back;
+the driver's ``RunWatcher`` passes events on and says which jobs follow.
+"""
 
 import json
 import os
@@ -23,28 +27,29 @@ from ntpctp.runner.engines.accelerate_launch import launch
 from ntpctp.runner.events import Event
 from ntpctp.runner.location import ExperimentLocation, download_inputs
 from ntpctp.runner.prepare import Data, encoded_beside, prepare
-from ntpctp.runner.run import Link, evaluate_run, execute, has_results
+from ntpctp.runner.run import StoreSync, evaluate_run, execute, has_results
 from ntpctp.runner.stores import Store
 from ntpctp.training.accelerator import accelerator_here
 
 
 @dataclass(frozen=True)
-class RunTask:
-    """A run, or a part of one, to be done by whoever gets this.
+class RunRequest:
+    """A run, or a part of one, for a worker to execute.
 
     Attributes:
-        content: of the experiment file, resolved.
-        run: which.
-        output: directory of the experiment; with a store, its part below the store.
-        store: URL; None: ``output`` is a directory that the worker sees.
-        driver: the driver's copy of the store: what ``content`` names in it, workers bring.
-        data_fingerprint: of the data that all runs have to be trained on.
-        part: ``train``: its checkpoints are measured by others; ``measure``: one of these.
+        content: the resolved experiment file.
+        run: the run.
+        output: directory of the experiment; with a store, its path below the store.
+        store: URL; None: ``output`` is a directory that the worker can reach.
+        driver: the driver's copy of the store; workers download the files in it that ``content``
+            names.
+        data_fingerprint: of the data on which all runs must train.
+        part: ``train`` leaves its checkpoints to other jobs to measure; ``measure`` is such a job.
         step: of the checkpoint to measure.
-        patience: seconds to wait for a process that still works on this run.
+        patience: seconds to wait for another process that still works on this run.
         resources: see ``Resources``.
-        launch_config: content of the configuration file of accelerate, see ``Resources``.
-        offline: whether nothing may be fetched: a worker need not have the driver's environment.
+        launch_config: content of an accelerate configuration file, see ``Resources``.
+        offline: whether downloads are forbidden; a worker may lack the driver's environment.
     """
 
     content: Mapping[str, Any]
@@ -61,154 +66,175 @@ class RunTask:
     offline: bool = False
 
 
-def do(task: RunTask, send: Callable[[Event], None]) -> None:
-    """Do a task, in as many processes as its resources say."""
-    asked = Resources.model_validate(task.resources or {})
-    if asked.num_processes == 1 or task.part == "measure":
-        do_here(task, send)
+def execute_request(request: RunRequest, send: Callable[[Event], None]) -> None:
+    """Execute a request, in as many processes as its resources say."""
+    resources = Resources.model_validate(request.resources or {})
+    if resources.num_processes == 1 or request.part == "measure":
+        execute_in_process(request, send)
         return
     failure = launch(
-        "ntpctp.runner.worker_main", asdict(task), asked, send, Event, task.launch_config
+        "ntpctp.runner.worker_main",
+        asdict(request),
+        resources,
+        send=send,
+        event_type=Event,
+        config=request.launch_config,
     )
     if failure is not None:
         raise Failed(failure)
 
 
-def do_here(task: RunTask, send: Callable[[Event], None]) -> None:
-    """Do a task in this process, or as one of several that were launched for it.
+def execute_in_process(request: RunRequest, send: Callable[[Event], None]) -> None:
+    """Execute a request in this process, or as one of the processes launched for it.
 
     Raises:
-        InputError: if the data are not those that the experiment started with, and as ``execute``.
+        InputError: if the data changed since the experiment started, and as ``execute``.
     """
     quiet_libraries()
-    if task.offline:
+    if request.offline:
         go_offline()
-    content, output, store = dict(task.content), Path(task.output), None
-    if task.store is not None:
-        store = Store(task.store, warn=lambda text: send(Event(task.run, "warning", text=text)))
-        output = store.copy / task.output
-        content["seeds"] = [task.run.seed]  # what those of others start from is not brought
-        with alone(store.copy / ".inputs"):
-            content = download_inputs(content, Path(task.driver or ""), store, task.run.seed)
-    experiment, data = _prepared(json.dumps(content), output)
-    if data.fingerprint != task.data_fingerprint:
-        raise InputError(
-            f"the data are not those that the experiment started with: the task "
-            f"{experiment.task.name!r} gives other examples each time it is read, or its files "
-            "have changed since; arms must train on the same data"
-        )
-    link = Link() if store is None else _link(store, task)
     try:
-        if task.part == "measure":
-            link.pull()
-            device = accelerator_here().device
-            evaluate_run(experiment, data, task.run, output, device, send, only=task.step)
-            link.push()
-        else:
-            execute(
-                experiment,
-                data,
-                task.run,
-                output,
-                send,
-                measures=task.part == "all",
-                patience=task.patience,
-                link=link,
-            )
+        _execute_part(request, send)
     finally:
-        # A worker of Ray goes on with another arm, which may want another precision.
+        # A Ray worker goes on to other arms, which may want another precision.
         if "WORLD_SIZE" not in os.environ:
             AcceleratorState._reset_state(reset_partial_state=True)
 
 
-def _link(store: Store, task: RunTask) -> Link:
-    """Return the link to the part of a store that a task changes."""
-    part = run_directory(Path(task.output), task.run)
-    if task.step is not None:
-        part = checkpoint_directory(stage_directory(Path(task.output), task.run), task.step)
-    return Link(partial(store.pull, part.as_posix()), partial(store.push, part.as_posix()))
+def _execute_part(request: RunRequest, send: Callable[[Event], None]) -> None:
+    content, output, sync = _located(request, send)
+    experiment, data = _prepared(json.dumps(content), output)
+    if data.fingerprint != request.data_fingerprint:
+        raise InputError(
+            f"the data set changed since the experiment started (fingerprint mismatch): the task "
+            f"{experiment.task.name!r} yields other examples each time it is read, or its files "
+            "were edited. All arms must train on the same data: restore the files, or choose "
+            "another --output"
+        )
+    if request.part == "measure":
+        sync.pull()
+        device = accelerator_here().device
+        evaluate_run(experiment, data, request.run, output, device, send, only=request.step)
+        sync.push()
+    else:
+        execute(
+            experiment,
+            data,
+            request.run,
+            output,
+            send,
+            measures=request.part == "all",
+            patience=request.patience,
+            sync=sync,
+        )
+
+
+def _located(
+    request: RunRequest, send: Callable[[Event], None]
+) -> tuple[dict[str, Any], Path, StoreSync]:
+    """Return the experiment with the paths of this machine, its directory, and how to sync it."""
+    content = dict(request.content)
+    if request.store is None:
+        return content, Path(request.output), StoreSync()
+    store = Store(request.store, warn=lambda text: send(Event(request.run, "warning", text=text)))
+    content["seeds"] = [request.run.seed]  # inputs of other seeds are not downloaded
+    with alone(store.copy / ".inputs"):
+        content = download_inputs(content, Path(request.driver or ""), store, request.run.seed)
+    return content, store.copy / request.output, _sync_of(store, request)
+
+
+def _sync_of(store: Store, request: RunRequest) -> StoreSync:
+    """Return how to sync the part of a store that a request changes."""
+    part = run_directory(Path(request.output), request.run)
+    if request.step is not None:
+        stage = stage_directory(Path(request.output), request.run)
+        part = checkpoint_directory(stage, request.step)
+    return StoreSync(partial(store.pull, part.as_posix()), partial(store.push, part.as_posix()))
 
 
 @lru_cache(maxsize=2)
 def _prepared(content: str, output: Path) -> tuple[Experiment, Data]:
-    """Return an experiment and its data; a worker that gets several of its runs reads them once."""
+    """Return an experiment and its data, cached: a worker may execute several of its runs."""
     experiment = experiment_of(json.loads(content), str(output / "experiment.yaml"))
     return experiment, prepare(experiment, encoded_beside(output))
 
 
-class Watch:
-    """Follows the runs of an experiment: passes on what they tell, and says what can be done next.
+class RunWatcher:
+    """Follows the runs of one experiment: passes on their events and returns the jobs that follow.
 
-    Where checkpoints are measured apart, the training of a run is a job, and each of its
-    checkpoints is one as soon as it is whole. A run is done when all of its jobs are.
+    Where the engine evaluates separately, one job trains a run, and each of its checkpoints
+    becomes a job as soon as it is saved. A run is done when all its jobs are.
+
+    Attributes:
+        initial_jobs: one for each requested run.
     """
 
     def __init__(
         self,
         experiment: Experiment,
         place: ExperimentLocation,
-        tasks: Iterable[RunTask],
+        requests: Iterable[RunRequest],
         on_event: Callable[[Event], None],
     ):
-        self._experiment, self._place, self._tell = experiment, place, on_event
+        self._experiment, self._place, self._report = experiment, place, on_event
         self._output = place.directory
-        self._tasks: dict[str, RunTask] = {}
+        self._requests: dict[str, RunRequest] = {}
         self._submitted: set[tuple[RunId, int]] = set()
-        self._open: dict[RunId, int] = {}
+        self._unfinished: dict[RunId, int] = {}  # number of jobs
         self._failed: set[RunId] = set()
-        self.first = [self._job(task) for task in tasks]
+        self.initial_jobs = [self._job(request) for request in requests]
 
     def on_event(self, event: Event | Note) -> list[Job]:
-        """Pass on an event; return the job that measures the checkpoint which it tells of."""
+        """Pass on an event; of a new checkpoint, return the job that measures it."""
         if isinstance(event, Note):
-            self._tell(Event(self._tasks[event.name].run, "warning", text=event.text))
+            self._report(Event(self._requests[event.name].run, "warning", text=event.text))
             return []
-        if event.run in self._open:  # late news of one that is over is no news
-            self._tell(event)
+        if event.run in self._unfinished:  # late events of a finished run are dropped
+            self._report(event)
             if event.kind == "checkpoint":
                 return self._measure(event.run, [event.done])
         return []
 
     def on_end(self, name: str, failure: Failure | None) -> list[Job]:
-        """Take note of the end of a job; of one that trained, return what is left to measure."""
-        task = self._tasks[name]
-        run, more = task.run, []
+        """Record the end of a job; after training, return jobs for checkpoints not yet measured."""
+        request = self._requests[name]
+        run, more = request.run, []
         self._place.pull_results(run_directory(Path(), run).as_posix())
-        if failure is None and task.part == "all":
+        if failure is None and request.part == "all":
             failure = self._incomplete(run)
         if failure is not None:
             self._fail(run, failure)
-        elif task.part == "train":
+        elif request.part == "train":
             more = self._measure(run, self._steps(run))
-        self._open[run] -= 1
-        if self._trains_apart(run):
+        self._unfinished[run] -= 1
+        if self._evaluates_separately(run):
             measured = sum(
                 has_results(self._experiment, run, self._output, s) for s in self._steps(run)
             )
-            self._tell(Event(run, "measuring", measured, len(self._steps(run))))
-        if not self._open[run]:
-            del self._open[run]
+            self._report(Event(run, "measuring", measured, len(self._steps(run))))
+        if not self._unfinished[run]:
+            del self._unfinished[run]
             if run not in self._failed:
-                self._tell(Event(run, "done"))
+                self._report(Event(run, "done"))
         return more
 
     def _fail(self, run: RunId, failure: Failure) -> None:
-        record = {**asdict(failure), "experiment": digest_of(self._experiment)}
-        heartbeat.fail(run_directory(self._output, run), record)
-        self._place.push_of(run_directory(Path(), run) / heartbeat.FAILURE)
+        record = {**asdict(failure), "experiment": experiment_digest(self._experiment)}
+        heartbeat.write_failure(run_directory(self._output, run), record)
+        self._place.push_file(run_directory(Path(), run) / heartbeat.FAILURE)
         if run not in self._failed:
             self._failed.add(run)
-            self._tell(Event(run, "failed", text=failure.message))
+            self._report(Event(run, "failed", text=failure.message))
 
     def _incomplete(self, run: RunId) -> Failure | None:
-        """Return what is wrong where a job ended well, and yet not all is there."""
-        there = [has_results(self._experiment, run, self._output, s) for s in self._steps(run)]
-        if all(there):
+        """Return a failure if a job succeeded but results are missing."""
+        complete = [has_results(self._experiment, run, self._output, s) for s in self._steps(run)]
+        if all(complete):
             return None
         return Failure(
-            f"its job ended well, but {there.count(False)} of {len(there)} checkpoints are not "
-            f"measured in {run_directory(self._output, run)}: do its workers see another file "
-            "system? A store (--output s3://...) is one that all see",
+            f"the job succeeded, but {complete.count(False)} of {len(complete)} checkpoints are "
+            f"not measured in {run_directory(self._output, run)}. If workers use another file "
+            "system, choose a store that all can reach: --output s3://...",
             of_machine=True,
         )
 
@@ -216,34 +242,36 @@ class Watch:
         arm = self._experiment.arms[run.arm]
         return self._experiment.evaluation.checkpoint_steps(arm.training.steps)
 
-    def _trains_apart(self, run: RunId) -> bool:
-        return self._tasks[str(run)].part == "train"
+    def _evaluates_separately(self, run: RunId) -> bool:
+        return self._requests[str(run)].part == "train"
 
     def _measure(self, run: RunId, steps: Iterable[int]) -> list[Job]:
-        """Return jobs for those of ``steps`` that are not measured, nor being measured."""
+        """Return jobs for those of ``steps`` that are neither measured nor being measured."""
         jobs = []
         for step in steps:
             if (
-                self._trains_apart(run)
+                self._evaluates_separately(run)
                 and step in self._steps(run)
                 and (run, step) not in self._submitted
                 and not has_results(self._experiment, run, self._output, step)
             ):
                 self._submitted.add((run, step))
-                jobs.append(self._job(replace(self._tasks[str(run)], part="measure", step=step)))
+                request = replace(self._requests[str(run)], part="measure", step=step)
+                jobs.append(self._job(request))
         return jobs
 
-    def _job(self, task: RunTask) -> Job:
-        name = f"{task.run}" if task.step is None else f"{task.run}, step {task.step}"
-        self._tasks[name] = task
-        self._open[task.run] = self._open.get(task.run, 0) + 1
-        asked = self._experiment.resources
-        if task.part == "measure":  # in one process
-            gpus = min(1, asked.gpus)
-            asked = asked.model_copy(update={"processes": 1, "gpus": gpus})
-        return Job(name, do, (task,), asked, Event)
+    def _job(self, request: RunRequest) -> Job:
+        run, step = request.run, request.step
+        name = f"{run}" if step is None else f"{run}, step {step}"
+        self._requests[name] = request
+        self._unfinished[run] = self._unfinished.get(run, 0) + 1
+        resources = self._experiment.resources
+        if request.part == "measure":  # in one process
+            gpus = min(1, resources.gpus)
+            resources = resources.model_copy(update={"processes": 1, "gpus": gpus})
+        return Job(name, execute_request, (request,), resources, Event)
 
 
-def digest_of(experiment: Experiment) -> str:
-    """Return what changes with anything that an experiment file says."""
+def experiment_digest(experiment: Experiment) -> str:
+    """Return a hash of all settings of an experiment."""
     return fingerprint(experiment.model_dump(mode="json"))

@@ -317,7 +317,7 @@ def _make_run(path: Path, state: str, experiment: Experiment, directory: Path, r
     ]  # fmt: skip
     (stage / "log.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines), "utf-8")
     if state == "failed":
-        heartbeat.fail(
+        heartbeat.write_failure(
             path, {"message": "RuntimeError: out of luck", "traceback": "Traceback: ..."}
         )
     _give_sign(path, state)

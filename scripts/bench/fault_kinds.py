@@ -364,7 +364,7 @@ def _until_removed(group: Path) -> None:
             time.sleep(0.02)
 
 
-_DELETE = re.compile(r"delete (/\S+?)[,;.]?(?=\s|$)|(/\S+): would be overwritten")
+_DELETE = re.compile(r"delete (/\S+?)[,;.]?(?=\s|$)|(/\S+): this file was not written")
 
 
 def damaged(scene: Scene) -> Outcome:

@@ -26,7 +26,7 @@ from ntpctp._core.runtime import quiet_libraries
 from ntpctp.config import load_experiment
 from ntpctp.models import checkpoints
 from ntpctp.runner.prepare import prepare
-from ntpctp.runner.run import accelerator_of, train_run
+from ntpctp.runner.run import accelerator_for, train_run
 
 RECIPE = Path(__file__).parents[2] / "recipes" / "quickstart.yaml"
 
@@ -80,7 +80,7 @@ def checkpoint_cost(overrides: list[str]) -> tuple[float, float, int]:
     with tempfile.TemporaryDirectory() as output:
         directory = Path(output)
         begin = time.perf_counter()
-        train_run(experiment, data, run, directory, accelerator_of(experiment, run, directory))
+        train_run(experiment, data, run, directory, accelerator_for(experiment, run, directory))
         whole = time.perf_counter() - begin
     checkpoints.save = save
     return whole, sum(spent), len(spent)

@@ -102,7 +102,7 @@ def test_what_cannot_be_compared_says_why():
 @pytest.fixture(scope="module")
 def measured(tmp_path_factory):
     """A really trained experiment, measured at four checkpoints."""
-    from ntpctp.runner.pipeline import run_experiment
+    from ntpctp.runner.experiment import run_experiment
 
     output = tmp_path_factory.mktemp("measured")
     content = tiny_content(

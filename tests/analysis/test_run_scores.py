@@ -14,9 +14,9 @@ from ntpctp.analysis.run_scores import untrained_splits
 from ntpctp.analysis.scores import _learning_rows, collect
 from ntpctp.config.stages import stages_of
 from ntpctp.report.html.verdicts import verdict_tables
-from ntpctp.runner.pipeline import checked_stages
 from ntpctp.runner.prepare import prepare
 from ntpctp.runner.run import execute
+from ntpctp.runner.stages import prepare_stages
 from tests.config.test_stages import CONTENT
 
 
@@ -200,7 +200,7 @@ def test_a_loss_that_rises_is_forgotten(tiny, monkeypatch):
 
 
 def test_stages_have_transfer_and_forgetting_among_their_scores(tmp_path):
-    stages = checked_stages(stages_of({**CONTENT, "seeds": 1}, "x"), tmp_path)
+    stages = prepare_stages(stages_of({**CONTENT, "seeds": 1}, "x"), tmp_path)
     found = stages.experiments(tmp_path)
     for stage, experiment in found.items():
         for arm in experiment.arms:

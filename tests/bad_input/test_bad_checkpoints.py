@@ -152,10 +152,10 @@ CASES: dict[str, Case] = {
     ),
     # weights
     "no weights": foreign(
-        without("model.safetensors"), ["DIR/model: has no weights as *.safetensors"]
+        without("model.safetensors"), ["DIR/model: no weights found as *.safetensors"]
     ),
     "weights in a pickle": foreign(
-        as_pickle, ["DIR/model: has no weights as *.safetensors", "a pickle can run code"]
+        as_pickle, ["DIR/model: no weights found as *.safetensors", "a pickle can run code"]
     ),
     "weights that are empty": foreign(written("model.safetensors", b""), ["DIR/model"]),
     "weights that are text": foreign(written("model.safetensors", "weights"), ["DIR/model"]),

@@ -59,10 +59,12 @@ CASES: dict[str, Case] = {
         "run DIR/tiny.yaml --workers many", ["--workers", "integer"]
     ),
     "run on the moon": command(
-        "run DIR/tiny.yaml --on moon --output DIR/out", ["--on moon: expected local; ray"]
+        "run DIR/tiny.yaml --on moon --output DIR/out",
+        ["--on moon: unknown engine. Expected local; ray"],
     ),
     "run on local with more": command(
-        "run DIR/tiny.yaml --on local:4 --output DIR/out", ["--on local:4: expected local; ray"]
+        "run DIR/tiny.yaml --on local:4 --output DIR/out",
+        ["--on local:4: unknown engine. Expected local; ray"],
     ),
     "run into a store without place": command(
         "run DIR/tiny.yaml --output s3://", ["s3://: names no place; expected s3://bucket/path"]
@@ -101,14 +103,15 @@ CASES: dict[str, Case] = {
     ),
     "train an unknown seed": command(
         "train DIR/tiny.yaml --arm ntp --seed 9",
-        ["seed 9 is not among the experiment's seeds [0, 1]"],
+        ["--seed 9: not a seed of the experiment. Expected one of [0, 1]"],
     ),
     "train a negative seed": command("train DIR/tiny.yaml --arm ntp --seed -1", ["--seed"]),
     "train a stage of none": command(
-        "train DIR/tiny.yaml --arm ntp --stage first", ["has no stages; leave it out"]
+        "train DIR/tiny.yaml --arm ntp --stage first", ["has no stages. Omit --stage"]
     ),
     "train no stage": command(
-        "train DIR/stages.yaml --arm a", ["has stages (first, second); say which: --stage"]
+        "train DIR/stages.yaml --arm a",
+        ["the experiment has stages. Choose one with --stage: first, second"],
     ),
     "train an unknown stage": command(
         "train DIR/stages.yaml --arm a --stage frist",
@@ -138,27 +141,27 @@ CASES: dict[str, Case] = {
     ),
     "status of an experiment that is a list": command(
         "status DIR/out",
-        ["DIR/out/experiment.yaml: expected an experiment as ntpctp run writes it"],
+        ["DIR/out/experiment.yaml: not an experiment as `ntpctp run` writes it"],
         files={"out/experiment.yaml": "- 1\n"},
     ),
     "status of an experiment as a user writes it": command(
         "status DIR/out",
-        ["DIR/out/experiment.yaml: expected an experiment as ntpctp run writes it"],
+        ["DIR/out/experiment.yaml: not an experiment as `ntpctp run` writes it"],
         files={"out/experiment.yaml": GOOD},
     ),
     "status of an experiment that is binary": command(
         "status DIR/out",
-        ["DIR/out/experiment.yaml: expected an experiment as ntpctp run writes it"],
+        ["DIR/out/experiment.yaml: not an experiment as `ntpctp run` writes it"],
         files={"out/experiment.yaml": b"\xff\xfe\x00"},
     ),
     "status of an experiment without end": command(
         "status DIR/out",
-        ["DIR/out/experiment.yaml: expected an experiment as ntpctp run writes it"],
+        ["DIR/out/experiment.yaml: not an experiment as `ntpctp run` writes it"],
         files={"out/experiment.yaml": "a: " + "[" * 5000},
     ),
     "status of an experiment of wrong types": command(
         "status DIR/out",
-        ["DIR/out/experiment.yaml: expected an experiment as ntpctp run writes it"],
+        ["DIR/out/experiment.yaml: not an experiment as `ntpctp run` writes it"],
         files={
             "out/experiment.yaml": "name: a\narms: {a: {training: {steps: x}}}\nseeds: [a]\n"
             "evaluation: {every: never, measures: [{name: 1, at: 2}]}\n"
@@ -302,12 +305,12 @@ CASES: dict[str, Case] = {
     ),
     "output of another experiment": command(
         "run DIR/tiny.yaml --output DIR/out",
-        ["DIR/out: expected no experiment but 'tiny', found 'other'", "choose another --output"],
+        ["DIR/out: the directory already holds experiment 'other'", "Choose another --output"],
         files={"out/experiment.yaml": RESOLVED},
     ),
     "output that holds the experiment file itself": command(
         "run DIR/out/experiment.yaml --output DIR/out",
-        ["DIR/out/experiment.yaml: would be overwritten", "rename that file"],
+        ["DIR/out/experiment.yaml: this file was not written by `ntpctp run`", "rename the file"],
         files={"out/experiment.yaml": GOOD},
     ),
     "output whose name is too long": command(

@@ -7,7 +7,7 @@ import pytest
 from ntpctp.analysis.pipeline import compare_experiment
 from ntpctp.config import experiment_of
 from ntpctp.report.html import write_report
-from ntpctp.runner.pipeline import local_engine, run_experiment
+from ntpctp.runner.experiment import local_engine, run_experiment
 from tests.bad_input.refusal import Case, check
 from tests.conftest import tiny_content
 
@@ -66,7 +66,7 @@ CASES: dict[str, Case] = {
         "evaluate DIR/out/ntp/seed-0 --measures accuracy",
         "experiment.yaml",
         in_place_of("  ntp:\n", "  npt:\n"),
-        ["no checkpoint of the experiment DIR/out is there"],
+        ["no checkpoint of the experiment DIR/out in this directory"],
     ),
     "experiment with another objective": damaged(
         "run DIR/out/experiment.yaml --output DIR/out",
@@ -173,7 +173,7 @@ CASES: dict[str, Case] = {
         "status DIR/out",
         "ntp/seed-0/worker.json",
         '{"alive": "now"}',
-        ["worker.json: expected the"],
+        ["worker.json: the field 'alive' (time of the last heartbeat) is not"],
     ),
     "failure that is a list": Case(
         ["status", "DIR/out"],
@@ -182,7 +182,7 @@ CASES: dict[str, Case] = {
     ),
     "failure without words": Case(
         ["status", "DIR/out"],
-        ["failure.json: expected the message of a failure"],
+        ["failure.json: the field 'message' is not a text"],
         make=lambda directory: (directory / "out/ntp/seed-0/failure.json").write_text("{}"),
     ),
     # checkpoints
@@ -225,7 +225,7 @@ CASES: dict[str, Case] = {
     ),
     "step that is no step": Case(
         ["evaluate", "DIR/out/ntp/seed-0/train/step-9"],
-        ["no checkpoint of the experiment DIR/out is there"],
+        ["no checkpoint of the experiment DIR/out in this directory"],
         make=lambda directory: (directory / "out/ntp/seed-0/train/step-9").mkdir(),
     ),
     # calibration

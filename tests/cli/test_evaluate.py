@@ -133,7 +133,7 @@ def test_results_go_where_they_are_wanted(foreign, suite, ntpctp, tmp_path):
 def test_two_of_one_name_do_not_share_results(foreign, suite, ntpctp, tmp_path):
     other = shutil.copytree(foreign, tmp_path / "other" / "model")
     outcome = ntpctp("evaluate", foreign, other, "--suite", suite(), "--output", tmp_path / "out")
-    assert outcome.code == 2 and "the results of both would go to" in outcome.err
+    assert outcome.code == 2 and "both would write results to" in outcome.err
     assert not (tmp_path / "out").exists()
 
 
@@ -146,7 +146,7 @@ def test_one_named_twice_is_measured_once(foreign, suite, ntpctp):
     ("spoil", "message"),
     [
         (lambda path: (path / "config.json").unlink(), "nor a Hugging Face checkpoint"),
-        (lambda path: (path / "model.safetensors").unlink(), r"has no weights as *.safetensors"),
+        (lambda path: (path / "model.safetensors").unlink(), r"no weights found as *.safetensors"),
         (lambda path: (path / "tokenizer.json").unlink(), "tokenizer: cannot load one"),
     ],
 )
@@ -181,7 +181,10 @@ def test_without_tasks_there_is_nothing_to_measure_on(foreign, suite, ntpctp):
 
 def test_of_the_hub_only_with_a_place_for_results(suite, ntpctp, tmp_path, monkeypatch):
     outcome = ntpctp("evaluate", "nobody/nothing", "--suite", suite(), "--output", tmp_path / "o")
-    assert outcome.code == 2 and "no model of that id can be had from the hub" in outcome.err
+    assert (
+        outcome.code == 2
+        and "not a local directory, and the download from the Hub failed" in outcome.err
+    )
     snapshot = save_foreign(tmp_path / "snapshot", TASK)
     monkeypatch.setattr(
         "ntpctp.models.external.snapshot_download", lambda *args, **kwargs: str(snapshot)

@@ -106,7 +106,7 @@ def test_a_worker_that_is_killed_leaves_the_others_alone(ntpctp, tiny_file, tmp_
     workers_of(process)[0].kill()
     printed, err = process.communicate(timeout=400)
     assert process.returncode == 1, printed
-    assert "its process ended early: killed by SIGKILL" in err
+    assert "the process of the job ended early: killed by SIGKILL" in err
     assert "1 of 2 runs failed; the others are complete" in err
     done = [(stage / "step-000600").is_dir() for stage in stages]
     assert sorted(done) == [False, True]
@@ -216,5 +216,5 @@ def test_resuming_with_other_settings_names_the_field(ntpctp, tiny_file, tmp_pat
     path, out = tiny_file(seeds=1, evaluation={"measures": ["accuracy"]}), tmp_path / "out"
     assert ntpctp("run", path, "--output", out).code == 0
     outcome = ntpctp("run", path, field, "--output", out)
-    assert outcome.code == 2 and "holds a run made under other settings" in outcome.err
+    assert outcome.code == 2 and "holds a run with other settings" in outcome.err
     assert field.split("=")[0] in outcome.err

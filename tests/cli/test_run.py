@@ -152,9 +152,9 @@ def test_changed_settings_are_refused_and_named(finished, tmp_path, ntpctp):
     changes = ["training.learning_rate=0.5", "task.seed=1"]
     outcome = ntpctp("run", directory / "tiny.yaml", *changes, "--output", out)
     assert outcome.code == 2
-    assert "holds a run made under other settings" in outcome.err
-    assert "training.learning_rate: 0.01 there, 0.5 now" in outcome.err
-    assert "task.seed: 0 there, 1 now" in outcome.err
+    assert "holds a run with other settings" in outcome.err
+    assert "training.learning_rate: 0.01 in run.json, 0.5 now" in outcome.err
+    assert "task.seed: 0 in run.json, 1 now" in outcome.err
     assert contents(out) == contents(directory / "out")
 
 

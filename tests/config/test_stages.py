@@ -8,9 +8,9 @@ from ntpctp._core.errors import InputError
 from ntpctp._core.layout import RunId
 from ntpctp.analysis.scores import collect
 from ntpctp.config.stages import stages_of
-from ntpctp.runner.pipeline import checked_stages
 from ntpctp.runner.prepare import prepare
 from ntpctp.runner.run import execute
+from ntpctp.runner.stages import prepare_stages
 
 CONTENT = {
     "name": "matrix",
@@ -97,7 +97,7 @@ def test_model_factors_belong_to_the_first_stage(tmp_path):
 
 
 def test_a_whole_matrix(tmp_path):
-    experiments = checked_stages(stages_of(CONTENT, "m.yaml"), tmp_path).experiments(tmp_path)
+    experiments = prepare_stages(stages_of(CONTENT, "m.yaml"), tmp_path).experiments(tmp_path)
     for stage, experiment in experiments.items():
         data = prepare(experiment)
         for run in experiment.runs():
@@ -129,7 +129,7 @@ def test_a_whole_matrix(tmp_path):
     run, directory = RunId("ntp-ntp", 0), tmp_path / "pretrain/ntp/seed-0" / last
     other = tmp_path / "pretrain/ctp/seed-0" / last / "model.safetensors"
     (directory / "model.safetensors").write_bytes(other.read_bytes())
-    with pytest.raises(InputError, match=r"made under other settings:\n  start:"):
+    with pytest.raises(InputError, match=r"with other settings:\n  start:"):
         execute(experiment, data, run, tmp_path / "finetune")
 
 
@@ -154,7 +154,7 @@ def test_one_vocabulary_and_room_for_all_stages(tmp_path):
     own.write_text("\n".join(rows))
     task = {"name": "jsonl", "path": str(own)}
     content = with_stage("finetune", task=task) | {"tokenizer": "characters"}
-    stages = checked_stages(stages_of(content, "m.yaml"), tmp_path)
+    stages = prepare_stages(stages_of(content, "m.yaml"), tmp_path)
     data = prepare(stages.experiments(tmp_path)["pretrain"])
     assert set("?long q") <= set(data.tokenizer.get_vocab())
     assert stages.shared["model"]["context"] == 56  # 49 characters and the end, in steps of 8

@@ -17,9 +17,10 @@ from ntpctp.data.tasks import Addition, JsonLines
 from ntpctp.measures import Accuracy
 from ntpctp.runner.engines import Local
 from ntpctp.runner.evaluate import stored
-from ntpctp.runner.pipeline import checked_stages, run_experiment
+from ntpctp.runner.experiment import run_experiment
 from ntpctp.runner.prepare import initial_model, prepare
-from ntpctp.runner.run import accelerator_of, execute, is_complete, train_run
+from ntpctp.runner.run import accelerator_for, execute, is_complete, train_run
+from ntpctp.runner.stages import prepare_stages
 from tests.config.test_stages import CONTENT, changed, with_stage
 
 ONCE = {"steps": 2, "batch_size": 4}
@@ -138,7 +139,7 @@ def test_a_reference_with_other_weights_makes_another_run(tiny, tmp_path):
     assert is_complete(experiment, data, run, tmp_path / "out")
     weights = "model.safetensors"
     (tmp_path / "ref0" / weights).write_bytes((tmp_path / "ref1" / weights).read_bytes())
-    with pytest.raises(InputError, match=r"made under other settings:\n  reference"):
+    with pytest.raises(InputError, match=r"with other settings:\n  reference"):
         is_complete(experiment, data, run, tmp_path / "out")
 
 
@@ -179,7 +180,7 @@ def test_no_stage_trains_on_what_a_later_one_is_tested_on(tmp_path):
         "share an example: .*; a held-out split must not be trained on in an earlier stage"
     )
     with pytest.raises(InputError, match=match):
-        checked_stages(stages_of(content, "m.yaml"), tmp_path)
+        prepare_stages(stages_of(content, "m.yaml"), tmp_path)
 
 
 def test_parts_of_a_mixture_may_be_tested_on_the_same(tiny, tmp_path):
@@ -265,7 +266,7 @@ def test_training_again_with_a_moved_start_is_the_same_run(tiny, tmp_path):
     for name in ("a", "b"):
         experiment = tiny(training=ONCE, model={"checkpoint": str(tmp_path / name)})
         run = RunId("ctp", 0)
-        accelerator = accelerator_of(experiment, run, tmp_path / "out")
+        accelerator = accelerator_for(experiment, run, tmp_path / "out")
         train_run(experiment, prepare(experiment), run, tmp_path / "out", accelerator)
         if name == "a":
             (tmp_path / "a").rename(tmp_path / "b")
@@ -276,7 +277,7 @@ def test_the_same_data_may_lie_elsewhere_and_other_data_may_not(tiny, tmp_path):
         task = {"name": "jsonl", "path": lines(tmp_path / name, rows(number))}
         experiment = tiny(task=task, tokenizer="characters", training=ONCE)
         run, data = RunId("ntp", 0), prepare(experiment)
-        accelerator = accelerator_of(experiment, run, tmp_path / "out")
+        accelerator = accelerator_for(experiment, run, tmp_path / "out")
         train_run(experiment, data, run, tmp_path / "out", accelerator)
 
     trained("a.jsonl", 20)

@@ -31,7 +31,7 @@ from ntpctp.measures import MEASURES
 from ntpctp.models import checkpoints
 from ntpctp.report.terminal.catalogue import task_of
 from ntpctp.runner.engines import Local
-from ntpctp.runner.pipeline import run_experiment
+from ntpctp.runner.experiment import run_experiment
 from tests.conftest import tiny_content
 from tests.docs.documents import PAGES, ROOT, blocks_of, commands_of, inline_code_of
 

@@ -13,7 +13,7 @@ from ntpctp.analysis.run_scores import LEARNING
 from ntpctp.config import experiment_of
 from ntpctp.measures import MEASURES
 from ntpctp.runner.engines import Local
-from ntpctp.runner.pipeline import run_experiment
+from ntpctp.runner.experiment import run_experiment
 from tests.conftest import tiny_content
 from tests.docs.documents import ROOT
 

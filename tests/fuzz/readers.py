@@ -33,7 +33,7 @@ from ntpctp.data.tokenize import load_tokenizer
 from ntpctp.models import checkpoints
 from ntpctp.models.build import load_model, stated_context
 from ntpctp.models.options import ModelOptions
-from ntpctp.runner.status import states_of
+from ntpctp.runner.status import run_statuses
 from ntpctp.runner.summary import read_summary
 from tests.conftest import TINY
 from tests.models.external_checkpoints import save_foreign
@@ -168,7 +168,7 @@ def state_reader(name: str) -> Callable[[Path, bytes], object]:
         path = directory / "ntp" / "seed-0" / name
         path.parent.mkdir(parents=True)
         path.write_bytes(content)
-        return list(states_of(read_summary(directory), directory))
+        return list(run_statuses(read_summary(directory), directory))
 
     return act
 

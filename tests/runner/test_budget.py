@@ -11,10 +11,9 @@ from ntpctp.config import experiment_of
 from ntpctp.config.stages import stages_of
 from ntpctp.models.flops import training_flops
 from ntpctp.objectives.dataset import SupervisedExamples
-from ntpctp.runner.budget import amounts_at, with_steps
-from ntpctp.runner.experiment import expected_flops
-from ntpctp.runner.pipeline import checked_stages
+from ntpctp.runner.budget import amounts_at, expected_flops, with_steps
 from ntpctp.runner.prepare import initial_model, prepare
+from ntpctp.runner.stages import prepare_stages
 from tests.config.test_stages import changed, with_stage
 
 # One-digit sums: "3+4=07" and the end of sequence, 7 tokens, 3 of them the answer's.
@@ -151,7 +150,7 @@ def test_without_budgets_nothing_is_read(tiny):
 def test_stages(tmp_path):
     training = {"budget": {"epochs": 1.0}, "batch_size": 8}
     stages = stages_of(with_stage("finetune", training=training), "file")
-    found = checked_stages(stages, tmp_path).experiments(tmp_path)
+    found = prepare_stages(stages, tmp_path).experiments(tmp_path)
     assert {a.training.steps for a in found["pretrain"].arms.values()} == {6}
     assert {a.training.steps for a in found["finetune"].arms.values()} == {8}
     (budget,) = {a.training.budget for a in found["finetune"].arms.values()}
@@ -163,7 +162,7 @@ def test_a_first_stage_with_a_budget_names_the_checkpoint_that_it_ends_with(tmp_
         "pretrain", training={"budget": {"supervised_tokens": 300}, "batch_size": 8}
     )
     grid = {"model.init_rate": [0.4, 0.6], **content["grid"]}
-    found = checked_stages(stages_of({**content, "grid": grid}, "file"), tmp_path)
+    found = prepare_stages(stages_of({**content, "grid": grid}, "file"), tmp_path)
     checkpoint = found.experiments(tmp_path)["finetune"].arms["0.4-ctp-ntp"].model.checkpoint
     assert checkpoint.endswith(f"/step-{math.ceil(300 / (8 * 3)):06d}")
 
@@ -218,7 +217,7 @@ def test_operations_of_a_later_stage_are_those_of_the_arm_s_own_model(tmp_path):
         "pretrain": {**content["stages"]["pretrain"], "objective": "ntp"},
     }
     content = {**content, "stages": stages, "grid": grid}
-    found = checked_stages(stages_of(content, "file"), tmp_path).experiments(tmp_path)["finetune"]
+    found = prepare_stages(stages_of(content, "file"), tmp_path).experiments(tmp_path)["finetune"]
     length = {name: arm.training.steps for name, arm in found.arms.items()}
     for name, width in {"narrow-ctp": 8, "wide-ctp": 16}.items():
         # 10 tokens, 4 of them the answer's; a layer of 12 width^2, a vocabulary of 15.

@@ -11,7 +11,7 @@ from ntpctp.analysis.pipeline import compare_experiment
 from ntpctp.analysis.scores import collect
 from ntpctp.config import Keep
 from ntpctp.models import checkpoints
-from ntpctp.runner.callbacks import superfluous
+from ntpctp.runner.callbacks import checkpoints_to_thin
 from ntpctp.runner.evaluate import evaluate, stored
 from ntpctp.runner.plan import plan
 from ntpctp.runner.prepare import prepare
@@ -125,7 +125,7 @@ def test_a_target_that_is_never_reached_changes_nothing(tiny, tmp_path, plain):
 
 
 def test_a_score_that_no_measure_gives(tiny, tmp_path):
-    with pytest.raises(InputError, match=r"training\.stop: no measure gives nope on test at every"):
+    with pytest.raises(InputError, match=r"training\.stop: no measure yields nope on test at"):
         done(tiny, tmp_path, training={"stop": {"score": "nope", "split": "test", "at_least": 1}})
 
 
@@ -201,8 +201,8 @@ def test_a_thin_checkpoint_is_not_measured_anew(tiny, tmp_path):
 def test_nothing_is_superfluous_at_the_start(tiny, tmp_path):
     train_rows(tmp_path, steps_saved=[5])
     evaluation = tiny().evaluation
-    assert superfluous(tmp_path / "step-000000", Keep(last=1), evaluation) == []
-    assert superfluous(tmp_path / "step-000010", Keep(last=1), evaluation) == [
+    assert checkpoints_to_thin(tmp_path / "step-000000", Keep(last=1), evaluation) == []
+    assert checkpoints_to_thin(tmp_path / "step-000010", Keep(last=1), evaluation) == [
         tmp_path / "step-000005"
     ]
 

@@ -6,12 +6,12 @@ import pytest
 
 from ntpctp._core.layout import RunId, checkpoint_directory, scores_path, stage_directory
 from ntpctp.config import experiment_of
-from ntpctp.runner.concurrent import Together, Told
+from ntpctp.runner.concurrent import ConcurrentWatcher, ExperimentEvent
 from ntpctp.runner.engines import Failure, Local, Note
 from ntpctp.runner.events import Event
+from ntpctp.runner.experiment import run_concurrently
 from ntpctp.runner.location import ExperimentLocation
-from ntpctp.runner.pipeline import run_together
-from ntpctp.runner.worker import RunTask, Watch
+from ntpctp.runner.worker import RunRequest, RunWatcher
 from tests.conftest import tiny_content
 
 RUN = RunId("ntp", 0)
@@ -36,13 +36,13 @@ def over():
 @pytest.fixture
 def together(told, over, tmp_path):
     def watch(name, tasks):
-        return Watch(
+        return RunWatcher(
             experiment(name), ExperimentLocation(tmp_path / name), tasks, told[name].append
         )
 
-    task = RunTask({}, RUN, "out", "fingerprint", part="train")
+    task = RunRequest({}, RUN, "out", "fingerprint", part="train")
     watches = {"a": watch("a", [task]), "b": watch("b", [task, replace(task, run=RunId("ctp", 0))])}
-    return Together(watches, lambda name, failures: over.append((name, failures)))
+    return ConcurrentWatcher(watches, lambda name, failures: over.append((name, failures)))
 
 
 def store_results(output, step):
@@ -52,16 +52,20 @@ def store_results(output, step):
 
 
 def test_news_reach_the_experiment_whose_job_has_sent_them(together, told, over, tmp_path):
-    assert [job.name for job in together.first] == [f"a: {JOB}", f"b: {JOB}", "b: ctp, seed 0"]
+    assert [job.name for job in together.initial_jobs] == [
+        f"a: {JOB}",
+        f"b: {JOB}",
+        "b: ctp, seed 0",
+    ]
     sent = []
-    together.first[1].work("b", lambda run, send: send(Event(run, "x")), RUN, sent.append)
-    assert sent == [Told("b", Event(RUN, "x"))]
-    assert together.on_event(Told("b", Event(RUN, "training", 1, 8, 2.0))) == []
+    together.initial_jobs[1].work("b", lambda run, send: send(Event(run, "x")), RUN, sent.append)
+    assert sent == [ExperimentEvent("b", Event(RUN, "x"))]
+    assert together.on_event(ExperimentEvent("b", Event(RUN, "training", 1, 8, 2.0))) == []
     assert together.on_event(Note(f"a: {JOB}", "no machine has it")) == []
     assert [event.kind for event in told["a"]] == ["warning"]
     assert [event.kind for event in told["b"]] == ["training"]
     # Jobs that follow belong to the experiment, too; it is over with the last of them.
-    (measuring,) = together.on_event(Told("a", Event(RUN, "checkpoint", 0, 8)))
+    (measuring,) = together.on_event(ExperimentEvent("a", Event(RUN, "checkpoint", 0, 8)))
     assert measuring.name == f"a: {JOB}, step 0"
     store_results(tmp_path / "a", 0)
     store_results(tmp_path / "a", 8)
@@ -79,21 +83,21 @@ def test_failures_are_told_with_the_experiment_that_they_are_of(together, told, 
 
 
 def test_an_experiment_with_nothing_to_do_is_over_at_once(tmp_path, over):
-    watch = Watch(experiment("a"), ExperimentLocation(tmp_path), [], print)
-    together = Together({"a": watch}, lambda name, failures: over.append((name, failures)))
-    assert together.first == [] and over == [("a", {})]
+    watch = RunWatcher(experiment("a"), ExperimentLocation(tmp_path), [], print)
+    together = ConcurrentWatcher({"a": watch}, lambda name, failures: over.append((name, failures)))
+    assert together.initial_jobs == [] and over == [("a", {})]
 
 
 def test_no_experiment_waits_for_the_last_run_of_another(tmp_path):
     """With three runs at once, the second experiment's begins before the first is over."""
     experiments = {name: experiment(name) for name in ("a", "b")}
     order = []
-    run_together(
+    run_concurrently(
         experiments,
         {name: ExperimentLocation(tmp_path / name) for name in experiments},
         engine=Local(3),
         on_event=lambda name, event: order.append((name, event.kind)),
-        on_over=lambda name, failures: order.append((name, failures)),
+        on_finished=lambda name, failures: order.append((name, failures)),
     )
     assert order.index(("b", "training")) < order.index(("a", {}))
     assert [name for name, last in order if last == {}] in (["a", "b"], ["b", "a"])

@@ -9,7 +9,7 @@ from ntpctp._core.layout import RunId, stage_directory
 from ntpctp.models.flops import training_flops
 from ntpctp.runner.plan import matmul_rate, plan
 from ntpctp.runner.prepare import initial_model, prepare
-from ntpctp.runner.run import accelerator_of, train_run
+from ntpctp.runner.run import accelerator_for, train_run
 from tests.config.test_stages import CONTENT
 
 MODEL = {"family": "gpt2", "layers": 2, "width": 64, "heads": 4}
@@ -22,7 +22,7 @@ def test_a_run_takes_what_was_planned(tiny, tmp_path, arm, optimizer):
     experiment, run = tiny(model=MODEL, training=training), RunId(arm, 0)
     data = prepare(experiment)
     planned = plan(experiment, data)[arm]
-    train_run(experiment, data, run, tmp_path, accelerator_of(experiment, run, tmp_path))
+    train_run(experiment, data, run, tmp_path, accelerator_for(experiment, run, tmp_path))
     stage = stage_directory(tmp_path, run)
     last = json.loads((stage / "log.jsonl").read_text().splitlines()[-1])
     assert planned.steps == last["step"] == 6

@@ -18,10 +18,10 @@ from ntpctp._core.locks import locked
 from ntpctp.config import experiment_of
 from ntpctp.runner import heartbeat
 from ntpctp.runner.engines import Failure, Local
-from ntpctp.runner.pipeline import run_experiment
-from ntpctp.runner.status import seconds_left, states_of
+from ntpctp.runner.experiment import run_experiment
+from ntpctp.runner.status import run_statuses, seconds_left
 from ntpctp.runner.summary import read_summary
-from ntpctp.runner.worker import digest_of
+from ntpctp.runner.worker import experiment_digest
 from tests.conftest import tiny_content
 
 CONTENT = {"evaluation": {"every": 4, "measures": ["accuracy"]}}
@@ -47,7 +47,7 @@ def copied(finished, tmp_path):
 def by_name(experiment, output):
     asked = read_summary(output)
     assert asked.runs() == experiment.runs()
-    return {str(state.run): state for state in states_of(asked, output)}
+    return {str(state.run): state for state in run_statuses(asked, output)}
 
 
 def test_finished_runs_are_done(finished):
@@ -96,7 +96,9 @@ def failed_run(experiment, output, of_machine):
     directory = run_directory(output, RunId("ctp", 1))
     shutil.rmtree(directory / "train/step-000008")
     failure = Failure("RuntimeError: out of luck", "Traceback: line 1", of_machine)
-    heartbeat.fail(directory, {**asdict(failure), "experiment": digest_of(experiment)})
+    heartbeat.write_failure(
+        directory, {**asdict(failure), "experiment": experiment_digest(experiment)}
+    )
     return directory
 
 
@@ -143,9 +145,9 @@ def test_a_run_on_another_machine_is_running_while_it_gives_signs_of_life(copied
 
 
 def test_signs_of_life_are_given_while_work_goes_on(tmp_path, monkeypatch):
-    monkeypatch.setattr(heartbeat, "BEAT_SECONDS", 0.02)
+    monkeypatch.setattr(heartbeat, "HEARTBEAT_SECONDS", 0.02)
     beats = []
-    with heartbeat.alive(tmp_path, lambda: beats.append(time.time())):
+    with heartbeat.keep_alive(tmp_path, lambda: beats.append(time.time())):
         begun = heartbeat.read_worker(tmp_path)["alive"]
         end = time.monotonic() + 300
         while len(beats) < 3 and time.monotonic() < end:
@@ -193,12 +195,12 @@ def test_of_many_runs_the_first_are_listed_and_each_reason_once(tmp_path):
     from rich.console import Console
 
     from ntpctp.report.terminal.status import states_tables
-    from ntpctp.runner.status import RunState
+    from ntpctp.runner.status import RunStatus
 
     def state(seed):
         message = "RuntimeError: out of luck" if seed % 3 else "OSError: full"
         failed = {"message": message, "traceback": ""}
-        return RunState(RunId("ntp", seed), "failed", "h", 1, 8, 2.0, 0, 3, 0.0, 1.0, failed)
+        return RunStatus(RunId("ntp", seed), "failed", "h", 1, 8, 2.0, 0, 3, 0.0, 1.0, failed)
 
     def shown(everything):
         console = Console(width=160, record=True, file=io.StringIO())
@@ -255,4 +257,4 @@ standalone_mode=False); print({{'torch', 'transformers', 'pandas'}} & {{*sys.mod
 def test_what_no_run_wrote_is_an_error(tmp_path, ntpctp, text):
     (tmp_path / EXPERIMENT).write_text(text)
     done = ntpctp("status", str(tmp_path))
-    assert done.code == 2 and "expected an experiment as ntpctp run writes it" in done.err
+    assert done.code == 2 and "not an experiment as `ntpctp run` writes it" in done.err

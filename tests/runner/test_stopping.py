@@ -23,7 +23,7 @@ from ntpctp.config import Keep
 from ntpctp.models import checkpoints
 from ntpctp.objectives import CTP
 from ntpctp.objectives.dataset import SupervisedExamples
-from ntpctp.runner.callbacks import superfluous
+from ntpctp.runner.callbacks import checkpoints_to_thin
 from ntpctp.training import TrainingOptions
 from ntpctp.training.loop import train
 from tests.runner.test_kill import told
@@ -440,9 +440,9 @@ def test_killed_while_one_is_deleted(tmp_path, whole, monkeypatch):
 def test_interrupted_checkpoints_do_not_count_among_those_to_keep(tmp_path, whole, tiny):
     stopped(tmp_path, prepares=asking_at(4))
     shutil.copytree(whole / "step-000005", tmp_path / "step-000005")
-    assert superfluous(tmp_path / "step-000005", Keep(last=1), tiny().evaluation) == []
+    assert checkpoints_to_thin(tmp_path / "step-000005", Keep(last=1), tiny().evaluation) == []
     shutil.copytree(whole / "step-000005", tmp_path / "step-000003")
-    kept = superfluous(tmp_path / "step-000005", Keep(last=2), tiny().evaluation)
+    kept = checkpoints_to_thin(tmp_path / "step-000005", Keep(last=2), tiny().evaluation)
     assert kept == []  # 3 and 5 are the last two
 
 

@@ -22,11 +22,11 @@ from ntpctp.runner.engines import Failed, Failure, Job, Note
 from ntpctp.runner.engines.base import attempt
 from ntpctp.runner.events import Event
 from ntpctp.runner.location import ExperimentLocation
-from ntpctp.runner.worker import RunTask, Watch, digest_of
+from ntpctp.runner.worker import RunRequest, RunWatcher, experiment_digest
 from tests.conftest import tiny_content
 
 RUN = RunId("ntp", 0)
-TASK = RunTask({}, RUN, "out", "fingerprint", part="train")
+TASK = RunRequest({}, RUN, "out", "fingerprint", part="train")
 
 
 @pytest.fixture
@@ -42,7 +42,7 @@ def told():
 
 @pytest.fixture
 def watch(experiment, tmp_path, told):
-    return Watch(experiment, ExperimentLocation(tmp_path), [TASK], told.append)
+    return RunWatcher(experiment, ExperimentLocation(tmp_path), [TASK], told.append)
 
 
 def store_results(output, step):
@@ -53,8 +53,8 @@ def store_results(output, step):
 
 
 def test_each_checkpoint_is_measured_while_training_goes_on(watch, told, tmp_path):
-    assert [job.name for job in watch.first] == ["ntp, seed 0"]
-    assert watch.first[0].resources.num_processes == 2
+    assert [job.name for job in watch.initial_jobs] == ["ntp, seed 0"]
+    assert watch.initial_jobs[0].resources.num_processes == 2
     (job,) = watch.on_event(Event(RUN, "checkpoint", 0, 8))
     assert job.name == "ntp, seed 0, step 0" and job.resources.gpus == 1
     assert job.arguments == (replace(TASK, part="measure", step=0),)
@@ -83,11 +83,11 @@ def test_a_failure_is_told_and_recorded_once(watch, told, tmp_path, experiment):
     assert [(event.kind, event.text) for event in told if event.text] == [("failed", "diverged")]
     assert not any(event.kind == "done" for event in told)
     record = heartbeat.read_failure(run_directory(tmp_path, RUN))
-    assert record["experiment"] == digest_of(experiment)
+    assert record["experiment"] == experiment_digest(experiment)
 
 
 def test_a_job_that_ends_well_without_its_results_is_a_failure(experiment, tmp_path, told):
-    watch = Watch(
+    watch = RunWatcher(
         experiment, ExperimentLocation(tmp_path), [replace(TASK, part="all")], told.append
     )
     store_results(tmp_path, 0)

@@ -8,9 +8,9 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from ntpctp._core.errors import InputError
 from ntpctp._core.layout import RunId, stage_directory
 from ntpctp.runner.engines import Local
-from ntpctp.runner.pipeline import run_experiment
+from ntpctp.runner.experiment import run_experiment
 from ntpctp.runner.prepare import prepare
-from ntpctp.runner.run import accelerator_of, train_run
+from ntpctp.runner.run import accelerator_for, train_run
 from ntpctp.runner.train_one import train_one
 from ntpctp.training.trackers import DIRECTORY, check_trackers
 
@@ -28,7 +28,7 @@ def test_tensorboard_gets_every_line_of_the_log(tiny, tmp_path):
     experiment, run = tiny(trackers=["tensorboard"]), RunId("ctp", 1)
     data = prepare(experiment)
     for _ in range(2):  # the second time there is nothing to train, and nothing to send
-        accelerator = accelerator_of(experiment, run, tmp_path)
+        accelerator = accelerator_for(experiment, run, tmp_path)
         train_run(experiment, data, run, tmp_path, accelerator)
     stage = stage_directory(tmp_path, run)
     found = scalars(stage.parent)
@@ -46,7 +46,7 @@ def test_the_weights_do_not_depend_on_it(tiny, tmp_path):
     for trackers in ([], ["tensorboard"]):
         experiment, run = tiny(trackers=trackers), RunId("ntp", 0)
         output = tmp_path / str(len(trackers))
-        accelerator = accelerator_of(experiment, run, output)
+        accelerator = accelerator_for(experiment, run, output)
         train_run(experiment, prepare(experiment), run, output, accelerator)
         directory = stage_directory(output, run)
         found.append((directory / "step-000008/model.safetensors").read_bytes())

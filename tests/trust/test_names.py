@@ -32,7 +32,7 @@ from ntpctp.report.html.figure_files import _slug
 from ntpctp.runner.engines.mailbox import Mailbox
 from ntpctp.runner.engines.slurm import Slurm, _outcome, _Watched
 from ntpctp.runner.location import driver_copy, upload_inputs
-from ntpctp.runner.run import working
+from ntpctp.runner.run import exclusive_run
 from ntpctp.runner.stores import naming
 from tests.conftest import tiny_content
 
@@ -227,7 +227,7 @@ def test_jobs_of_slurm_that_somebody_sent_are_refused(tmp_path, entry):
     folder = tmp_path / ".slurm"
     whole = {"digest": "0", **entry} if isinstance(entry, dict) else entry
     write_sealed(folder / "submitted.json", {"ntp, seed 0": whole})
-    with pytest.raises(InputError, match="expected the jobs in the queue"):
+    with pytest.raises(InputError, match="invalid list of queued jobs"):
         Slurm(folder)._queued()
 
 
@@ -329,7 +329,7 @@ def test_a_run_is_not_worked_on_through_a_link_that_leads_out(tmp_path, precious
     out = tmp_path / "out"
     (out / link).parent.mkdir(parents=True)
     (out / link).symlink_to(precious)
-    with pytest.raises(InputError, match="leads out of"), working(RunId("ntp", 0), out):
+    with pytest.raises(InputError, match="leads out of"), exclusive_run(RunId("ntp", 0), out):
         pass
     assert untouched(precious)
 
@@ -337,6 +337,6 @@ def test_a_run_is_not_worked_on_through_a_link_that_leads_out(tmp_path, precious
 def test_an_output_directory_that_is_a_link_itself_is_fine(tmp_path):
     (tmp_path / "disk").mkdir()
     (tmp_path / "out").symlink_to(tmp_path / "disk")
-    with working(RunId("ntp", 0), tmp_path / "out"):
+    with exclusive_run(RunId("ntp", 0), tmp_path / "out"):
         pass
     assert (tmp_path / "disk" / "ntp" / "seed-0").is_dir()

@@ -17,7 +17,7 @@ from ntpctp.config.resources import Resources
 from ntpctp.runner import worker
 from ntpctp.runner.engines import accelerate_launch
 from ntpctp.runner.location import location_of
-from ntpctp.runner.worker import RunTask
+from ntpctp.runner.worker import RunRequest
 from ntpctp.training.trackers import check_trackers
 from tests.conftest import tiny_content
 from tests.models.external_checkpoints import save_foreign
@@ -214,9 +214,9 @@ def test_workers_are_told_wherever_they_are(monkeypatch, attempts):
 
     monkeypatch.setattr(worker, "_prepared", stop)
     for offline in (False, True):
-        task = RunTask({}, RunId("ntp", 0), "out", "", offline=offline)
+        task = RunRequest({}, RunId("ntp", 0), "out", "", offline=offline)
         with pytest.raises(InputError, match="here"):
-            worker.do_here(task, print)
+            worker.execute_in_process(task, print)
         assert runtime.is_cut_off() is offline
     # accelerate launch gives its processes the environment of its own.
     environment = accelerate_launch._environment(Resources())

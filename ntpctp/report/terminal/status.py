@@ -9,7 +9,7 @@ from rich.console import RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from ntpctp.runner.status import RunState, State, seconds_left
+from ntpctp.runner.status import RunStatus, State, seconds_left
 
 _ORDER: tuple[State, ...] = ("running", "failed", "stopped", "waiting", "done")
 _QUIET = ("waiting", "done")
@@ -18,7 +18,7 @@ _STYLES = {"running": "green", "failed": "red", "stopped": "yellow"}
 
 
 def states_tables(
-    name: str, states: Sequence[RunState], everything: bool
+    name: str, states: Sequence[RunStatus], everything: bool
 ) -> Iterator[RenderableType]:
     """Yield one line on all runs of an experiment, then those that are neither done nor waiting.
 
@@ -42,7 +42,7 @@ def states_tables(
     yield _table(shown)
     if len(shown) < len(listed):
         yield Text(f"and {len(listed) - len(shown):,} more; --all lists every run")
-    failures: dict[str, list[RunState]] = {}
+    failures: dict[str, list[RunStatus]] = {}
     for state in listed:
         if state.failure:
             failures.setdefault(state.failure["message"], []).append(state)
@@ -51,7 +51,7 @@ def states_tables(
         yield Text(f"{failed[0].run}{others}: {message}", style="red")
 
 
-def _table(states: Sequence[RunState]) -> Table:
+def _table(states: Sequence[RunStatus]) -> Table:
     table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
     for column in ("run", "state", "host", "step", "loss", "measured", "last sign"):
         table.add_column(column, justify="right" if column in ("step", "loss") else "left")

@@ -24,7 +24,7 @@ __all__ = [
 ]
 
 _EXPECTED = (
-    "expected local; ray (started on this machine), ray://HOST:PORT (Ray's client), or "
+    "Expected local; ray (started on this machine), ray://HOST:PORT (Ray's client), or "
     "ray:HOST:PORT (from a machine of the cluster; ray:auto finds it); slurm, or slurm:local to "
     "try it without Slurm"
 )
@@ -34,12 +34,12 @@ def engine_named(text: str, output: Path, local: Local) -> Engine:
     """Return the engine that ``--on`` names.
 
     Args:
-        text: see the message of the error.
-        output: directory of the experiment; Slurm's submissions lie in it.
-        local: what ``local`` stands for.
+        text: see ``_EXPECTED``.
+        output: directory of the experiment; will hold Slurm's submissions.
+        local: the engine for ``local``.
 
     Raises:
-        InputError: if there is none of that name.
+        InputError: if no engine has that name.
     """
     kind, _, rest = text.partition(":")
     match kind, rest:
@@ -53,4 +53,4 @@ def engine_named(text: str, output: Path, local: Local) -> Engine:
             return Slurm(output / ".slurm")
         case "slurm", "local":
             return Slurm(output / ".slurm", "local", poll_seconds=0.5)
-    raise InputError(f"--on {text}: {_EXPECTED}")
+    raise InputError(f"--on {text}: unknown engine. {_EXPECTED}")

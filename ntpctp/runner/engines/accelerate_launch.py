@@ -1,4 +1,4 @@
-"""Several processes for one job: ``accelerate launch`` inside of what the job was given."""
+"""Several processes for one job: ``accelerate launch`` within the resources of the job."""
 
 import json
 import os
@@ -20,21 +20,21 @@ E = TypeVar("E")
 
 _POLL_SECONDS = 0.2
 _GRACE_SECONDS = 8.0
-"""For the processes to save, when this one is told to stop."""
+"""For the processes to save a checkpoint after this one is asked to stop."""
 
 
 @dataclass(frozen=True)
-class Launched:
-    """What each of the processes is given.
+class LaunchRequest:
+    """Input of each process, as JSON.
 
     Attributes:
-        what: to do.
-        processes: that there have to be.
-        events: path of the mailbox that the first process writes to.
-        outcome: path of the failure, or null, that the first process writes at its end.
+        work: what to do, for the launched module.
+        processes: expected number.
+        events: path of the mailbox for events of the main process.
+        outcome: path of the file in which the main process writes its failure, or null.
     """
 
-    what: Mapping[str, Any]
+    work: Mapping[str, Any]
     processes: int
     events: str
     outcome: str
@@ -42,32 +42,39 @@ class Launched:
 
 def launch(
     module: str,
-    what: Mapping[str, Any],
-    asked: Resources,
+    work: Mapping[str, Any],
+    resources: Resources,
+    *,
     send: Callable[[E], None],
-    event: type[E],
+    event_type: type[E],
     config: str | None = None,
 ) -> Failure | None:
     """Run ``python -m module FILE`` in several processes, and wait for them.
 
     Args:
-        module: its main reads the file by ``read_launched``, and writes the outcome.
-        what: the content of the file, as JSON.
-        asked: the number of processes, of threads, and whether they are to use GPUs.
-        send: called with the events of the first process.
-        event: the dataclass that these are of.
-        config: content of a configuration file of accelerate; None: every process has the whole
+        module: reads a ``LaunchRequest`` from the file and writes the outcome.
+        work: what to do, JSON-ready.
+        resources: numbers of processes, threads and GPUs.
+        send: called with the events of the main process.
+        event_type: their dataclass.
+        config: content of an accelerate configuration file; None: every process holds the whole
             model.
+
+    Returns:
+        The failure of the main process, or None.
     """
     with tempfile.TemporaryDirectory(prefix="ntpctp-launch-") as directory:
-        job, box = Path(directory) / "job.json", Mailbox(Path(directory) / "events.jsonl", event)
+        job, box = (
+            Path(directory) / "job.json",
+            Mailbox(Path(directory) / "events.jsonl", event_type),
+        )
         outcome = Path(directory) / "outcome.json"
-        launched = Launched(what, asked.num_processes, str(box.path), str(outcome))
-        job.write_text(json.dumps(asdict(launched)), "utf-8")
+        request = LaunchRequest(work, resources.num_processes, str(box.path), str(outcome))
+        job.write_text(json.dumps(asdict(request)), "utf-8")
         with (Path(directory) / "printed").open("w+", encoding="utf-8") as printed:
             process = subprocess.Popen(
-                command(module, job, asked, config),
-                env=_environment(asked),
+                command(module, job, resources, config),
+                env=_environment(resources),
                 stdout=printed,
                 stderr=subprocess.STDOUT,
             )
@@ -77,7 +84,7 @@ def launch(
                     for one in box.receive():
                         send(one)
             except BaseException:
-                process.terminate()  # it tells its processes, which save
+                process.terminate()  # the launcher passes the signal on; its processes save
                 try:
                     process.wait(_GRACE_SECONDS)
                 finally:
@@ -90,17 +97,17 @@ def launch(
                 return failure
             printed.seek(0)
             return Failure(
-                f"accelerate launch ended early: exit code {process.returncode}",
+                f"accelerate launch exited early with code {process.returncode}",
                 printed.read()[-20_000:],
                 of_machine=process.returncode < 0,
             )
 
 
-def command(module: str, job: Path, asked: Resources, config: str | None) -> list[str]:
-    """Return how to launch a module in several processes of this machine.
+def command(module: str, job: Path, resources: Resources, config: str | None) -> list[str]:
+    """Return the command that launches a module in several processes of this machine.
 
-    ``--multi_gpu`` is how accelerate calls one process a rank; with ``--cpu`` it would start one
-    process alone. On CPUs the environment says that no GPU is to be used.
+    ``--multi_gpu`` is accelerate's name for one process a rank; with ``--cpu`` it would start a
+    single process. On CPUs the environment forbids GPUs instead.
     """
     launcher = [sys.executable, "-m", "accelerate.commands.launch"]
     if config is None:
@@ -109,14 +116,14 @@ def command(module: str, job: Path, asked: Resources, config: str | None) -> lis
         path = job.with_name("accelerate.yaml")
         path.write_text(config, "utf-8")
         launcher += ["--config_file", str(path)]
-    launcher += ["--num_processes", str(asked.num_processes), "--num_machines", "1"]
-    launcher += ["--main_process_port", "0"]  # a free one: several jobs may share a machine
+    launcher += ["--num_processes", str(resources.num_processes), "--num_machines", "1"]
+    launcher += ["--main_process_port", "0"]  # any free port: jobs may share a machine
     return [*launcher, "--module", module, str(job)]
 
 
-def _environment(asked: Resources) -> dict[str, str]:
-    threads = max(1, (asked.cpus or 1) // asked.num_processes)
+def _environment(resources: Resources) -> dict[str, str]:
+    threads = max(1, (resources.cpus or 1) // resources.num_processes)
     environment = {**os.environ, "OMP_NUM_THREADS": str(threads)}
-    if not asked.gpus:
+    if not resources.gpus:
         environment["ACCELERATE_USE_CPU"] = "true"
     return environment

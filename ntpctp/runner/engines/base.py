@@ -1,4 +1,4 @@
-"""Jobs: what an engine executes, somewhere, and what it tells of them."""
+"""Jobs, failures, and the protocols of engines, which execute jobs, and of their watchers."""
 
 import traceback as tracebacks
 from collections.abc import Callable, Iterable, Mapping
@@ -16,30 +16,30 @@ class Job:
     """One call in a process of its own, on this machine or another.
 
     Attributes:
-        name: one job's alone.
+        name: unique among the jobs of an engine.
         work: a module-level function; its last argument sends an event to the watcher.
-        arguments: the others; pickled, as are the events.
-        resources: what it may use.
-        sends: the dataclass of its events, which some engines pass on as JSON.
+        arguments: all but the last; pickled, as are the events.
+        resources: that the job may use.
+        event_type: dataclass of its events, which some engines pass on as JSON.
     """
 
     name: str
     work: Callable[..., None]
     arguments: tuple[Any, ...]
     resources: Resources = field(default_factory=Resources)
-    sends: type[Any] = dict
+    event_type: type[Any] = dict
 
 
 @dataclass(frozen=True)
 class Failure:
-    """Why a job did not end well, without the secrets of the environment that it was made in.
+    """Why a job failed; secrets of the environment are redacted.
 
     Attributes:
         message: one sentence.
-        traceback: None where the user's input is to blame, or the process is gone.
-        of_machine: whether the machine is to blame: it went away, its disk or memory is full, it
-            told the process to stop, another process works on the same. The job itself did nothing
-            wrong, and may be begun again unasked.
+        traceback: None if the user's input is the cause, or the process is gone.
+        of_machine: whether the cause is outside of the job: its machine was lost, the disk or
+            memory is full, the process was asked to stop, or another process works on the same
+            run. Such a job is retried without ``--retry-failed``.
     """
 
     message: str
@@ -53,7 +53,7 @@ class Failure:
 
 
 class Failed(Exception):
-    """Raised by a job whose own processes have failed; the failure is theirs."""
+    """Raised by a job to report the failure of the processes it has launched."""
 
     def __init__(self, failure: Failure):
         super().__init__(failure.message)
@@ -62,43 +62,41 @@ class Failed(Exception):
 
 @dataclass(frozen=True)
 class Note:
-    """What an engine itself has to say of a job."""
+    """A message of the engine itself about a job."""
 
     name: str
     text: str
 
 
 class Watcher(Protocol):
-    """Who is told what happens; both are called in the process that called the engine."""
+    """Receives events and ends of jobs, in the process that called the engine."""
 
     def on_event(self, event: Any) -> Iterable[Job]:
-        """Take note of what a job has sent; return jobs that can be done now."""
+        """Handle an event of a job; return jobs to be executed next."""
 
     def on_end(self, name: str, failure: Failure | None) -> Iterable[Job]:
-        """Take note that a job is over; return jobs that can be done now."""
+        """Handle the end of a job; return jobs to be executed next."""
 
 
 class Engine(Protocol):
-    """Where jobs are executed."""
+    """Executes jobs, on this machine or others."""
 
     @property
     def name(self) -> str:
-        """As ``--on`` has it."""
+        """Value of ``--on``."""
 
     @property
-    def measures_apart(self) -> bool:
-        """Whether checkpoints are measured in jobs of their own, while training goes on.
+    def evaluates_separately(self) -> bool:
+        """Whether checkpoints are measured in separate jobs while training goes on.
 
-        It is worth it where jobs cost little and machines are many.
+        Worthwhile if jobs start cheaply and machines are many.
         """
 
     def run(self, jobs: Iterable[Job], watcher: Watcher) -> Mapping[str, Failure]:
-        """Do all jobs and those that the watcher adds.
-
-        One that fails does not disturb the others.
+        """Execute all jobs and those that the watcher adds; failed jobs do not disturb others.
 
         Returns:
-            The jobs that failed, by name.
+            Failures by name of the job.
 
         Raises:
             InputError: if the engine cannot be used here.
@@ -106,12 +104,13 @@ class Engine(Protocol):
 
 
 def attempt(job: Job, send: Callable[[Any], None]) -> Failure | None:
-    """Do a job in this process; whatever it raises becomes a failure, also where it is unpickled.
+    """Execute a job in this process and return its failure, for any exception it raises.
 
-    BrokenPipeError passes: nobody listens any more.
+    Raises:
+        BrokenPipeError: if the receiver of events is gone.
     """
     try:
-        with signals.at_once():  # whatever a request to stop turns into on its way
+        with signals.at_once():  # a request to stop is raised here, even if the job catches it
             job.work(*job.arguments, send)
     except BrokenPipeError:
         raise

@@ -1,4 +1,4 @@
-"""Jobs side by side on the cores of this machine, one process and one thread each.
+"""Jobs in parallel on the cores of this machine, one process and one thread each.
 
 For small models several one-thread processes finish far sooner than one process with all threads.
 A job that fails, or is killed, does not disturb the others.
@@ -21,8 +21,8 @@ from ntpctp.runner.engines.base import Failure, Job, Watcher, attempt
 
 _POLL_SECONDS = 0.5
 _GRACE_SECONDS = 8.0
-"""How long workers get to save when all is stopped: a spot machine gives notice of ten seconds, in
-which those that hang have to be killed as well."""
+"""For workers to save a checkpoint when stopped: a spot machine gives notice of ten seconds, within
+which hanging workers must be killed, too."""
 
 
 @dataclass
@@ -38,22 +38,22 @@ class Local:
     """Processes of this machine.
 
     Attributes:
-        workers: jobs at once.
-        threads: of torch in each, where the job does not say.
-        preload: modules that are imported once and then shared by all processes.
+        workers: parallel jobs.
+        threads: of torch in each, unless the job sets them.
+        preload: modules that are imported once and shared by all processes.
     """
 
     workers: int
     threads: int = 1
     preload: Sequence[str] = ()
     name: str = field(default="local", init=False)
-    measures_apart: bool = field(default=False, init=False)
+    evaluates_separately: bool = field(default=False, init=False)
 
     def run(self, jobs: Iterable[Job], watcher: Watcher) -> dict[str, Failure]:
-        """Do all jobs, see ``Engine``.
+        """Execute all jobs, see ``Engine``.
 
-        On KeyboardInterrupt or a termination the processes are told to save, and killed if they
-        have not within eight seconds, before it is passed on.
+        On KeyboardInterrupt or SIGTERM the processes are asked to save, killed after eight
+        seconds, and the exception is raised again.
         """
         context = multiprocessing.get_context("forkserver")
         context.set_forkserver_preload([__name__, *self.preload])
@@ -62,7 +62,7 @@ class Local:
         failures: dict[str, Failure] = {}
         try:
             while waiting or running:
-                if signals.asked():  # and what it raised was caught on its way
+                if signals.asked():  # a callback may have caught the exception
                     raise signals.Stopped
                 while waiting and len(running) < self.workers:
                     job = waiting.popleft()
@@ -99,7 +99,7 @@ class Local:
 
 
 def _drain(running: _Running) -> list[Any]:
-    """Return what a job has sent; the end of its pipe is the end of the job."""
+    """Return the events of a job; the end of its pipe is the end of the job."""
     events = []
     try:
         while running.connection.poll():
@@ -114,17 +114,17 @@ def _drain(running: _Running) -> list[Any]:
         code = running.process.exitcode
         if code and running.failure is None:
             how = f"killed by {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
-            running.failure = Failure(f"its process ended early: {how}", of_machine=True)
+            running.failure = Failure(f"the process of the job ended early: {how}", of_machine=True)
     return events
 
 
 def _end(running: Iterable[_Running]) -> None:
-    """Tell processes to save and end, and wait for them as long as they may take."""
+    """Ask processes to save and exit, and wait for the grace period."""
     end = time.monotonic() + _GRACE_SECONDS
     for each in running:
         each.process.terminate()
     for each in running:
-        # What they still tell has to be read, or they wait for room in the pipe.
+        # Their events must be read, or they block on a full pipe.
         while not each.finished and time.monotonic() < end:
             wait([each.connection], timeout=0.1)
             _drain(each)
@@ -138,7 +138,7 @@ def _kill_children() -> None:
 def _child(job: Job, sending: Connection, threads: int) -> None:
     import torch
 
-    # The parent decides what an interruption means; it ends us if it has to.
+    # The parent handles Ctrl-C and terminates this process if needed.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signals.listen()
     torch.set_num_threads(threads)
@@ -149,7 +149,7 @@ def _child(job: Job, sending: Connection, threads: int) -> None:
     except BrokenPipeError:
         raise SystemExit(1) from None  # the parent is gone
     finally:
-        with suppress(signals.Stopped):  # what is stored is whole, and this is the end in any case
-            _kill_children()  # of a launch that was cut short
+        with suppress(signals.Stopped):  # files on disk are complete, and the process ends anyway
+            _kill_children()  # of an interrupted accelerate launch
     if failure is not None:
         raise SystemExit(1)

@@ -1,4 +1,4 @@
-"""What a job tells through a file, where no pipe leads to who started it."""
+"""Events through a file, for jobs that have no pipe to their driver."""
 
 import json
 from dataclasses import asdict, dataclass, field
@@ -15,12 +15,12 @@ class Mailbox(Generic[E]):
     """Events as JSON lines: appended by one process, read by another.
 
     Attributes:
-        path: the file, on a file system that both see.
-        kind: the dataclass that events are of.
+        path: of the file, on a file system that both processes share.
+        event_type: dataclass of the events.
     """
 
     path: Path
-    kind: type[E]
+    event_type: type[E]
     _read: int = field(default=0, repr=False)
 
     def send(self, event: E) -> None:
@@ -29,12 +29,12 @@ class Mailbox(Generic[E]):
             file.write(json.dumps(asdict(cast(Any, event))) + "\n")
 
     def receive(self) -> list[E]:
-        """Return the events that were sent since the last call; a line half written waits."""
+        """Return the events since the last call; an incomplete line is left for the next call."""
         if not self.path.is_file():
             return []
         with self.path.open("rb") as file:
             file.seek(self._read)
             lines = file.read().splitlines(keepends=True)
-        whole = [line for line in lines if line.endswith(b"\n")]
-        self._read += sum(map(len, whole))
-        return [rebuilt(self.kind, json.loads(line)) for line in whole]
+        complete = [line for line in lines if line.endswith(b"\n")]
+        self._read += sum(map(len, complete))
+        return [rebuilt(self.event_type, json.loads(line)) for line in complete]

@@ -1,4 +1,4 @@
-"""Jobs as tasks of Ray: on a cluster, or on a Ray that is started on this machine for them."""
+"""Jobs as Ray tasks: on a cluster, or on a Ray started on this machine."""
 
 import math
 import os
@@ -18,29 +18,29 @@ from ntpctp.runner.engines.base import Failure, Job, Note, Watcher, attempt
 _POLL_SECONDS = 0.2
 _CONNECT_SECONDS = 10.0
 _LOOK_SECONDS = 5.0
-"""Between two looks at what machines the cluster has."""
+"""Between two queries of the cluster's machines."""
 _RETRIES = 5
-"""How often Ray begins a job anew whose process or machine went away. It resumes from what was
-saved last, and machines of a spot market go away often."""
+"""How often Ray retries a job whose process or machine was lost. The job resumes from its last
+checkpoint, and spot machines are lost often."""
 
 
 @dataclass(frozen=True)
-class _Begin:
-    """The first that a job sends: on which machine it is."""
+class _Started:
+    """First message of a job: the machine it runs on."""
 
     name: str
     node: str
 
 
 @dataclass(frozen=True)
-class _End:
-    """The last that a job sends."""
+class _Ended:
+    """Last message of a job."""
 
     name: str
 
 
 class _Mailbox:
-    """What jobs tell, until the driver asks; an actor beside the driver."""
+    """Messages of jobs, until the driver fetches them; an actor on the driver's machine."""
 
     def __init__(self) -> None:
         self._messages: list[Any] = []
@@ -54,16 +54,16 @@ class _Mailbox:
 
 
 def _task(job: Job, mailbox: Any) -> Failure | None:
-    """Do a job in a worker of Ray, which is used again for others."""
+    """Execute a job in a Ray worker, which Ray reuses for other jobs."""
     import ray
     import torch
 
     torch.set_num_threads(job.resources.cpus or 1)
-    # Ray shows a job that asks for no GPU all of them.
+    # A Ray job that requests no GPU sees all of them.
     os.environ["ACCELERATE_USE_CPU"] = str(not job.resources.gpus).lower()
-    mailbox.put.remote(_Begin(job.name, ray.get_runtime_context().get_node_id()))
+    mailbox.put.remote(_Started(job.name, ray.get_runtime_context().get_node_id()))
     failure = attempt(job, mailbox.put.remote)
-    ray.get(mailbox.put.remote(_End(job.name)))  # what was sent has arrived when the job is over
+    ray.get(mailbox.put.remote(_Ended(job.name)))  # all events arrive before the job ends
     return failure
 
 
@@ -72,22 +72,21 @@ class RayCluster:
     """A Ray cluster.
 
     Attributes:
-        address: what ``ray.init`` takes: ``ray://HOST:PORT``, ``HOST:PORT``, ``auto``; None: Ray is
+        address: for ``ray.init``: ``ray://HOST:PORT``, ``HOST:PORT``, ``auto``; None: Ray is
             started on this machine, and stopped afterwards.
     """
 
     address: str | None = None
     name: str = field(default="ray", init=False)
-    measures_apart: bool = field(default=True, init=False)
+    evaluates_separately: bool = field(default=True, init=False)
 
     def run(self, jobs: Iterable[Job], watcher: Watcher) -> dict[str, Failure]:
-        """Do all jobs, see ``Engine``.
+        """Execute all jobs, see ``Engine``.
 
-        A job whose process or machine went away is begun anew by Ray, elsewhere if need be.
+        A job whose process or machine is lost is retried, on another machine if needed.
 
         Raises:
-            InputError: if Ray is not installed or does not answer, or if no machine of the cluster
-                has what a job asks for.
+            InputError: if Ray is not installed or does not answer.
         """
         ray = _ray()
         started = not ray.is_initialized()
@@ -101,7 +100,7 @@ class RayCluster:
 
     def _connect(self, ray: Any) -> None:
         quiet = {"log_to_driver": False, "configure_logging": False}
-        on_termination = signal.getsignal(signal.SIGTERM)  # Ray puts its own in its place
+        on_termination = signal.getsignal(signal.SIGTERM)  # Ray replaces the handler
         try:
             if self.address is None:
                 ray.init(address="local", num_cpus=cores(), include_dashboard=False, **quiet)
@@ -111,15 +110,15 @@ class RayCluster:
         except (OSError, RuntimeError, ValueError) as error:
             raise InputError(
                 f"--on ray: cannot reach Ray at {self.address or 'this machine'}: "
-                f"{str(error).strip()}\nstart a cluster with `ray start --head`, or leave the "
-                "address out to start one here"
+                f"{str(error).strip()}\nStart a cluster with `ray start --head`, or omit the "
+                "address to start Ray on this machine"
             ) from error
         if threading.current_thread() is threading.main_thread() and on_termination is not None:
             signal.signal(signal.SIGTERM, on_termination)
 
 
 def _check_answers(address: str) -> None:
-    """Try the port of an address once: Ray itself would try for minutes.
+    """Connect to the port of an address once: Ray itself would retry for minutes.
 
     Raises:
         OSError: if nothing answers.
@@ -151,23 +150,24 @@ def _run(ray: Any, jobs: list[Job], watcher: Watcher) -> dict[str, Failure]:
     times = Counter[str]()
 
     def submit(job: Job) -> None:
-        asked = job.resources
-        options = {"num_cpus": asked.cpus or asked.num_processes, "num_gpus": asked.gpus}
-        if asked.memory_gib:
-            options["memory"] = int(asked.memory_gib * 2**30)
+        resources = job.resources
+        cpus = resources.cpus or resources.num_processes
+        options = {"num_cpus": cpus, "num_gpus": resources.gpus}
+        if resources.memory_gib:
+            options["memory"] = int(resources.memory_gib * 2**30)
         named = task.options(name=job.name, max_retries=_RETRIES, **options)
         pending[named.remote(job, mailbox)] = job
         times[job.name] += 1
 
     def submit_lost() -> None:
-        """Begin the jobs of lost machines anew.
+        """Restart the jobs of lost machines.
 
-        Ray does so too, at once where the connections were closed; where a machine vanished (a
-        spot machine, a cut cable) only minutes after it has given that machine up.
+        Ray does so, too: at once if the connections were closed, but only minutes after it has
+        given up a machine that vanished (a spot machine, a cut cable).
         """
         for reference, job in list(pending.items()):
             if nodes.get(job.name) in machines.lost() and times[job.name] <= _RETRIES:
-                ray.cancel(reference, force=True)  # Ray is not to begin it as well
+                ray.cancel(reference, force=True)  # so that Ray does not retry it, too
                 del pending[reference], nodes[job.name]
                 submit(job)
 
@@ -179,14 +179,14 @@ def _run(ray: Any, jobs: list[Job], watcher: Watcher) -> dict[str, Failure]:
                 submit(job)
                 if misfit := machines.misfit(job):
                     waiting.extendleft(watcher.on_event(Note(job.name, misfit)))
-            ray.wait(list(pending), timeout=_POLL_SECONDS)  # for the first: others can begin then
+            ray.wait(list(pending), timeout=_POLL_SECONDS)  # until the first ends and makes room
             ready, _ = ray.wait(list(pending), num_returns=len(pending), timeout=0)
-            # Asked for after it is known what is over: a job's events come before its end.
+            # Fetched after ``ready`` is known, so that all events of a job precede its end.
             more: list[Job] = []
             for event in ray.get(mailbox.drain.remote()):
-                if isinstance(event, _Begin):
+                if isinstance(event, _Started):
                     nodes[event.name] = event.node
-                elif not isinstance(event, _End):
+                elif not isinstance(event, _Ended):
                     more += watcher.on_event(event)
             for reference in ready:
                 job = pending.pop(reference)
@@ -194,7 +194,7 @@ def _run(ray: Any, jobs: list[Job], watcher: Watcher) -> dict[str, Failure]:
                 if failure is not None:
                     failures[job.name] = failure
                 more += watcher.on_end(job.name, failure)
-            # What has become possible comes first, so that runs that were begun are finished.
+            # New jobs come first, so that started runs are finished before others start.
             waiting.extendleft(reversed(more))
     finally:
         for reference in pending:
@@ -207,15 +207,15 @@ def _outcome(ray: Any, reference: Any) -> Failure | None:
     try:
         outcome: Failure | None = ray.get(reference)
     except ray.exceptions.RayError as error:
-        # Of its long text the first line says what happened.
+        # The first line of its long text says what happened.
         reason = str(error).strip().splitlines() or [type(error).__name__]
-        message = f"lost, begun {_RETRIES + 1} times: {reason[0]}"
+        message = f"lost after {_RETRIES + 1} attempts: {reason[0]}"
         return Failure(message, str(error), of_machine=True)
     return outcome
 
 
 class _Machines:
-    """What the cluster has; it may grow and shrink."""
+    """Machines of the cluster, which may grow and shrink."""
 
     def __init__(self, ray: Any):
         self._ray = ray
@@ -223,37 +223,37 @@ class _Machines:
         self._total: dict[str, float] = {}
         self._dead: set[str] = set()
         self._lost: set[str] = set()
-        self._asked = -math.inf
+        self._queried = -math.inf
 
     def _look(self) -> None:
-        if time.monotonic() - self._asked > _LOOK_SECONDS:
+        if time.monotonic() - self._queried > _LOOK_SECONDS:
             self._total = self._ray.cluster_resources()
             self._lost = self._dead
             self._dead = {node["NodeID"] for node in self._ray.nodes() if not node["Alive"]}
-            self._asked = time.monotonic()
+            self._queried = time.monotonic()
 
     def lost(self) -> set[str]:
-        """Return the ids of machines that Ray had given up at the look before the last."""
+        """Return the ids of machines that Ray had given up by the query before the last."""
         self._look()
         return self._lost
 
     def room(self, job: Job) -> int:
-        """Return how many jobs like this Ray may have: those that fit, and as many that wait.
+        """Return how many jobs like this to submit: those that fit, and as many that wait.
 
-        The others wait here, where those that finish a run can overtake them.
+        Others wait in the driver, where jobs that finish a run can overtake them.
         """
         self._look()
-        asked = job.resources
-        fit = self._total.get("CPU", 0) // (asked.cpus or asked.num_processes)
-        if asked.gpus:
-            fit = min(fit, self._total.get("GPU", 0) // asked.gpus)
+        resources = job.resources
+        fit = self._total.get("CPU", 0) // (resources.cpus or resources.num_processes)
+        if resources.gpus:
+            fit = min(fit, self._total.get("GPU", 0) // resources.gpus)
         return 2 * max(1, int(fit))
 
     def misfit(self, job: Job) -> str:
-        """Return why a job has to wait for another machine, the first time that it is asked."""
-        asked = job.resources
-        cpus, gpus = asked.cpus or asked.num_processes, asked.gpus
-        key = cpus, gpus, asked.memory_gib or 0.0
+        """Return why no machine fits a job; "" if one does, or if the caller knows already."""
+        resources = job.resources
+        cpus, gpus = resources.cpus or resources.num_processes, resources.gpus
+        key = cpus, gpus, resources.memory_gib or 0.0
         if key in self._known:
             return ""
         fits = any(
@@ -267,6 +267,6 @@ class _Machines:
             ""
             if fits
             else f"no machine of the cluster has {cpus} CPUs, {gpus} GPUs and {key[2]} GiB; "
-            "waiting for one that joins (resources: in the experiment file says what is asked for)"
+            "waiting for one to join. The field `resources` of the experiment file requests them"
         )
         return self._known[key]

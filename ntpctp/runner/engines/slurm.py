@@ -1,13 +1,13 @@
-"""Jobs as a Slurm job array, through submitit; or through its local executor, to try that.
+"""Jobs as a Slurm job array, through submitit; or through its local executor, for a trial.
 
-The folder of submissions lies beside the results, on a file system that all nodes share: batch
-files, pickled jobs, what each printed, what it tells the driver (``events-<id>.jsonl``), and
-``submitted.json``: which jobs are in the queue, so that a driver that is started again finds them
-(those that do what it wants done: a digest of their arguments tells).
+The folder of submissions is in the experiment's directory, on a file system that all nodes share:
+batch files, pickled jobs, their output, their events (``events-<id>.jsonl``), and
+``submitted.json``: the queued jobs, so that a restarted driver finds those that do the same work
+(by a digest of their arguments).
 
-What is pickled is read by the job alone, and written by the driver that submits it. What becomes of
-a job comes back as JSON (``events-<id>.outcome.json``): a driver may be pointed at a directory that
-somebody else has filled.
+Pickles are written by the driver and read by the job, never the other way round: the outcome of a
+job comes back as JSON (``events-<id>.outcome.json``), as a driver may be pointed at a directory
+whose files come from a stranger.
 """
 
 import hashlib
@@ -33,7 +33,7 @@ from ntpctp.runner.engines.mailbox import Mailbox
 _POLL_SECONDS = 2.0
 _LOOK_SECONDS = 0.2
 _SETTLE_SECONDS = 15.0
-"""Until a file that a node wrote is seen here at the latest."""
+"""Maximum delay until a file written by a node is visible on the driver's machine."""
 _SUBMITTED = "submitted.json"
 _JOB = re.compile(r"[0-9]+(_[0-9]+)?")
 _EVENTS = re.compile(r"events-[0-9a-f]{32}\.jsonl")
@@ -45,23 +45,23 @@ class Slurm:
 
     Attributes:
         folder: of the submissions; on a file system that all nodes share.
-        cluster: ``local``: processes of this machine that only look like jobs.
-        poll_seconds: between two looks at the jobs.
+        cluster: ``local``: processes of this machine that imitate jobs.
+        poll_seconds: between two queries of the jobs.
     """
 
     folder: Path
     cluster: Literal["slurm", "local"] = "slurm"
     poll_seconds: float = _POLL_SECONDS
     name: str = field(default="slurm", init=False)
-    measures_apart: bool = field(default=False, init=False)
+    evaluates_separately: bool = field(default=False, init=False)
 
     def run(self, jobs: Iterable[Job], watcher: Watcher) -> dict[str, Failure]:
-        """Do all jobs, see ``Engine``: one array for those that ask for the same resources.
+        """Execute all jobs, see ``Engine``: one array for all jobs with the same resources.
 
-        If this process ends, jobs stay in the queue, and the next call watches them again.
+        If this process ends, jobs stay queued, and the next call watches them again.
 
         Raises:
-            InputError: if submitit is not installed, there is no Slurm, or sbatch refuses.
+            InputError: if submitit is not installed, Slurm is not found, or sbatch refuses.
         """
         watched: list[_Watched] = []
         failures: dict[str, Failure] = {}
@@ -71,7 +71,7 @@ class Slurm:
                 time.sleep(self.poll_seconds)
                 more: list[Job] = []
                 for each in list(watched):
-                    over = each.handle.done()  # before its events are read: none comes after
+                    over = each.handle.done()  # before its events are read, so that none is missed
                     for event in each.mailbox.receive():
                         more += watcher.on_event(event)
                     if over:
@@ -82,7 +82,7 @@ class Slurm:
                         more += watcher.on_end(each.name, failure)
                 self._submit(more, watched)
         finally:
-            if self.cluster == "local":  # nobody else would end them
+            if self.cluster == "local":  # these processes would outlive the driver
                 for each in watched:
                     each.handle.cancel(check=False)
             else:
@@ -90,12 +90,12 @@ class Slurm:
         return failures
 
     def _submit(self, jobs: list[Job], watched: "list[_Watched]") -> None:
-        """Submit jobs that are not in the queue from before, and watch all."""
+        """Submit the jobs that are not queued yet, and watch all."""
         if not jobs:
             return
         submitit = _submitit()
         self.folder.mkdir(parents=True, exist_ok=True)
-        queued = self._queued({job.name: job.sends for job in jobs})
+        queued = self._queued({job.name: job.event_type for job in jobs})
         by_resources: dict[str, list[Job]] = {}
         for job in jobs:
             before = queued.get(job.name)
@@ -106,7 +106,7 @@ class Slurm:
         for alike in by_resources.values():
             executor = self._executor(submitit, alike[0].resources)
             boxes: list[Mailbox[Any]] = [
-                Mailbox(self.folder / f"events-{uuid.uuid4().hex}.jsonl", job.sends)
+                Mailbox(self.folder / f"events-{uuid.uuid4().hex}.jsonl", job.event_type)
                 for job in alike
             ]
             try:
@@ -118,7 +118,7 @@ class Slurm:
             except submitit.core.utils.FailedJobError as error:
                 raise InputError(
                     f"--on slurm: sbatch refused the jobs: {str(error).strip()}\n"
-                    "resources.slurm in the experiment file says what it is asked for"
+                    "The field `resources.slurm` of the experiment file sets the options of sbatch"
                 ) from error
             watched += [
                 _Watched(job.name, _digest(job), handle, box)
@@ -126,20 +126,20 @@ class Slurm:
             ]
             self._remember(watched)
 
-    def _executor(self, submitit: Any, asked: Resources) -> Any:
+    def _executor(self, submitit: Any, resources: Resources) -> Any:
         try:
             executor = submitit.AutoExecutor(
                 folder=self.folder,
                 cluster=self.cluster,
-                slurm_max_num_timeout=asked.slurm.timeouts,
-                local_max_num_timeout=asked.slurm.timeouts,
+                slurm_max_num_timeout=resources.slurm.timeouts,
+                local_max_num_timeout=resources.slurm.timeouts,
             )
         except RuntimeError as error:
             raise InputError(
-                f"--on slurm: {error}; submit from a node that has sbatch, or try it on this "
+                f"--on slurm: {error}. Submit from a node that has sbatch, or try it on this "
                 "machine: --on slurm:local"
             ) from error
-        executor.update_parameters(**parameters(asked))
+        executor.update_parameters(**parameters(resources))
         return executor
 
     def _remember(self, watched: "list[_Watched]") -> None:
@@ -153,35 +153,36 @@ class Slurm:
         }
         write_sealed(self.folder / _SUBMITTED, jobs)
 
-    def _queued(self, sends: Mapping[str, type[Any]]) -> "dict[str, _Watched]":
-        """Return those jobs that an earlier driver submitted and did not see the end of.
+    def _queued(self, event_types: Mapping[str, type[Any]]) -> "dict[str, _Watched]":
+        """Return the jobs that an earlier driver submitted and whose end it did not see.
 
         Args:
-            sends: name of a job -> the dataclass of its events.
+            event_types: name of a job -> dataclass of its events.
+
+        Raises:
+            InputError: if ``submitted.json`` is damaged.
         """
         path = self.folder / _SUBMITTED
         if self.cluster == "local" or not path.is_file():
             return {}
-        found, submitted = {}, read_sealed(path, "delete it")
+        queued, submitted = {}, read_sealed(path, "delete it")
         try:
             for name, entry in submitted.items():
                 if not _JOB.fullmatch(entry["job"]) or not _EVENTS.fullmatch(entry["events"]):
-                    raise ValueError(f"no job of this program: {entry}")
-                if name not in sends:
+                    raise ValueError(f"not a job of ntpctp: {entry}")
+                if name not in event_types:
                     continue
                 handle = _submitit().SlurmJob(self.folder, entry["job"])
-                box: Mailbox[Any] = Mailbox(self.folder / entry["events"], sends[name])
-                found[name] = _Watched(name, entry["digest"], handle, box)
+                box: Mailbox[Any] = Mailbox(self.folder / entry["events"], event_types[name])
+                queued[name] = _Watched(name, entry["digest"], handle, box)
         except (ValueError, TypeError, KeyError, AttributeError) as error:
-            raise InputError(f"{path}: expected the jobs in the queue: {error}; delete it") from (
-                error
-            )
-        return found
+            raise InputError(f"{path}: invalid list of queued jobs: {error}. Delete it") from error
+        return queued
 
 
 @dataclass
 class _Watched:
-    """A job in the queue, or at work."""
+    """A queued or running job."""
 
     name: str
     digest: str
@@ -191,7 +192,7 @@ class _Watched:
 
 @dataclass
 class _Call:
-    """What is pickled for a job, and called on its node."""
+    """The pickled callable that executes a job on its node."""
 
     job: Job
     mailbox: Mailbox[Any]
@@ -200,45 +201,45 @@ class _Call:
         import torch
 
         requeue: Any = signal.getsignal(signal.SIGUSR2)  # submitit's
-        signals.listen(signal.SIGUSR2)  # that time is nearly over; SIGTERM: that it is preempted
+        signals.listen(signal.SIGUSR2)  # near the time limit; SIGTERM: preempted
         torch.set_num_threads(self.job.resources.cpus or 1)
         failure = attempt(self.job, self.mailbox.send)
-        if signals.asked() and failure is not None and _may_come_back():
+        if signals.asked() and failure is not None and _can_requeue():
             requeue(signal.SIGUSR2, None)  # ends this process
         write_json(_outcome_path(self.mailbox), None if failure is None else asdict(failure))
 
     def checkpoint(self) -> Any:
-        """Return what is called when the job comes back: the same; it resumes by itself."""
+        """Return the callable for a requeued job: the same, as a run resumes by itself."""
         return _submitit().helpers.DelayedSubmission(self)
 
 
 def _digest(job: Job) -> str:
-    """Return what changes with what a job is to do."""
+    """Return a hash of the work of a job."""
     return hashlib.sha256(pickle.dumps((job.work, job.arguments))).hexdigest()
 
 
-def _may_come_back() -> bool:
-    """Whether a job that was told to stop is Slurm's still.
+def _can_requeue() -> bool:
+    """Whether a job that was asked to stop can be requeued.
 
-    Not one that the user has cancelled, or that Slurm itself has already queued again.
+    Not if the user cancelled it, or Slurm has requeued it already.
     """
     environment = _submitit().JobEnvironment()
     if environment.cluster != "slurm":
         return True
-    asked = ["squeue", "--noheader", "--format=%T", f"--jobs={environment.job_id}"]
-    answer = subprocess.run(asked, capture_output=True, text=True, check=False)
+    query = ["squeue", "--noheader", "--format=%T", f"--jobs={environment.job_id}"]
+    answer = subprocess.run(query, capture_output=True, text=True, check=False)
     return answer.stdout.strip() == "RUNNING"
 
 
 def _outcome(watched: _Watched) -> Failure | None:
-    """Return what became of a job that is over."""
+    """Return the failure of an ended job, or None."""
     handle, path = watched.handle, _outcome_path(watched.mailbox)
     end = time.monotonic() + _SETTLE_SECONDS
     while not path.is_file():
         if time.monotonic() > end:
-            # A job writes down its failures: its process is gone, or never was.
+            # A job writes its own failures: so its process was lost, or never started.
             printed = handle.stderr() or handle.stdout() or ""
-            message = f"its job {handle.job_id} ended without a result (state: {handle.state})"
+            message = f"Slurm job {handle.job_id} ended without a result (state: {handle.state})"
             return Failure(message, printed[-20_000:], of_machine=True)
         time.sleep(_LOOK_SECONDS)
     failure: Failure | None = rebuilt(Failure | None, read_json(path))
@@ -246,13 +247,13 @@ def _outcome(watched: _Watched) -> Failure | None:
 
 
 def _outcome_path(mailbox: Mailbox[Any]) -> Path:
-    """Return where a job writes down what became of it."""
+    """Return the file in which a job writes its failure, or null."""
     return mailbox.path.with_suffix(".outcome.json")
 
 
-def parameters(asked: Resources) -> dict[str, Any]:
-    """Return what submitit is told of the resources of a job."""
-    site = asked.slurm
+def parameters(resources: Resources) -> dict[str, Any]:
+    """Return the parameters of submitit for the resources of a job."""
+    site = resources.slurm
     named = {
         f"slurm_{name}": getattr(site, name)
         for name in ("partition", "account", "qos", "constraint", "setup")
@@ -262,13 +263,13 @@ def parameters(asked: Resources) -> dict[str, Any]:
         "name": "ntpctp",
         "nodes": 1,
         "tasks_per_node": 1,  # accelerate launch starts the processes of a run
-        "cpus_per_task": asked.cpus or asked.num_processes,
-        "gpus_per_node": asked.gpus,
+        "cpus_per_task": resources.cpus or resources.num_processes,
+        "gpus_per_node": resources.gpus,
         "timeout_min": site.minutes,
-        **({"mem_gb": asked.memory_gib} if asked.memory_gib else {}),
+        **({"mem_gb": resources.memory_gib} if resources.memory_gib else {}),
         "slurm_array_parallelism": site.at_once,
         "slurm_signal_delay_s": site.signal_seconds,
-        # Jobs whose node fails, and those that Slurm preempts by itself, come back.
+        # Slurm requeues jobs whose node fails, and those that it preempts.
         "slurm_additional_parameters": {"requeue": True, **site.more},
         **named,
     }

@@ -10,7 +10,7 @@ from ntpctp.config import experiment_of
 from ntpctp.config.resources import Resources
 from ntpctp.runner.engines import Local
 from ntpctp.runner.engines.accelerate_launch import command
-from ntpctp.runner.pipeline import run_experiment
+from ntpctp.runner.experiment import run_experiment
 from tests.conftest import tiny_content
 
 CONTENT = tiny_content(
@@ -75,7 +75,7 @@ def test_what_cannot_be_started_is_a_failure_with_what_was_printed(tmp_path):
     resources = {"processes": 2, "accelerate": str(config)}
     _, failures = run({**CONTENT, "resources": resources}, tmp_path / "out")
     (failure,) = failures.values()
-    assert "accelerate launch ended early: exit code 1" in failure.message
+    assert "accelerate launch exited early with code 1" in failure.message
     assert "`distributed_type` must be specified" in failure.traceback
 
 

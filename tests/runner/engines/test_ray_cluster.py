@@ -13,7 +13,7 @@ from ntpctp._core.errors import InputError
 from ntpctp.analysis.scores import read_scores
 from ntpctp.config import load_experiment
 from ntpctp.runner.engines import Local, RayCluster
-from ntpctp.runner.pipeline import run_experiment
+from ntpctp.runner.experiment import run_experiment
 from tests.conftest import tiny_content
 from tests.runner.run_contents import contents
 

@@ -5,7 +5,7 @@ import pytest
 from ntpctp._core.layout import RunId
 from ntpctp.config import experiment_of
 from ntpctp.runner.engines import Local, RayCluster, Slurm
-from ntpctp.runner.pipeline import run_experiment
+from ntpctp.runner.experiment import run_experiment
 from ntpctp.runner.prepare import prepare
 from ntpctp.runner.run import execute
 from tests.conftest import tiny_content

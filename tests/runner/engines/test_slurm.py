@@ -15,7 +15,7 @@ from ntpctp.config import experiment_of, load_experiment
 from ntpctp.config.resources import Resources
 from ntpctp.runner.engines import Local, Slurm
 from ntpctp.runner.engines.slurm import parameters
-from ntpctp.runner.pipeline import run_experiment
+from ntpctp.runner.experiment import run_experiment
 from tests.conftest import tiny_content
 from tests.runner.engines import fake_slurm
 from tests.runner.run_contents import contents

@@ -146,14 +146,14 @@ def test_a_failure_is_forgotten_everywhere_once_the_run_is_begun_again(tmp_path,
     url = f"file://{tmp_path}/store"
     driver = location.place_of(url)
     run = driver.directory / "ntp/seed-0"
-    heartbeat.fail(run, {"message": "out of luck"})
-    driver.push_of(Path("ntp/seed-0/failure.json"))
+    heartbeat.write_failure(run, {"message": "out of luck"})
+    driver.push_file(Path("ntp/seed-0/failure.json"))
     monkeypatch.setenv("NTPCTP_SCRATCH", str(tmp_path / "other"))
     other = location.place_of(url)
-    other.pull_states()
+    other.pull_status()
     there = other.directory / "ntp/seed-0/failure.json"
     assert json.loads(there.read_text())["message"] == "out of luck"
-    driver.forget_failure("ntp/seed-0")
+    driver.delete_failure("ntp/seed-0")
     assert not (run / "failure.json").exists()
-    other.pull_states()
+    other.pull_status()
     assert not there.exists()
