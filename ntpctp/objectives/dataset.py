@@ -54,15 +54,15 @@ class SupervisedExamples:
 
     def __init__(
         self,
-        rows: Sequence[EncodedExample],
+        examples: Sequence[EncodedExample],
         objective: Objective,
         losses_of: LossesOf = no_reference_losses,
     ):
-        self.rows, self.objective, self._losses_of = rows, objective, losses_of
+        self.examples, self.objective, self._losses_of = examples, objective, losses_of
         self._known: dict[str, list[Supervision]] = {}
 
     def __len__(self) -> int:
-        return len(self.rows)
+        return len(self.examples)
 
     def at(self, index: int, step: int) -> Supervision:
         """Return the supervision of row ``index`` at optimizer step ``step`` (from 0)."""
@@ -85,7 +85,7 @@ class SupervisedExamples:
     ) -> Batch:
         """Return the batch of the rows ``indices`` at optimizer step ``step``."""
         return collate(
-            [self.rows[index] for index in indices],
+            [self.examples[index] for index in indices],
             [self.at(index, step) for index in indices],
             normalisation=self.objective.normalisation,
             pad_token_id=pad_token_id,
@@ -98,11 +98,11 @@ class SupervisedExamples:
 
     def _one(self, objective: Objective, index: int) -> Supervision:
         if isinstance(objective, ExampleObjective):
-            return objective.of_example(self.rows[index])
+            return objective.of_example(self.examples[index])
         return self._of(objective)[index]
 
     def _of(self, objective: Objective) -> list[Supervision]:
         key = objective.model_dump_json()
         if key not in self._known:
-            self._known[key] = objective.supervise(self.rows, self._losses_of)
+            self._known[key] = objective.supervise(self.examples, self._losses_of)
         return self._known[key]

@@ -40,7 +40,7 @@ from ntpctp.runner.events import Event
 from ntpctp.runner.prepare import Data, initial_model
 from ntpctp.training.accelerator import accelerator_here
 from ntpctp.training.log import LogLine, digests
-from ntpctp.training.loop import train
+from ntpctp.training.loop import TrainingLoop
 from ntpctp.training.trackers import TrackedRun, tracking
 
 RECORD = "run.json"
@@ -108,11 +108,11 @@ def train_run(
         on_event(Event(run, "checkpoint", checkpoints.step_of(path), steps))
         return stops
 
-    train(
-        initial_model(arm, data, run.seed),
-        data.tokenizer,
-        SupervisedExamples(data.splits["train"].rows, arm.objective, losses_of),
-        arm.training,
+    TrainingLoop(
+        model=initial_model(arm, data, run.seed),
+        tokenizer=data.tokenizer,
+        data=SupervisedExamples(data.splits["train"].rows, arm.objective, losses_of),
+        options=arm.training,
         seed=run.seed,
         directory=stage_directory(output, run),
         checkpoint_steps=experiment.evaluation.checkpoint_steps(steps),
@@ -120,7 +120,7 @@ def train_run(
         on_progress=on_progress,
         warn=lambda text: on_event(Event(run, "warning", text=text)),
         at_checkpoint=at_checkpoint,
-    )
+    ).run()
     tracked.end()
 
 

@@ -5,9 +5,11 @@ import re
 from typing import Any
 
 from accelerate import Accelerator
+from accelerate.utils import DistributedType
 
 from ntpctp._core.errors import InputError, lacks_memory
 from ntpctp._core.signals import Stopped
+from ntpctp.training.options import TrainingOptions
 
 _VARIABLES = re.compile(r"ACCELERATE_.+|(LOCAL_)?RANK|(LOCAL_)?WORLD_SIZE|MASTER_(ADDR|PORT)")
 
@@ -48,6 +50,38 @@ def accelerator_here(*, trains: bool = False, **options: Any) -> Accelerator:
             "gradient_accumulation_steps in the configuration of accelerate"
         )
     return found
+
+
+def check_launch(accelerator: Accelerator, options: TrainingOptions) -> None:
+    """Check that a stage can be trained on the processes that were launched.
+
+    Raises:
+        InputError: if the launch shards the model in a way that checkpoints cannot gather (anything
+            but FSDP 2), or the batch does not divide over the processes.
+    """
+    kind = accelerator.distributed_type
+    if kind in (DistributedType.FSDP, DistributedType.DEEPSPEED, DistributedType.MEGATRON_LM):
+        _check_sharding(accelerator, options)
+    if options.batch_size % accelerator.num_processes:
+        raise InputError(
+            f"training.batch_size {options.batch_size} does not divide over "
+            f"{accelerator.num_processes} processes; choose a multiple"
+        )
+
+
+def _check_sharding(accelerator: Accelerator, options: TrainingOptions) -> None:
+    kind = accelerator.distributed_type
+    if kind != DistributedType.FSDP or not accelerator.is_fsdp2:
+        raise InputError(
+            f"launched with {kind.value}{' 1' if kind == DistributedType.FSDP else ''}, but FSDP 2 "
+            "is the only supported way to shard a model (fsdp_version: 2). Use "
+            "recipes/accelerate/zero2.yaml or fsdp.yaml, which shard as DeepSpeed's ZeRO 2 and 3"
+        )
+    if options.lora is not None or options.compile:
+        raise InputError(
+            f"training.{'compile' if options.compile else 'lora'} under FSDP is not supported; "
+            "launch without sharding (recipes/accelerate/ddp.yaml), or leave it out"
+        )
 
 
 def leave_process_group(accelerator: Accelerator) -> None:

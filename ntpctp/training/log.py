@@ -47,7 +47,7 @@ class Interval:
     counts: torch.Tensor | float = 0.0
 
     @classmethod
-    def carried_on(cls, kept: Mapping[str, Any], accelerator: Accelerator) -> "Interval":
+    def resumed(cls, kept: Mapping[str, Any], accelerator: Accelerator) -> "Interval":
         """Return what ``unfinished`` described, bit for bit on as many processes."""
         own = kept["loss_sums"][accelerator.process_index :: accelerator.num_processes]
         loss_sum, counts = (

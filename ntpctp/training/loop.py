@@ -1,24 +1,23 @@
 """One stage of training with accelerate: one loop, for every launch.
 
-Which examples a step sees, and dropout, are functions of (seed, step): two arms of one seed share
-them, the number of processes does not change the order, and a resumed run needs no random state.
+The examples of a step and its dropout are functions of (seed, step): two arms of one seed share
+them, the number of processes does not change the order, and resuming needs no random state.
 
-A request to stop (``ntpctp._core.signals``) is checked between two steps, and answered by a
-checkpoint.
+A request to stop (``ntpctp._core.signals``) is checked between two steps; training then saves a
+checkpoint and ends.
 """
 
 import math
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext, suppress
-from dataclasses import replace
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-import numpy as np
 import torch
 from accelerate import Accelerator
-from accelerate.utils import DistributedType
-from numpy.typing import NDArray
+from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from ntpctp._core import signals
@@ -26,40 +25,27 @@ from ntpctp._core.errors import InputError
 from ntpctp._core.layout import LOG, checkpoint_directory
 from ntpctp._core.rng import torch_seed
 from ntpctp._core.signals import Stopped
-from ntpctp.data.encoded import lengths
 from ntpctp.models import checkpoints
-from ntpctp.models.build import context_length
 from ntpctp.models.checkpoints import Progress
 from ntpctp.models.sharding import whole
 from ntpctp.objectives.collator import Batch
 from ntpctp.objectives.dataset import SupervisedExamples
 from ntpctp.objectives.loss import TokenLoss
+from ntpctp.training.accelerator import check_launch
 from ntpctp.training.log import Interval, Log, LogLine, digests
+from ntpctp.training.micro_batches import MicroBatches, count
 from ntpctp.training.noise import EmbeddingNoise
 from ntpctp.training.optimizer import build_optimizer, learning_rates
 from ntpctp.training.options import TrainingOptions
-from ntpctp.training.order import batch_indices
+from ntpctp.training.saving import CheckpointWriter
 
 
-@signals.deferred()
-def train(
-    model: PreTrainedModel,
-    tokenizer: PreTrainedTokenizerBase,
-    data: SupervisedExamples,
-    options: TrainingOptions,
-    *,
-    seed: int,
-    directory: Path,
-    checkpoint_steps: Sequence[int],
-    accelerator: Accelerator,
-    on_progress: Callable[[LogLine], None] | None = None,
-    warn: Callable[[str], None] = lambda message: None,
-    at_checkpoint: Callable[[Path], bool] | None = None,
-) -> None:
-    """Train ``model`` for one stage, or carry on from the last checkpoint up to which all are good.
+@dataclass(kw_only=True)
+class TrainingLoop:
+    """Trains a model for one stage.
 
-    Args:
-        model: what the stage starts from; what of it requires gradients is trained in place.
+    Attributes:
+        model: the initial model; its parameters that require gradients are trained in place.
         tokenizer: saved with each checkpoint.
         data: the training split under the arm's objective.
         options: budget and optimizer.
@@ -68,221 +54,236 @@ def train(
         checkpoint_steps: when to save; step 0 and the last step are always saved.
         accelerator: without gradient accumulation of its own.
         on_progress: called with every log line, on the main process.
-        warn: called with the reason when a damaged checkpoint is made again.
-        at_checkpoint: called on the main process with every checkpoint once it is complete, also
-            with the one that training carries on from; if it returns True, training ends and all
-            later checkpoints are this one.
-
-    Raises:
-        Stopped: if one of the processes was asked to stop; on all of them, with what they did
-            stored. Calling it again ends in what it would have ended in without the request.
-        InputError: if the launch shards the model by other means than FSDP 2, the batch does not
-            divide over the processes, or the loss is not finite.
-        OSError: if a checkpoint cannot be written.
+        warn: called with the reason when a damaged checkpoint is computed again.
+        at_checkpoint: called on the main process with every complete checkpoint, also with the one
+            that training resumes from; if it returns True, training ends, and all later
+            checkpoints become copies of this one.
     """
-    _check_launch(accelerator, options)
-    world = accelerator.num_processes
-    if options.batch_size % world:
-        raise InputError(
-            f"training.batch_size {options.batch_size} does not divide over {world} processes; "
-            "choose a multiple"
+
+    model: PreTrainedModel
+    tokenizer: PreTrainedTokenizerBase
+    data: SupervisedExamples
+    options: TrainingOptions
+    seed: int
+    directory: Path
+    checkpoint_steps: Sequence[int]
+    accelerator: Accelerator
+    on_progress: Callable[[LogLine], None] | None = None
+    warn: Callable[[str], None] = lambda message: None
+    at_checkpoint: Callable[[Path], bool] | None = None
+
+    @signals.deferred()
+    def run(self) -> None:
+        """Train from the start, or resume from the last checkpoint before which all are good.
+
+        Raises:
+            Stopped: if one of the processes was requested to stop; raised on all of them, once
+                their work is stored. Running again ends in the weights of an uninterrupted run.
+            InputError: if the launch shards the model by other means than FSDP 2, the batch does
+                not divide over the processes, or the loss is not finite.
+            OSError: if a checkpoint cannot be written.
+        """
+        check_launch(self.accelerator, self.options)
+        self._scheduled = {0, *self.checkpoint_steps, self.options.steps}
+        self._learning_rate = learning_rates(self.options)
+        self._progress = Progress()
+        self._prepare_model()
+        resumed = self._resume()
+        ended = checkpoints.step_of(resumed) in self._scheduled and self._ends_at(resumed)
+        self._batches = MicroBatches(
+            self.data,
+            self.options,
+            seed=self.seed,
+            model=self.model,
+            pad_token_id=int(self.tokenizer.pad_token_id or 0),
+            accelerator=self.accelerator,
         )
-    optimizer = build_optimizer(model, options)
-    if options.gradient_checkpointing:
-        model.activation_checkpointing_enable({"use_reentrant": False})
-    if options.compile:
-        # Without the loss: how many tokens are supervised differs from batch to batch.
-        model.base_model.compile()
-    noise = None
-    if options.embedding_noise:
-        noise = EmbeddingNoise(model, options.embedding_noise, seed)
-    wanted = {0, *checkpoint_steps, options.steps}
-    progress, kept = Progress(), None
-    with signals.at_once():  # nothing is lost, and to verify and load may take minutes
-        resumed = _resume_point(directory, wanted, warn)
+        while not ended and self._progress.step < self.options.steps:
+            self._take_step()
+            ended = self._save_if_scheduled()
+        if self._noise:
+            self._noise.remove()
+
+    def _prepare_model(self) -> None:
+        """Set up the optimizer, and what changes the forward pass of the model."""
+        self._optimizer: Any = build_optimizer(self.model, self.options)
+        if self.options.gradient_checkpointing:
+            self.model.activation_checkpointing_enable({"use_reentrant": False})
+        if self.options.compile:
+            # Without the loss: the number of supervised tokens differs from batch to batch.
+            self.model.base_model.compile()
+        self._noise = None
+        if self.options.embedding_noise:
+            self._noise = EmbeddingNoise(self.model, self.options.embedding_noise, self.seed)
+
+    def _resume(self) -> Path:
+        """Load the checkpoint to resume from, or save that of step 0; return its path."""
+        with signals.at_once():  # no work can be lost yet, and verifying and loading take minutes
+            resumed = self._resume_point()
+            self._load(resumed)
+        self.accelerator.wait_for_everyone()  # until all processes have found the resume point
+        if self.accelerator.is_main_process:
+            # Training never returns to these, and a later one would be taken for part of this run.
+            checkpoints.delete_interrupted(self.directory, but=resumed, damaged=True)
+        if resumed is None:
+            self._writer.save(self._progress)
+            resumed = checkpoint_directory(self.directory, 0)
+        return resumed
+
+    def _resume_point(self) -> Path | None:
+        path, refused = checkpoints.resume_point(
+            self.directory, self._scheduled, digests(self.directory / LOG)
+        )
+        for reason in refused:
+            self.warn(f"computed again: {reason}")
+        return path
+
+    def _load(self, resumed: Path | None) -> None:
+        """Restore weights, counters, log and optimizer state; wrap the model for this launch."""
+        unfinished = None
         if resumed is not None:
-            checkpoints.load_weights(resumed, model)
-            progress = checkpoints.read_progress(resumed)
-            kept = checkpoints.read_interval(resumed)
-        log = Log(directory / LOG, progress, accelerator.is_main_process)
+            checkpoints.load_weights(resumed, self.model)
+            self._progress = checkpoints.read_progress(resumed)
+            unfinished = checkpoints.read_interval(resumed)
+        log = Log(self.directory / LOG, self._progress, self.accelerator.is_main_process)
+        self._module, self._optimizer = self.accelerator.prepare(
+            TokenLoss(self.model).train(), self._optimizer
+        )
+        bare = self.accelerator.unwrap_model(self._module).model
+        inner = self._optimizer.optimizer
+        if resumed is not None and self._progress.step:
+            checkpoints.load_optimizer(resumed, inner, bare)
+        self._interval = Interval(started=self._progress.seconds)
+        if unfinished is not None:
+            self._interval = Interval.resumed(unfinished, self.accelerator)
+        self._writer = CheckpointWriter(
+            directory=self.directory,
+            model=bare,
+            optimizer=inner,
+            tokenizer=self.tokenizer,
+            log=log,
+            accelerator=self.accelerator,
+        )
 
-        module, optimizer = accelerator.prepare(TokenLoss(model).train(), optimizer)
-        bare = accelerator.unwrap_model(module).model
-        if resumed is not None and progress.step:
-            checkpoints.load_optimizer(resumed, optimizer.optimizer, bare)
-    learning_rate = learning_rates(options)
+    def _take_step(self) -> None:
+        """Take one optimizer step and count it."""
+        step, started = self._progress.step, time.perf_counter()
+        seed = torch_seed(self.seed, "dropout", step, self.accelerator.process_index)
+        _seed_generators(seed, self.accelerator.device)
+        batches, counts = self._read_batches(step)
+        counts = self._sum_over_processes(counts)
+        loss_sum = self._backward(step, batches, counts[0])
+        self._update(step)
+        self._interval.add(loss_sum, counts)
+        before = self._progress
+        seconds = before.seconds + time.perf_counter() - started
+        self._progress = Progress(step + 1, before.tokens, before.supervised_tokens, seconds)
 
-    accelerator.wait_for_everyone()  # until all have found where to carry on from
-    if accelerator.is_main_process:
-        # Nothing comes back to these, and one beyond would be taken for a part of what now follows.
-        checkpoints.delete_interrupted(directory, but=resumed, damaged=True)
-
-    def save(progress: Progress) -> None:
-        state = checkpoints.snapshot(bare, optimizer.optimizer, keep=accelerator.is_main_process)
-        if accelerator.is_main_process:
-            path = checkpoint_directory(directory, progress.step)
-            checkpoints.save(path, state, tokenizer, replace(progress, log=log.digest()))
-            checkpoints.delete_interrupted(directory)
-        accelerator.wait_for_everyone()
-
-    def save_interrupted(progress: Progress, interval: Interval) -> None:
-        unfinished = interval.unfinished(progress.step, accelerator)
-        state = checkpoints.snapshot(bare, optimizer.optimizer, keep=accelerator.is_main_process)
-        path = checkpoint_directory(directory, progress.step)
-        # It is there where training has just carried on from it, or where it was wanted once.
-        if accelerator.is_main_process and not path.exists():
-            so_far = replace(progress, log=log.digest())
-            checkpoints.save(path, state, tokenizer, so_far, unfinished)
-        accelerator.wait_for_everyone()
-
-    def ends_at(path: Path) -> bool:
-        """Let the checkpoint be looked at; whether training ends with it, told to all processes."""
-        if at_checkpoint is None:
-            return False
-        ends = stops = False
-        if accelerator.is_main_process:
-            try:
-                with signals.at_once():  # nothing is lost, and to measure may take minutes
-                    ends = at_checkpoint(path)
-            except Stopped:
-                stops = True  # raised below, by all of them
-            later = (step for step in sorted(wanted) if step > checkpoints.step_of(path))
-            for step in later if ends else ():
-                checkpoints.repeat(path, checkpoint_directory(directory, step))
-        told = torch.tensor([ends, stops or signals.asked()], device=accelerator.device)
-        ends, stops = accelerator.reduce(told.float(), "sum").tolist()
-        if stops:
-            raise Stopped(checkpoints.step_of(path))
-        return bool(ends)
-
-    if resumed is None:
-        save(progress)
-        resumed = checkpoint_directory(directory, 0)
-    ended = checkpoints.step_of(resumed) in wanted and ends_at(resumed)
-    interval = Interval(started=progress.seconds)
-    if kept is not None:
-        interval = Interval.carried_on(kept, accelerator)
-    pad = int(tokenizer.pad_token_id or 0)
-    sizes = lengths(data.rows)
-    context = _packing_length(model, sizes) if options.packing else None
-    grouped_by = sizes if options.group_by_length else None
-    places = _own_places(options, accelerator)
-    for step in range(progress.step, progress.step if ended else options.steps):
-        started = time.perf_counter()
-        _seed(torch_seed(seed, "dropout", step, accelerator.process_index), accelerator.device)
-        indices = batch_indices(seed, step, options.batch_size, len(data), grouped_by)
+    def _read_batches(self, step: int) -> tuple[list[Batch], Tensor]:
+        """Return this process's micro-batches and their counts, or nothing if it is to stop."""
+        batches: list[Batch] = []
         counts = torch.zeros(3, dtype=torch.float64)
-        # Nothing is lost, and a reference model may have to read all rows first.
+        # A stop loses no work here, and a reference model may have to score all examples first.
         with suppress(Stopped), signals.at_once():
-            batches = [
-                _on(
-                    accelerator.device,
-                    data.batch(indices[own].tolist(), step, pad_token_id=pad, pack_into=context),
-                )
-                for own in places
-            ]
-            counts = torch.stack([_counts(batch) for batch in batches]).sum(0)
-        # One division by the weight of the whole optimizer step: over micro-batches and processes.
-        # DDP averages gradients over processes, hence the factor that undoes it.
-        # The processes also tell each other here whether to take the step at all.
-        told = torch.cat([counts, counts.new_tensor([signals.asked()])]).to(accelerator.device)
-        counts, stops = accelerator.reduce(told, "sum").split([3, 1])
+            batches = self._batches.at(step)
+            counts = count(batches)
+        return batches, counts
+
+    def _sum_over_processes(self, counts: Tensor) -> Tensor:
+        """Return the counts of the whole step; if any process is to stop, all of them stop here."""
+        own = torch.cat([counts, counts.new_tensor([signals.asked()])]).to(self.accelerator.device)
+        counts, stops = self.accelerator.reduce(own, "sum").split([3, 1])
+        step = self._progress.step
         if stops:
-            if progress.step not in wanted:
-                save_interrupted(progress, interval)
-            raise Stopped(progress.step)
+            if step not in self._scheduled:
+                self._writer.save_interrupted(self._progress, self._interval)
+            raise Stopped(step)
         if not counts[0]:
             raise InputError(
                 f"step {step + 1} supervises no token at all, so it has no loss; remove such "
                 "examples (data.unsupervised: drop) or raise training.batch_size"
             )
-        scale = world / counts[0]
-        loss_sum = torch.zeros((), dtype=torch.float64, device=accelerator.device)
+        return counts
+
+    def _backward(self, step: int, batches: list[Batch], normaliser: Tensor) -> Tensor:
+        """Accumulate the gradients of the step; return this process's sum of losses, float64."""
+        # One division by the weight of the whole optimizer step: over micro-batches and processes.
+        # DDP averages gradients over processes, hence the factor that undoes it.
+        scale = self.accelerator.num_processes / normaliser
+        loss_sum = torch.zeros((), dtype=torch.float64, device=self.accelerator.device)
         for index, batch in enumerate(batches):
             # Gradients are exchanged between processes once, on the last micro-batch.
             last = index == len(batches) - 1
-            if noise:
-                noise.draw(step, places[index])
-            with nullcontext() if last else accelerator.no_sync(module):
-                batch_sum, _ = module(batch)
-                accelerator.backward(batch_sum * scale.to(batch_sum.dtype))
+            if self._noise:
+                self._noise.draw(step, self._batches.positions[index])
+            with nullcontext() if last else self.accelerator.no_sync(self._module):
+                batch_sum, _ = self._module(batch)
+                self.accelerator.backward(batch_sum * scale.to(batch_sum.dtype))
             loss_sum += batch_sum.detach()
-        norm = accelerator.clip_grad_norm_(module.parameters(), options.max_grad_norm or math.inf)
-        for group in optimizer.param_groups:
-            group["lr"] = learning_rate(step)
-        optimizer.step()
-        optimizer.zero_grad()
+        return loss_sum
 
-        interval.add(loss_sum, counts)
-        seconds = progress.seconds + time.perf_counter() - started
-        progress = Progress(step + 1, progress.tokens, progress.supervised_tokens, seconds)
-        if progress.step % options.log_every == 0 or progress.step in wanted:
-            progress, line = interval.close(progress, learning_rate(step), whole(norm), accelerator)
-            log.write(line)
-            if on_progress and accelerator.is_main_process:
-                on_progress(line)
-        if progress.step in wanted:
-            save(progress)
-            if ends_at(checkpoint_directory(directory, progress.step)):
-                break
-    if noise:
-        noise.remove()
+    def _update(self, step: int) -> None:
+        """Clip the gradients and update the parameters."""
+        self._gradient_norm = self.accelerator.clip_grad_norm_(
+            self._module.parameters(), self.options.max_grad_norm or math.inf
+        )
+        for group in self._optimizer.param_groups:
+            group["lr"] = self._learning_rate(step)
+        self._optimizer.step()
+        self._optimizer.zero_grad()
+
+    def _save_if_scheduled(self) -> bool:
+        """Log and save the step just taken, where that is due; return whether training ends."""
+        step = self._progress.step
+        scheduled = step in self._scheduled
+        if scheduled or step % self.options.log_every == 0:
+            self._write_log_line()
+        if not scheduled:
+            return False
+        self._writer.save(self._progress)
+        return self._ends_at(checkpoint_directory(self.directory, step))
+
+    def _write_log_line(self) -> None:
+        self._progress, line = self._interval.close(
+            self._progress,
+            self._learning_rate(self._progress.step - 1),
+            whole(self._gradient_norm),
+            self.accelerator,
+        )
+        self._writer.log.write(line)
+        if self.on_progress and self.accelerator.is_main_process:
+            self.on_progress(line)
+
+    def _ends_at(self, path: Path) -> bool:
+        """Call ``at_checkpoint`` on the main process; return its answer on all processes."""
+        if self.at_checkpoint is None:
+            return False
+        ends = stops = False
+        if self.accelerator.is_main_process:
+            try:
+                with signals.at_once():  # no work can be lost, and evaluating may take minutes
+                    ends = self.at_checkpoint(path)
+            except Stopped:
+                stops = True  # raised below, on all processes
+            if ends:
+                self._repeat(path)
+        own = torch.tensor([ends, stops or signals.asked()], device=self.accelerator.device)
+        ends, stops = self.accelerator.reduce(own.float(), "sum").tolist()
+        if stops:
+            raise Stopped(checkpoints.step_of(path))
+        return bool(ends)
+
+    def _repeat(self, path: Path) -> None:
+        """Make all later scheduled checkpoints copies of ``path``."""
+        for step in sorted(self._scheduled):
+            if step > checkpoints.step_of(path):
+                checkpoints.repeat(path, checkpoint_directory(self.directory, step))
 
 
-def _seed(seed: int, device: torch.device) -> None:
+def _seed_generators(seed: int, device: torch.device) -> None:
     """Seed the generators of the CPU and of ``device``."""
     if device.type == "cpu":
         # The same stream; torch.manual_seed looks for accelerators, 0.7 ms at every step.
         torch.default_generator.manual_seed(seed)
     else:
         torch.manual_seed(seed)
-
-
-def _check_launch(accelerator: Accelerator, options: TrainingOptions) -> None:
-    """Refuse what shards the model in a way that checkpoints cannot gather."""
-    kind = accelerator.distributed_type
-    sharded = (DistributedType.FSDP, DistributedType.DEEPSPEED, DistributedType.MEGATRON_LM)
-    if kind not in sharded:
-        return
-    if kind != DistributedType.FSDP or not accelerator.is_fsdp2:
-        raise InputError(
-            f"launched with {kind.value}{' 1' if kind == DistributedType.FSDP else ''}: of what "
-            "shards a model, FSDP 2 alone is supported (fsdp_version: 2); "
-            "recipes/accelerate/zero2.yaml and fsdp.yaml shard with it as DeepSpeed's ZeRO 2 and 3"
-        )
-    if options.lora is not None or options.compile:
-        raise InputError(
-            f"training.{'compile' if options.compile else 'lora'} under FSDP is not supported; "
-            "launch without sharding (recipes/accelerate/ddp.yaml), or leave it out"
-        )
-
-
-def _own_places(options: TrainingOptions, accelerator: Accelerator) -> list[list[int]]:
-    """Return the places of a step's examples that this process computes, by micro-batch."""
-    own = list(range(options.batch_size)[accelerator.process_index :: accelerator.num_processes])
-    size = options.micro_batch_size or len(own)
-    return [own[start : start + size] for start in range(0, len(own), size)]
-
-
-def _on(device: torch.device, batch: Batch) -> Batch:
-    return {name: tensor.to(device) for name, tensor in batch.items()}
-
-
-def _counts(batch: Batch) -> torch.Tensor:
-    """Normaliser, tokens and supervised tokens of a batch: float64, shape (3,)."""
-    names = ("normaliser", "num_tokens", "num_supervised")
-    return torch.stack([batch[name].double() for name in names])
-
-
-def _packing_length(model: PreTrainedModel, sizes: NDArray[np.int64]) -> int:
-    """Return how long a packed sequence may be: the context, or eight of the longest row."""
-    return context_length(model.config) or 8 * int(sizes.max())
-
-
-def _resume_point(
-    directory: Path, wanted: Iterable[int], warn: Callable[[str], None]
-) -> Path | None:
-    path, refused = checkpoints.resume_point(directory, wanted, digests(directory / LOG))
-    for reason in refused:
-        warn(f"made again: {reason}")
-    return path

@@ -166,7 +166,7 @@ def ours(problem: Problem, clock: Clock, directory: Path) -> Callable[[], float]
     from ntpctp.objectives import CTP, NTP
     from ntpctp.objectives.dataset import SupervisedExamples
     from ntpctp.training import TrainingOptions
-    from ntpctp.training.loop import train
+    from ntpctp.training.loop import TrainingLoop
 
     examples = [Example((Segment("prompt", p), Segment("answer", a))) for p, a in problem.texts]
     data = SupervisedExamples(encode(examples, problem.tokenizer), CTP() if problem.ctp else NTP())
@@ -176,17 +176,17 @@ def ours(problem: Problem, clock: Clock, directory: Path) -> Callable[[], float]
     model, accelerator = problem.model(), Accelerator(cpu=True)
 
     def run() -> float:
-        train(
-            model,
-            problem.tokenizer,
-            data,
-            options,
+        TrainingLoop(
+            model=model,
+            tokenizer=problem.tokenizer,
+            data=data,
+            options=options,
             seed=0,
             directory=directory,
             checkpoint_steps=[],
             accelerator=accelerator,
             on_progress=lambda line: clock.tick(LOG_EVERY),
-        )
+        ).run()
         return float(data.batch(range(ROWS), 0)["num_supervised"]) / ROWS
 
     return run

@@ -18,7 +18,7 @@ from ntpctp.models.options import ModelOptions
 from ntpctp.objectives import CTP, NTP, Selective
 from ntpctp.objectives.dataset import SupervisedExamples
 from ntpctp.training import TrainingOptions
-from ntpctp.training.loop import train
+from ntpctp.training.loop import TrainingLoop
 from tests.measures.curvature_subject import TOKENIZER, Reference, items, make_subject
 
 STEPS = 12
@@ -33,16 +33,16 @@ def trained(directory, **options):
     arguments = TrainingOptions.model_validate(settings | options)
     if arguments.lora is not None:
         add_lora(model, arguments.lora, seed=0)
-    train(
-        model,
-        TOKENIZER,
-        SupervisedExamples(encode(items(0, 7), TOKENIZER), NTP()),
-        arguments,
+    TrainingLoop(
+        model=model,
+        tokenizer=TOKENIZER,
+        data=SupervisedExamples(encode(items(0, 7), TOKENIZER), NTP()),
+        options=arguments,
         seed=0,
         directory=directory,
         checkpoint_steps=[6, STEPS],
         accelerator=Accelerator(cpu=True),
-    )
+    ).run()
     return directory
 
 

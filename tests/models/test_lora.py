@@ -22,7 +22,7 @@ from ntpctp.objectives.loss import token_loss
 from ntpctp.runner.prepare import initial_model, prepare
 from ntpctp.runner.run import execute
 from ntpctp.training import TrainingOptions
-from ntpctp.training.loop import train
+from ntpctp.training.loop import TrainingLoop
 from tests.training.test_training import (
     OPTIONS,
     TOKENIZER,
@@ -49,16 +49,16 @@ def adapted(seed=0, options=LORA):
 def trained(tmp_path_factory):
     """A trained run: its model, as training left it, and its directory."""
     directory, model = tmp_path_factory.mktemp("lora"), adapted()
-    train(
-        model,
-        TOKENIZER,
-        SupervisedExamples(uneven_rows(), NTP(), losses_of),
-        TrainingOptions(**OPTIONS, lora=LORA),
+    TrainingLoop(
+        model=model,
+        tokenizer=TOKENIZER,
+        data=SupervisedExamples(uneven_rows(), NTP(), losses_of),
+        options=TrainingOptions(**OPTIONS, lora=LORA),
         seed=0,
         directory=directory,
         checkpoint_steps=[4],
         accelerator=Accelerator(),
-    )
+    ).run()
     return model.eval(), directory
 
 

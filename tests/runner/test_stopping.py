@@ -25,7 +25,7 @@ from ntpctp.objectives import CTP
 from ntpctp.objectives.dataset import SupervisedExamples
 from ntpctp.runner.callbacks import checkpoints_to_thin
 from ntpctp.training import TrainingOptions
-from ntpctp.training.loop import train
+from ntpctp.training.loop import TrainingLoop
 from tests.runner.test_kill import told
 from tests.training.test_training import OPTIONS, TOKENIZER, model_of, two_processes, uneven_rows
 
@@ -64,18 +64,18 @@ def trained(
     data = Rows(uneven_rows(), CTP())
     data.prepares = prepares
     model.transformer.register_forward_pre_hook(lambda *arguments: takes(data.step))
-    train(
-        model,
-        TOKENIZER,
-        data,
-        TrainingOptions(**{**OPTIONS, **changes}),
+    TrainingLoop(
+        model=model,
+        tokenizer=TOKENIZER,
+        data=data,
+        options=TrainingOptions(**{**OPTIONS, **changes}),
         seed=0,
         directory=directory,
         checkpoint_steps=wanted,
         accelerator=Accelerator(),
         at_checkpoint=at_checkpoint,
         warn=warn,
-    )
+    ).run()
 
 
 def asking_at(step):

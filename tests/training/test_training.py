@@ -24,7 +24,7 @@ from ntpctp.models.options import ModelOptions
 from ntpctp.objectives import CTP, NTP, Objective
 from ntpctp.objectives.dataset import SupervisedExamples
 from ntpctp.training import TrainingOptions
-from ntpctp.training.loop import train
+from ntpctp.training.loop import TrainingLoop
 from ntpctp.training.order import batch_indices
 from tests.objectives.objective_cases import OBJECTIVES, losses_of
 
@@ -64,17 +64,17 @@ def run(
     **changes,
 ):
     """Train and return the final weights."""
-    train(
-        model or model_of(),
-        TOKENIZER,
-        SupervisedExamples(uneven_rows(), objective or CTP(), losses_of),
-        TrainingOptions(**{**OPTIONS, **changes}),
+    TrainingLoop(
+        model=model or model_of(),
+        tokenizer=TOKENIZER,
+        data=SupervisedExamples(uneven_rows(), objective or CTP(), losses_of),
+        options=TrainingOptions(**{**OPTIONS, **changes}),
         seed=seed,
         directory=directory,
         checkpoint_steps=steps_saved,
         accelerator=accelerator or Accelerator(),
         on_progress=lines.append if lines is not None else None,
-    )
+    ).run()
     last = checkpoints.list_checkpoints(directory)[-1]
     return weights_of(last)
 
@@ -305,8 +305,8 @@ def test_diverged_training_says_so(tmp_path):
     "kind, message",
     [
         (DistributedType.MULTI_CPU, "batch_size 8 does not divide over 3 processes"),
-        (DistributedType.FSDP, r"launched with FSDP 1: .* FSDP 2 alone is supported"),
-        (DistributedType.DEEPSPEED, r"launched with DEEPSPEED: .*zero2\.yaml"),
+        (DistributedType.FSDP, r"launched with FSDP 1, but FSDP 2 is the only supported way"),
+        (DistributedType.DEEPSPEED, r"launched with DEEPSPEED, .*zero2\.yaml"),
     ],
 )
 def test_launches_that_are_refused(tmp_path, kind, message):
@@ -316,16 +316,16 @@ def test_launches_that_are_refused(tmp_path, kind, message):
         is_fsdp2 = False
 
     with pytest.raises(InputError, match=message):
-        train(
-            model_of(),
-            TOKENIZER,
-            SupervisedExamples(uneven_rows(), CTP()),
-            TrainingOptions(**OPTIONS),
+        TrainingLoop(
+            model=model_of(),
+            tokenizer=TOKENIZER,
+            data=SupervisedExamples(uneven_rows(), CTP()),
+            options=TrainingOptions(**OPTIONS),
             seed=0,
             directory=tmp_path,
             checkpoint_steps=[],
             accelerator=Three(),
-        )
+        ).run()
     assert not list(tmp_path.iterdir())
 
 
