@@ -25,7 +25,7 @@ from ntpctp._core.files import atomic_directory, atomic_file, read_json, write_j
 from ntpctp.analysis.comparison import ScoreComparison, read_comparisons
 from ntpctp.analysis.matched_loss import CurvatureBySeed, CurvaturePoint, read_curvature
 from ntpctp.config import load_output
-from ntpctp.config.sweep import CELLS, read_levels
+from ntpctp.config.sweep import CELLS, read_cells
 from ntpctp.report.html import wording
 from ntpctp.report.html.headline import label_of
 from ntpctp.report.html.map_cells import pair_maps, read_cells
@@ -91,7 +91,7 @@ def keep(directory: Path, to: Path) -> None:
     """
     is_map = (directory / CELLS).is_file()
     if is_map:
-        parts = [directory / cell for cell in read_levels(directory)[1]]
+        parts = [directory / cell for cell in read_cells(directory)[1]]
     elif (directory / FILES[0]).is_file():
         parts = [directory]
     else:

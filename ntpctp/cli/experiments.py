@@ -81,10 +81,10 @@ def run(
         return
     from ntpctp.config import load_experiment
     from ntpctp.config.stages import load_stages
-    from ntpctp.config.sweep import load_map
+    from ntpctp.config.sweep import load_sweep
     from ntpctp.runner.stages import prepare_stages
 
-    if found := load_map(experiment, overrides or []):
+    if found := load_sweep(experiment, overrides or []):
         _run_map(found, _place(output, found.name), where)
         return
     stages = load_stages(experiment, overrides or [])
@@ -106,7 +106,7 @@ def _place(output: str | None, name: str) -> "ExperimentLocation":
 
 def _run_map(found: "Map", place: "ExperimentLocation", where: Where) -> None:
     """Do all cells of a map, whether or not some of their runs fail, then write its page."""
-    from ntpctp.config.sweep import write_map
+    from ntpctp.config.sweep import write_cells
     from ntpctp.runner.budget import with_steps
     from ntpctp.runner.experiment import (
         run_concurrently,
@@ -118,7 +118,7 @@ def _run_map(found: "Map", place: "ExperimentLocation", where: Where) -> None:
         # What is wrong with the last cell shows before the first is trained.
         cells[cell] = with_steps(settings, encoded_beside(whole / cell))
         prepare(cells[cell], encoded_beside(whole / cell))
-    write_map(found, whole)
+    write_cells(found, whole)
     failed = []
 
     def over(cell: str, failures: "Mapping[str, Failure]") -> None:
@@ -162,7 +162,7 @@ def _plan(
 
     from ntpctp.config import load_experiment
     from ntpctp.config.stages import load_stages
-    from ntpctp.config.sweep import load_map
+    from ntpctp.config.sweep import load_sweep
     from ntpctp.report.terminal.plans import map_plan_table, plan_table, plan_time
     from ntpctp.runner.budget import with_steps
     from ntpctp.runner.experiment import (
@@ -172,7 +172,7 @@ def _plan(
     from ntpctp.runner.prepare import prepare
 
     torch.set_num_threads(1)
-    found = load_map(path, overrides)
+    found = load_sweep(path, overrides)
     stages = None if found else load_stages(path, overrides)
     chosen = {"": load_experiment(path, overrides)} if not found and not stages else {}
     chosen |= stages.from_scratch() if stages else {}

@@ -1,7 +1,7 @@
-"""The experiment file: its types, and reading it with all errors reported together."""
+"""The experiment file: its types, and a reader that reports all errors together."""
 
 from ntpctp.config.grid import GridCell, cells, set_field
-from ntpctp.config.load import check_effects, experiment_of, load_experiment, load_output
+from ntpctp.config.load import experiment_of, load_experiment, load_output
 from ntpctp.config.overrides import apply_override, block_of
 from ntpctp.config.schema import (
     Arm,
@@ -25,7 +25,6 @@ __all__ = [
     "apply_override",
     "block_of",
     "cells",
-    "check_effects",
     "experiment_of",
     "load_experiment",
     "load_output",

@@ -1,14 +1,15 @@
-"""At which steps of a run checkpoints are written and measured."""
+"""The steps of a run at which checkpoints are written and measured."""
 
 from collections.abc import Iterable
 from typing import Literal
 
 Every = int | list[int] | Literal["log"] | None
-"""Steps between checkpoints, a list of steps, ``log`` (1, 2, 5, 10, 20, ...), or none between."""
+"""Steps between checkpoints, a list of steps, ``log`` (1, 2, 5, 10, 20, ...), or None: first and
+last checkpoint alone."""
 
 
 def checkpoint_steps(every: Every, steps: int) -> list[int]:
-    """Return the steps at which a run of ``steps`` steps is measured: also the first and the last.
+    """Return the steps at which a run of ``steps`` steps is measured, step 0 and the last included.
 
     >>> checkpoint_steps("log", 60)
     [0, 1, 2, 5, 10, 20, 50, 60]
@@ -27,5 +28,5 @@ def checkpoint_steps(every: Every, steps: int) -> list[int]:
 
 
 def is_due(at: Literal["all", "last"], step: int, last: int) -> bool:
-    """Whether what is measured ``at`` all checkpoints, or the last, is measured at ``step``."""
+    """Whether a measure with this option ``at`` is taken at ``step``."""
     return at == "all" or step == last

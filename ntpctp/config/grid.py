@@ -1,8 +1,8 @@
-"""A grid of settings becomes arms: every combination of its factors' levels.
+"""Grid: every combination of the levels of its factors becomes an arm.
 
 grid:
   objective: [ntp, ctp]
-  model.init_rate: {small: 0.8, large: 0.4}     # levels with names of their own
+  model.init_rate: {small: 0.8, large: 0.4}     # named levels
 """
 
 import re
@@ -15,8 +15,8 @@ from typing import Any
 from ntpctp._core.errors import InputError
 
 _NOT_IN_NAMES = re.compile(r"[^A-Za-z0-9._]+")
-_MOST = 10_000
-"""Combinations: more are a slip, and would fill the memory before they are trained."""
+_MAX_COMBINATIONS = 10_000
+"""More combinations are a mistake, and would fill the memory before the first is trained."""
 
 
 @dataclass(frozen=True)
@@ -24,7 +24,7 @@ class GridCell:
     """One combination.
 
     Attributes:
-        levels: factor -> the name of its level, in the order of the grid.
+        levels: factor -> name of its level, in the order of the grid.
         settings: dotted field -> its value.
     """
 
@@ -33,22 +33,22 @@ class GridCell:
 
     @property
     def name(self) -> str:
-        """The names of the levels, joined: what the arm is called."""
+        """Name of the arm: the names of its levels, joined."""
         return "-".join(self.levels.values())
 
 
 def cells(grid: Any, source: str, block: str = "grid") -> list[GridCell]:
-    """Return all combinations of ``grid``, the last factor changing fastest.
+    """Return all combinations of ``grid``; the last factor changes fastest.
 
     Args:
-        grid: dotted field -> a list of values, or a map from level names to values. A level of a
-            list is named by its value, a block by its ``name``.
+        grid: dotted field -> a list of values, or a map from names of levels to values. A level in
+            a list takes its value as its name, a block its ``name``.
         source: named in messages.
-        block: what the file calls it.
+        block: name of the field in the file: ``grid`` or ``map``.
 
     Raises:
-        InputError: if it is no map of lists or maps, a factor has fewer than two levels, two
-            levels or combinations have one name, or there are more than 10,000.
+        InputError: if ``grid`` is not a map of lists or maps, a factor has fewer than two levels,
+            two levels or combinations have the same name, or there are more than 10,000.
     """
     if not isinstance(grid, Mapping) or not grid:
         raise InputError(
@@ -59,22 +59,23 @@ def cells(grid: Any, source: str, block: str = "grid") -> list[GridCell]:
         str(field): _levels(values, f"{source}: {block}.{field}") for field, values in grid.items()
     }
     number = prod(map(len, factors.values()))
-    if number > _MOST:
+    if number > _MAX_COMBINATIONS:
         raise InputError(
-            f"{source}: {block}: makes {number} combinations, more than {_MOST}; leave values out"
+            f"{source}: {block}: {number} combinations. Expected at most {_MAX_COMBINATIONS}; "
+            "remove values"
         )
-    found = [
+    combinations = [
         GridCell(
             dict(zip(factors, names, strict=True)),
             {field: factors[field][name] for field, name in zip(factors, names, strict=True)},
         )
         for names in product(*factors.values())
     ]
-    if len({cell.name for cell in found}) < len(found):
+    if len({cell.name for cell in combinations}) < len(combinations):
         raise InputError(
-            f"{source}: {block}: two combinations have one name; name levels differently"
+            f"{source}: {block}: two combinations have the same name; name their levels differently"
         )
-    return found
+    return combinations
 
 
 def _levels(values: Any, where: str) -> dict[str, Any]:
@@ -84,15 +85,15 @@ def _levels(values: Any, where: str) -> dict[str, Any]:
         levels = {_name(value): value for value in values}
         if len(levels) < len(values):
             raise InputError(
-                f"{where}: two of its values would be named alike ({', '.join(map(_name, values))})"
-                "; give them names of their own: {first: ..., second: ...}"
+                f"{where}: two values would have the same name ({', '.join(map(_name, values))}); "
+                "name them: {first: ..., second: ...}"
             )
     else:
         raise InputError(f"{where}: expected a list of values, found {values!r}")
     if len(levels) < 2:
         raise InputError(
-            f"{where}: expected at least two values, found {len(levels)}; what all share "
-            "stands outside"
+            f"{where}: expected at least two values, found {len(levels)}; move a value that all "
+            "arms share outside of it"
         )
     return levels
 
@@ -104,16 +105,18 @@ def _name(value: Any) -> str:
 
 
 def set_field(block: dict[str, Any], field: str, value: Any) -> None:
-    """Set a dotted field in nested maps, in place; maps on the way are copied, not shared.
+    """Set a dotted field in nested maps, in place; the maps that contain it are copied first.
 
     Raises:
-        InputError: if the field leads through a value.
+        InputError: if a part of the field other than the last is a value, not a map.
     """
     *parents, last = field.split(".")
     for parent in parents:
         inner = block.get(parent)
         if not isinstance(inner, Mapping | str | None):
-            raise InputError(f"{field}: {parent!r} is not a block of fields but {inner!r}")
+            raise InputError(
+                f"{field}: expected {parent!r} to be a block of fields, found {inner!r}"
+            )
         # A bare name stands for a block.
         inner = {"name": inner} if isinstance(inner, str) else dict(inner or {})
         block[parent] = inner

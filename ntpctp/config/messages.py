@@ -1,4 +1,4 @@
-"""What is wrong with an experiment file, in the user's words and with its lines."""
+"""Error messages of an experiment file: pydantic's errors with the file's fields and lines."""
 
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
@@ -24,44 +24,51 @@ from ntpctp.objectives.schedule import Phase
 from ntpctp.training import Budget, TrainingOptions
 
 
-def messages_of(
+def error_messages(
     errors: Sequence[ErrorDetails],
     content: Mapping[str, Any],
     lines: Mapping[FieldPath, int],
     grid: Collection[str] = (),
     file: type[Options] = Experiment,
 ) -> list[str]:
-    """Put pydantic's errors into the user's words, in the order of the file.
+    """Return one message for every error, in the order of the file.
 
     Args:
         errors: as pydantic gives them.
-        content: what was validated, before arms inherited.
-        lines: of the fields, by path.
-        grid: dotted fields of arms that a grid made: an error there is one of the grid.
-        file: what the file describes.
+        content: of the file, before arms inherit the experiment's blocks.
+        lines: line of every field, by path.
+        grid: the dotted fields of a grid; an error in such a field of an arm is named after the
+            grid.
+        file: the type that the file describes.
     """
-    found: dict[str, int] = {}
+    messages: dict[str, int] = {}  # message -> its line
     for error in errors:
-        path = _where_inherited(_in_file(error, content), content)
+        path = _inherited_path(_path_in_file(error, content), content)
         inherited = len(path) > 2 and path[0] == "arms" and path[2] in ("training", "model")
         if inherited and not _present(content, path[: 3 if error["type"] == "missing" else 4]):
-            continue  # the same error is reported where the field stands
+            continue  # the same error is reported for the block that is inherited
         line = next((lines[path[:n]] for n in range(len(path), 0, -1) if path[:n] in lines), 0)
         where = f"line {line}: " if line else ""
-        name = _name(path, grid)
-        found.setdefault(f"{where}{name + ': ' if name else ''}{words_of(error, file)}", line)
-    return sorted(found, key=lambda message: found[message])
+        name = _field_name(path, grid)
+        messages.setdefault(f"{where}{name + ': ' if name else ''}{error_text(error, file)}", line)
+    return sorted(messages, key=lambda message: messages[message])
 
 
-def _where_inherited(path: FieldPath, content: Mapping[str, Any]) -> FieldPath:
-    """Return the place of an objective's field that an arm has from the experiment's own."""
+def summary_of(messages: Sequence[str], source: str) -> str:
+    """Return one text of all errors of a file, one on a line."""
+    number = f"{len(messages)} error{'s' if len(messages) > 1 else ''}"
+    return "\n".join([f"{source}: {number}", *(f"  {message}" for message in messages)])
+
+
+def _inherited_path(path: FieldPath, content: Mapping[str, Any]) -> FieldPath:
+    """Return the path of the experiment's objective for an error in an arm that inherits it."""
     if path[:1] != ("arms",) or path[2:3] != ("objective",) or "objective" not in content:
         return path
     wrong = path if len(path) > 3 else (*path, "name")
     return path if _present(content, wrong[:4]) else path[2:]
 
 
-def _name(path: FieldPath, grid: Collection[str]) -> str:
+def _field_name(path: FieldPath, grid: Collection[str]) -> str:
     name = ".".join(map(str, path))
     of_arm = ".".join(map(str, path[2:]))
     if path[:1] == ("arms",) and any(f"{of_arm}.".startswith(f"{field}.") for field in grid):
@@ -69,8 +76,8 @@ def _name(path: FieldPath, grid: Collection[str]) -> str:
     return name
 
 
-def _in_file(error: ErrorDetails, content: Any) -> FieldPath:
-    """Remove from an error's place the tags that pydantic adds for the types of named blocks."""
+def _path_in_file(error: ErrorDetails, content: Any) -> FieldPath:
+    """Return an error's path without the tags that pydantic adds for the types of named blocks."""
     path: list[str | int] = []
     for index, part in enumerate(error["loc"]):
         last = index == len(error["loc"]) - 1
@@ -79,7 +86,7 @@ def _in_file(error: ErrorDetails, content: Any) -> FieldPath:
         if _holds(content, part):
             content = content[part]
         elif part in ("training", "model"):
-            content = {}  # a block that an arm inherits: not in the file, but a real field
+            content = {}  # a block that an arm inherits: a field, though not in the file
         elif not (last and error["type"] in ("missing", "extra_forbidden")):
             continue
         path.append(part)
@@ -113,8 +120,8 @@ _TYPES = {
 }
 
 
-def words_of(error: ErrorDetails, file: type[Options] = Experiment) -> str:
-    """Say what is wrong, without where."""
+def error_text(error: ErrorDetails, file: type[Options] = Experiment) -> str:
+    """Return the text of an error, without its field and line."""
     kind, given = error["type"], error["input"]
     context = error.get("ctx", {})
     if kind == "extra_forbidden":
@@ -141,7 +148,7 @@ def words_of(error: ErrorDetails, file: type[Options] = Experiment) -> str:
 
 
 def _fields_beside(loc: tuple[str | int, ...], block: type[Options]) -> list[str]:
-    """Return the valid fields of the block in which an unknown field was found."""
+    """Return the valid fields of the block that contains the unknown field at ``loc``."""
     tables: dict[str, Mapping[str, type[Options]]] = {
         "task": TASKS,
         "tasks": TASKS,

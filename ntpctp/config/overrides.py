@@ -1,4 +1,4 @@
-"""Fields that a command line changes: ``dotted.key=value``."""
+"""Overrides: fields that the command line changes, as ``dotted.key=value``."""
 
 from collections.abc import Sequence
 from typing import Any, TypeVar
@@ -8,19 +8,20 @@ from pydantic import ValidationError
 from ntpctp._core.errors import InputError, nearest
 from ntpctp._core.options import Options
 from ntpctp._core.yaml_loader import FieldPath, parse_value
-from ntpctp.config.messages import words_of
+from ntpctp.config.messages import error_text
 
 Block = TypeVar("Block", bound=Options)
 
-_OF_FIELDS = ("grid", "map")
-"""Blocks whose keys are dotted fields themselves: ``map.model.width=[8,16]``."""
+_KEYED_BY_FIELDS = ("grid", "map")
+"""Blocks whose keys are dotted fields: ``map.model.width=[8,16]``."""
 
 
 def apply_override(content: dict[str, Any], override: str) -> FieldPath:
     """Set a dotted key in ``content``, in place; return its path.
 
     Raises:
-        InputError: if it is no ``key=value``, its value no YAML, or its key leads through a value.
+        InputError: if ``override`` is not ``key=value``, the value is not YAML, or a part of the
+            key other than the last is a value, not a block.
     """
     key, equals, text = override.partition("=")
     if not equals or not all(key.split(".")):
@@ -28,7 +29,7 @@ def apply_override(content: dict[str, Any], override: str) -> FieldPath:
             f"{override!r}: expected key=value with a dotted key, such as training.steps=500"
         )
     *parents, last = key.split(".")
-    if parents and parents[0] in _OF_FIELDS:
+    if parents and parents[0] in _KEYED_BY_FIELDS:
         parents, last = parents[:1], key.partition(".")[2]
     block = content
     for part in parents:
@@ -38,9 +39,11 @@ def apply_override(content: dict[str, Any], override: str) -> FieldPath:
         elif inner is None:
             inner = {}
         elif not isinstance(inner, dict):
-            raise InputError(f"{override!r}: {part!r} is not a block of fields but {inner!r}")
+            raise InputError(
+                f"{override!r}: expected {part!r} to be a block of fields, found {inner!r}"
+            )
         else:
-            inner = dict(inner)  # by an alias, other blocks of the file may be the same
+            inner = dict(inner)  # a YAML alias may share this block with other fields
         block[part] = inner
         block = inner
     try:
@@ -51,11 +54,11 @@ def apply_override(content: dict[str, Any], override: str) -> FieldPath:
 
 
 def block_of(kind: type[Block], name: str, overrides: Sequence[str]) -> Block:
-    """Return the named block ``kind`` with fields as a command line gives them.
+    """Return the options of a task or measure whose fields the command line gives.
 
     Args:
-        kind: type of the block.
-        name: its name.
+        kind: type of the options.
+        name: of the task or measure.
         overrides: ``key=value``, the value in YAML.
 
     Raises:
@@ -72,7 +75,7 @@ def block_of(kind: type[Block], name: str, overrides: Sequence[str]) -> Block:
             + (
                 f"unknown field{nearest(str(problem['loc'][-1]), kind.model_fields)}"
                 if problem["type"] == "extra_forbidden"
-                else words_of(problem)
+                else error_text(problem)
             )
             for problem in error.errors(include_url=False)
         ]

@@ -210,7 +210,7 @@ CASES: dict[str, Case] = {
     ),
     "arms alike": experiment(
         {"arms": {"a": {"objective": "ntp"}, "b": {"objective": {"name": "ntp"}}}},
-        ["arms: 'a' and 'b' are alike in every field"],
+        ["arms: 'a' and 'b' are equal in every field"],
     ),
     "no seeds": experiment({}, ["seeds: expected at least 1 seed, found 0"], "seeds=0"),
     "empty seeds": experiment({"seeds": []}, ["seeds: expected at least 1 entry"]),
@@ -306,7 +306,7 @@ CASES: dict[str, Case] = {
     ),
     # evaluation
     "measure twice": experiment(
-        {"evaluation": {"measures": ["accuracy", "accuracy"]}}, ["a measure stands twice"]
+        {"evaluation": {"measures": ["accuracy", "accuracy"]}}, ["a measure is listed twice"]
     ),
     "no measure": experiment({"evaluation": {"measures": []}}, ["expected at least 1 entry"]),
     "checkpoints never": experiment(
@@ -330,17 +330,17 @@ CASES: dict[str, Case] = {
     ),
     "minutes in words": experiment(
         {"resources": {"slurm": {"minutes": "24:00:00"}}},
-        ["expected minutes as a number, found '24:00:00' (24 hours are 1440)"],
+        ["expected a number of minutes, found '24:00:00' (24 hours are 1440)"],
     ),
     "no configuration of accelerate": experiment(
         {"resources": {"accelerate": "DIR/fsdp.yaml"}},
-        ["expected a configuration file of accelerate, found no file DIR/fsdp.yaml"],
+        ["configuration file of accelerate not found: DIR/fsdp.yaml"],
     ),
     # overrides
     "override without value": experiment({}, ["'seeds': expected key=value"], "seeds"),
     "override without key": experiment({}, ["'=3': expected key=value"], "=3"),
     "override into a number": experiment(
-        {}, ["'seeds' is not a block of fields but 2"], "seeds.x=1"
+        {}, ["expected 'seeds' to be a block of fields, found 2"], "seeds.x=1"
     ),
     "override that is no YAML": experiment({}, ["the value is not YAML"], "seeds=[1"),
     "override that is an object of Python": experiment(
@@ -362,18 +362,18 @@ CASES: dict[str, Case] = {
     ),
     "grid of levels alike": experiment(
         {**GRID, "grid": {"training.weight_decay": [0.1, "0.1"], "objective": ["ntp", "ctp"]}},
-        ["two of its values would be named alike"],
+        ["two values would have the same name"],
     ),
     "grid without end": experiment(
         {
             **GRID,
             "grid": {f"model.config.x{k}": list(range(100)) for k in range(6)},
         },
-        ["grid: makes 1000000000000 combinations, more than 10000"],
+        ["grid: 1000000000000 combinations. Expected at most 10000"],
     ),
     "grid through a value": experiment(
         {**GRID, "grid": {"objective": [1, 2], "objective.name": ["ntp", "ctp"]}},
-        ["'objective' is not a block of fields but"],
+        ["expected 'objective' to be a block of fields, found"],
     ),
     "grid of an empty field": experiment(
         {**GRID, "grid": {"": ["ntp", "ctp"]}}, ["grid.: unknown field"]
@@ -382,7 +382,7 @@ CASES: dict[str, Case] = {
     "map and stages": staged(["has both map and stages"], map={"task.train_size": [1, 2]}),
     "map that is text": experiment({"map": "task"}, ["map: expected a map from fields"]),
     "map of seeds": experiment(
-        {"map": {"seeds": [1, 2]}}, ["map.seeds: cells of a map differ in what arms share"]
+        {"map": {"seeds": [1, 2]}}, ["map.seeds: cells of a map differ in fields that the arms share"]
     ),
     "map of what arms set": experiment(
         {**arms(training={"steps": 9}), "map": {"training.steps": [1, 2]}},
@@ -393,7 +393,7 @@ CASES: dict[str, Case] = {
         {"map": {"task.train_size": [0, 60]}}, ["cell train_size-0", "task.train_size"]
     ),
     "map through a value": experiment(
-        {"map": {"name.x": [1, 2]}}, ["map.name.x: cells of a map differ in what arms share"]
+        {"map": {"name.x": [1, 2]}}, ["map.name.x: cells of a map differ in fields that the arms share"]
     ),
     "map with names that are too long": experiment(
         {"name": "a" * 90, **MAP}, ["characters where 100 are possible", "shorter name"]
@@ -402,7 +402,7 @@ CASES: dict[str, Case] = {
         {"map": {"task.train_size": [60, 99]}}, ["give only 100 different pairs"]
     ),
     "override of what a map gives": experiment(
-        MAP, ["the map of", "gives task.train_size in every cell"], "task.train_size=50"
+        MAP, ["the map of", "sets task.train_size in every cell"], "task.train_size=50"
     ),
     # stages
     "one stage": staged(["stages: expected at least two"], stages={"first": {"task": ADDITION}}),
@@ -412,13 +412,13 @@ CASES: dict[str, Case] = {
         stages={"first": {"task": ADDITION}, "second": None},
     ),
     "model in a stage": staged(
-        ["stages.first.model: stands outside of the stages"],
+        ["stages.first.model: all stages share model; move it outside"],
         stages={"first": {"model": {}}, "second": {}},
     ),
     "task beside stages": staged(["task: not a field beside stages"], task=ADDITION),
     "stages without arms": staged(["expected either arms or a grid"], arms=None),
     "stage that is not there": staged(
-        ["arms.a: expected for each stage (first, second)"], arms={"a": {"third": {}}}
+        ["arms.a: expected the fields of the arm in each stage (first, second)"], arms={"a": {"third": {}}}
     ),
     "error in the second stage": staged(
         ["stage second: 1 error", "training.steps: "], "stages.second.training.steps=-1"

@@ -11,7 +11,7 @@ from ntpctp._core.options import Options
 from ntpctp._core.yaml_loader import parse_value, read_yaml
 from ntpctp.config import Evaluation, experiment_of, load_experiment
 from ntpctp.config.stages import load_stages
-from ntpctp.config.sweep import load_map
+from ntpctp.config.sweep import load_sweep
 from tests.conftest import tiny_content
 
 ROOT = Path(__file__).parents[2]
@@ -27,14 +27,14 @@ def test_shipped_recipes_are_found():
 @pytest.mark.parametrize("path", WITH_STAGES, ids=lambda path: path.name)
 def test_shipped_recipes_with_stages_load(path):
     stages = load_stages(path)
-    assert len(stages.ways) >= 4 and len(stages.from_scratch()) == len(stages.stages)
+    assert len(stages.arms) >= 4 and len(stages.from_scratch()) == len(stages.stages)
     for experiment in stages.experiments(Path("runs") / stages.name).values():
         assert len(experiment.arms) >= 2 and len(experiment.seeds) >= 3
 
 
 @pytest.mark.parametrize("path", WITH_MAP, ids=lambda path: path.name)
 def test_shipped_recipes_with_a_map_load(path):
-    found = load_map(path)
+    found = load_sweep(path)
     assert len(found.experiments) >= 4 and list(found.levels) == list(found.experiments)
     for experiment in found.experiments.values():
         assert len(experiment.arms) >= 2 and len(experiment.seeds) >= 3
@@ -134,7 +134,7 @@ def resolved(tmp_path, **changes):
 )
 def test_an_override_that_no_arm_would_see_is_refused(tmp_path, override):
     path = resolved(tmp_path)
-    with pytest.raises(InputError, match=r"every arm of .* states .* by itself; change it") as no:
+    with pytest.raises(InputError, match=r"every arm of .* sets .* itself; change") as no:
         load_experiment(path, [override])
     instead = str(no.value).rpartition("there: ")[2]
     assert instead == f"arms.ntp.{override}"

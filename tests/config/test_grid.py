@@ -75,7 +75,7 @@ def test_errors_name_the_grid_and_its_line(tmp_path):
         ),
         (
             {"objective": {"a": "ntp", "a-b": "ctp"}, "training.steps": {"b-c": 1, "c": 2}},
-            "two combinations have one name",
+            "two combinations have the same name",
         ),
     ],
 )

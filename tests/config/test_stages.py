@@ -208,13 +208,13 @@ def test_everything_wrong_is_found_before_anything_is_written(tmp_path, ntpctp):
     [
         (changed(stages={}), "stages: expected at least two"),
         (changed(stages={"a": {}, "b": 3}), "stages.b: expected a block of fields, found 3"),
-        (with_stage("finetune", model={}), "stages.finetune.model: stands outside"),
+        (with_stage("finetune", model={}), "stages.finetune.model: all stages share model"),
         (changed(training={"steps": 3}), "training: not a field beside stages"),
-        (changed(grid=None), "expected either arms or a grid, found both or neither"),
-        (changed(arms={"a": {}}), "expected either arms or a grid, found both or neither"),
+        (changed(grid=None), "expected either arms or a grid, found neither"),
+        (changed(arms={"a": {}}), "expected either arms or a grid, found both"),
         (changed(grid={"objective": ["ntp", "ctp"]}), "grid.objective: expected STAGE.objective"),
         (changed(grid={"pretrain.task": [1, 2]}), "grid.pretrain.task: expected STAGE.objective"),
-        (changed(grid=None, arms={"a": {"objective": "ntp"}}), "arms.a: expected for each stage"),
+        (changed(grid=None, arms={"a": {"objective": "ntp"}}), "arms.a: expected the fields of"),
         (changed(name=None), "name: missing"),
     ],
 )

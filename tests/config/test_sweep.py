@@ -18,7 +18,7 @@ from ntpctp._core.records import write_sealed
 from ntpctp.analysis.comparison import compare
 from ntpctp.analysis.scores import read_scores
 from ntpctp.config import experiment_of
-from ntpctp.config.sweep import load_map, map_of, read_levels, write_map
+from ntpctp.config.sweep import load_sweep, sweep_of, read_cells, write_cells
 from ntpctp.report.html.map_cells import MapCell, pair_maps, read_cells
 from ntpctp.report.html.map_figure import map_panel
 from ntpctp.report.html.map_page import map_panels
@@ -46,7 +46,7 @@ def write(tmp_path, **changes):
 
 
 def test_every_combination_is_an_experiment(tmp_path):
-    found = load_map(write(tmp_path), ["training.steps=4"])
+    found = load_sweep(write(tmp_path), ["training.steps=4"])
     assert list(found.experiments) == CELLS and found.name == "tiny"
     assert found.levels[CELLS[1]] == {"task.train_size": "40", "model.width": "wide arms"}
     settings = [
@@ -59,26 +59,26 @@ def test_every_combination_is_an_experiment(tmp_path):
 
 def test_a_level_may_look_like_a_number(tmp_path):
     levels = {"1e-3": 0.001, "off": 0.01}
-    found = map_of(content(map={"training.weight_decay": levels}), "file.yaml")
-    write_map(found, tmp_path / "out")
-    assert [of["training.weight_decay"] for of in read_levels(tmp_path / "out")[1].values()] == [
+    found = sweep_of(content(map={"training.weight_decay": levels}), "file.yaml")
+    write_cells(found, tmp_path / "out")
+    assert [of["training.weight_decay"] for of in read_cells(tmp_path / "out")[1].values()] == [
         "1e-3",
         "off",
     ]
 
 
 def test_the_command_line_changes_the_map_and_nothing_under_it(tmp_path):
-    found = load_map(write(tmp_path), ["map.model.width=[8,16,32]"])
+    found = load_sweep(write(tmp_path), ["map.model.width=[8,16,32]"])
     assert [e.arms["ntp"].model.width for e in found.experiments.values()][:3] == [8, 16, 32]
-    with pytest.raises(InputError, match=r"the map of .* gives task.train_size in every cell"):
-        load_map(write(tmp_path), ["task.train_size=10"])
+    with pytest.raises(InputError, match=r"the map of .* sets task.train_size in every cell"):
+        load_sweep(write(tmp_path), ["task.train_size=10"])
     with pytest.raises(InputError, match=r"gives model.width"):
-        load_map(write(tmp_path), ["model={family: gpt2, width: 8, layers: 1, heads: 2}"])
+        load_sweep(write(tmp_path), ["model={family: gpt2, width: 8, layers: 1, heads: 2}"])
 
 
 def test_fields_of_a_shared_objective_may_be_mapped(tmp_path):
     grid = {"objective.base": ["ntp", "ctp"]}
-    found = load_map(
+    found = load_sweep(
         write(tmp_path, arms=None, objective="noisy", grid=grid, map={"objective.rate": [0, 0.4]})
     )
     rates = [e.arms["ntp"].objective.rate for e in found.experiments.values()]
@@ -86,7 +86,7 @@ def test_fields_of_a_shared_objective_may_be_mapped(tmp_path):
 
 
 def test_a_file_without_map_is_none(tmp_path):
-    assert load_map(write(tmp_path, map=None)) is None
+    assert load_sweep(write(tmp_path, map=None)) is None
 
 
 @pytest.mark.parametrize(
@@ -125,14 +125,14 @@ def test_a_file_without_map_is_none(tmp_path):
 )
 def test_what_is_no_map_is_refused(changes, message):
     with pytest.raises(InputError, match=message):
-        map_of(content(**changes), "file.yaml")
+        sweep_of(content(**changes), "file.yaml")
 
 
 def test_an_error_in_a_cell_names_the_line_of_the_map(tmp_path):
     path = write(tmp_path, map={"model.width": [8, "much"]})
     line = path.read_text().splitlines().index("  model.width:") + 1
     with pytest.raises(InputError, match=rf"cell width-much: .*\n.*line {line}\b"):
-        load_map(path)
+        load_sweep(path)
 
 
 @pytest.mark.parametrize("command", [("train",), ("list",), ("audit",)])
@@ -193,7 +193,7 @@ def values(out, cell):
 
 @pytest.mark.slow
 def test_every_cell_is_an_experiment_of_its_own(finished):
-    name, levels = read_levels(finished)
+    name, levels = read_cells(finished)
     assert name == "tiny" and list(levels) == CELLS
     for cell in CELLS:
         assert (finished / cell / "report.html").is_file()

@@ -226,13 +226,17 @@ def test_the_checkpoint_of_a_seed_is_named_by_its_own_directory(tmp_path):
     [
         (
             changed(grid={"finetune.model.dropout": [0.0, 0.5]}),
-            "grid.finetune.model.dropout: later stages go on with the model of the first",
+            "grid.finetune.model.dropout: later stages continue with the model of the first",
         ),
         (
             changed(grid=None, arms={"b": {"finetune": {"model": {"dropout": 0.5}}}}),
-            "arms.b.finetune.model: later stages go on with the model of the first; say arms.b.mod",
+            "arms.b.finetune.model: later stages continue with the model of the first stage; "
+            "write arms.b.model instead",
         ),
-        (with_stage("finetune", tokenizer="words"), "finetune.tokenizer: stands outside of the st"),
+        (
+            with_stage("finetune", tokenizer="words"),
+            "finetune.tokenizer: all stages share tokenizer",
+        ),
     ],
 )
 def test_a_later_stage_has_no_model_of_its_own(content, match):

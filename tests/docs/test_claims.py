@@ -11,7 +11,7 @@ import pytest
 from ntpctp.analysis.comparison import read_comparison
 from ntpctp.config import load_experiment, load_output
 from ntpctp.config.stages import load_stages
-from ntpctp.config.sweep import load_map
+from ntpctp.config.sweep import load_sweep
 from tests.test_house import ROOT
 
 PAGE = ROOT / "docs/claims.md"
@@ -48,7 +48,7 @@ def test_a_number_that_is_changed_by_hand_is_put_right():
 def test_every_recipe_has_its_results_and_its_place_on_the_page(path):
     assert str(path.relative_to(ROOT)) in PAGE.read_text("utf-8")
     kept = KEPT / path.stem
-    if found := load_map(path):
+    if found := load_sweep(path):
         asked = {kept / cell: experiment for cell, experiment in found.experiments.items()}
     elif stages := load_stages(path):
         asked = {kept / stage: None for stage in stages.stages}

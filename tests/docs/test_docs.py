@@ -25,7 +25,7 @@ from ntpctp.analysis.scores import SCORES
 from ntpctp.config import experiment_of, load_experiment
 from ntpctp.config.stages import load_stages
 from ntpctp.config.suite import load_suite
-from ntpctp.config.sweep import load_map
+from ntpctp.config.sweep import load_sweep
 from ntpctp.data.tasks import TASKS, JsonLines
 from ntpctp.measures import MEASURES
 from ntpctp.models import checkpoints
@@ -157,7 +157,7 @@ def check_part(path, content):
 
 def load_any(path, overrides=()):
     """Read a file as `ntpctp run` does."""
-    if load_map(path, overrides) is None and load_stages(path, overrides) is None:
+    if load_sweep(path, overrides) is None and load_stages(path, overrides) is None:
         load_experiment(path, overrides)
 
 

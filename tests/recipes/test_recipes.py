@@ -14,7 +14,7 @@ from accelerate.commands.config.config_args import load_config_from_file
 from ntpctp._core.yaml_loader import read_yaml
 from ntpctp.config import cells, load_experiment, set_field
 from ntpctp.config.stages import load_stages
-from ntpctp.config.sweep import load_map
+from ntpctp.config.sweep import load_sweep
 from ntpctp.models.build import load_model
 from ntpctp.runner.train_one import runs_in, train_one
 from tests.config.test_stages import changed
@@ -179,7 +179,7 @@ def test_first_steps_of_the_paper_scale_with_a_narrow_model(tmp_path, path, publ
 def test_the_paper_scale_is_that_of_gpt2(path, published):
     content, _ = read_yaml(path)
     overrides = [f"tokenizer={published}"] if "tokenizer" in content else []
-    if found := load_map(path, overrides):
+    if found := load_sweep(path, overrides):
         experiments = [
             experiment
             for cell, experiment in found.experiments.items()
