@@ -25,10 +25,10 @@ from ntpctp._core.files import atomic_directory, atomic_file, read_json, write_j
 from ntpctp.analysis.comparison import ScoreComparison, read_comparisons
 from ntpctp.analysis.matched_loss import CurvatureBySeed, CurvaturePoint, read_curvature
 from ntpctp.config import load_output
-from ntpctp.config.sweep import CELLS, read_cells
+from ntpctp.config.sweep import CELLS, read_levels
 from ntpctp.report.html import wording
 from ntpctp.report.html.headline import label_of
-from ntpctp.report.html.map_cells import pair_maps, read_cells
+from ntpctp.report.html.map_cells import pair_maps, read_levels
 from ntpctp.report.html.map_tables import effects_table as settings_table
 from ntpctp.report.html.map_tables import map_table
 from ntpctp.report.html.matched_budget import matched_table
@@ -91,7 +91,7 @@ def keep(directory: Path, to: Path) -> None:
     """
     is_map = (directory / CELLS).is_file()
     if is_map:
-        parts = [directory / cell for cell in read_cells(directory)[1]]
+        parts = [directory / cell for cell in read_levels(directory)[1]]
     elif (directory / FILES[0]).is_file():
         parts = [directory]
     else:
@@ -158,7 +158,7 @@ def tables_of(kind: str, directory: Path, scores: str) -> list[Table]:
     if kind not in KINDS:
         sys.exit(f"error: {PAGE}: {kind!r} is no kind of table; there are {', '.join(KINDS)}")
     if kind in ("cells", "settings"):
-        maps = pair_maps(read_cells(directory)[1])
+        maps = pair_maps(read_levels(directory)[1])
         return [map_table(of) if kind == "cells" else settings_table(of) for of in maps]
     experiment = load_output(directory)
     if kind == "equal-loss":

@@ -106,7 +106,7 @@ def _place(output: str | None, name: str) -> "ExperimentLocation":
 
 def _run_map(found: "Map", place: "ExperimentLocation", where: Where) -> None:
     """Do all cells of a map, whether or not some of their runs fail, then write its page."""
-    from ntpctp.config.sweep import write_cells
+    from ntpctp.config.sweep import write_levels
     from ntpctp.runner.budget import with_steps
     from ntpctp.runner.experiment import (
         run_concurrently,
@@ -118,7 +118,7 @@ def _run_map(found: "Map", place: "ExperimentLocation", where: Where) -> None:
         # What is wrong with the last cell shows before the first is trained.
         cells[cell] = with_steps(settings, encoded_beside(whole / cell))
         prepare(cells[cell], encoded_beside(whole / cell))
-    write_cells(found, whole)
+    write_levels(found, whole)
     failed = []
 
     def over(cell: str, failures: "Mapping[str, Failure]") -> None:

@@ -53,16 +53,16 @@ class Sweep:
     experiments: dict[str, Experiment]
 
 
-def write_cells(sweep: Sweep, output: Path) -> None:
+def write_levels(sweep: Sweep, output: Path) -> None:
     """Write ``cells.json``: the name of the sweep and the levels of each cell."""
     write_sealed(output / CELLS, {"name": sweep.name, "cells": sweep.levels})
 
 
-def read_cells(output: Path) -> tuple[str, dict[str, dict[str, str]]]:
+def read_levels(output: Path) -> tuple[str, dict[str, dict[str, str]]]:
     """Read ``cells.json``: the name of the sweep, and the levels of each cell.
 
     Raises:
-        InputError: if the file is missing, or not one that ``write_cells`` wrote.
+        InputError: if the file is missing, or not one that ``write_levels`` wrote.
     """
     path = output / CELLS
     if not path.is_file():

@@ -396,7 +396,7 @@ CASES: dict[str, Case] = {
         {"map": {"name.x": [1, 2]}}, ["map.name.x: cells of a map differ in fields that the arms share"]
     ),
     "map with names that are too long": experiment(
-        {"name": "a" * 90, **MAP}, ["characters where 100 are possible", "shorter name"]
+        {"name": "a" * 90, **MAP}, ["104 characters. Expected at most 100", "shorter name"]
     ),
     "map with a cell that has no data": experiment(
         {"map": {"task.train_size": [60, 99]}}, ["give only 100 different pairs"]

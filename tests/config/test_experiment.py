@@ -136,7 +136,7 @@ def test_an_override_that_no_arm_would_see_is_refused(tmp_path, override):
     path = resolved(tmp_path)
     with pytest.raises(InputError, match=r"every arm of .* sets .* itself; change") as no:
         load_experiment(path, [override])
-    instead = str(no.value).rpartition("there: ")[2]
+    instead = str(no.value).rpartition("the arm: ")[2]
     assert instead == f"arms.ntp.{override}"
     assert load_experiment(path, [instead]) != load_experiment(path)
 

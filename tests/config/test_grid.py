@@ -71,7 +71,7 @@ def test_errors_name_the_grid_and_its_line(tmp_path):
         ({"objective": ["ntp"]}, "grid.objective: expected at least two values, found 1"),
         (
             {"objective": [{"name": "partial", "keep": 0.1}, {"name": "partial", "keep": 0.2}]},
-            r"named alike \(partial, partial\); give them names",
+            r"the same name \(partial, partial\); name them",
         ),
         (
             {"objective": {"a": "ntp", "a-b": "ctp"}, "training.steps": {"b-c": 1, "c": 2}},

@@ -18,8 +18,8 @@ from ntpctp._core.records import write_sealed
 from ntpctp.analysis.comparison import compare
 from ntpctp.analysis.scores import read_scores
 from ntpctp.config import experiment_of
-from ntpctp.config.sweep import load_sweep, sweep_of, read_cells, write_cells
-from ntpctp.report.html.map_cells import MapCell, pair_maps, read_cells
+from ntpctp.config.sweep import load_sweep, sweep_of, read_levels, write_levels
+from ntpctp.report.html.map_cells import MapCell, pair_maps, read_levels
 from ntpctp.report.html.map_figure import map_panel
 from ntpctp.report.html.map_page import map_panels
 from ntpctp.report.html.map_tables import effects_table, summary, words_of
@@ -60,8 +60,8 @@ def test_every_combination_is_an_experiment(tmp_path):
 def test_a_level_may_look_like_a_number(tmp_path):
     levels = {"1e-3": 0.001, "off": 0.01}
     found = sweep_of(content(map={"training.weight_decay": levels}), "file.yaml")
-    write_cells(found, tmp_path / "out")
-    assert [of["training.weight_decay"] for of in read_cells(tmp_path / "out")[1].values()] == [
+    write_levels(found, tmp_path / "out")
+    assert [of["training.weight_decay"] for of in read_levels(tmp_path / "out")[1].values()] == [
         "1e-3",
         "off",
     ]
@@ -103,7 +103,7 @@ def test_a_file_without_map_is_none(tmp_path):
         ({"map": []}, "map: expected a map from fields"),
         ({"map": {"model.width": {"a b": 8, "a/b": 16}}}, "would have the directory 'width-a-b'"),
         ({"map": {"model.widht": [8, 16]}}, r"cell widht-8: .*\n.*model.widht.*'width'"),
-        ({"map": {"model.width.x": [1, 2]}}, "map.model.width.x: 'width' is not a block of fields"),
+        ({"map": {"model.width.x": [1, 2]}}, "map.model.width.x: expected 'width' to be a block of fields"),
         (
             {"arms": None, "grid": {"objective": ["ntp", "ctp"], "model.width": [8, 32]}},
             "map.model.width: grid.model.width sets it for the arms",
@@ -138,7 +138,7 @@ def test_an_error_in_a_cell_names_the_line_of_the_map(tmp_path):
 @pytest.mark.parametrize("command", [("train",), ("list",), ("audit",)])
 def test_commands_about_one_experiment_say_so(ntpctp, tmp_path, command):
     done = ntpctp(*command, str(write(tmp_path)))
-    assert done.code == 2 and "has a map" in done.err and "ntpctp run" in done.err
+    assert done.code == 2 and "has map; expected a single experiment" in done.err and "ntpctp run" in done.err
 
 
 def test_what_is_wrong_with_the_last_cell_shows_before_the_first_is_trained(ntpctp, tmp_path):
@@ -193,7 +193,7 @@ def values(out, cell):
 
 @pytest.mark.slow
 def test_every_cell_is_an_experiment_of_its_own(finished):
-    name, levels = read_cells(finished)
+    name, levels = read_levels(finished)
     assert name == "tiny" and list(levels) == CELLS
     for cell in CELLS:
         assert (finished / cell / "report.html").is_file()
@@ -241,7 +241,7 @@ def test_effects_of_the_settings_are_those_of_a_paired_t_test(finished):
         assert (entry["low"], entry["high"]) == pytest.approx((low, high), rel=1e-9)
     expected = multipletests(p_values, method="holm")[1]
     assert [e["holm_p_value"] for e in pair["effects"]] == pytest.approx(expected, rel=1e-9)
-    (found,) = pair_maps(read_cells(finished)[1])
+    (found,) = pair_maps(read_levels(finished)[1])
     row = effects_table(found).rows[0]
     shown = row[3].text.replace("\N{MINUS SIGN}", "-").split()[0]
     assert float(shown) == pytest.approx(100 * pair["effects"][0]["estimate"], abs=0.051)
@@ -287,7 +287,7 @@ def test_run_again_trains_nothing_and_a_cell_that_is_gone_is_named(ntpctp, finis
     shutil.rmtree(out / CELLS[2])
     done = ntpctp("report", str(out))
     assert done.code == 0 and "1 cell without a difference" in done.out
-    (found,) = pair_maps(read_cells(out)[1])
+    (found,) = pair_maps(read_levels(out)[1])
     assert found.cells[2].cell.reason == "not run yet"
     assert found.effects == [] and CELLS[2] in found.reason
     assert "1 cell without" in summary(found)

@@ -27,7 +27,7 @@ from ntpctp._core.yaml_loader import parse_value, read_yaml
 from ntpctp.config import apply_override, experiment_of, load_experiment
 from ntpctp.config.stages import load_stages, stages_of
 from ntpctp.config.suite import load_suite
-from ntpctp.config.sweep import load_sweep, sweep_of, read_cells
+from ntpctp.config.sweep import load_sweep, sweep_of, read_levels
 from ntpctp.data.tasks import TASKS
 from ntpctp.data.tokenize import load_tokenizer
 from ntpctp.models import checkpoints
@@ -248,7 +248,7 @@ def readers() -> dict[str, Reader]:
         "json": Reader(file_reader("a.json", read_json), [b'{"a": [1, 2.5, null, "\\u00e4"]}']),
         "json lines": Reader(file_reader("a.jsonl", read_jsonl), [rows_of(*ROWS)]),
         "levels": Reader(
-            sealed_reader("cells.json", lambda path: read_cells(path.parent)),
+            sealed_reader("cells.json", lambda path: read_levels(path.parent)),
             [b'{"name": "when", "cells": {"a": {"x": "1"}, "b": {"x": "2"}}}'],
         ),
         "log": Reader(

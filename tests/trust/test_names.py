@@ -24,7 +24,7 @@ from ntpctp._core.records import write_sealed
 from ntpctp.config import experiment_of
 from ntpctp.config.stages import stages_of
 from ntpctp.config.suite import Suite
-from ntpctp.config.sweep import sweep_of, read_cells, write_cells
+from ntpctp.config.sweep import sweep_of, read_levels, write_levels
 from ntpctp.data.lm_eval_export import export
 from ntpctp.data.tasks import TASKS
 from ntpctp.models import checkpoints
@@ -202,13 +202,13 @@ def test_what_is_put_into_a_store_stays_inside(tmp_path, monkeypatch, value):
 def test_the_cells_of_a_map_somebody_sent_stay_inside(tmp_path, cell):
     write_sealed(tmp_path / "cells.json", {"name": "map", "cells": {cell: {"f": "1"}}})
     with pytest.raises(InputError, match="expected a name and cells"):
-        read_cells(tmp_path)
+        read_levels(tmp_path)
 
 
 def test_the_cells_of_an_honest_map_are_read(tmp_path):
     honest = sweep_of(tiny_content(map={"training.steps": [4, 8]}), "file")
-    write_cells(honest, tmp_path)
-    assert list(read_cells(tmp_path)[1]) == ["steps-4", "steps-8"]
+    write_levels(honest, tmp_path)
+    assert list(read_levels(tmp_path)[1]) == ["steps-4", "steps-8"]
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from ntpctp._core.rng import generator
 from ntpctp.analysis.comparison import Pair, ScoreComparison, comparison_spec, read_comparisons
 from ntpctp.analysis.primary import primary_score
 from ntpctp.config import Experiment, load_output
-from ntpctp.config.sweep import read_cells
+from ntpctp.config.sweep import read_levels
 from ntpctp.report.html.wording import is_share
 from ntpctp.statistics import Verdict, factor_effects, holm_of_known, verdict
 
@@ -120,7 +120,7 @@ def read_cells(output: Path) -> tuple[str, list[MapCell]]:
     Raises:
         InputError: if ``output`` is no map. A cell that cannot be read has a reason instead.
     """
-    name, levels = read_cells(output)
+    name, levels = read_levels(output)
     return name, [_read_cell(output / cell, of_cell) for cell, of_cell in levels.items()]
 
 
