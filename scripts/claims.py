@@ -28,7 +28,7 @@ from ntpctp.config import load_output
 from ntpctp.config.sweep import CELLS, read_levels
 from ntpctp.report.html import wording
 from ntpctp.report.html.headline import label_of
-from ntpctp.report.html.map_cells import pair_maps, read_levels
+from ntpctp.report.html.map_cells import pair_maps, read_cells
 from ntpctp.report.html.map_tables import effects_table as settings_table
 from ntpctp.report.html.map_tables import map_table
 from ntpctp.report.html.matched_budget import matched_table
@@ -158,7 +158,7 @@ def tables_of(kind: str, directory: Path, scores: str) -> list[Table]:
     if kind not in KINDS:
         sys.exit(f"error: {PAGE}: {kind!r} is no kind of table; there are {', '.join(KINDS)}")
     if kind in ("cells", "settings"):
-        maps = pair_maps(read_levels(directory)[1])
+        maps = pair_maps(read_cells(directory)[1])
         return [map_table(of) if kind == "cells" else settings_table(of) for of in maps]
     experiment = load_output(directory)
     if kind == "equal-loss":

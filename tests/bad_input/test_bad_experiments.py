@@ -382,7 +382,8 @@ CASES: dict[str, Case] = {
     "map and stages": staged(["has both map and stages"], map={"task.train_size": [1, 2]}),
     "map that is text": experiment({"map": "task"}, ["map: expected a map from fields"]),
     "map of seeds": experiment(
-        {"map": {"seeds": [1, 2]}}, ["map.seeds: cells of a map differ in fields that the arms share"]
+        {"map": {"seeds": [1, 2]}},
+        ["map.seeds: cells of a map differ in fields that the arms share"],
     ),
     "map of what arms set": experiment(
         {**arms(training={"steps": 9}), "map": {"training.steps": [1, 2]}},
@@ -393,7 +394,8 @@ CASES: dict[str, Case] = {
         {"map": {"task.train_size": [0, 60]}}, ["cell train_size-0", "task.train_size"]
     ),
     "map through a value": experiment(
-        {"map": {"name.x": [1, 2]}}, ["map.name.x: cells of a map differ in fields that the arms share"]
+        {"map": {"name.x": [1, 2]}},
+        ["map.name.x: cells of a map differ in fields that the arms share"],
     ),
     "map with names that are too long": experiment(
         {"name": "a" * 90, **MAP}, ["104 characters. Expected at most 100", "shorter name"]
@@ -418,7 +420,8 @@ CASES: dict[str, Case] = {
     "task beside stages": staged(["task: not a field beside stages"], task=ADDITION),
     "stages without arms": staged(["expected either arms or a grid"], arms=None),
     "stage that is not there": staged(
-        ["arms.a: expected the fields of the arm in each stage (first, second)"], arms={"a": {"third": {}}}
+        ["arms.a: expected the fields of the arm in each stage (first, second)"],
+        arms={"a": {"third": {}}},
     ),
     "error in the second stage": staged(
         ["stage second: 1 error", "training.steps: "], "stages.second.training.steps=-1"

@@ -27,7 +27,7 @@ from ntpctp._core.yaml_loader import parse_value, read_yaml
 from ntpctp.config import apply_override, experiment_of, load_experiment
 from ntpctp.config.stages import load_stages, stages_of
 from ntpctp.config.suite import load_suite
-from ntpctp.config.sweep import load_sweep, sweep_of, read_levels
+from ntpctp.config.sweep import load_sweep, read_levels, sweep_of
 from ntpctp.data.tasks import TASKS
 from ntpctp.data.tokenize import load_tokenizer
 from ntpctp.models import checkpoints

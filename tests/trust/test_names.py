@@ -24,7 +24,7 @@ from ntpctp._core.records import write_sealed
 from ntpctp.config import experiment_of
 from ntpctp.config.stages import stages_of
 from ntpctp.config.suite import Suite
-from ntpctp.config.sweep import sweep_of, read_levels, write_levels
+from ntpctp.config.sweep import read_levels, sweep_of, write_levels
 from ntpctp.data.lm_eval_export import export
 from ntpctp.data.tasks import TASKS
 from ntpctp.models import checkpoints
