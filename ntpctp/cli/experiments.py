@@ -14,7 +14,7 @@ from ntpctp.cli.results import conclude, conclude_map
 
 if TYPE_CHECKING:  # the library takes seconds to import; --help does not wait for it
     from ntpctp.config import Experiment
-    from ntpctp.config.sweep import Map
+    from ntpctp.config.sweep import Sweep
     from ntpctp.report.terminal.progress import ProgressDisplay
     from ntpctp.runner.engines import Engine, Failure
     from ntpctp.runner.location import ExperimentLocation
@@ -104,7 +104,7 @@ def _place(output: str | None, name: str) -> "ExperimentLocation":
     return location_of(output or Path("runs") / name, warn)
 
 
-def _run_map(found: "Map", place: "ExperimentLocation", where: Where) -> None:
+def _run_map(found: "Sweep", place: "ExperimentLocation", where: Where) -> None:
     """Do all cells of a map, whether or not some of their runs fail, then write its page."""
     from ntpctp.config.sweep import write_levels
     from ntpctp.runner.budget import with_steps
