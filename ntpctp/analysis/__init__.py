@@ -1,1 +1,1 @@
-"""Scores of all runs, and what follows from them: comparisons, curves, joins."""
+"""Scores of all runs, and the comparisons, curves and joins computed from them."""

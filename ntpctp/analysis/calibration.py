@@ -207,11 +207,11 @@ def _gathered(sources: Sequence[tuple[Experiment, Path]]) -> tuple[ScoresByKey, 
                 seeds = measured.seeds(experiment.seeds, [arm])
                 if len(seeds) < len(values):  # those that have a value are not a fair draw
                     left_out[subject] = f"{len(values) - len(seeds)} seeds without a value"
-                elif other_items := measured.other_items([arm], seeds):
-                    left_out[subject] = other_items
+                elif differing_items := measured.differing_items([arm], seeds):
+                    left_out[subject] = differing_items
                 elif subject not in left_out:
-                    numbers = measured.numbers(arm, seeds)
-                    runs = SeedScores(seeds, measured.of(arm, seeds), numbers, measured.largest)
+                    numbers = measured.item_numbers(arm, seeds)
+                    runs = SeedScores(seeds, measured.array(arm, seeds), numbers, measured.largest)
                     before = found.get(subject)
                     if before is None:
                         found[subject] = runs

@@ -1,10 +1,10 @@
-"""The numbers of item rows, as columns: what a comparison reads of ``<measure>.jsonl``."""
+"""Scores of single items, read from the item rows in ``<measure>.jsonl`` as columns."""
 
 from collections.abc import Collection, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -17,12 +17,16 @@ from ntpctp._core.errors import InputError
 from ntpctp._core.files import read_jsonl
 from ntpctp._core.layout import RunId, checkpoint_directory, rows_path, stage_directory
 
-ItemValues = tuple[NDArray[np.int64], NDArray[np.float64]]
-"""Numbers of items, rising, and their values: (items,) each."""
+
+class ItemValues(NamedTuple):
+    """One value per item, ordered by item number; arrays of shape (items,)."""
+
+    items: NDArray[np.int64]
+    values: NDArray[np.float64]
 
 
 def rows_keys(frame: pd.DataFrame) -> dict[str, list[str]]:
-    """Return measure -> the fields of its item rows that scores are means of.
+    """Return measure -> the fields of its item rows whose means are scores.
 
     Args:
         frame: with the columns of ``scores.parquet``.
@@ -35,15 +39,15 @@ def rows_keys(frame: pd.DataFrame) -> dict[str, list[str]]:
 
 
 class ItemRows:
-    """The item rows of measured checkpoints.
+    """The item rows of measured checkpoints, cached for one measure at a time.
 
-    Each file is read once while one measure is asked for after the other: the columns of one
-    measure are kept, those of 100 runs of 10,000 items in about 10 MB a field (a byte where all
-    values are whole and small, else 4 or 8). Reading costs about 2 us a row.
+    Each file is read once if the caller finishes one measure before the next. The cached columns
+    of 100 runs of 10,000 items take about 10 MB per field (one byte per value if all values are
+    small integers, else 4 or 8). Reading costs about 2 us per row.
 
     Args:
         output: the experiment's directory.
-        keys: measure -> the fields that will be asked for.
+        keys: measure -> the fields to read.
     """
 
     def __init__(self, output: Path, keys: Mapping[str, Collection[str]]):
@@ -60,29 +64,35 @@ class ItemRows:
         key: str,
         stratum: str | None = None,
     ) -> ItemValues:
-        """Return the numbers of the items that have a value, rising, and the values: (items,) each.
-
-        With ``stratum``, only of the items whose row says that they belong to it.
-
-        Raises:
-            InputError: if there is no such file, it does not hold one JSON object a line, a field
-                is of another type, or an item has several values.
-        """
-        self.read(measure, [(run, step)])
-        found = self._files[run, step].values(split, key, stratum)
-        if (np.diff(found[0]) == 0).any():
-            twice = found[0][:-1][np.diff(found[0]) == 0][0]
-            raise InputError(
-                f"{self._path(measure, run, step)}: expected one row an item of {split} with "
-                f"{key!r}, found several of item {twice}; they cannot be paired with other runs"
-            )
-        return found
-
-    def read(self, measure: str, runs: Iterable[tuple[RunId, int]]) -> None:
-        """Read what will be asked for, as many files at once as there are cores.
+        """Return the items that have a value for ``key``, with their values.
 
         Args:
-            measure: of the rows; those of another one are forgotten.
+            run: arm and seed.
+            step: of the checkpoint.
+            measure: whose item rows are read.
+            split: of the items.
+            key: field of the item rows.
+            stratum: restricts the items to those whose row lists it; None: all items.
+
+        Raises:
+            InputError: if the file is missing or does not hold one JSON object per line, a field
+                has another type, or an item has several values.
+        """
+        self.read(measure, [(run, step)])
+        result = self._files[run, step].values(split, key, stratum)
+        repeated = result.items[:-1][np.diff(result.items) == 0]
+        if len(repeated):
+            raise InputError(
+                f"{self._path(measure, run, step)}: item {repeated[0]} of {split} has several rows "
+                f"with {key!r}. Expected one, to pair items with those of other runs"
+            )
+        return result
+
+    def read(self, measure: str, runs: Iterable[tuple[RunId, int]]) -> None:
+        """Read the item rows of several checkpoints in parallel, one thread per core.
+
+        Args:
+            measure: of the rows; cached rows of another measure are dropped.
             runs: with their steps.
 
         Raises:
@@ -95,8 +105,8 @@ class ItemRows:
             return
         paths = [self._path(measure, run, step) for run, step in new]
         with ThreadPoolExecutor(min(cores(), len(new))) as pool:
-            found = list(pool.map(lambda path: _read(path, self._keys[measure]), paths))
-        self._files.update(zip(new, found, strict=True))
+            columns = list(pool.map(lambda path: _read(path, self._keys[measure]), paths))
+        self._files.update(zip(new, columns, strict=True))
 
     def _path(self, measure: str, run: RunId, step: int) -> Path:
         checkpoint = checkpoint_directory(stage_directory(self._output, run), step)
@@ -105,19 +115,19 @@ class ItemRows:
 
 @dataclass(frozen=True)
 class _Columns:
-    """One file, its rows in the order of their items."""
+    """The columns of one file, rows sorted by item."""
 
     items: NDArray[np.int64]
-    splits: dict[str, NDArray[np.bool_]]  # whether each row belongs to it
-    strata: dict[str, NDArray[np.bool_]]
-    numbers: dict[str, NDArray[Any]]  # NaN where a row has none
+    splits: dict[str, NDArray[np.bool_]]  # split -> mask of its rows
+    strata: dict[str, NDArray[np.bool_]]  # stratum -> mask of its rows
+    numbers: dict[str, NDArray[Any]]  # field -> values, NaN for rows without the field
 
     def values(self, split: str, key: str, stratum: str | None) -> ItemValues:
         nowhere = np.zeros(len(self.items), bool)
         chosen = self.splits.get(split, nowhere) & ~np.isnan(self.numbers[key])
         if stratum is not None:
             chosen &= self.strata.get(stratum, nowhere)
-        return self.items[chosen], self.numbers[key][chosen].astype(np.float64)
+        return ItemValues(self.items[chosen], self.numbers[key][chosen].astype(np.float64))
 
 
 def _read(path: Path, keys: Collection[str]) -> _Columns:
@@ -132,26 +142,13 @@ def _read(path: Path, keys: Collection[str]) -> _Columns:
     try:
         table = pa.json.read_json(
             path,
-            read_options=pa.json.ReadOptions(use_threads=False),  # files are read side by side
+            read_options=pa.json.ReadOptions(use_threads=False),  # the pool reads files in parallel
             parse_options=pa.json.ParseOptions(
                 explicit_schema=schema, unexpected_field_behavior="ignore"
             ),
         )
     except (OSError, pa.ArrowInvalid):
-        # What is odd about the file (it is absent, empty, holds a line that is no object, or true
-        # for 1), this reader bears or names, five times slower.
-        read = read_jsonl(path)
-        try:
-            rows = [
-                {name: _number(value) if name in keys else value for name, value in row.items()}
-                for row in read
-            ]
-            table = pa.Table.from_pylist(rows, schema)
-        except (TypeError, ValueError, pa.ArrowException) as error:
-            raise InputError(
-                f"{path}: expected split as text, item as a whole number and {', '.join(keys)} as "
-                f"numbers, found another type: {error}"
-            ) from None
+        table = _read_slowly(path, keys, schema)
     items = table["item"].fill_null(0).to_numpy()
     order = np.argsort(items, kind="stable")
     return _Columns(
@@ -162,15 +159,31 @@ def _read(path: Path, keys: Collection[str]) -> _Columns:
     )
 
 
+def _read_slowly(path: Path, keys: Collection[str], schema: pa.Schema) -> pa.Table:
+    """Read a file that Arrow refuses: accept true for 1, or name the problem. Five times slower."""
+    objects = read_jsonl(path)
+    try:
+        rows = [
+            {name: _number(value) if name in keys else value for name, value in row.items()}
+            for row in objects
+        ]
+        return pa.Table.from_pylist(rows, schema)
+    except (TypeError, ValueError, pa.ArrowException) as error:
+        raise InputError(
+            f"{path}: wrong type. Expected split as text, item as a whole number and "
+            f"{', '.join(keys)} as numbers: {error}"
+        ) from None
+
+
 def _number(value: Any) -> float | None:
     return None if value is None else float(value)
 
 
 def _splits(column: pa.ChunkedArray) -> dict[str, NDArray[np.bool_]]:
-    """Return split -> whether each row belongs to it."""
+    """Return split -> mask of its rows."""
     names = _joined(column).dictionary_encode()
-    places = names.indices.to_numpy(zero_copy_only=False)
-    return {name: places == place for place, name in enumerate(names.dictionary.to_pylist())}
+    codes = names.indices.to_numpy(zero_copy_only=False)
+    return {name: codes == code for code, name in enumerate(names.dictionary.to_pylist())}
 
 
 def _joined(column: pa.ChunkedArray) -> pa.Array:
@@ -178,19 +191,19 @@ def _joined(column: pa.ChunkedArray) -> pa.Array:
 
 
 def _strata(column: pa.ChunkedArray) -> dict[str, NDArray[np.bool_]]:
-    """Return stratum -> whether each row belongs to it."""
+    """Return stratum -> mask of its rows."""
     lists = _joined(column)
     names = lists.flatten().dictionary_encode()
-    places, rows = names.indices.to_numpy(), pa.compute.list_parent_indices(lists).to_numpy()
-    found = {}
-    for place, name in enumerate(names.dictionary.to_pylist()):
-        found[name] = np.zeros(len(lists), bool)
-        found[name][rows[places == place]] = True
-    return found
+    codes, rows = names.indices.to_numpy(), pa.compute.list_parent_indices(lists).to_numpy()
+    masks = {}
+    for code, name in enumerate(names.dictionary.to_pylist()):
+        masks[name] = np.zeros(len(lists), bool)
+        masks[name][rows[codes == code]] = True
+    return masks
 
 
 def _narrow(values: NDArray[np.float64]) -> NDArray[Any]:
-    """Return the same numbers in fewer bytes, where none is lost."""
+    """Return the same numbers in the smallest of int8, float32, float64 that keeps them exact."""
     for dtype in (np.int8, np.float32):
         with np.errstate(invalid="ignore", over="ignore"):
             narrow = values.astype(dtype)

@@ -1,9 +1,9 @@
-"""Curvature of two arms where both have the same loss.
+"""Curvature of two arms at equal loss.
 
-The Hessian of a cross-entropy vanishes with the loss: a model that is surer of the right answers
-has a smaller top eigenvalue wherever it lies. Arms that end at different losses on the answer are
-so compared twice by their last checkpoints, once in flatness and once in how far they got. Along
-training both pass through the same losses, and there the comparison is about flatness alone.
+The Hessian of a cross-entropy vanishes with the loss: a model that is more certain of the right
+answers has a smaller top eigenvalue for that reason alone. If arms end at different losses on the
+answer, their last checkpoints differ in flatness and in training progress at once. During training
+both arms pass through the same losses; a comparison there is about flatness alone.
 """
 
 import math
@@ -13,18 +13,19 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
 from ntpctp._core.files import read_jsonl
 from ntpctp._core.layout import RunId, checkpoint_directory, rows_path, stage_directory
 from ntpctp.config import Experiment
-from ntpctp.statistics import PairedDifference, area_between, difference_at
+from ntpctp.statistics import PairedDifference, area_between, difference_at, on_common_grid
+from ntpctp.statistics.curves import Curve
 
 
 class CurvaturePoint(NamedTuple):
-    """What ``flatness`` found at one checkpoint, of the loss on the answers, over the same items.
+    """Loss on the answer (nats per token) and its top eigenvalue at one checkpoint.
 
-    ``loss`` is in nats per token; ``value``, the top eigenvalue, is None where it did not converge.
+    Both are measured by ``flatness`` on the same items; ``value``, the eigenvalue, is None if it
+    did not converge.
     """
 
     step: int
@@ -38,19 +39,19 @@ CurvatureBySeed = Mapping[int, Sequence[CurvaturePoint]]
 
 @dataclass(frozen=True)
 class MatchedLoss:
-    """The top eigenvalue of arm A over that of arm B at equal loss, in logarithms.
+    """Log ratio of the top eigenvalues of arm A and arm B at equal loss.
 
     Attributes:
         a: the first arm.
         b: the second.
-        seeds: those with a curve in both arms.
-        first: largest loss of the common range, nats per token; None: there is none.
+        seeds: seeds with a curve in both arms.
+        first: largest loss of the common range, nats per token; None without a common range.
         last: smallest loss of the common range.
-        last_of: the run that gets no lower, "arm, seed k".
+        last_of: the run that ends at ``last``, "arm, seed k".
         at_last: ln of the ratio at ``last``.
-        mean: ln of the ratio, on average over ln loss from ``first`` to ``last``.
-        left_out: seeds and checkpoints that do not count, and why.
-        reason: why there is no range.
+        mean: ln of the ratio, averaged over ln loss from ``first`` to ``last``.
+        left_out: seeds and checkpoints that are left out, with reasons.
+        reason: why there is no common range.
     """
 
     a: str
@@ -66,8 +67,8 @@ class MatchedLoss:
 
 
 def read_curvature(experiment: Experiment, output: Path) -> dict[str, dict[str, CurvatureBySeed]]:
-    """Return split -> arm -> seed -> checkpoints, of every run that ``flatness`` measured."""
-    found: dict[str, dict[str, dict[int, list[CurvaturePoint]]]] = {}
+    """Return split -> arm -> seed -> checkpoints, for every run that ``flatness`` measured."""
+    points: dict[str, dict[str, dict[int, list[CurvaturePoint]]]] = {}
     for name, arm in experiment.arms.items():
         for seed in experiment.seeds:
             stage = stage_directory(output, RunId(name, seed))
@@ -77,9 +78,9 @@ def read_curvature(experiment: Experiment, output: Path) -> dict[str, dict[str, 
                     loss = row.get("mean_loss")
                     if row["loss"] == "answer" and loss is not None:
                         value = row["value"] if row["converged"] else None
-                        of_arm = found.setdefault(row["split"], {}).setdefault(name, {})
+                        of_arm = points.setdefault(row["split"], {}).setdefault(name, {})
                         of_arm.setdefault(seed, []).append(CurvaturePoint(step, loss, value))
-    return {split: dict(of_split) for split, of_split in found.items()}
+    return {split: dict(of_split) for split, of_split in points.items()}
 
 
 def compare_at_matched_loss(
@@ -91,13 +92,13 @@ def compare_at_matched_loss(
     *,
     level: float,
 ) -> MatchedLoss:
-    """Compare two arms where both have the same loss on the answer.
+    """Compare two arms at points of training where both have the same loss on the answer.
 
-    Each run gives a curve of ln eigenvalue over -ln loss, straight between checkpoints; those that
-    do not lower the loss of the run, or have no positive eigenvalue, are left out, and so is step
-    0, where the arms of a seed are one model. The range is that which all runs of both arms pass:
-    nothing is extrapolated. Ratios are paired by seed, with t intervals over seeds, corrected for
-    nothing.
+    Each run gives a curve of ln eigenvalue over -ln loss, linear between checkpoints. Checkpoints
+    that do not lower the run's loss or have no positive eigenvalue are left out, and so is step 0,
+    where the arms of a seed are the same model. The range is the one that all runs of both arms
+    cover: nothing is extrapolated. Ratios are paired by seed, with t intervals over seeds; nothing
+    is corrected for the number of comparisons.
 
     Args:
         a: name of the first arm.
@@ -108,22 +109,13 @@ def compare_at_matched_loss(
         level: of the intervals.
     """
     left_out: list[str] = []
-    curves: dict[int, list[_Curve]] = {}
+    curves: dict[int, tuple[Curve, Curve]] = {}
     for seed in sorted({*runs_a, *runs_b}):
-        both = [_curve(runs.get(seed, [])) for runs in (runs_a, runs_b)]
-        short = [arm for arm, (x, _) in zip((a, b), both, strict=True) if len(x) < 2]
-        if short:
-            why = "without two trained checkpoints of falling loss"
-            left_out.append(f"seed {seed}: {' and '.join(short)} {why}")
-        else:
+        points = {a: runs_a.get(seed, ()), b: runs_b.get(seed, ())}
+        both = _curve(points[a]), _curve(points[b])
+        if all(len(x) > 1 for x, _ in both):
             curves[seed] = both
-        for arm, runs in ((a, runs_a), (b, runs_b)):
-            unknown = [p.step for p in runs.get(seed, []) if p.value is None or p.value <= 0]
-            if unknown:
-                steps = ", ".join(map(str, unknown))
-                left_out.append(
-                    f"{RunId(arm, seed)}: no positive, converged eigenvalue at step {steps}"
-                )
+        left_out += _left_out(seed, points, both)
     seeds = list(curves)
     if not seeds:
         reason = "no seed has two trained checkpoints of falling loss in both arms"
@@ -140,23 +132,34 @@ def compare_at_matched_loss(
             f"{math.exp(-last):.3g} nats), and nothing is extrapolated"
         )
         return MatchedLoss(a, b, seeds, None, None, last_of, None, None, left_out, reason)
-    # On all corners of all curves, so that interpolating changes none of them.
-    corners = np.unique(np.concatenate([x for both in curves.values() for x, _ in both]))
-    grid = np.concatenate([[first], corners[(corners > first) & (corners < last)], [last]])
-    on_a, on_b = (
-        np.stack([np.interp(grid, *both[side]) for both in curves.values()]) for side in (0, 1)
-    )
+    of_a, of_b = ([both[side] for both in curves.values()] for side in (0, 1))
+    grid, on_a, on_b = on_common_grid(of_a, of_b, first, last)
     (at_last,) = difference_at(grid, on_a, grid, on_b, [last], rng, level=level)
     mean = area_between(grid, on_a, on_b, rng, level=level)
     ends = math.exp(-first), math.exp(-last)
     return MatchedLoss(a, b, seeds, *ends, last_of, at_last, mean, left_out, None)
 
 
-_Curve = tuple[NDArray[np.float64], NDArray[np.float64]]
+def _left_out(
+    seed: int, points: Mapping[str, Sequence[CurvaturePoint]], curves: Sequence[Curve]
+) -> list[str]:
+    """Return notes on a seed with too short a curve, and on checkpoints without an eigenvalue."""
+    notes = []
+    short = [arm for arm, (x, _) in zip(points, curves, strict=True) if len(x) < 2]
+    if short:
+        notes.append(
+            f"seed {seed}: {' and '.join(short)} without two trained checkpoints of falling loss"
+        )
+    for arm, run in points.items():
+        unusable = [p.step for p in run if p.value is None or p.value <= 0]
+        if unusable:
+            steps = ", ".join(map(str, unusable))
+            notes.append(f"{RunId(arm, seed)}: no positive, converged eigenvalue at step {steps}")
+    return notes
 
 
-def _curve(run: Sequence[CurvaturePoint]) -> _Curve:
-    """Return -ln loss, rising, and ln eigenvalue, of trained checkpoints."""
+def _curve(run: Sequence[CurvaturePoint]) -> Curve:
+    """Return -ln loss, increasing, and ln eigenvalue of the usable trained checkpoints."""
     x, y, lowest = [], [], math.inf
     for point in run:
         if point.step == 0 or point.value is None or point.value <= 0:

@@ -1,4 +1,4 @@
-"""From what is measured to ``scores.parquet`` and ``comparison.json``."""
+"""From measured checkpoints to ``scores.parquet`` and ``comparison.json``."""
 
 from pathlib import Path
 
@@ -12,7 +12,7 @@ from ntpctp.config import Experiment
 def compare_experiment(
     experiment: Experiment, output: Path
 ) -> tuple[pd.DataFrame, list[ScoreComparison]]:
-    """Write ``scores.parquet`` and ``comparison.json`` from what is measured."""
+    """Write ``scores.parquet`` and ``comparison.json`` from the measured checkpoints."""
     frame = collect(experiment, output)
     write_scores(frame, output)
     comparisons = compare(experiment, frame, output)

@@ -1,4 +1,4 @@
-"""The score that an experiment is about: the one that the verdict at the top speaks of."""
+"""The primary score of an experiment: the one that the headline verdict is about."""
 
 from collections.abc import Sequence
 
@@ -6,16 +6,16 @@ from ntpctp.analysis.comparison import ScoreComparison
 from ntpctp.config import Experiment
 
 PRIMARY = ("choice", "exact_match")
-"""The scores that an experiment may be about: the first that ``Accuracy`` gives for its task."""
+"""Possible primary scores; ``Accuracy`` gives the one that fits the task first."""
 
 
 def primary_score(
     experiment: Experiment, comparisons: Sequence[ScoreComparison]
 ) -> ScoreComparison | None:
-    """Return the score that the verdict at the top is about, or None if nothing is measured.
+    """Return the comparison of the primary score, or None if nothing is measured.
 
-    It follows from the task alone, never from the results: of the main held-out split the score of
-    the task's own mode, which ``Accuracy`` gives first.
+    The primary score depends on the task alone, never on results: the accuracy in the task's own
+    mode, which ``Accuracy`` gives first, on the main held-out split.
     """
     main = experiment.task.evaluation_splits[0]
     for comparison in comparisons:

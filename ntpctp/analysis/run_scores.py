@@ -1,4 +1,4 @@
-"""Scores of a whole run, from those of its checkpoints: how soon it learned, what it forgot."""
+"""Scores of a whole run, computed from its checkpoints: steps to a target, mean, forgetting."""
 
 from collections.abc import Iterator
 from dataclasses import replace
@@ -13,7 +13,7 @@ from ntpctp.measures import Score
 from ntpctp.statistics import times_to_target
 
 LEARNING = "learning"
-"""What stands in the column ``measure`` of these scores."""
+"""The value of column ``measure`` for these scores."""
 
 _CURVE = ["arm", "seed", "split", "score"]
 
@@ -23,27 +23,27 @@ def whole_run_scores(
 ) -> dict[tuple[str, int], list[Score]]:
     r"""Return the scores of whole runs, by arm and seed, from those of their checkpoints.
 
-    For every score that has a target (``comparison.targets``) and a better direction, and every
-    held-out split on which it is measured at two checkpoints or more, the last step among them:
+    They exist for every score with a target (``comparison.targets``) and a better direction, on
+    every held-out split where at least two checkpoints, including the last, were measured:
 
-    * ``steps_to_<score>``: optimizer steps until the score is at the target, interpolated linearly
-      between the checkpoint before and the first one at the target; ``error_bound`` is how far the
-      farther of the two lies. Null where it is not reached:
-      more steps might reach it, so arms with such seeds have no mean and no difference, but a
-      log-rank test of the times. A difference within the sum of the arms' mean error bounds gets
-      no verdict: it lies between the checkpoints.
-    * ``mean_<score>``: mean over the steps of training (trapezoidal rule over the checkpoints, at
-      least three), the area under the learning curve divided by its length; ``error_bound`` is what
-      leaving out every other checkpoint changes.
-    * ``forgotten_<score>``: value at the start of this stage minus value at its end (the other way
-      round where lower is better), on splits of tasks that this stage does not train on: what was
-      learned in earlier stages and lost.
+    * ``steps_to_<score>``: optimizer steps until the score reaches the target, interpolated
+      linearly between the first checkpoint that reaches it and the one before; ``error_bound`` is
+      the distance to the farther of the two. Null if the target is not reached: more steps might
+      reach it, so arms with such seeds have no mean and no difference, but a log-rank test of the
+      times. A difference smaller than the sum of the arms' mean error bounds gets no verdict:
+      checkpoints are too far apart to tell.
+    * ``mean_<score>``: mean over the steps of training (trapezoidal rule over at least three
+      checkpoints), the area under the learning curve divided by its length; ``error_bound`` is the
+      change when every other checkpoint is left out.
+    * ``forgotten_<score>``: value at the start of this stage minus value at its end (the reverse if
+      lower is better), on splits of tasks that this stage does not train on: performance learned in
+      earlier stages and lost.
 
-    All depend on which checkpoints there are: compare arms with the same ``evaluation.every``.
+    All of them depend on the checkpoints: compare arms with the same ``evaluation.every``.
 
     Args:
-        frame: of any number of runs, with the columns of ``scores.parquet``.
-        experiment: its targets and its task.
+        frame: scores of any number of runs, with the columns of ``scores.parquet``.
+        experiment: gives the targets and the task.
     """
     chosen = frame[
         frame["score"].isin(experiment.comparison.targets)
@@ -57,22 +57,26 @@ def whole_run_scores(
     for key, curve in chosen.groupby(_CURVE, sort=False):
         arm, seed, split, name = cast(tuple[str, int, str, str], key)
         last = experiment.arms[arm].training.steps
-        # A curve that ends early would be another run's average.
+        # The mean of a curve that ends early would not be comparable.
         ended = len(curve) > 1 and curve["step"].iloc[-1] >= last
         if ended and curve["higher_is_better"].notna().all():
-            found = of_runs.setdefault((arm, int(seed)), [])
+            scores = of_runs.setdefault((arm, int(seed)), [])
             target = experiment.comparison.targets[str(name)]
-            found += _of_curve(curve, str(split), str(name), target)
+            scores += _of_curve(curve, str(split), str(name), target)
             if split in untrained:
-                values = curve["value"].to_numpy(np.float64)
-                higher = bool(curve["higher_is_better"].iloc[0])
-                lost = values[0] - values[-1] if higher else values[-1] - values[0]
-                found.append(_score(curve, f"forgotten_{name}", float(lost), False))
+                scores.append(_forgotten(curve, str(name)))
     return of_runs
 
 
+def _forgotten(curve: pd.DataFrame, name: str) -> Score:
+    values = curve["value"].to_numpy(np.float64)
+    higher = bool(curve["higher_is_better"].iloc[0])
+    lost = values[0] - values[-1] if higher else values[-1] - values[0]
+    return _score(curve, f"forgotten_{name}", float(lost), False)
+
+
 def untrained_splits(task: Task) -> frozenset[str]:
-    """Return the splits of the parts of a mixture that are measured, but not trained on."""
+    """Return the splits of a mixture's parts that are measured but not trained on."""
     if not isinstance(task, Mixture):
         return frozenset()
     return frozenset(
@@ -84,14 +88,15 @@ def untrained_splits(task: Task) -> frozenset[str]:
 
 
 def _of_curve(curve: pd.DataFrame, split: str, name: str, target: float) -> Iterator[Score]:
+    """Yield the steps to the target and, from three checkpoints on, the mean of one curve."""
     steps = curve["step"].to_numpy(np.float64)
     values = curve["value"].to_numpy(np.float64)
     higher = bool(curve["higher_is_better"].iloc[0])
     times = times_to_target(steps, values[None], target, higher_is_better=higher)
     reached, time = bool(times.reached[0]), float(times.times[0])
-    # It lies behind the last checkpoint below the target, and not behind the next one.
-    there = values >= target if higher else values <= target
-    after = int(there.argmax())
+    # The crossing lies between the last checkpoint before the target and the first one at it.
+    at_target = values >= target if higher else values <= target
+    after = int(at_target.argmax())
     before, after = steps[max(after - 1, 0)], steps[after]
     yield Score(
         LEARNING,

@@ -1,4 +1,4 @@
-"""One score of all runs at the last step of their arms: values, and the item rows behind them."""
+"""One score of all runs at the last step of their arms: values per run and per item."""
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
@@ -21,15 +21,15 @@ from ntpctp.statistics import (
 
 
 class ItemSource(Protocol):
-    """Where the values behind scores are, item by item: ``ItemRows``, or several joined."""
+    """Reads values of single items: ``ItemRows``, or ``JoinedItemRows`` of several experiments."""
 
     def values(
         self, run: RunId, step: int, measure: str, split: str, key: str, stratum: str | None
     ) -> ItemValues:
-        """Return the numbers of the items that have a value, and the values: (items,) each."""
+        """Return the items that have a value, with their values."""
 
     def read(self, measure: str, runs: Iterable[tuple[RunId, int]]) -> None:
-        """Read what will be asked for, several runs with their steps at once."""
+        """Read the item rows of several runs at their steps into the cache."""
 
 
 @dataclass(frozen=True)
@@ -37,23 +37,24 @@ class ScoreValues:
     """One score of all runs at the last step of their arm."""
 
     values: dict[str, dict[int, float | None]]  # arm -> seed -> value
-    bounds: dict[str, dict[int, float]]  # arm -> seed -> bound of the value's error
+    bounds: dict[str, dict[int, float]]  # arm -> seed -> error bound of the value
     score: Any  # the columns that all rows share
     last: Mapping[str, int]  # arm -> step
     items: ItemSource
-    censored: frozenset[str]  # arms with a value that is larger than was measured, and null
+    censored: frozenset[str]  # arms with a null value that stands for "larger than was measured"
     missing: list[str]  # "arm, seed k: reason" of every value that could not be computed
-    found: dict[RunId, ItemValues] = field(default_factory=dict)  # of the items, run by run
-    kinds: dict[RunId, int] = field(default_factory=dict)  # the same where the items are
+    _cache: dict[RunId, ItemValues] = field(default_factory=dict, init=False, repr=False)
+    # run -> id of its items, equal for runs with equal items
+    _item_sets: dict[RunId, int] = field(default_factory=dict, init=False, repr=False)
 
     @classmethod
     def read(cls, rows: pd.DataFrame, last: Mapping[str, int], items: ItemSource) -> Self:
-        """Read the rows of one score at the last steps.
+        """Build from the rows of one score at the last steps.
 
         Args:
             rows: with the columns of ``scores.parquet``.
-            last: arm -> step, all arms in their order.
-            items: the values behind them.
+            last: arm -> step, all arms in order.
+            items: reads the values of single items.
         """
         names = [name for name in last if name in set(rows["arm"])]
         values: dict[str, dict[int, float | None]] = {name: {} for name in names}
@@ -69,7 +70,7 @@ class ScoreValues:
                 censored.add(row["arm"])
             elif not known:
                 missing.append(f"{RunId(row['arm'], row['seed'])}: {row['reason']}")
-        first = rows.iloc[0].to_dict()  # a Series is slow to ask
+        first = rows.iloc[0].to_dict()  # faster to read than a Series
         if pd.notna(first["rows_key"]):
             known = ((arm, s) for arm, of in values.items() for s, v in of.items() if v is not None)
             items.read(first["measure"], [(RunId(arm, seed), last[arm]) for arm, seed in known])
@@ -77,15 +78,15 @@ class ScoreValues:
 
     @property
     def higher_is_better(self) -> bool | None:
-        """Which direction is better; None: neither."""
+        """Whether larger values are better; None for descriptive scores."""
         higher = self.score["higher_is_better"]
         return None if pd.isna(higher) else bool(higher)
 
     @property
     def largest(self) -> float:
-        """The largest difference that two arms can have: 1 for shares, else infinity.
+        """The largest possible difference between two arms.
 
-        2 for what is itself a difference of two shares: what was forgotten.
+        1 for shares, 2 for ``forgotten_*`` of shares (a difference of two shares), else infinity.
         """
         if "share" not in str(self.score["unit"]).split():
             return math.inf
@@ -93,71 +94,78 @@ class ScoreValues:
         known = [v for of_arm in self.values.values() for v in of_arm.values() if v is not None]
         return high - low if all(low <= value <= high for value in known) else math.inf
 
-    def known(self, arm: str) -> list[float]:
-        """Return the values of an arm over seeds; none if some are larger than was measured."""
+    def known_values(self, arm: str) -> list[float]:
+        """Return the values of an arm over seeds; empty if some value is censored."""
         if arm in self.censored:
             return []
         return [value for value in self.values.get(arm, {}).values() if value is not None]
 
     def seeds(self, of_all: Iterable[int], arms: Iterable[str]) -> list[int]:
-        """Return those of all seeds that have a value in all of ``arms``."""
-        rows = [self.values.get(arm, {}) for arm in arms]
-        return [s for s in of_all if all(row.get(s) is not None for row in rows)]
+        """Return those of ``of_all`` seeds that have a value in all of ``arms``."""
+        by_seed = [self.values.get(arm, {}) for arm in arms]
+        return [s for s in of_all if all(values.get(s) is not None for values in by_seed)]
 
-    def of(self, arm: str, seeds: Sequence[int]) -> NDArray[np.float64]:
-        """Return the scores of an arm: (S,), or (S, N) where there are rows behind the value."""
+    def array(self, arm: str, seeds: Sequence[int]) -> NDArray[np.float64]:
+        """Return the scores of an arm: (S,), or (S, N) if the score is a mean over item rows."""
         if pd.isna(self.score["rows_key"]):
             return np.array([self.values[arm][seed] for seed in seeds], np.float64)
-        return np.stack([self._rows(RunId(arm, seed))[1] for seed in seeds])
+        return np.stack([self._item_values(RunId(arm, seed)).values for seed in seeds])
 
-    def numbers(self, arm: str, seeds: Sequence[int]) -> NDArray[np.int64] | None:
-        """Return the numbers of the items behind an arm's scores; None where there are none."""
+    def item_numbers(self, arm: str, seeds: Sequence[int]) -> NDArray[np.int64] | None:
+        """Return the items of an arm's scores; None if the score is no mean over item rows."""
         if pd.isna(self.score["rows_key"]):
             return None
-        return self._rows(RunId(arm, seeds[0]))[0]
+        return self._item_values(RunId(arm, seeds[0])).items
 
-    def other_items(self, arms: Iterable[str], seeds: Sequence[int]) -> str | None:
-        """Say which two runs have values of different items, so that they cannot be paired."""
+    def differing_items(self, arms: Iterable[str], seeds: Sequence[int]) -> str | None:
+        """Return why runs cannot be paired by item: two runs measured on different items.
+
+        None if all runs have the same items.
+        """
         if pd.isna(self.score["rows_key"]):
             return None
         first, *others = (RunId(arm, seed) for arm in arms for seed in seeds)
         for run in others:
-            if self._items_of(run) != self._items_of(first):
-                before, numbers = (self._rows(each)[0] for each in (first, run))
-                alone = len(np.setxor1d(before, numbers))
+            if self._item_set(run) != self._item_set(first):
+                before, after = (self._item_values(each).items for each in (first, run))
+                alone = len(np.setxor1d(before, after))
                 return (
-                    f"not of the same items: {len(before)} in {first}, {len(numbers)} in "
+                    f"not of the same items: {len(before)} in {first}, {len(after)} in "
                     f"{run}, of which {alone} in one alone; measure all arms on the same items"
                 )
         return None
 
-    def _items_of(self, run: RunId) -> int:
-        """Return a number for the items behind a run's value, alike for runs with the same ones."""
-        if run not in self.kinds:
-            numbers = self._rows(run)[0]
-            self.kinds[run] = next(
-                (k for r, k in self.kinds.items() if np.array_equal(self._rows(r)[0], numbers)),
-                len(self.kinds),
+    def _item_set(self, run: RunId) -> int:
+        """Return an id of the items of a run's value, equal for runs with equal items."""
+        if run not in self._item_sets:
+            items = self._item_values(run).items
+            self._item_sets[run] = next(
+                (
+                    number
+                    for other, number in self._item_sets.items()
+                    if np.array_equal(self._item_values(other).items, items)
+                ),
+                len(self._item_sets),
             )
-        return self.kinds[run]
+        return self._item_sets[run]
 
-    def _rows(self, run: RunId) -> ItemValues:
-        if run not in self.found:
+    def _item_values(self, run: RunId) -> ItemValues:
+        if run not in self._cache:
             stratum = None if pd.isna(self.score["stratum"]) else str(self.score["stratum"])
             key = self.score["measure"], self.score["split"], self.score["rows_key"], stratum
-            self.found[run] = self.items.values(run, self.last[run.arm], *key)
-        return self.found[run]
+            self._cache[run] = self.items.values(run, self.last[run.arm], *key)
+        return self._cache[run]
 
     def times(self, a: str, b: str) -> TimeComparison:
-        """Return the times to a target of two arms; a null stands for more than the last step."""
+        """Compare the times to a target of two arms; null values are censored at the last step."""
         return compare_times_to_target(*(self._times_of(arm) for arm in (a, b)))
 
     def resolution(self, seeds: Sequence[int], a: str, b: str) -> float:
-        """Return how large a difference of two arms may be by the error bounds of values alone."""
+        """Return the largest difference of two arms that error bounds of their values explain."""
         return float(sum(np.mean([self.bounds[arm][s] for s in seeds]) for arm in (a, b)))
 
-    def arrived(self, arm: str) -> str:
-        """Say how many seeds of an arm have a value."""
+    def seeds_with_value(self, arm: str) -> str:
+        """Return text that says how many seeds of an arm have a value."""
         values = self.values[arm].values()
         has = "reach it" if self.score["unit"] == "steps" else "have one"
         return f"{arm}: {sum(v is not None for v in values)} of {len(values)} seeds {has}"
@@ -170,5 +178,5 @@ class ScoreValues:
         return censored_times(times, reached)
 
     def stream(self, *what: str) -> np.random.Generator:
-        """Return a stream of its own: adding an arm moves no number of another comparison."""
+        """Return a separate random stream, so that adding an arm changes no other comparison."""
         return generator(0, *what, self.score["measure"], self.score["split"], self.score["score"])

@@ -1,27 +1,27 @@
 """The table of all scores of an experiment.
 
-``scores.parquet`` has one row a score; its columns, in order:
+``scores.parquet`` has one row per score; its columns, in order:
 
 =================  =======  =======================================================================
 experiment, arm    text     names
 seed               int      of the run
 stage              text     of the arm
 step               int      optimizer steps at which the checkpoint was taken
-tokens             int      read in training until then, padding excluded
-supervised_tokens  int      of those, the ones whose loss weight was not zero
-measure, split     text     what was measured, on which examples; ``learning``: of a whole run
-score              text     the name of the number
-stratum            text     "hops = 3": the part of the items that it is about; null: all of them
-strength           float    of a perturbation; null where there is none
-value              float    null where it could not be computed
+tokens             int      read in training up to that step, padding excluded
+supervised_tokens  int      of these, the tokens with a loss weight above zero
+measure, split     text     the measure and the examples it used; ``learning``: of a whole run
+score              text     name of the score
+stratum            text     subset of the items, such as "hops = 3"; null: all items
+strength           float    of a perturbation; null without one
+value              float    null if it could not be computed
 unit               text     of the value
-count              int      items that it rests on
-standard_error     float    over items; null where there is none
-error_bound        float    of a numerical method, or of what lies between two checkpoints
-higher_is_better   bool     null: neither
-rows_key           text     the field of the item rows that the value is the mean of; may be null
+count              int      number of items behind the value
+standard_error     float    over items; null if not computed
+error_bound        float    of a numerical method, or of interpolation between two checkpoints
+higher_is_better   bool     null: descriptive only
+rows_key           text     field of the item rows whose mean the value is; null: no such field
 reason             text     why the value is null
-censored           bool     the null stands for more than was measured: larger, not missing
+censored           bool     the value is null because it exceeds the measured range
 schema_version     int      2, the same in all rows
 =================  =======  =======================================================================
 
@@ -46,7 +46,7 @@ from ntpctp.runner.run import RECORD, read_record
 SCHEMA_VERSION = 2
 SCORES = "scores.parquet"
 IDENTITY = ["measure", "split", "stratum", "score", "strength"]
-"""The columns that say which number a row is, whatever the run and the step."""
+"""The columns that identify a score, independent of run and step."""
 
 _REFINEMENTS = (
     "brier",
@@ -63,28 +63,28 @@ _REFINEMENTS = (
     "uncritical_loss",
     "worst_of_draws_under_",
 )
-"""Beginnings of scores that say more about another one."""
+"""Prefixes of scores that refine another score."""
 
 
 def stands_alone(
     measure: str, split: str, stratum: str | None, score: str, strength: float | None
 ) -> bool:
-    """Whether a score belongs among the few that are shown first, rather than refining another.
+    """Return whether a score is shown first: it covers all items and refines no other score.
 
-    Not one of a part of the items, of a point of a curve, nor of one edit of the input among many.
+    Scores of a stratum, of one strength of a perturbation, or of one input edit are shown behind.
 
     Args:
-        measure: as the others the columns of ``IDENTITY``.
-        split: of no matter.
+        measure: this and the other arguments are the columns of ``IDENTITY``.
+        split: has no influence.
         stratum: None for all items.
         score: its name.
-        strength: None where there is none.
+        strength: None without a perturbation.
     """
     return strength is None and stratum is None and not refines(measure, score)
 
 
 def refines(measure: str, score: str) -> bool:
-    """Whether a score says more about another one: it is shown behind that one."""
+    """Return whether a score refines another score, behind which it is shown."""
     return measure == "edits" or score.startswith(_REFINEMENTS)
 
 
@@ -115,13 +115,13 @@ _TYPES = {
 
 
 def collect(experiment: Experiment, output: Path) -> pd.DataFrame:
-    """Return the scores of all checkpoints that are measured; what is missing is left out.
+    """Return the scores of all measured checkpoints; checkpoints without scores are skipped.
 
-    Item rows are held against their scores at the last steps, where a comparison reads them.
+    At the last steps, which a comparison reads, item rows are verified against their scores.
 
     Raises:
-        InputError: if runs were trained on different data; or if stored scores were made by
-            another version of a measure or with other options: left out, they would be lost.
+        InputError: if runs were trained on different data, or if stored scores are outdated: made
+            by another version of a measure or with other options.
     """
     _check_same_data(experiment, output)
     stale: dict[str, list[Path]] = {}
@@ -134,7 +134,7 @@ def collect(experiment: Experiment, output: Path) -> pd.DataFrame:
 
 
 def _frame(rows: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
-    # Column by column: pandas takes four times as long to line up the keys of many mappings.
+    # Column by column: pandas takes four times as long to align the keys of many mappings.
     columns = {column: [row[column] for row in rows] for column in _TYPES}
     return pd.DataFrame(columns).astype(_TYPES)
 
@@ -142,23 +142,23 @@ def _frame(rows: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
 def _stale_message(output: Path, stale: Mapping[str, Sequence[Path]]) -> str:
     lines = [
         f"{len(paths)} {'checkpoint was' if len(paths) == 1 else 'checkpoints were'} measured by "
-        f"{what}" + _thin(paths)
-        for what, paths in stale.items()
+        f"{cause}" + _thin(paths)
+        for cause, paths in stale.items()
     ]
     return (
         f"{output}: {'; '.join(lines)}. `ntpctp evaluate {output}` measures them again; until then "
-        f"{SCORES} and the report stay as they are"
+        f"{SCORES} and the report are not changed"
     )
 
 
 def _thin(paths: Sequence[Path]) -> str:
-    """Say how many have lost the weights that measuring again needs."""
+    """Return how many checkpoints lack the weights needed to measure again; "" if none does."""
     thin = sum(map(checkpoints.is_thin, paths))
-    return f", {thin} of them without weights (evaluation.keep): train again for those" * bool(thin)
+    return f", {thin} of them without weights (evaluation.keep): train those again" * bool(thin)
 
 
 def _learning_rows(experiment: Experiment, frame: pd.DataFrame) -> Iterator[dict[str, Any]]:
-    """Yield the scores of whole runs that have come to their last step, at that step."""
+    """Yield the whole-run scores of runs measured at their last step, as rows of that step."""
     steps = {name: arm.training.steps for name, arm in experiment.arms.items()}
     ends = frame[frame["step"] == frame["arm"].map(steps)].drop_duplicates(["arm", "seed"])
     columns = ["experiment", "arm", "seed", "stage", "step", "tokens", "supervised_tokens"]
@@ -172,7 +172,7 @@ def _learning_rows(experiment: Experiment, frame: pd.DataFrame) -> Iterator[dict
 
 
 def _check_same_data(experiment: Experiment, output: Path) -> None:
-    """Refuse to compare runs whose data differ: items of one number would not be one item."""
+    """Refuse to compare runs with different data: equal item numbers would mean different items."""
     first: dict[str, RunId] = {}
     for arm in experiment.arms:
         for seed in experiment.seeds:
@@ -183,15 +183,15 @@ def _check_same_data(experiment: Experiment, output: Path) -> None:
     if len(first) > 1:
         one, other = list(first.values())[:2]
         raise InputError(
-            f"{output}: the runs {one} and {other} were made with different data, so they cannot "
-            "be compared; delete those that are out of date and run the experiment again"
+            f"{output}: the runs {one} and {other} were trained on different data, so they cannot "
+            "be compared. Delete the outdated runs and run the experiment again"
         )
 
 
 def _rows(
     experiment: Experiment, output: Path, stale: dict[str, list[Path]]
 ) -> Iterator[dict[str, Any]]:
-    """Yield the rows of all checkpoints; note under ``stale`` what was measured otherwise."""
+    """Yield the rows of all checkpoints; add outdated ones to ``stale``, cause -> checkpoints."""
     for name, arm in experiment.arms.items():
         steps = experiment.evaluation.checkpoint_steps(arm.training.steps)
         for seed in experiment.seeds:
@@ -213,8 +213,8 @@ def _rows(
                 }
                 for measure in experiment.evaluation.at(step, steps[-1]):
                     scores = stored(path, measure, verify=step == steps[-1])
-                    if scores is None and (what := outdated(path, measure)):
-                        stale.setdefault(what, []).append(path)
+                    if scores is None and (cause := outdated(path, measure)):
+                        stale.setdefault(cause, []).append(path)
                     for score in scores or ():
                         yield of_checkpoint | score.as_dict()
 
@@ -229,13 +229,13 @@ def read_scores(output: Path) -> pd.DataFrame:
     """Read ``scores.parquet``.
 
     Raises:
-        InputError: if there is none, it is no table of scores, or some rows have another schema
+        InputError: if the file is missing, is no table of scores, or has rows of another schema
             version.
     """
     path = output / SCORES
     if not path.is_file():
         raise InputError(f"{path}: no scores yet; run the experiment first")
-    again = f"`ntpctp compare {output}` writes it anew from what is measured"
+    again = f"`ntpctp compare {output}` rebuilds it from the measured checkpoints"
     try:
         frame = pd.read_parquet(path)
     except (OSError, ValueError) as error:
@@ -247,5 +247,5 @@ def read_scores(output: Path) -> pd.DataFrame:
             f"{path}: expected rows of schema version {SCHEMA_VERSION}, found {found}; {again}"
         )
     if missing := [column for column in _TYPES if column not in frame]:
-        raise InputError(f"{path}: columns are missing: {', '.join(missing)}; {again}")
+        raise InputError(f"{path}: missing columns: {', '.join(missing)}; {again}")
     return frame

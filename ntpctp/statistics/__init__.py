@@ -1,7 +1,8 @@
-"""Statistics of compared arms: plain functions of arrays, results with their uncertainty.
+"""Statistics of compared arms: functions of arrays whose results carry their uncertainty.
 
-Scores are arrays of shape (S,), one a seed, or (S, N), one a seed and item; ``a`` and ``b`` are
-two arms and every difference is A minus B. What cannot be computed is ``None`` with a reason.
+Scores are arrays of shape (S,), one per seed, or (S, N), one per seed and item. ``a`` and ``b`` are
+two arms; every difference is A minus B. A number that cannot be computed is ``None``, and the
+result says why in ``reason``.
 """
 
 from ntpctp.statistics.calibration import Calibration, coverage, false_positive_rate
@@ -12,6 +13,7 @@ from ntpctp.statistics.curves import (
     censored_times,
     compare_times_to_target,
     difference_at,
+    on_common_grid,
     times_to_target,
 )
 from ntpctp.statistics.difference import PairedDifference, paired_difference
@@ -76,11 +78,12 @@ __all__ = [  # noqa: RUF022
     "area_between",
     "censored_times",
     "difference_at",
+    "on_common_grid",
     "TimesToTarget",
     "TimeComparison",
     "times_to_target",
     "compare_times_to_target",
-    # honesty of the above
+    # measured error rates of the intervals above
     "Calibration",
     "false_positive_rate",
     "coverage",

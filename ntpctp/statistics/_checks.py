@@ -1,4 +1,4 @@
-"""What every function of the package asks of its input, said in one voice."""
+"""Checks of arguments that all functions of the package share."""
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -9,15 +9,15 @@ FloatArray = NDArray[np.float64]
 
 
 def finite(values: ArrayLike, name: str, *dimensions: int) -> FloatArray:
-    """Return ``values`` as float64 after checking that it is non-empty, finite and of a known rank.
+    """Return ``values`` as float64 after checking that it is non-empty, finite and of allowed rank.
 
     Args:
-        values: numbers or bools; the caller's array is never written to.
-        name: what the message calls it.
-        dimensions: the numbers of axes that are allowed.
+        values: numbers or bools; the caller's array is never changed.
+        name: of the argument, for error messages.
+        dimensions: allowed numbers of axes.
 
     Raises:
-        InputError: if one of these does not hold.
+        InputError: if a check fails.
     """
     array = np.asarray(values, dtype=np.float64)
     if array.ndim not in dimensions:
@@ -38,7 +38,7 @@ def paired(a: ArrayLike, b: ArrayLike) -> tuple[FloatArray, FloatArray]:
     """Return two finite score arrays of one shape, (S,) or (S, N).
 
     Raises:
-        InputError: if the shapes differ or ``finite`` refuses one of them.
+        InputError: if the shapes differ, or an array is empty or not finite.
     """
     array_a, array_b = finite(a, "a", 1, 2), finite(b, "b", 1, 2)
     if array_a.shape != array_b.shape:
@@ -58,7 +58,7 @@ def level(value: float) -> float:
     """Return a confidence level after checking that it lies in (0, 1).
 
     Raises:
-        InputError: if it does not, which also catches 95 written for 0.95.
+        InputError: if it lies outside, for instance 95 instead of 0.95.
     """
     if not 0 < value < 1:
         raise InputError(f"level: expected a number between 0 and 1 such as 0.95, got {value}")

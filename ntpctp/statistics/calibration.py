@@ -1,4 +1,4 @@
-"""Whether the machine is honest: false positives where nothing differs, coverage where it does.
+"""Measured error rates of the intervals: false positives between equals, coverage of differences.
 
 Shape letters: S stored seeds, n seeds of an experiment, N items, E experiments.
 """
@@ -22,20 +22,20 @@ _CHUNK_WEIGHTS = 2_000_000
 
 @dataclass(frozen=True)
 class Calibration:
-    """A measured rate beside the one it should be."""
+    """A measured rate beside its nominal value."""
 
     rate: float
     low: float
     high: float
-    """Clopper-Pearson interval at 95 % for the Monte-Carlo error: it narrows with
-    ``num_experiments`` and holds for *these* stored runs."""
+    """Upper end of the 95 % Clopper-Pearson interval. It covers the Monte-Carlo error alone: it
+    narrows with ``num_experiments`` and is conditional on the stored runs."""
     nominal: float
     count: int
     num_experiments: int
     num_seeds: int
-    """Seeds of each simulated experiment."""
+    """Seeds per simulated experiment."""
     num_stored: int
-    """Seeds that the experiments were drawn from: the real limit of what is learned here."""
+    """Stored seeds that the experiments are drawn from; they limit how well the rate is known."""
     method: str
 
 
@@ -48,16 +48,17 @@ def false_positive_rate(
     largest: float = math.inf,
     num_experiments: int = 1_000,
 ) -> Calibration:
-    """Return how often two halves of *one* arm are called different: an A/A experiment.
+    """Return how often two halves of *one* arm are called different: A/A experiments.
 
-    Each experiment draws 2 ``num_seeds`` of the stored seeds without replacement, at random order,
-    calls the first half A and the second B, and asks whether ``paired_difference`` would exclude 0.
-    All seeds come from one arm, so every "better" is false; the
-    expected rate is 1 - ``level``. The mean over all splits is a U-statistic, an unbiased
-    estimate of the false-positive rate with new seeds; but it rests on ``num_stored`` seeds only,
-    which ``low`` and ``high`` do not cover: join several arms and measures before a judgement.
+    Each experiment draws 2 ``num_seeds`` of the stored seeds without replacement in random order,
+    calls the first half A and the second B, and checks whether the interval of
+    ``paired_difference`` excludes 0. All seeds come from one arm, so every "better" is a false
+    positive, and the expected rate is 1 - ``level``. The mean over all splits is a U-statistic, an
+    unbiased estimate of the false-positive rate with new seeds. It rests on ``num_stored`` seeds
+    only, an uncertainty that ``low`` and ``high`` do not cover: pool several arms and scores before
+    judging.
 
-    Cost: one product (S, N) x (N, S); the experiments need its entries alone, whatever N.
+    Cost: one product (S, N) x (N, S), then a cost per experiment that does not depend on N.
 
     Args:
         runs: scores of one arm, shape (S,) or (S, N), S >= 2 ``num_seeds``.
@@ -81,10 +82,10 @@ def false_positive_rate(
     order = np.tile(np.arange(num_stored), (num_experiments, 1))
     drawn = rng.permuted(order, axis=1)[:, : 2 * num_seeds]
     a, b = drawn[:, :num_seeds], drawn[:, num_seeds:]
-    found = _of_halves(scores, a, b, level, largest)
-    # Without an interval the exact sign-flip test of seeds that agree decides.
-    sure = found.has_interval | (2.0 ** (1 - num_seeds) <= 1 - level)
-    hits = int(np.count_nonzero(((found.low > 0) | (found.high < 0)) & sure))
+    intervals = _of_halves(scores, a, b, level, largest)
+    # Without an interval, if all seeds agree, the exact sign-flip test decides.
+    decidable = intervals.has_interval | (2.0 ** (1 - num_seeds) <= 1 - level)
+    hits = int(np.count_nonzero(((intervals.low > 0) | (intervals.high < 0)) & decidable))
     method = "A/A: disjoint halves of the seeds of one arm, without replacement"
     return _result(hits, num_experiments, 1 - level, num_seeds, num_stored, method)
 
@@ -93,7 +94,7 @@ def _of_halves(
     scores: FloatArray, a: NDArray[np.intp], b: NDArray[np.intp], level: float, largest: float
 ) -> "_Intervals":
     """Return the intervals of seeds ``a`` minus seeds ``b``, (E, n) each, of ``scores`` (S, N)."""
-    # What all seeds have in common is in no difference; without it less is lost to rounding.
+    # The mean over seeds cancels in every difference; subtracting it reduces rounding errors.
     centred = scores - scores.mean(axis=0)
     means, gram = centred.mean(axis=1), centred @ centred.T
 
@@ -115,14 +116,14 @@ def coverage(
     largest: float = math.inf,
     num_experiments: int = 1_000,
 ) -> Calibration:
-    """Return how often the interval holds a difference that is known, on data like the stored.
+    """Return how often the interval contains a known difference, on data drawn from stored runs.
 
-    The stored runs are taken as the whole population, so that the true difference is known: mean
-    of ``a`` minus mean of ``b``. Each experiment draws ``num_seeds`` seeds and as many items as
-    there are, with replacement, the same in both arms, and asks whether the interval of
-    ``paired_difference`` holds the truth. Unlike a Gaussian simulation this keeps ties, skewness
-    and collapsed seeds of the real scores. A population of few stored seeds is lumpy (of 5 seeds,
-    3 draws are equal once in 25), so the rate errs on the low side of what new seeds would give.
+    The stored runs serve as the whole population, so the true difference is known: mean of ``a``
+    minus mean of ``b``. Each experiment draws ``num_seeds`` seeds and N items with replacement, the
+    same in both arms, and checks whether the interval of ``paired_difference`` contains the true
+    difference. Unlike a Gaussian simulation this keeps ties, skewness and collapsed seeds of the
+    real scores. In a population of few stored seeds equal draws are frequent (3 draws from 5 seeds
+    are equal once in 25), so the rate is lower than new seeds would give.
 
     Cost: one product (E, N) x (N, S (S + 1) / 2).
 
@@ -136,7 +137,7 @@ def coverage(
         num_experiments: Monte-Carlo size.
 
     Raises:
-        InputError: if ``num_seeds`` < 2, or the arrays do not fit, are empty or not finite.
+        InputError: if ``num_seeds`` < 2, the shapes differ, or an array is empty or not finite.
     """
     scores_a, scores_b = _checks.paired(a, b)
     _checks.level(level)
@@ -145,16 +146,16 @@ def coverage(
     d = _by_item(scores_a - scores_b)
     truth = float(d.mean())
     num_stored, num_items = d.shape
-    # A resample that happens to have no spread must not miss the truth by a rounding error.
+    # A resample without any spread must not miss the truth by a rounding error.
     slack = 1e-12 * float(np.abs(d).max())
     hits, chunk = 0, max(1, _CHUNK_WEIGHTS // num_items)
     for start in range(0, num_experiments, chunk):
         count = min(chunk, num_experiments - start)
         seeds = rng.integers(num_stored, size=(count, num_seeds))
         weights = np.ones((count, 1)) if num_items == 1 else _draw_counts(rng, num_items, count)
-        found = _of_draws(d, seeds, weights, level, largest)
-        held = (found.low - slack <= truth) & (truth <= found.high + slack)
-        hits += int(np.count_nonzero(held))
+        intervals = _of_draws(d, seeds, weights, level, largest)
+        covered = (intervals.low - slack <= truth) & (truth <= intervals.high + slack)
+        hits += int(np.count_nonzero(covered))
     method = "seeds and items drawn with replacement from the stored runs, their mean as truth"
     return _result(hits, num_experiments, level, num_seeds, num_stored, method)
 
@@ -162,15 +163,15 @@ def coverage(
 def _of_draws(
     d: FloatArray, seeds: NDArray[np.int64], weights: FloatArray, level: float, largest: float
 ) -> "_Intervals":
-    """Return the intervals of ``d`` (S, N) with seeds (E, n) and items drawn so often: (E, N)."""
+    """Return the intervals of ``d`` (S, N) for drawn seeds (E, n) and item counts (E, N)."""
     num_stored, num_items = d.shape
     count, num_seeds = seeds.shape
     first, second = np.triu_indices(num_stored)
     pair = np.zeros((num_stored, num_stored), np.intp)
     pair[first, second] = pair[second, first] = np.arange(len(first))
     means = np.take_along_axis(weights @ d.T / num_items, seeds, axis=1)
-    places = pair[seeds[:, :, None], seeds[:, None, :]].reshape(count, -1)
-    gram = np.take_along_axis(weights @ (d[first] * d[second]).T, places, axis=1)
+    columns = pair[seeds[:, :, None], seeds[:, None, :]].reshape(count, -1)
+    gram = np.take_along_axis(weights @ (d[first] * d[second]).T, columns, axis=1)
     size = float(np.abs(d).max())
     square = gram.reshape(count, num_seeds, num_seeds)
     return _intervals(means, square, num_items, level, largest, size)
@@ -190,19 +191,19 @@ def _intervals(
     largest: float,
     size: float,
 ) -> _Intervals:
-    """Return the intervals of ``paired_difference`` from products of its differences.
+    """Return the intervals of ``paired_difference`` from inner products of the differences.
 
     Args:
-        means: of the differences of each seed, (E, n).
+        means: mean difference of each seed, (E, n).
         gram: sums over items of products of two seeds' differences, (E, n, n).
         num_items: N.
-        level: nominal.
+        level: nominal coverage.
         largest: as for ``paired_difference``.
-        size: of the scores: what is smaller by 1e-12 is rounding.
+        size: magnitude of the scores; 1e-12 of it is treated as a rounding error.
 
     Returns:
-        Ends, (E,) each, not cut at ``largest``: the truth is never beyond it. Where nothing varies
-        and there is no bound, both are the mean and ``has_interval`` is False.
+        Ends, (E,) each, not truncated at ``largest``, which never excludes the truth. If nothing
+        varies and ``largest`` is infinite, both ends are the mean and ``has_interval`` is False.
     """
     num_seeds = means.shape[1]
     estimate = means.mean(axis=1)
@@ -211,13 +212,12 @@ def _intervals(
     item_squares = gram.sum(axis=(1, 2)) / num_seeds**2 - of_mean
     squares = np.trace(gram, axis1=1, axis2=2) - num_seeds * of_mean
     rest = squares - num_items * seed_squares - num_seeds * item_squares
-    none = (1e-12 * size) ** 2
-    # Sums of squares that are differences of larger ones keep half of the digits.
-    seed_squares[seed_squares <= none] = 0
-    lost = num_seeds * num_items * 1e-15 * size**2
-    item_squares[item_squares <= lost] = 0
-    rest[rest <= lost] = 0
-    found = t_intervals_of(
+    seed_squares[seed_squares <= (1e-12 * size) ** 2] = 0
+    # Sums of squares computed as differences of larger ones keep only half of the digits.
+    rounding = num_seeds * num_items * 1e-15 * size**2
+    item_squares[item_squares <= rounding] = 0
+    rest[rest <= rounding] = 0
+    intervals = t_intervals_of(
         estimate,
         seed_squares / (num_seeds - 1) / num_seeds,
         item_squares,
@@ -226,13 +226,13 @@ def _intervals(
         level,
     )
     equal = (seed_squares == 0) & (item_squares == 0) & (rest == 0)
-    low, high = found.low, found.high
+    low, high = intervals.low, intervals.high
     if largest < math.inf:
-        others = no_discordance_bound(num_items if num_items > 1 else num_seeds, level)
-        low = np.where(equal, estimate - others * (largest + estimate), low)
-        high = np.where(equal, estimate + others * (largest - estimate), high)
+        unlike = no_discordance_bound(num_items if num_items > 1 else num_seeds, level)
+        low = np.where(equal, estimate - unlike * (largest + estimate), low)
+        high = np.where(equal, estimate + unlike * (largest - estimate), high)
         equal = np.zeros_like(equal)
-    # All seeds equal to 0 up to rounding are no hit.
+    # If all seeds are 0 up to rounding, 0 is not excluded.
     near = equal & (np.abs(estimate) <= 1e-12 * size)
     return _Intervals(np.where(near, 0.0, low), np.where(near, 0.0, high), ~equal)
 
@@ -244,24 +244,24 @@ def _by_item(scores: FloatArray) -> FloatArray:
 def _result(
     hits: int, total: int, nominal: float, num_seeds: int, num_stored: int, method: str
 ) -> Calibration:
-    found = share(int(hits), total)
+    rate = share(int(hits), total)
     return Calibration(
-        found.estimate,
-        found.exact_low,
-        found.exact_high,
-        nominal,
-        found.count,
-        total,
-        num_seeds,
-        num_stored,
-        method,
+        rate=rate.estimate,
+        low=rate.exact_low,
+        high=rate.exact_high,
+        nominal=nominal,
+        count=rate.count,
+        num_experiments=total,
+        num_seeds=num_seeds,
+        num_stored=num_stored,
+        method=method,
     )
 
 
 def _draw_counts(rng: np.random.Generator, num_values: int, size: int) -> FloatArray:
     """Return how often each of ``num_values`` is drawn in ``num_values`` draws: (size, values)."""
     drawn = rng.integers(num_values, size=(size, num_values))
-    # One bincount for the whole chunk: row r counts in its own range of num_values bins.
+    # One bincount for the whole chunk: each row counts in its own range of num_values bins.
     drawn += num_values * np.arange(size)[:, None]
     counts = np.bincount(drawn.ravel(), minlength=size * num_values)
     return counts.reshape(size, num_values).astype(np.float64)

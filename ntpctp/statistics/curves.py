@@ -1,10 +1,11 @@
-"""Whole learning curves: area between them, differences at matched budgets, time to a target.
+"""Learning curves: area between two curves, differences at matched budgets, time to a target.
 
-Shape letters: S seeds, T checkpoints. A budget is whatever the curves are matched on: steps,
-tokens, supervised tokens or FLOPs. Between two checkpoints a curve is the straight line.
+Shape letters: S seeds, T checkpoints. A budget is the quantity on which curves are matched: steps,
+tokens, supervised tokens or FLOPs. Curves are linear between checkpoints.
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -28,12 +29,12 @@ def area_between(
 ) -> PairedDifference:
     """Return the mean height of curve A above curve B, in the unit of the score.
 
-    (1 / (x_T - x_1)) integral of (a(x) - b(x)) dx by the trapezoidal rule, which is exact for
-    straight lines between checkpoints, per seed, then ``paired_difference`` over the seeds. Areas
-    above and below cancel. Multiply by x_T - x_1 for the area itself.
+    (1 / (x_T - x_1)) integral of (a(x) - b(x)) dx per seed, by the trapezoidal rule, which is exact
+    for piecewise linear curves; then ``paired_difference`` over the seeds. Positive and negative
+    areas cancel. Multiply by x_T - x_1 for the area itself.
 
     Args:
-        budgets: float, shape (T,), increasing, common to both arms, T >= 2.
+        budgets: float, shape (T,), increasing, shared by both arms, T >= 2.
         a: scores of A at the checkpoints, shape (S, T).
         b: scores of B, shape (S, T), the same seeds.
         rng: as for ``paired_difference``.
@@ -65,15 +66,15 @@ def difference_at(
 ) -> tuple[PairedDifference, ...]:
     """Return A minus B at matched budgets, such as equal supervised tokens.
 
-    Each seed's curve is interpolated linearly between its two neighbouring checkpoints, which
-    for a curve that bends is off by up to max |curvature| gap^2 / 8; nothing is extrapolated.
+    Each seed's curve is interpolated linearly between its two neighbouring checkpoints, with an
+    error of up to max |second derivative| gap^2 / 8. Nothing is extrapolated.
 
     Args:
         budgets_a: float, shape (T_a,), or (S, T_a) where seeds differ; increasing.
         a: scores of A, shape (S, T_a).
         budgets_b: likewise for B, T_b may differ.
         b: scores of B, shape (S, T_b), the same seeds.
-        at: budgets to compare at, shape (K,).
+        at: budgets at which to compare, shape (K,).
         rng: as for ``paired_difference``.
         level: nominal coverage, in (0, 1).
         largest: as for ``paired_difference``.
@@ -82,8 +83,8 @@ def difference_at(
         One difference over seeds for each entry of ``at``.
 
     Raises:
-        InputError: if shapes do not fit, or an entry of ``at`` lies outside what every seed of
-            both arms has reached; the message names the common range.
+        InputError: if shapes do not match, or an entry of ``at`` lies outside the range of budgets
+            that all seeds of both arms share; the message names that range.
     """
     curves = [_checks.finite(a, "a", 2), _checks.finite(b, "b", 2)]
     axes = [
@@ -95,7 +96,7 @@ def difference_at(
     last = min(float(x[:, -1].min()) for x in axes)
     if points.min() < first or points.max() > last:
         raise InputError(
-            f"at: budgets {points.min():g} to {points.max():g} asked for, but all seeds of both "
+            f"at: requested budgets {points.min():g} to {points.max():g}, but all seeds of both "
             f"arms have checkpoints only from {first:g} to {last:g}"
         )
     values = [
@@ -108,24 +109,52 @@ def difference_at(
     )
 
 
+Curve = tuple[FloatArray, FloatArray]
+"""Budgets, increasing, and scores of one run: (T,) each."""
+
+
+def on_common_grid(
+    a: Sequence[Curve], b: Sequence[Curve], first: float, last: float
+) -> tuple[FloatArray, FloatArray, FloatArray]:
+    """Return the grid of all checkpoints between two budgets, and both arms' curves on it.
+
+    The grid contains every checkpoint of every curve within the range, so interpolation changes no
+    curve.
+
+    Args:
+        a: curves of A, one per seed.
+        b: curves of B.
+        first: lowest budget of the grid; all curves start at or below it.
+        last: highest budget of the grid; all curves end at or above it.
+
+    Returns:
+        Grid (T,), scores of A (S, T) and scores of B (S, T).
+    """
+    checkpoints = np.unique(np.concatenate([budgets for budgets, _ in (*a, *b)]))
+    inside = checkpoints[(checkpoints > first) & (checkpoints < last)]
+    grid = np.concatenate([[first], inside, [last]])
+    on_a, on_b = (np.stack([np.interp(grid, x, y) for x, y in curves]) for curves in (a, b))
+    return grid, on_a, on_b
+
+
 @dataclass(frozen=True)
 class TimesToTarget:
-    """When each seed first reached the target, in the unit of the budget."""
+    """The budget at which each seed first reached the target."""
 
     times: FloatArray
-    """(S,): first crossing; where it was never reached, the last budget that was looked at."""
+    """(S,): first crossing; for seeds that did not reach the target, their last budget."""
     reached: NDArray[np.bool_]
-    """(S,): False where the time is censored: the true one is larger."""
+    """(S,): False if the time is right-censored: the true time is larger."""
     median: float | None
-    """Kaplan-Meier: the first time by which at least half of the seeds are expected to be there;
-    ``None`` if that does not happen within the budget."""
+    """Kaplan-Meier estimate of the time by which half of the seeds have reached the target;
+    ``None`` if that exceeds the budget."""
     num_at_start: int
-    """Seeds that were there at their first checkpoint; their true time is that or earlier."""
+    """Number of seeds at the target at their first checkpoint; their true time may be earlier."""
 
 
 @dataclass(frozen=True)
 class TimeComparison:
-    """Times to the target of two arms and the log-rank test that they are alike."""
+    """Times to the target of two arms and the log-rank test that both are equally fast."""
 
     a: TimesToTarget
     b: TimesToTarget
@@ -138,9 +167,9 @@ def times_to_target(
 ) -> TimesToTarget:
     """Return for each seed the budget at which its curve first reaches the target.
 
-    The crossing is interpolated linearly between the checkpoint before and the first one at the
-    target or better. A seed that never gets there is right-censored at its last budget, not left
-    out. The median is that of the Kaplan-Meier (1958) estimate of the share not yet there.
+    The crossing is interpolated linearly between the first checkpoint that reaches the target and
+    the one before. A seed that never reaches the target is right-censored at its last budget, not
+    left out. The median is that of the Kaplan-Meier (1958) estimate.
 
     Args:
         budgets: float, shape (T,) or (S, T), increasing.
@@ -153,40 +182,40 @@ def times_to_target(
     """
     y = _checks.finite(curves, "curves", 2)
     x = _budgets(budgets, y, "budgets")
-    # The height above the target, so that reached means >= 0 in both directions.
+    # The height above the target: >= 0 means reached, whichever direction is better.
     height = y - target if higher_is_better else target - y
-    there: NDArray[np.bool_] = height >= 0
-    reached: NDArray[np.bool_] = np.any(there, axis=1)
+    at_target: NDArray[np.bool_] = height >= 0
+    reached: NDArray[np.bool_] = np.any(at_target, axis=1)
     seeds = np.arange(len(y))
-    after = np.where(reached, there.argmax(axis=1), 0)
+    after = np.where(reached, at_target.argmax(axis=1), 0)
     before = np.maximum(after - 1, 0)
     rise = height[seeds, after] - height[seeds, before]
     share = np.divide(-height[seeds, before], rise, out=np.zeros(len(y)), where=after > before)
     crossing = x[seeds, before] + share * (x[seeds, after] - x[seeds, before])
     times = np.where(reached, crossing, x[:, -1])
-    return TimesToTarget(times, reached, _median(times, reached), int(there[:, 0].sum()))
+    return TimesToTarget(times, reached, _median(times, reached), int(at_target[:, 0].sum()))
 
 
 def censored_times(times: ArrayLike, reached: ArrayLike) -> TimesToTarget:
-    """Return the same where the times are known already.
+    """Return ``TimesToTarget`` from known times.
 
     Args:
-        times: shape (S,); where the target was not reached, the last budget that was looked at.
+        times: shape (S,); for seeds that did not reach the target, their last budget.
         reached: bool, shape (S,).
 
     Raises:
         InputError: if a time is not finite.
     """
     x = _checks.finite(times, "times", 1)
-    there = np.asarray(reached, np.bool_)
-    return TimesToTarget(x, there, _median(x, there), int((there & (x <= 0)).sum()))
+    arrived = np.asarray(reached, np.bool_)
+    return TimesToTarget(x, arrived, _median(x, arrived), int((arrived & (x <= 0)).sum()))
 
 
 def compare_times_to_target(a: TimesToTarget, b: TimesToTarget) -> TimeComparison:
     """Return the two-sided log-rank test (Mantel 1966) that both arms are equally fast.
 
-    ``scipy.stats.logrank``; not paired by seed, and asymptotic. Measured false-positive rate at
-    level 0.05 in percent, exponential times, 4,000 and 2,000 simulations (-+ 0.8 and -+ 1):
+    Computed by ``scipy.stats.logrank``; not paired by seed, and asymptotic. Measured false-positive
+    rate at level 0.05 in percent, exponential times, 4,000 and 2,000 simulations (-+ 0.8 and -+ 1):
 
         seeds an arm                       3      5     10
         half of the seeds censored       6.5    6.5    4.6
@@ -197,8 +226,9 @@ def compare_times_to_target(a: TimesToTarget, b: TimesToTarget) -> TimeCompariso
         b: likewise, in the same unit.
 
     Returns:
-        The comparison; without a p value, and with the reason, if an arm has a single seed, no seed
-        of either arm reached the target, or the arms never run side by side when one does.
+        The comparison. ``p_value`` is ``None``, with a ``reason``, if an arm has a single seed, no
+        seed of either arm reached the target, or only one arm was being trained each time a seed
+        reached it.
     """
     reason = None
     if min(len(a.times), len(b.times)) < 2:
@@ -214,18 +244,18 @@ def compare_times_to_target(a: TimesToTarget, b: TimesToTarget) -> TimeCompariso
 
 
 def _why_no_test(a: TimesToTarget, b: TimesToTarget) -> str | None:
-    """Return why the log-rank test has no variance, so no p value; None where it has one.
+    """Return why the log-rank statistic has zero variance, hence no p value; None if it has one.
 
-    At each time at which seeds get there, the test compares the arms' shares of those with their
-    shares of the seeds still on the way: that says nothing where only one arm is on the way, as
-    when the other one ended earlier, or where all get there at once.
+    At each time at which seeds reach the target, the test compares the arms' shares of these seeds
+    with their shares of the seeds at risk (not yet at the target). That is uninformative if only
+    one arm has seeds at risk, or if all seeds at risk reach the target at once.
     """
     together = False
     for time in np.unique(np.concatenate([a.times[a.reached], b.times[b.reached]])):
-        on_the_way = [int((arm.times >= time).sum()) for arm in (a, b)]
+        at_risk = [int((arm.times >= time).sum()) for arm in (a, b)]
         arriving = sum(int(((arm.times == time) & arm.reached).sum()) for arm in (a, b))
-        if min(on_the_way) > 0:
-            if arriving < sum(on_the_way):
+        if min(at_risk) > 0:
+            if arriving < sum(at_risk):
                 return None
             together = True
     if together:
@@ -251,7 +281,7 @@ def _budgets(budgets: ArrayLike, curves: FloatArray, name: str) -> FloatArray:
     x = _checks.finite(budgets, name, 1, 2)
     if curves.ndim != 2 or x.shape not in (curves.shape, curves.shape[1:]):
         raise InputError(
-            f"{name}: expected one budget a checkpoint of curves {curves.shape}, got {x.shape}"
+            f"{name}: expected one budget per checkpoint of curves {curves.shape}, got {x.shape}"
         )
     if (np.diff(x) <= 0).any():
         raise InputError(f"{name}: expected budgets that increase from checkpoint to checkpoint")

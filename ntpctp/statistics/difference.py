@@ -1,4 +1,4 @@
-"""The difference between two arms, with an interval that covers new seeds and new items.
+"""The paired difference between two arms, with an interval for new seeds and new items.
 
 Shape letters: S seeds, N items.
 """
@@ -20,44 +20,44 @@ from ntpctp.statistics.probability import win_probability
 
 @dataclass(frozen=True)
 class PairedDifference:
-    """Arm A minus arm B, in the unit of the score. ``None`` where a number cannot be computed."""
+    """Arm A minus arm B, in the unit of the score. Numbers that cannot be computed are ``None``."""
 
     estimate: float
     """Mean of A minus mean of B."""
     low: float | None
-    """Lower end of the interval over new seeds (and new items, where there are items)."""
+    """Lower end of the interval for new seeds (and new items, if scores are per item)."""
     high: float | None
     largest: float | None
-    """No difference is larger than this, the interval is cut there; ``None``: no such bound."""
+    """Upper bound of abs(A - B); the interval is truncated there. ``None``: no bound."""
     standard_error: float | None
-    """Of the estimate, never cut: what power and the seeds needed are computed from."""
+    """Of the estimate, never truncated; power and the number of seeds needed derive from it."""
     degrees_of_freedom: float | None
     level: float
     """Nominal coverage of all intervals of this record."""
     p_value: float | None
-    """Two-sided test that belongs to the interval: below 1 - level exactly if 0 is outside. The
-    t test; see ``paired_difference`` for seeds that are all alike."""
+    """Of the two-sided test that the interval inverts: below 1 - level exactly if 0 is outside.
+    A t test; for differences without any spread see ``paired_difference``."""
     sign_flip_p_value: float | None
     """Exact paired permutation test over seeds, for these items; cannot be below 2 / 2^S."""
     num_seeds: int
     num_items: int | None
-    """``None`` for one score a seed."""
+    """``None`` for scores that are one per seed."""
     seed_standard_deviation: float | None
     """Standard deviation over seeds of the per-seed difference, for these items."""
     item_variance: float
     """The part of standard_error^2 that more seeds cannot reduce: estimated variance of the
-    items' own differences, divided by N. 0 for one score a seed."""
+    items' own differences, divided by N. 0 for scores that are one per seed."""
     item_low: float | None
     """Lower end of the interval for *these* trained weights on new items: seeds held fixed."""
     item_high: float | None
     item_standard_error: float | None
     probability_a_better: float | None
-    """P(new seed of A has the larger score) + P(tie) / 2, for these items; see win_probability."""
+    """P(new seed of A scores higher) + P(tie) / 2, for these items; see ``win_probability``."""
     probability_low: float | None
     probability_high: float | None
     method: str
     reason: str | None
-    """Why ``low`` and ``high`` are ``None``; otherwise ``None``."""
+    """Why ``low`` and ``high`` are ``None``; ``None`` if they are numbers."""
 
 
 def satterthwaite(
@@ -90,8 +90,8 @@ class TIntervals(NamedTuple):
 def t_intervals(d: FloatArray, level: float) -> TIntervals:
     """Return the means of ``d`` (..., S, N), S >= 2, and their intervals.
 
-    The interval of ``paired_difference`` without what it does where nothing varies and at the ends
-    of a range; many data sets at once, for simulations.
+    The intervals of ``paired_difference`` for many data sets at once (simulations), without its
+    truncation and without its special case for differences that do not vary.
     """
     num_seeds, num_items = d.shape[-2:]
     estimate = d.mean(axis=(-2, -1))
@@ -115,13 +115,13 @@ def t_intervals_of(
     shape: tuple[int, int],
     level: float,
 ) -> TIntervals:
-    """Return the same from sums of squares: all arrays of one shape.
+    """Return the intervals of ``t_intervals`` from sums of squares; all arrays have one shape.
 
     Args:
         estimate: the means.
         seeds: variance of the seeds' means (divisor S - 1) / S.
         item_squares: sum over the items of (item's mean - mean)^2.
-        rest_squares: sum over seeds and items of what their means leave.
+        rest_squares: sum over seeds and items of the squared interaction residuals.
         shape: (S, N).
         level: nominal coverage, in (0, 1).
     """
@@ -132,10 +132,10 @@ def t_intervals_of(
         interaction = rest_squares / ((num_seeds - 1) * (num_items - 1)) / (num_seeds * num_items)
         items = np.maximum(item_squares / (num_items - 1) / num_items - interaction, 0.0)
     total = seeds + items
-    # The means of all seeds are equal, but for rounding, although their items are not: what is left
-    # is luck. Means that differ at all differ by more: 1 / N of one item.
+    # The means of all seeds agree by chance, up to rounding, although their items differ. Unequal
+    # means differ by at least 1 / N of one item, so by more than this tolerance.
     luck = (total <= 1e-20 * interaction) & (interaction > 0)
-    # Where nothing varies the second degrees of freedom have no weight.
+    # If nothing varies, the degrees of freedom of the items have no weight.
     usual = satterthwaite(np.where(total > 0, seeds, 1.0), items, df, max(num_items - 1.0, 1.0))
     df = np.where(luck, df * (num_items - 1.0), np.where(total > 0, usual, df))
     seeds = np.where(luck, interaction, seeds)
@@ -168,24 +168,25 @@ def paired_difference(
 
         SE^2 = [MS_s + max(MS_i - MS_e, 0)] / (S N),
 
-    unbiased but for the cut at 0 (Searle, Casella and McCulloch 1992), and the interval is d_..
-    -+ t(df) SE with Satterthwaite's df of the two terms (df S-1 and N-1). It goes over into the
-    ordinary paired t interval over seeds where seeds dominate, and over items where items do. For
-    one score a seed it *is* the paired t interval, df = S - 1. Where the means of all seeds happen
-    to be equal although different items differ, MS_e / (S N) with df (S-1)(N-1) stands in for a
-    variance that would be 0.
+    unbiased except for the truncation at 0 (Searle, Casella and McCulloch 1992). The interval is
+    d_.. -+ t(df) SE with Satterthwaite's df of the two terms (df S-1 and N-1). It approaches the
+    paired t interval over seeds if seeds dominate, and over items if items dominate. For scores
+    that are one per seed it *is* the paired t interval, df = S - 1. If the means of all seeds agree
+    by chance while their items differ, MS_e / (S N) with df (S-1)(N-1) replaces a variance that
+    would be 0.
 
-    Where it is known that no difference is larger than r (``largest``; 1 for shares), the interval
-    is cut at -r and r. The truth lies between them, so the cut interval holds it exactly when the
-    uncut one does: the coverage stays what it was. ``standard_error`` is not cut.
+    If differences are known to be at most r (``largest``; 1 for shares), the interval is truncated
+    to [-r, r]. The true difference lies in that range, so truncation does not change the coverage.
+    ``standard_error`` is not truncated.
 
-    Where nothing varies, every d_sn being c, a t interval would have no width whatever the data.
-    With a known r the interval is [c - q (r + c), c + q (r - c)], q = ``no_discordance_bound`` of
-    the items (of the seeds, where there are none): by Clopper and Pearson at most the share q of
-    others differs from c, and no further than r. Of items it says nothing on a seed that is unlike
-    these; with few seeds that is a strong assumption, which ``method`` states. Its p value is
-    (r / (r + abs(c)))^n, the level at which 0 comes to lie on the end. Without a known r there is
-    no interval, and the exact sign-flip test gives the p value: at 95 % it needs six seeds.
+    If nothing varies, every d_sn being c, a t interval would have zero width for any data. With a
+    known r the interval is [c - q (r + c), c + q (r - c)], q = ``no_discordance_bound`` of the
+    number of items (of seeds, if scores are one per seed): by Clopper and Pearson at most a share q
+    of other items differs from c, and by no more than r allows. For items this assumes that other
+    seeds behave like these; with few seeds that is a strong assumption, which ``method`` states.
+    The p value is (r / (r + abs(c)))^n, the level at which the interval just includes 0. Without a
+    known r no interval exists, and the exact sign-flip test gives the p value: at 95 % it needs six
+    seeds.
 
     Why not resample: the variance of the seeds-and-items bootstrap (Owen 2007, "The pigeonhole
     bootstrap") has a closed form, (MS_s + MS_i + MS_e) / (S N) after the corrections S/(S-1) and
@@ -195,7 +196,7 @@ def paired_difference(
 
     Measured coverage of the 95 % interval in percent (100 items, 4,000 simulations each, of
     which scripts/bench/intervals.py repeats the most telling, so
-    -+ 0.7; share of the variance of the mean at 5 seeds in brackets):
+    -+ 0.7; in brackets the share of the variance of the mean at 5 seeds):
 
         seeds                                                  2      3      5     10
         Gaussian, seeds dominate (98 % seeds)               91.5   94.2   94.8   94.6
@@ -207,24 +208,25 @@ def paired_difference(
         ... and a seed of B collapses with p = 0.4          75.8   79.8   90.0   93.4
         seeds alike, but one of B collapses with p = 0.2    64.8   52.7   66.0   88.6
 
-    The last three rows are a limit of the data, not of the construction: 3 seeds show no collapse
-    of probability 0.2 half of the time (0.8^3), and then cannot tell that the fourth may. Look at
-    ``spread`` and ``share_reaching`` before trusting a mean of few seeds.
+    The last three rows show a limit of the data, not of the method: a collapse of probability 0.2
+    is absent from 3 seeds half of the time (0.8^3), and then nothing in the data predicts that the
+    fourth seed may collapse. Check ``spread`` and ``share_reaching`` before trusting a mean of few
+    seeds.
 
     Args:
-        a: scores of A, bool or float, shape (S, N) for item-level scores or (S,) for one score
-            a seed.
+        a: scores of A, bool or float, shape (S, N) for scores per item or (S,) for one score per
+            seed.
         b: scores of B in the same unit; entry (s, n) of both is the same seed and the same item.
         rng: random sign vectors of the permutation test; used only if 2^S > ``num_resamples``.
         level: nominal coverage, in (0, 1).
-        largest: by how much A and B can differ at all, in one item as in the mean: 1 where scores
-            lie between 0 and 1, infinity where there is no bound.
+        largest: upper bound of abs(a - b), in one item as in the mean: 1 for scores between 0 and
+            1, infinity if unbounded.
         num_resamples: arrangements of the permutation test.
 
     Returns:
-        The record. With one seed no interval over seeds exists: ``low``, ``high`` are ``None``
-        and ``reason`` says so, while ``item_low``, ``item_high`` (paired t interval over items,
-        seeds held fixed) say what the trained weights at hand do on new items.
+        The difference. With one seed no interval over seeds exists: ``low`` and ``high`` are
+        ``None`` and ``reason`` says so; ``item_low`` and ``item_high`` (paired t interval over
+        items, seeds held fixed) then describe these trained weights on new items.
 
     Raises:
         InputError: if shapes differ or are empty, a value is NaN or infinite, ``level`` is not in
@@ -235,12 +237,12 @@ def paired_difference(
     per_item = scores_a.ndim == 2
     num_seeds = len(scores_a)
     d = (scores_a - scores_b).reshape(num_seeds, -1)
-    found = float(np.abs(d).max())
-    if found > largest * (1 + 1e-9):
-        raise InputError(f"largest: no difference was to be above {largest:g}, found {found:g}")
+    observed = float(np.abs(d).max())
+    if observed > largest * (1 + 1e-9):
+        raise InputError(f"largest: expected no difference above {largest:g}, found {observed:g}")
     estimate = float(d.mean())
     item_error, item_low, item_high = _item_interval(d, estimate, level)
-    # Equal values may differ by a rounding error of their scores.
+    # Equal differences may deviate by a rounding error of the scores.
     varies = _checks.varies(d, max(np.abs(scores_a).max(), np.abs(scores_b).max()))
     record = PairedDifference(
         estimate=estimate,
@@ -280,15 +282,15 @@ def paired_difference(
         probability_high=win.high,
         reason=None,
     )
-    return _with_interval(record, d) if varies else _of_equal(record)
+    return _with_interval(record, d) if varies else _without_spread(record)
 
 
 def _with_interval(record: PairedDifference, d: FloatArray) -> PairedDifference:
-    """Add the t interval over seeds and items, cut where no difference can be."""
-    found = t_intervals(d, record.level)
-    error, df = float(found.standard_error), float(found.degrees_of_freedom)
+    """Add the t interval over seeds and items, truncated to the possible differences."""
+    interval = t_intervals(d, record.level)
+    error, df = float(interval.standard_error), float(interval.degrees_of_freedom)
     largest = math.inf if record.largest is None else record.largest
-    low, high = float(found.low), float(found.high)
+    low, high = float(interval.low), float(interval.high)
     words = _method(record.num_seeds, record.num_items, df)
     if low < -largest or high > largest:
         words += f"; cut at {largest:g}, the largest difference possible"
@@ -299,15 +301,15 @@ def _with_interval(record: PairedDifference, d: FloatArray) -> PairedDifference:
         standard_error=error,
         degrees_of_freedom=df,
         p_value=float(2 * special.stdtr(df, -abs(record.estimate) / error)),
-        # Of their luck where the seeds' means are equal by luck.
-        seed_standard_deviation=math.sqrt(float(found.seed_variance) * record.num_seeds),
-        item_variance=float(found.item_variance),
+        # From the interaction if the seeds' means agree by chance: see ``t_intervals_of``.
+        seed_standard_deviation=math.sqrt(float(interval.seed_variance) * record.num_seeds),
+        item_variance=float(interval.item_variance),
         method=words,
     )
 
 
-def _of_equal(record: PairedDifference) -> PairedDifference:
-    """Add what is known where no seed and no item differs from another."""
+def _without_spread(record: PairedDifference) -> PairedDifference:
+    """Add p value and, if differences are bounded, the interval for equal differences."""
     c, r, level = record.estimate, record.largest, record.level
     record = replace(
         record,
@@ -327,15 +329,15 @@ def _of_equal(record: PairedDifference) -> PairedDifference:
             "an interval could be computed",
         )
     count = record.num_items or record.num_seeds
-    others = no_discordance_bound(count, level)
-    low, high = c - others * (r + c), c + others * (r - c)
+    unlike = no_discordance_bound(count, level)
+    low, high = c - unlike * (r + c), c + unlike * (r - c)
     record = replace(record, low=low, high=high, p_value=(r / (r + abs(c))) ** count)
     if record.num_items is None:
         return replace(
             record, method="all seeds show the same difference: exact binomial bound on others"
         )
-    # What more seeds cannot reduce is then all of it.
-    width = others * (r + abs(c)) / float(special.stdtrit(max(count - 1, 1), (1 + level) / 2))
+    # More seeds can reduce none of this width.
+    width = unlike * (r + abs(c)) / float(special.stdtrit(max(count - 1, 1), (1 + level) / 2))
     return replace(
         record,
         item_variance=width**2,
@@ -351,10 +353,10 @@ def _of_equal(record: PairedDifference) -> PairedDifference:
 
 
 def no_discordance_bound(num_items: int, level: float) -> float:
-    """Return the largest share of items that may be unlike ``num_items`` that are all alike.
+    """Return an upper bound of the share of deviating items, given ``num_items`` without any.
 
     The p at which (1 - p)^N = 1 - level, Clopper and Pearson's one-sided bound at a count of 0 (at
-    95 % about 3 / N). A bootstrap or t interval would have no width here, whatever N.
+    95 % about 3 / N). A bootstrap or t interval would have zero width here for any N.
     """
     return float(-np.expm1(np.log1p(-level) / num_items))
 

@@ -1,4 +1,4 @@
-"""The difference in units of its own seed-to-seed spread."""
+"""The difference in units of its standard deviation over seeds."""
 
 from dataclasses import dataclass
 
@@ -11,7 +11,7 @@ from ntpctp.statistics import _checks
 
 @dataclass(frozen=True)
 class StandardisedEffect:
-    """Mean paired difference over its standard deviation: a pure number without unit."""
+    """Mean paired difference over its standard deviation; dimensionless."""
 
     estimate: float | None
     low: float | None
@@ -26,7 +26,7 @@ def standardised_effect(differences: ArrayLike, level: float = 0.95) -> Standard
 
     g = J(S - 1) mean(d) / sd(d), sd with divisor S - 1 and the exact small-sample correction
     J(f) = Gamma(f / 2) / (sqrt(f / 2) Gamma((f - 1) / 2)) (Hedges 1981), which makes
-    g unbiased for Gaussian d. J(1) = 0, so at least 3 seeds are needed. The interval holds the
+    g unbiased for Gaussian d. J(1) = 0, so at least 3 seeds are needed. The interval contains the
     noncentralities under which the observed t = sqrt(S) mean / sd is not extreme, times
     J / sqrt(S) (Steiger and Fouladi 1997); exact for Gaussian d up to the factor J.
 

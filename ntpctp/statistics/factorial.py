@@ -19,12 +19,12 @@ from ntpctp.statistics.difference import PairedDifference, paired_difference
 
 @dataclass(frozen=True)
 class Effect:
-    """A contrast of the cells of a grid, in the unit of the score."""
+    """A contrast between the arms of a grid, in the unit of the score."""
 
     factors: tuple[str, ...]
     """One factor: a main effect. Two: an interaction."""
     levels: tuple[tuple[str, str], ...]
-    """For each factor the two levels compared; the first minus the second."""
+    """For each factor the two compared levels; the effect is the first minus the second."""
     difference: PairedDifference
     """``probability_a_better`` compares the two sides of the contrast."""
 
@@ -45,9 +45,9 @@ def factor_effects(
         interaction of (i, j) and (k, l)              (y_ik - y_jk) - (y_il - y_jl),
 
     the latter is how much larger the effect of one factor is at level k of the other than at
-    level l. (Half of it is the "interaction effect" of some textbooks.) Each contrast is taken
-    within a seed and item and goes through ``paired_difference``; for two levels and one score a
-    seed, t^2 is the F of the repeated-measures analysis of variance. No p value is adjusted:
+    level l. (Half of it is the "interaction effect" of some textbooks.) Each contrast is computed
+    within seed and item and tested by ``paired_difference``; for two levels and one score per seed,
+    t^2 is the F statistic of the repeated-measures analysis of variance. No p value is adjusted:
     apply ``holm``.
 
     Args:
@@ -56,11 +56,12 @@ def factor_effects(
         factors: the names, in the order of the keys.
         rng: as for ``paired_difference``.
         level: nominal coverage, in (0, 1).
-        largest: as for ``paired_difference``, of two cells; an interaction can be twice as large.
+        largest: of the difference between two cells, as for ``paired_difference``; an interaction
+            can be twice as large.
 
     Raises:
-        InputError: if a combination is missing (all missing ones are named), keys and factors
-            do not fit, a factor has one level only, or scores have different shapes.
+        InputError: if combinations are missing (the message names them), a key has not one level
+            per factor, a factor has one level only, or scores have different shapes.
     """
     levels = _levels(cells, factors)
     shapes = {key: np.shape(scores) for key, scores in cells.items()}
@@ -103,9 +104,9 @@ def _levels(cells: Mapping[tuple[str, ...], ArrayLike], factors: Sequence[str]) 
         if len(key) != len(factors):
             raise InputError(f"cell {key}: expected one level for each of {tuple(factors)}")
     levels = [list(dict.fromkeys(key[axis] for key in cells)) for axis in range(len(factors))]
-    for name, found in zip(factors, levels, strict=True):
-        if len(found) < 2:
-            raise InputError(f"factor {name!r}: expected at least two levels, got {found}")
+    for name, of_factor in zip(factors, levels, strict=True):
+        if len(of_factor) < 2:
+            raise InputError(f"factor {name!r}: expected at least two levels, got {of_factor}")
     missing = [key for key in product(*levels) if key not in cells]
     if missing:
         raise InputError(f"expected every combination of levels, missing: {missing}")

@@ -12,7 +12,7 @@ _CHUNK = 2**16
 
 
 class PermutationTest(NamedTuple):
-    """A p value, what it could have been at best, and how it was computed."""
+    """A p value, the smallest one possible with so many seeds, and how it was computed."""
 
     p_value: float
     smallest_p_value: float
@@ -25,27 +25,27 @@ def sign_flip_test(
 ) -> PermutationTest:
     """Return the two-sided paired permutation test that the arms are exchangeable in every seed.
 
-    Under the null hypothesis the names A and B could be swapped in each seed separately, so
-    each of the 2^S sign vectors e gives an equally likely mean (Fisher 1935):
+    Under the null hypothesis A and B could be swapped in each seed separately, so each of the 2^S
+    sign vectors e gives an equally likely mean (Fisher 1935):
 
         p = #{e : |mean(e d)| >= |mean(d)|} / 2^S.
 
-    All 2^S are enumerated if they are at most ``num_resamples``, and the generator is then left
-    alone; otherwise p = (1 + hits) / (1 + num_resamples) over random sign vectors (Phipson and
+    All 2^S are enumerated if they are at most ``num_resamples``, without using the generator;
+    otherwise p = (1 + hits) / (1 + num_resamples) over random sign vectors (Phipson and
     Smyth 2010). The test is exact: its false-positive rate never exceeds its level. Its
-    smallest p value is 2 / 2^S: 0.25 at 3 seeds, 0.0625 at 5, 0.002 at 10, so that with fewer
-    than 6 seeds it cannot reach 0.05 whatever the data.
+    smallest p value is 2 / 2^S: 0.25 at 3 seeds, 0.0625 at 5, 0.002 at 10. With fewer than 6 seeds
+    it cannot reach 0.05 for any data.
 
     Args:
         differences: float, shape (S,): score of A minus score of B, seed by seed.
-        rng: used only where the enumeration is too long.
-        num_resamples: the longest enumeration, and the number of random arrangements.
+        rng: used only if 2^S exceeds ``num_resamples``.
+        num_resamples: the longest enumeration, and otherwise the number of random sign vectors.
     """
     d = _checks.finite(differences, "differences", 1)
     num_seeds = len(d)
     exact = 2**num_seeds <= num_resamples
     total = 2**num_seeds if exact else num_resamples
-    # Equal sums must count as equal however they were rounded.
+    # Equal sums must count as equal despite rounding.
     threshold = abs(d.sum()) - 1e-12 * np.abs(d).sum()
     hits = 0
     for start in range(0, total, _CHUNK):

@@ -1,4 +1,4 @@
-"""The probability that one arm beats the other, with an interval that holds for few seeds."""
+"""The probability that one arm beats the other, with an interval that is valid for few seeds."""
 
 from typing import NamedTuple
 
@@ -34,8 +34,8 @@ def win_probability(a: ArrayLike, b: ArrayLike, level: float = 0.95) -> WinProba
         V(theta) = theta (1 - theta) [1 + m (1 - theta) / (2 - theta) + m theta / (1 + theta)]
                    / (S_a S_b),      m = (S_a + S_b) / 2 - 1
 
-    (Newcombe 2006, Statistics in Medicine 25, 559-573, method 5): it has a width also when all
-    seeds agree. Measured coverage of the 95 % interval in percent, Gaussian scores, 4,000
+    (Newcombe 2006, Statistics in Medicine 25, 559-573, method 5); its width is positive even if
+    all seeds agree. Measured coverage of the 95 % interval in percent, Gaussian scores, 4,000
     simulations (-+ 0.7):
 
         seeds an arm   theta = 0.5   0.75   0.95
@@ -43,7 +43,7 @@ def win_probability(a: ArrayLike, b: ArrayLike, level: float = 0.95) -> WinProba
         5                     94.2   96.7   96.8
         10                    94.6   94.9   96.5
 
-    Above 98 % throughout if the scores of one seed correlate by 0.8 between the arms.
+    Coverage is above 98 % throughout if the scores of one seed correlate by 0.8 between the arms.
 
     Args:
         a: float, shape (S_a,), one score a seed.
@@ -63,7 +63,7 @@ def win_probability(a: ArrayLike, b: ArrayLike, level: float = 0.95) -> WinProba
         spread = 1 + m * (1 - theta) / (2 - theta) + m * theta / (1 + theta)
         return float((theta - estimate) ** 2 - z**2 * theta * (1 - theta) * spread / wins.size)
 
-    # The ends 0 and 1 are roots themselves when the estimate lies there: step off them.
+    # An estimate of 0 or 1 is itself a root: step off it.
     margin = 1e-9
     low = optimize.brentq(excess, 0, min(estimate, 1 - margin)) if estimate > 0 else 0.0
     high = optimize.brentq(excess, max(estimate, margin), 1) if estimate < 1 else 1.0

@@ -13,7 +13,7 @@ from ntpctp.statistics import _checks
 
 @dataclass(frozen=True)
 class Share:
-    """A share of counted things with the intervals of ``share``, all in [0, 1]."""
+    """A share, a count out of a total, with the intervals of ``share``, all in [0, 1]."""
 
     count: int
     total: int
@@ -28,7 +28,7 @@ def share(count: int, total: int, level: float = 0.95) -> Share:
     """Return ``count`` / ``total`` with the intervals of Wilson and of Clopper and Pearson.
 
     Wilson (1927, without continuity correction) covers the nominal level on average; Clopper and
-    Pearson (1934, "exact") never covers less, and is the one to quote for a handful of seeds.
+    Pearson (1934, "exact") never covers less; quote it for few seeds.
 
     Raises:
         InputError: if not 0 <= count <= total and total >= 1.
@@ -53,10 +53,10 @@ def share(count: int, total: int, level: float = 0.95) -> Share:
 def share_reaching(
     values: ArrayLike, target: float, *, higher_is_better: bool, level: float = 0.95
 ) -> Share:
-    """Return the share of seeds whose score is at the target or better.
+    """Return the share of seeds whose score reaches the target.
 
     Args:
-        values: float, shape (S,), one score a seed.
+        values: float, shape (S,), one score per seed.
         target: in the unit of the score; a score equal to it counts as reached.
         higher_is_better: reached means >= ``target``, otherwise <=.
         level: nominal coverage, in (0, 1).
@@ -70,7 +70,7 @@ def share_reaching(
 
 
 class McNemar(NamedTuple):
-    """The items on which A and B disagree in one seed, and the exact test that it is chance."""
+    """The items that only A or only B solves in one seed, and the exact test of equality."""
 
     num_only_a: int
     num_only_b: int
@@ -79,19 +79,19 @@ class McNemar(NamedTuple):
 
 
 def mcnemar(correct_a: ArrayLike, correct_b: ArrayLike) -> tuple[McNemar, ...]:
-    """Return McNemar's exact test of every seed: are A's and B's trained weights equally right?
+    """Return McNemar's exact test for every seed: are A's and B's trained weights equally accurate?
 
-    Of the n items that exactly one arm solves, A's number is binomial (n, 1/2) under the null
-    hypothesis (McNemar 1947; the exact two-sided binomial test, p = 1 if n = 0). It holds for
-    these weights and new items; it says nothing about another seed, and S significant seeds do
-    not make a significant objective.
+    Of the n items that exactly one arm solves, the number that A solves is binomial (n, 1/2) under
+    the null hypothesis (McNemar 1947; exact two-sided binomial test, p = 1 if n = 0). The test
+    generalises to new items, not to new seeds: S significant seeds do not make the difference
+    between two objectives significant.
 
     Args:
         correct_a: bool (or 0 and 1), shape (S, N).
         correct_b: likewise; entry (s, n) of both is the same seed and item.
 
     Returns:
-        One test a seed.
+        One test per seed.
 
     Raises:
         InputError: if shapes differ, or a value is neither 0 nor 1.
@@ -102,7 +102,7 @@ def mcnemar(correct_a: ArrayLike, correct_b: ArrayLike) -> tuple[McNemar, ...]:
     if not (((a == 0) | (a == 1)).all() and ((b == 0) | (b == 1)).all()):
         raise InputError("McNemar: expected right or wrong (1 or 0) for every item")
     only_a, only_b = (a > b).sum(axis=1), (b > a).sum(axis=1)
-    # With probability 1/2 both tails are alike: twice the smaller one.
+    # The binomial with probability 1/2 is symmetric: twice the smaller tail.
     tail = special.bdtr(np.minimum(only_a, only_b), only_a + only_b, 0.5)
     return tuple(
         McNemar(int(x), int(y), a.shape[1], float(p))

@@ -1,4 +1,4 @@
-"""Differences in spread between arms: how much a score depends on the seed."""
+"""Spread of a score over seeds, and whether it differs between two arms."""
 
 import math
 from dataclasses import dataclass
@@ -12,15 +12,15 @@ from ntpctp.statistics import _checks
 from ntpctp.statistics._checks import FloatArray
 
 MIN_SEEDS = 3
-"""Two values have one distance between them, which says nothing about its own spread."""
+"""With two seeds an arm has a single free deviation, and deviations cannot be compared."""
 
 _MOST_ARRANGEMENTS = 50_000
-"""Enumerated: all of 10 seeds an arm, C(18, 9) = 48,620."""
+"""The most arrangements that are enumerated; 10 seeds per arm have C(18, 9) = 48,620."""
 
 
 @dataclass(frozen=True)
 class Spread:
-    """How the scores of one arm lie, in the unit of the score."""
+    """Location and spread of one arm's scores over seeds, in the unit of the score."""
 
     num_seeds: int
     mean: float
@@ -28,14 +28,14 @@ class Spread:
     standard_deviation: float | None
     """With divisor S - 1; ``None`` for one seed."""
     median_absolute_deviation: float
-    """From the median, not scaled to a normal standard deviation; 0 for one seed."""
+    """Median of abs(score - median), not scaled to a normal standard deviation; 0 for one seed."""
     min: float
     max: float
 
 
 @dataclass(frozen=True)
 class SpreadComparison:
-    """The spread of two arms and the test that they are equal."""
+    """The spread of two arms and the test that both are equal."""
 
     names: tuple[str, str]
     a: Spread
@@ -44,14 +44,14 @@ class SpreadComparison:
     """Standard deviation of A over that of B; ``None`` if B's is 0 or an arm has one seed."""
     p_value: float | None
     smallest_p_value: float | None
-    """What the test gives at best with so few seeds: no smaller p value is possible."""
+    """The smallest p value possible with so many seeds."""
     method: str
     reason: str | None
-    """Why there is no p value; otherwise ``None``."""
+    """Why ``p_value`` is ``None``; ``None`` if it is a number."""
 
 
 def describe_spread(values: ArrayLike) -> Spread:
-    """Return location and spread of (S,) scores, one a seed.
+    """Return location and spread of (S,) scores, one per seed.
 
     Raises:
         InputError: if ``values`` is empty, not one-dimensional or not finite.
@@ -70,7 +70,7 @@ def describe_spread(values: ArrayLike) -> Spread:
 
 
 def _median(x: FloatArray) -> float:
-    """Return what ``np.median`` does, in a tenth of its time on a few values."""
+    """Return the median; ten times faster than ``np.median`` for a few values."""
     ordered = np.sort(x)
     return float(ordered[(len(x) - 1) // 2] + ordered[len(x) // 2]) / 2
 
@@ -78,10 +78,10 @@ def _median(x: FloatArray) -> float:
 def deviations(values: FloatArray) -> FloatArray:
     """Return the absolute deviations from the median without the structural zero, shape (S-1,).
 
-    The median of an odd sample is one of its values, whose deviation is always 0; of an even
-    sample, the two middle values have always equal deviations z. Hines and O'Hara Hines (2000,
-    Biometrics 56, 451-454) remove the zero, and in the even case rotate the pair (z, z) to
-    (sqrt(2) z, 0) and remove that zero; S - 1 free deviations remain.
+    The median of an odd sample is one of its values, so one deviation is always 0. In an even
+    sample the two middle values always have equal deviations z. Hines and O'Hara Hines (2000,
+    Biometrics 56, 451-454) remove the zero, and in the even case first rotate the pair (z, z) to
+    (sqrt(2) z, 0); S - 1 free deviations remain.
     """
     x = np.sort(values)
     middle = len(x) // 2
@@ -99,16 +99,16 @@ def spread(
     names: tuple[str, str] = ("A", "B"),
     num_resamples: int = 9_999,
 ) -> SpreadComparison:
-    """Return the spread of both arms and a two-sided permutation test that they are equal.
+    """Return the spread of both arms and a two-sided permutation test that the spreads are equal.
 
     The statistic is the difference of the mean ``deviations`` of A and B (Brown and Forsythe
-    1974, without structural zeros); the deviations are permuted between the arms, exactly if
-    there are at most 50,000 arrangements (up to 10 seeds an arm), otherwise at random. The p value
-    is twice the smaller tail, at most 1, as that of ``scipy.stats.permutation_test``.
-    Cost: about 0.4 ms for 10 seeds an arm, 2 ms for 100.
+    1974, without structural zeros). The deviations are permuted between the arms: all arrangements
+    are enumerated up to 50,000 of them (10 seeds per arm), beyond that they are drawn at random.
+    The p value is twice the smaller tail, at most 1, as in ``scipy.stats.permutation_test``.
+    Cost: about 0.4 ms for 10 seeds per arm, 2 ms for 100.
 
-    As each arm is centred on its own median the test is not exact. Measured false-positive rate
-    in percent at level 0.05, two independent arms of one distribution, 20,000 simulations
+    The test is not exact because each arm is centred on its own median. Measured false-positive
+    rate in percent at level 0.05, two independent arms of one distribution, 20,000 simulations
     (-+ 0.3):
 
         distribution of the seeds               3    4     5    10    zeros kept: 5    10
@@ -117,17 +117,17 @@ def spread(
         exponential                             0    0   4.5   7.6              1.3   6.9
         30 % collapse: two narrow modes         0    0   3.4   7.6              1.1   7.4
 
-    With fewer than 5 seeds in each arm no p value below 0.05 exists (``smallest_p_value``). "zeros
-    kept" is the test without the removal: with 5 seeds it all but never rejects. Where scores of
-    one seed correlate by 0.7 between the arms, the rates fall to 1.0 (5 seeds) and 1.8 (10) for
-    normal scores: the test is then too careful.
+    With fewer than 5 seeds per arm no p value below 0.05 exists (``smallest_p_value``). "zeros
+    kept" is the test without the removal: with 5 seeds it hardly ever rejects. If the scores of one
+    seed correlate by 0.7 between the arms, the rates fall to 1.0 (5 seeds) and 1.8 (10) for normal
+    scores: the test is then conservative.
 
     Args:
-        a: float, shape (S_a,), one score a seed.
+        a: float, shape (S_a,), one score per seed.
         b: float, shape (S_b,); not paired with ``a``.
-        rng: used only where there are too many arrangements.
-        names: of A and B, kept in the result.
-        num_resamples: the number of random arrangements.
+        rng: used only if there are more than 50,000 arrangements.
+        names: of A and B, copied to the result.
+        num_resamples: number of random arrangements.
 
     Raises:
         InputError: if an array is empty, not one-dimensional or not finite.
@@ -150,14 +150,14 @@ def spread(
         sums = _sums(pooled, num_a)
     else:
         sums = _random_subsets(len(pooled), num_a, num_resamples) @ rng.permuted(pooled)
-    # With the sum of A that of B is given, and the difference of the means rises with it. Equal
-    # sums must count as equal however they were rounded.
+    # The total is fixed, so the difference of the means increases with the sum of A. Equal sums
+    # must count as equal despite rounding.
     slack = 1e-12 * pooled.sum()
     tails = [
         np.count_nonzero(sums >= z_a.sum() - slack),
         np.count_nonzero(sums <= z_a.sum() + slack),
     ]
-    # Of random arrangements the observed one is one more (Phipson and Smyth 2010).
+    # The observed arrangement counts beside the random ones (Phipson and Smyth 2010).
     hits, total = (min(tails), num_all) if exact else (min(tails) + 1, num_resamples + 1)
     words = f"{method}; {'all' if exact else 'random'} {num_all if exact else num_resamples}"
     return SpreadComparison(
@@ -173,9 +173,9 @@ def spread(
 
 
 def _sums(values: FloatArray, chosen: int) -> FloatArray:
-    """Return the sum of every way to choose some of ``values``.
+    """Return the sum of every subset of ``values`` with ``chosen`` members.
 
-    A choice is one from the first half and one from the second, so that few sums are added up
+    Each subset combines one of the first half with one of the second half, so few sums are computed
     from single values: for 9 of 18 the 512 of each half instead of 48,620.
     """
     half = len(values) // 2
@@ -189,10 +189,10 @@ def _sums(values: FloatArray, chosen: int) -> FloatArray:
 
 @lru_cache(maxsize=2)
 def _random_subsets(total: int, chosen: int, number: int) -> FloatArray:
-    """Return random ways to choose some of ``total``, one a row of zeros and ones.
+    """Return random subsets of ``total`` values with ``chosen`` members, as rows of zeros and ones.
 
-    They are always the same, drawn once: the values are put into a random order instead, which
-    makes every row a random choice of them, and takes a twentieth of the time.
+    The rows are drawn once and reused. The caller shuffles the values instead, which makes each
+    row a random subset of them in a twentieth of the time.
     """
     row = (np.arange(total) < chosen).astype(np.float64)
     return np.random.default_rng(0).permuted(np.tile(row, (number, 1)), axis=1)
@@ -200,7 +200,7 @@ def _random_subsets(total: int, chosen: int, number: int) -> FloatArray:
 
 @lru_cache(maxsize=64)
 def _subsets(total: int, chosen: int) -> FloatArray:
-    """Return every way to choose some of ``total``, one a row of zeros and ones."""
+    """Return all subsets of ``total`` values with ``chosen`` members, as rows of zeros and ones."""
     ways = list(combinations(range(total), chosen))
     rows = np.zeros((len(ways), total))
     np.put_along_axis(rows, np.array(ways, np.int64).reshape(len(ways), chosen), 1.0, axis=1)

@@ -1,7 +1,7 @@
-"""One number for several tasks, in the vocabulary of Agarwal et al. (2021), "rliable".
+"""Aggregates over several tasks, after Agarwal et al. (2021), "rliable".
 
-Shape letters: S runs (seeds), M tasks. Scores of different tasks must be on one scale, such as
-accuracy or a normalised score: what is averaged here is not normalised here.
+Shape letters: S runs (seeds), M tasks. Scores of all tasks must be on one scale, such as accuracy
+or a normalised score; nothing is normalised here.
 """
 
 import math
@@ -21,14 +21,14 @@ _CHUNK_ENTRIES = 1_000_000
 
 @dataclass(frozen=True)
 class Aggregate:
-    """An aggregate over runs and tasks with its interval over runs, the tasks held fixed."""
+    """An aggregate over runs and tasks with its interval over runs; tasks are held fixed."""
 
     estimate: float
     low: float | None
     high: float | None
     level: float
     num_runs: tuple[int, ...]
-    """Of each arm that enters."""
+    """One entry per arm."""
     num_tasks: int
     reason: str | None
 
@@ -61,8 +61,8 @@ def interquartile_mean(
 
     The interval, here and in the other functions of this module, is a percentile bootstrap over
     runs, stratified by task: S - 1 of the S runs of each task are drawn with replacement,
-    independently of the other tasks. S - 1 and not S, as a bootstrap of all S has (S - 1) / S of
-    the variance it should have (McCarthy and Snowden 1985; a deviation from rliable). Measured
+    independently of the other tasks. Drawing S would give only (S - 1) / S of the true variance
+    (McCarthy and Snowden 1985; a deviation from rliable). Measured
     coverage of the 95 % interval of the IQM in percent, Gaussian scores with unequal task means,
     1,000 simulations (-+ 1.4), in brackets with S draws as in rliable:
 
@@ -96,9 +96,9 @@ def probability_of_improvement(
     """Return the mean over tasks of P(run of A > run of B) + P(tie) / 2, with its interval.
 
     For each task the Mann-Whitney statistic over all S_a S_b pairs of runs (Agarwal et al. 2021,
-    section 4.3); it says how sure an improvement is, not how large. The interval is that of
-    ``interquartile_mean``. It has no width if one arm wins every pair; for a single task
-    ``win_probability`` has an interval that holds there too.
+    section 4.3); it tells how certain an improvement is, not how large. The interval is that of
+    ``interquartile_mean``. It has zero width if one arm wins every pair; for a single task use
+    ``win_probability``, whose interval is valid in that case too.
 
     Args:
         a: float, shape (S_a, M).
@@ -108,7 +108,7 @@ def probability_of_improvement(
         num_resamples: Monte-Carlo size.
 
     Raises:
-        InputError: if an array is not finite and (S, M), or the numbers of tasks differ.
+        InputError: if an array is not a finite (S, M) array, or the numbers of tasks differ.
     """
     return _aggregate((a, b), _improvement, rng, level, num_resamples)
 
@@ -124,7 +124,7 @@ def performance_profile(
     """Return the share of all runs and tasks whose score is above each threshold.
 
     #{(s, m) : score_sm > threshold} / (S M), the run-score distribution of Agarwal et al. (2021,
-    section 4.2), with pointwise intervals made as in ``interquartile_mean``.
+    section 4.2), with pointwise intervals as in ``interquartile_mean``.
 
     Args:
         scores: float, shape (S, M).
@@ -172,7 +172,7 @@ def _aggregate(
     level: float,
     num_resamples: int,
 ) -> Aggregate:
-    """Return ``statistic``, a function of arms (..., S, M) with values (...), and its interval."""
+    """Return ``statistic`` with its interval; it maps arms of shape (..., S, M) to values (...)."""
     names = ("scores",) if len(arms) == 1 else ("a", "b")
     arrays = tuple(_checks.finite(x, name, 2) for x, name in zip(arms, names, strict=True))
     _checks.level(level)
@@ -182,7 +182,7 @@ def _aggregate(
     low = high = None
     reason = _too_few(arrays)
     if reason is None:
-        # The largest temporary has one entry for each resample and pair of runs of a task.
+        # The largest temporary array has one entry per resample and pair of runs of a task.
         num_entries = math.prod(len(x) for x in arrays) * arrays[0].shape[1]
         chunk = max(1, _CHUNK_ENTRIES // num_entries)
         resampled = np.concatenate(

@@ -1,4 +1,4 @@
-"""The verdict in fixed words, and what a larger experiment would have to be."""
+"""The verdict in fixed words, and the size of experiment that would be needed for one."""
 
 import math
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ from ntpctp._core.errors import InputError
 from ntpctp.statistics.difference import PairedDifference, satterthwaite
 
 MAX_SEEDS = 1000
-"""Beyond this the number of seeds needed is not worth naming."""
+"""Larger numbers of seeds are not computed."""
 
 POWER = 0.8
 
@@ -21,16 +21,16 @@ Decision = Literal["better", "no difference", "undecided", "one seed"]
 
 @dataclass(frozen=True)
 class Verdict:
-    """What the data say about two arms, in words that are the same everywhere."""
+    """The verdict on two arms, in fixed words."""
 
     words: str
     decision: Decision
     better: Literal["a", "b"] | None
     num_seeds_needed: int | None
-    """Only for an undecided verdict, and ``None`` above ``MAX_SEEDS``."""
+    """Only for an undecided verdict; ``None`` above ``MAX_SEEDS``."""
     smallest_detectable_difference: float | None
-    """Unit of the score; ``None`` with one seed or without any spread. It may be larger than any
-    difference can be (``PairedDifference.largest``): these data could then have shown none."""
+    """In the unit of the score; ``None`` with one seed or without any spread. If it exceeds the
+    largest possible difference (``PairedDifference.largest``), no difference is detectable."""
     margin: float | None
 
 
@@ -48,28 +48,28 @@ def verdict(
     - ``"no difference larger than d"``: -d < low and high < d for the stated ``margin`` d, the
       region of practical equivalence. This is the two one-sided tests procedure (Schuirmann
       1987) at (1 - level) / 2 each, 2.5 % for a 95 % interval, so stricter than the usual 5 %.
-      It is asked first: a difference that is surely not zero but surely below what the
+      It is checked first: a difference that is certainly not zero but certainly smaller than the
       experiment file calls relevant is no reason to prefer an arm.
     - ``"A better"`` or ``"B better"`` (with the arms' names): 0 is outside the interval, and with
       several pairs of arms the adjusted p value is at most 1 - level.
     - ``"the data do not say: A better alone, not among all pairs"``: 0 is outside the interval, but
-      of so many pairs one may well be so by chance.
+      the difference is not significant after Holm's correction for the number of pairs.
     - ``"the data do not say: about n seeds needed"`` otherwise; or ``"more than 1000 seeds
       needed"``; or ``"more items needed, seeds alone do not suffice"``.
-    - ``"the data do not say: no seed shows a difference"``: it is 0 in all of them, and nothing
-      tells how large it is in others.
+    - ``"the data do not say: no seed shows a difference"``: the difference is 0 in all seeds, so
+      its size in other seeds cannot be estimated.
 
-    Where all seeds show the same difference of a score without bounds there is no interval; then
+    If all seeds show the same difference of an unbounded score there is no interval; then
     ``better`` rests on the exact sign-flip test (six seeds at 95 %), never on a width of zero.
 
     Args:
         difference: of A minus B.
         names: of A and B.
         higher_is_better: whether a larger score is better; turns the sign into a winner.
-        margin: d > 0 in the unit of the score, or ``None`` if no difference is too small to
-            matter; then equivalence is never claimed.
+        margin: d > 0 in the unit of the score, or ``None`` if every difference matters; then
+            equivalence is never claimed.
         adjusted_p_value: ``difference.p_value`` adjusted by ``holm`` for all pairs of arms that are
-            compared on this score; ``None``: it is the only pair.
+            compared on this score; ``None`` if there is only one pair.
 
     Raises:
         InputError: if ``margin`` is not a positive finite number.
@@ -83,13 +83,13 @@ def verdict(
         return Verdict("one seed: no verdict", "one seed", None, None, None, margin)
     detectable = smallest_detectable_difference(difference)
     if low is None or high is None:
-        found = difference.p_value <= 1 - difference.level
+        significant = difference.p_value <= 1 - difference.level
     else:
-        found = low > 0 or high < 0
+        significant = low > 0 or high < 0
         if margin is not None and -margin < low and high < margin:
             words = f"no difference larger than {margin:g}"
             return Verdict(words, "no difference", None, None, detectable, margin)
-    if found:
+    if significant:
         a_wins = (difference.estimate > 0) == higher_is_better
         words = f"{names[0] if a_wins else names[1]} better"
         if adjusted_p_value is not None and adjusted_p_value > 1 - difference.level:
@@ -111,23 +111,23 @@ def verdict(
     return Verdict(words, "undecided", None, num_seeds, detectable, margin)
 
 
-@lru_cache(maxsize=1024)  # verdicts of many pairs are given twice: alone, and among all pairs
+@lru_cache(maxsize=1024)  # each of many pairs gets two verdicts: alone, then after correction
 def num_seeds_needed(difference: PairedDifference, margin: float | None = None) -> int | None:
     """Return the smallest number of seeds at which this difference would give a decision.
 
-    With n seeds, if estimate, spread and items stay what they are, the half-width would be
+    With n seeds, if estimate, spread and items stay the same, the half-width would be
 
         h(n) = t(df(n)) sqrt(s^2 / n + v),
 
     s = ``seed_standard_deviation``, v = ``item_variance``, df(n) Satterthwaite's with n - 1 and
     N - 1. The smallest n with h(n) < |estimate| (0 excluded) or, with a margin d,
-    h(n) < d - |estimate| (equivalence) is returned. As s and the estimate are themselves
-    uncertain, n is an order of magnitude, and at exactly n seeds the chance to get a decision
-    is about one half; "about" is meant. Where all seeds show the same difference c of one score a
-    seed, n is that at which the bound of ``paired_difference`` or its sign-flip test would decide.
+    h(n) < d - |estimate| (equivalence) is returned. s and the estimate are themselves uncertain,
+    so n is an order of magnitude, and with exactly n seeds the chance of a decision is about one
+    half. If scores are one per seed and all seeds show the same difference, n is the number at
+    which the bound of ``paired_difference`` or its sign-flip test would decide.
 
     Returns:
-        n >= 2, or ``None`` if it is above ``MAX_SEEDS`` or there was one seed only.
+        n >= 2, or ``None`` if n exceeds ``MAX_SEEDS`` or ``difference`` rests on one seed.
     """
     if difference.seed_standard_deviation is None:
         return None
@@ -139,32 +139,32 @@ def num_seeds_needed(difference: PairedDifference, margin: float | None = None) 
     item_df = max((difference.num_items or 1) - 1, 1)
     df = satterthwaite(seeds, items, num_seeds - 1, float(item_df))
     half_width = special.stdtrit(df, (1 + difference.level) / 2) * np.sqrt(seeds + items)
-    enough = half_width < _room(difference, margin)
+    enough = half_width < _needed_half_width(difference, margin)
     return int(num_seeds[np.argmax(enough)]) if enough.any() else None
 
 
 def _equal_seeds_needed(difference: PairedDifference, margin: float | None) -> int | None:
-    """Return at how many seeds that are all alike there is a decision."""
+    """Return the number of seeds needed if all of them show the same difference."""
     size, alpha, r = abs(difference.estimate), 1 - difference.level, difference.largest
     if r is None:
-        # The sign-flip test of n seeds that agree has p = 2^(1 - n).
+        # If n seeds agree, the sign-flip test has p = 2^(1 - n).
         return 1 + math.ceil(-math.log2(alpha)) if size > 0 else None
-    shares = []  # of seeds that may be unlike these, below which there is a decision
+    shares = []  # shares of deviating seeds; a bound below one of them gives a decision
     if size > 0:
         shares.append(size / (r + size))
     if margin is not None and size < margin:
-        # The end on the side of the estimate is the one that is nearer to its margin.
+        # The end of the interval on the side of the estimate is nearer to its margin.
         shares.append((margin - size) / (r - size) if size < r else 1.0)
     if not shares:
         return None
     if max(shares) >= 1:
         return 2
-    found = max(2, math.floor(math.log(alpha) / math.log1p(-max(shares))) + 1)
-    return found if found <= MAX_SEEDS else None
+    needed = max(2, math.floor(math.log(alpha) / math.log1p(-max(shares))) + 1)
+    return needed if needed <= MAX_SEEDS else None
 
 
-def _room(difference: PairedDifference, margin: float | None) -> float:
-    """Return how narrow the half-width has to be for a decision at this estimate."""
+def _needed_half_width(difference: PairedDifference, margin: float | None) -> float:
+    """Return the half-width below which this estimate gives a decision."""
     distance = abs(difference.estimate)
     return distance if margin is None else max(distance, margin - distance)
 
@@ -173,18 +173,19 @@ def _items_limit(difference: PairedDifference, margin: float | None) -> bool:
     """Return whether infinitely many seeds on these items would leave the verdict open."""
     item_df = max((difference.num_items or 1) - 1, 1)
     quantile = special.stdtrit(float(item_df), (1 + difference.level) / 2)
-    return bool(quantile * np.sqrt(difference.item_variance) >= _room(difference, margin) > 0)
+    half_width = quantile * np.sqrt(difference.item_variance)
+    return bool(half_width >= _needed_half_width(difference, margin) > 0)
 
 
 @lru_cache(maxsize=1024)
 def smallest_detectable_difference(
     difference: PairedDifference, power: float = POWER
 ) -> float | None:
-    """Return the true difference that this experiment would have found with ``power``.
+    """Return the true difference that this experiment detects with probability ``power``.
 
     The delta > 0 at which P(|T| > t(df)) = ``power`` for the noncentral t variable T with df
     degrees of freedom and noncentrality delta / SE, SE and df those of ``difference``. It
-    describes the experiment, not the observed effect ("observed power" says no more than p).
+    describes the experiment, not the observed effect ("observed power" adds nothing to p).
 
     Returns:
         delta in the unit of the score; ``None`` with one seed or if the standard error is 0.
@@ -195,7 +196,7 @@ def smallest_detectable_difference(
     critical = float(special.stdtrit(df, (1 + difference.level) / 2))
 
     def lack(noncentrality: float) -> float:
-        # T^2 is noncentral F: one stable tail, where SciPy's noncentral t gives NaN at df = 1.
+        # T^2 is noncentral F, whose tail is stable; SciPy's noncentral t gives NaN at df = 1.
         return float(1 - power - special.ncfdtr(1, df, noncentrality**2, critical**2))
 
     upper = critical + 1.0

@@ -1,4 +1,4 @@
-"""Item rows as columns: of which items, in which order, and the same numbers as the JSON."""
+"""Item rows as columns: the right items, sorted, with the same numbers as in the JSON."""
 
 import json
 
@@ -89,9 +89,9 @@ def test_no_rows_and_bad_rows(tmp_path):
 @pytest.mark.parametrize(
     ("row", "match"),
     [
-        ({"choice": "abc"}, "choice as numbers, found another type|choice, brier as numbers"),
+        ({"choice": "abc"}, "choice as numbers|choice, brier as numbers"),
         ({"item": "0"}, "item as a whole number"),
-        ({"item": 1}, "found several of item 1"),
+        ({"item": 1}, "item 1 of test has several rows"),
     ],
 )
 def test_rows_that_cannot_be_paired_are_refused(tmp_path, row, match):

@@ -70,7 +70,7 @@ def test_joined_arms_are_compared_as_those_of_one_experiment(whole, parts):
     assert [pair.holm_p_value for pair in score.pairs] == holm(p_values).tolist()
 
 
-def test_what_differs_between_joined_experiments_is_listed(whole, parts, tmp_path):
+def test_settings_that_differ_between_joined_experiments_are_listed(whole, parts, tmp_path):
     other = make(tmp_path / "x", name="wider", training={"steps": 20, "batch_size": 4})
     (group,) = join([parts[0], other]).groups
     assert group.spec.arms == ["one/ntp", "half", "wider/ntp", "ctp"]
@@ -81,7 +81,7 @@ def test_what_differs_between_joined_experiments_is_listed(whole, parts, tmp_pat
         "ctp": "4",
     }
     assert "training.learning_rate" not in group.differing
-    # What two experiments of one name are called by.
+    # Two experiments of one name are labelled by their directories.
     (group,) = join([whole, shutil.copytree(whole, tmp_path / "again")]).groups
     assert group.spec.arms[0] == f"{whole}/ntp"
     pair = primary(group.comparisons).pairs[2]
@@ -89,7 +89,7 @@ def test_what_differs_between_joined_experiments_is_listed(whole, parts, tmp_pat
     assert pair.difference.estimate == 0
 
 
-def test_what_cannot_be_paired_is_said(parts, tmp_path):
+def test_notes_name_everything_that_cannot_be_paired(parts, tmp_path):
     one = parts[0]
     few = make(tmp_path / "few", name="few", seeds=[2, 3], items=range(10))
     measures = [{"name": "accuracy", "modes": ["greedy"]}]
@@ -104,14 +104,14 @@ def test_what_cannot_be_paired_is_said(parts, tmp_path):
     (group,) = join([one, way]).groups
     (note,) = group.notes
     assert note == (
-        "accuracy: not paired between experiments that measured it in other ways: "
+        "accuracy: not paired between experiments that measured it with different options: "
         "modes None (one) and ['greedy'] (way)"
     )
     found = [c for c in group.comparisons if (c.split, c.score) == ("test", "answer_loss")]
     assert [list(c.arms) for c in found] == [["one/ntp", "half"], ["way/ntp", "ctp"]]
 
 
-def test_unfinished_runs_and_absent_measures_are_said(parts, tmp_path):
+def test_notes_name_unfinished_runs_and_missing_measures(parts, tmp_path):
     stopped = shutil.copytree(parts[1], tmp_path / "stopped")
     shutil.rmtree(stopped / "ctp/seed-1/train/step-000020")
     shutil.rmtree(stopped / "ctp/seed-2")
@@ -119,9 +119,9 @@ def test_unfinished_runs_and_absent_measures_are_said(parts, tmp_path):
     gone = (frame["seed"] == 2) | ((frame["seed"] == 1) & (frame["step"] == 20))
     frame[~gone & (frame["measure"] != "learning")].to_parquet(stopped / SCORES)
     notes = join([parts[0], stopped]).groups[0].notes
-    assert "two: ctp, seed 1 is not at its last step: left out" in notes
-    assert "two: ctp, seed 2 is not measured: left out" in notes
-    assert "learning: two did not measure it, so there is nothing to pair" in notes
+    assert "two: ctp, seed 1 is left out: not measured at its last step" in notes
+    assert "two: ctp, seed 2 is left out: not measured" in notes
+    assert "learning: not measured by two, so not paired" in notes
 
 
 def test_tasks_stand_side_by_side_with_aggregates(parts, tmp_path):
@@ -131,7 +131,7 @@ def test_tasks_stand_side_by_side_with_aggregates(parts, tmp_path):
     joined = join([first, second])
     assert [group.label for group in joined.groups] == ["first", "second"]
     assert joined.notes[0] == (
-        "first and second: not paired, as their data differ (task.digits 1 and 2)"
+        "first and second: not paired, because their data differ (task.digits 1 and 2)"
     )
     over = joined.over
     scores = {
@@ -181,16 +181,16 @@ def test_lower_losses_are_improvements(tmp_path):
     assert over.improvements[0].probability.estimate == 0
 
 
-def test_what_is_stored_otherwise_is_refused_file_by_file(parts, tmp_path, monkeypatch):
+def test_outdated_or_inconsistent_files_are_refused_by_name(parts, tmp_path, monkeypatch):
     old = shutil.copytree(parts[1], tmp_path / "old")
     frame = read_scores(old)
     frame.assign(schema_version=1).to_parquet(old / SCORES)
     with pytest.raises(InputError, match=rf"{old / SCORES}: expected rows of schema version 2"):
         join([parts[0], old])
     frame.assign(value=frame["value"] + 0.1).to_parquet(old / SCORES)
-    with pytest.raises(InputError, match=rf"{old}: scores.parquet says .* seed 0 is 1, its"):
+    with pytest.raises(InputError, match=rf"{old}: scores.parquet disagrees .* seed 0 is 1 there"):
         join([parts[0], old])
-    with pytest.raises(InputError, match="neither it nor a directory in it has"):
+    with pytest.raises(InputError, match=r"no experiment\.yaml in it or in a directory"):
         join([tmp_path / "nowhere"])
     with pytest.raises(InputError, match="given 2 times"):
         join([parts[0], parts[0]])

@@ -105,7 +105,7 @@ def test_what_is_no_table_of_scores_is_refused(tmp_path):
     with pytest.raises(InputError, match="expected a Parquet file"):
         read_scores(tmp_path)
     pd.DataFrame({"arm": ["ntp"], "schema_version": [SCHEMA_VERSION]}).to_parquet(tmp_path / SCORES)
-    with pytest.raises(InputError, match="columns are missing: experiment, seed, stage"):
+    with pytest.raises(InputError, match="missing columns: experiment, seed, stage"):
         read_scores(tmp_path)
 
 

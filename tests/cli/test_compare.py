@@ -60,7 +60,7 @@ def test_several_experiments_are_joined_and_stay_as_they_are(runs, ntpctp, tmp_p
     joined = json.loads(outcome.out)
     assert [g["experiment"] for g in joined["groups"]] == ["staged-finetune", "staged-pretrain"]
     assert set(joined["over_tasks"]["means"]) == {"ntp", "ctp"}
-    note = "staged-finetune: ctp, seed 2 is not measured: left out"
+    note = "staged-finetune: ctp, seed 2 is left out: not measured"
     assert joined["groups"][0]["notes"] == [note]
     outcome = ntpctp("compare", runs / "one", runs / "other")
     assert "interquartile mean over runs and tasks" in outcome.out
@@ -124,7 +124,7 @@ def test_what_cannot_be_compared_or_indexed(runs, ntpctp, tmp_path):
     outcome = ntpctp("report", tmp_path)
     assert outcome.code == 2 and "found no experiment.yaml" in outcome.err
     outcome = ntpctp("compare", tmp_path)
-    assert outcome.code == 2 and "neither it nor a directory in it" in outcome.err
+    assert outcome.code == 2 and "no experiment.yaml in it or in" in outcome.err
     outcome = ntpctp("compare", tmp_path / "nowhere", runs / "one")
     assert outcome.code == 2 and "nowhere" in outcome.err
     broken = tmp_path / "runs/broken"

@@ -201,7 +201,7 @@ def test_the_intervals_of_new_items_are_cut_too():
 
 
 def test_a_difference_above_the_largest_is_refused():
-    with pytest.raises(InputError, match=r"no difference was to be above 1, found 1\.5"):
+    with pytest.raises(InputError, match=r"expected no difference above 1, found 1\.5"):
         paired_difference([2.0, 1], [0.5, 1], generator(), largest=1)
 
 

@@ -1,4 +1,4 @@
-"""Arms against each other at the end of training, from files alone: ``comparison.json``."""
+"""Comparison of arms at the end of training, computed from files: ``comparison.json``."""
 
 from ntpctp.analysis.comparison.arms import compare, compare_scores
 from ntpctp.analysis.comparison.files import (

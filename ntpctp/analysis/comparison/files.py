@@ -1,4 +1,4 @@
-"""``comparison.json``: written, and read again."""
+"""Write and read ``comparison.json``."""
 
 from collections.abc import Sequence
 from dataclasses import is_dataclass
@@ -23,13 +23,14 @@ def write_comparison(
 ) -> None:
     """Write ``comparison.json``, atomically."""
     record = comparison_record(experiment.name, comparison_spec(experiment), comparisons)
-    write_sealed(output / COMPARISON, record, indent=None)  # of many arms megabytes
+    # Without indentation: the file of many arms has megabytes.
+    write_sealed(output / COMPARISON, record, indent=None)
 
 
 def comparison_record(
     name: str, spec: ComparisonSpec, comparisons: Sequence[ScoreComparison]
 ) -> dict[str, Any]:
-    """Return what ``comparison.json`` holds of ``name``: an experiment, or several joined."""
+    """Return the content of ``comparison.json`` for ``name``: one experiment, or several joined."""
     return {
         "schema_version": SCHEMA_VERSION,
         "experiment": name,
@@ -56,12 +57,12 @@ def read_comparison(output: Path) -> dict[str, Any]:
     """Read ``comparison.json``.
 
     Raises:
-        InputError: if there is none, it is damaged or has another schema version.
+        InputError: if the file is missing, damaged or of another schema version.
     """
     path = output / COMPARISON
     if not path.is_file():
         raise InputError(f"{path}: no comparison yet; run the experiment first")
-    remedy = f"`ntpctp compare {output}` writes it anew from what is measured"
+    remedy = f"`ntpctp compare {output}` rebuilds it from the measured checkpoints"
     content = read_sealed(path, remedy)
     if (version := content.get("schema_version")) != SCHEMA_VERSION:
         raise InputError(
@@ -71,10 +72,12 @@ def read_comparison(output: Path) -> dict[str, Any]:
 
 
 def read_comparisons(output: Path) -> list[ScoreComparison]:
-    """Read ``comparison.json`` as ``compare`` gave it.
+    """Read ``comparison.json`` into the objects that ``compare`` returned.
 
     Raises:
         InputError: as ``read_comparison``.
     """
-    found: list[ScoreComparison] = rebuilt(list[ScoreComparison], read_comparison(output)["scores"])
-    return found
+    scores: list[ScoreComparison] = rebuilt(
+        list[ScoreComparison], read_comparison(output)["scores"]
+    )
+    return scores

@@ -1,4 +1,4 @@
-"""What a comparison says: of a score, of two arms, of a factor."""
+"""Results of a comparison: of a score, of two arms, of a factor."""
 
 from dataclasses import dataclass, field
 
@@ -17,13 +17,13 @@ from ntpctp.statistics import (
 
 @dataclass(frozen=True)
 class SeedItems:
-    """One seed's items that exactly one of two arms gets right, and McNemar's exact test."""
+    """Number of items that only A or only B solves in one seed, and McNemar's exact test."""
 
     seed: int
     num_only_a: int
     num_only_b: int
     num_items: int
-    p_value: float  # for these weights and new items; corrected for nothing
+    p_value: float  # for these weights and new items; not corrected
 
 
 @dataclass(frozen=True)
@@ -32,16 +32,16 @@ class Pair:
 
     a: str
     b: str
-    seeds: list[int]  # those that both arms have
+    seeds: list[int]  # seeds that both arms share
     difference: PairedDifference | None
     holm_p_value: float | None  # adjusted for all compared pairs on this score
-    verdict: Verdict | None  # None where neither direction is better
+    verdict: Verdict | None  # None for descriptive scores
     spread: SpreadComparison | None
-    times: TimeComparison | None  # of steps to a target: seeds that did not reach it count too
-    reason: str | None  # why there is no difference
-    effect: StandardisedEffect | None = None  # of the seeds' differences, in their own spread
-    mcnemar: list[SeedItems] | None = None  # None: items are not right or wrong
-    matched: list[MatchedBudget] = field(default_factory=list)  # of scores with a learning curve
+    times: TimeComparison | None  # for steps to a target, including censored seeds
+    reason: str | None  # why there is no difference or no verdict
+    effect: StandardisedEffect | None = None  # in standard deviations of the seeds' differences
+    mcnemar: list[SeedItems] | None = None  # None unless item scores are 0 or 1
+    matched: list[MatchedBudget] = field(default_factory=list)  # for scores with learning curves
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ class FactorEffect:
     """A main effect or an interaction of a grid's factors on one score."""
 
     effect: Effect
-    seeds: list[int]  # those that all arms have
+    seeds: list[int]  # seeds that all arms share
     holm_p_value: float | None  # adjusted for all effects on this score
 
 
@@ -59,7 +59,7 @@ class ScoreComparison:
 
     measure: str
     split: str
-    stratum: str | None  # the part of the items that it is about; None: all of them
+    stratum: str | None  # subset of the items; None: all items
     score: str
     strength: float | None
     unit: str
@@ -68,7 +68,7 @@ class ScoreComparison:
     target: float | None
     steps: dict[str, int]  # arm -> its last step
     arms: dict[str, Spread | None]  # over seeds; None: no seed has a value
-    reaching: dict[str, Share | None]  # seeds at the target or better; None: no target, no value
+    reaching: dict[str, Share | None]  # of seeds that reach the target; None: no target or no value
     values: dict[str, dict[int, float | None]]  # arm -> seed -> value
     missing: list[str]  # "arm, seed k: reason" of every value that could not be computed
     pairs: list[Pair]

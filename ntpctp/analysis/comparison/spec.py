@@ -1,4 +1,4 @@
-"""What an experiment, or several joined, ask of a comparison."""
+"""Settings of a comparison, from one experiment or several joined ones."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -11,18 +11,18 @@ from ntpctp.config import Experiment
 
 @dataclass(frozen=True)
 class ComparisonSpec:
-    """What a comparison needs to know beside the scores: of one experiment, or of several joined.
+    """Settings that a comparison needs beside the scores.
 
     Attributes:
-        steps: arm -> its last step; the order of the arms.
+        steps: arm -> its last step; its keys give the order of the arms.
         seeds: in order.
         level: of the intervals.
-        margin: per score, the difference that would not matter, in its unit.
-        factors: arm -> factor -> level, of a grid; else empty.
-        targets: per score, the value that seeds are to reach.
+        margin: score -> largest difference that does not matter, in the unit of the score.
+        factors: arm -> factor -> level, for a grid; else empty.
+        targets: score -> the value that a seed has to reach.
         held_out: the splits on which scores have learning curves.
-        flops: arm -> step -> operations of training until there, as far as they are known.
-        baseline: the arm that each other one is compared with; None: all pairs are compared.
+        flops: arm -> step -> FLOPs of training up to that step, as far as known.
+        baseline: the arm that all others are compared with; None: all pairs are compared.
     """
 
     steps: Mapping[str, int]
@@ -37,26 +37,26 @@ class ComparisonSpec:
 
     @property
     def arms(self) -> list[str]:
-        """The names."""
+        """Names of the arms."""
         return list(self.steps)
 
     def pairs(self, arms: Iterable[str]) -> list[tuple[str, str]]:
-        """Return those pairs of ``arms`` that are compared, in the order of the arms."""
+        """Return the pairs of ``arms`` that are compared, in the order of the arms."""
         return [
             pair for pair in combinations(arms, 2) if self.baseline is None or self.baseline in pair
         ]
 
 
 def comparison_spec(experiment: Experiment, output: Path | None = None) -> ComparisonSpec:
-    """Return what an experiment asks of its comparison; with its directory, its operations too."""
+    """Return the settings of an experiment; ``flops`` only if its directory is given."""
     return ComparisonSpec(
-        {name: arm.training.steps for name, arm in experiment.arms.items()},
-        experiment.seeds,
-        experiment.comparison.level,
-        experiment.comparison.margin,
-        experiment.factors,
-        experiment.comparison.targets,
-        experiment.task.evaluation_splits,
-        read_flops(output) if output else {},
-        experiment.comparison.baseline,
+        steps={name: arm.training.steps for name, arm in experiment.arms.items()},
+        seeds=experiment.seeds,
+        level=experiment.comparison.level,
+        margin=experiment.comparison.margin,
+        factors=experiment.factors,
+        targets=experiment.comparison.targets,
+        held_out=experiment.task.evaluation_splits,
+        flops=read_flops(output) if output else {},
+        baseline=experiment.comparison.baseline,
     )

@@ -1,4 +1,4 @@
-"""Several experiments as one answer: arms on the same data paired, tasks side by side."""
+"""Join several experiments: pair arms on the same data, aggregate arms over tasks."""
 
 from ntpctp.analysis.joins.groups import ExperimentGroup
 from ntpctp.analysis.joins.record import JoinResult, join, joined_record

@@ -1,4 +1,4 @@
-"""The item rows of joined arms, each run's held against its scores when first read."""
+"""The item rows of joined arms, verified against the scores when first read."""
 
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -17,15 +17,15 @@ class JoinedItemRows:
     """The item rows of joined arms.
 
     Args:
-        arms: joined name -> experiment, and the arm's name there.
-        frame: the scores of all, under the joined names.
+        arms: joined name -> experiment and the arm's name in it.
+        frame: the scores of all experiments, with joined names of arms.
     """
 
     def __init__(self, arms: Mapping[str, tuple[StoredExperiment, str]], frame: pd.DataFrame):
         self._arms = arms
         self._rows = {
-            source.label: ItemRows(source.directory, rows_keys(frame))
-            for source, _ in arms.values()
+            stored.label: ItemRows(stored.directory, rows_keys(frame))
+            for stored, _ in arms.values()
         }
         keyed = frame[frame["rows_key"].notna()]
         columns = ["arm", "seed", "step", "measure", "split", "rows_key", "stratum"]
@@ -34,31 +34,34 @@ class JoinedItemRows:
         self._expected: dict[tuple[Any, ...], float] = dict(zip(keys, keyed["value"], strict=True))
 
     def read(self, measure: str, runs: Iterable[tuple[RunId, int]]) -> None:
-        """Read what will be asked for: see ``ItemRows.read``."""
-        of_sources: dict[str, list[tuple[RunId, int]]] = {}
+        """Read the item rows of several runs into the cache: see ``ItemRows.read``."""
+        by_experiment: dict[str, list[tuple[RunId, int]]] = {}
         for run, step in runs:
-            source, arm = self._arms[run.arm]
-            of_sources.setdefault(source.label, []).append((RunId(arm, run.seed), step))
-        for label, of_source in of_sources.items():
-            self._rows[label].read(measure, of_source)
+            stored, arm = self._arms[run.arm]
+            by_experiment.setdefault(stored.label, []).append((RunId(arm, run.seed), step))
+        for label, of_experiment in by_experiment.items():
+            self._rows[label].read(measure, of_experiment)
 
     def values(
         self, run: RunId, step: int, measure: str, split: str, key: str, stratum: str | None
     ) -> ItemValues:
-        """Return numbers of items and their values: see ``ItemRows.values``.
+        """Return the items that have a value, with their values: see ``ItemRows.values``.
 
         Raises:
-            InputError: if their mean is not the score.
+            InputError: if the mean of the values is not the stored score.
         """
-        source, arm = self._arms[run.arm]
+        stored, arm = self._arms[run.arm]
         of_run = RunId(arm, run.seed)
-        found = self._rows[source.label].values(of_run, step, measure, split, key, stratum)
+        result = self._rows[stored.label].values(of_run, step, measure, split, key, stratum)
         name = (run.arm, run.seed, step, measure, split, key, stratum)
         expected = self._expected.pop(name, None)
-        if expected is not None and not np.isclose(found[1].mean(), expected, rtol=1e-6, atol=1e-9):
+        if expected is None:
+            return result
+        mean = result.values.mean()
+        if not np.isclose(mean, expected, rtol=1e-6, atol=1e-9):
             raise InputError(
-                f"{source.directory}: {SCORES} says {key} of {of_run} is {expected:.6g}, its item "
-                f"rows {found[1].mean():.6g}; `ntpctp compare {source.directory}` writes the "
-                "scores anew"
+                f"{stored.directory}: {SCORES} disagrees with the item rows: {key} of {of_run} is "
+                f"{expected:.6g} there, the mean of its item rows {mean:.6g}. "
+                f"`ntpctp compare {stored.directory}` rebuilds {SCORES}"
             )
-        return found
+        return result

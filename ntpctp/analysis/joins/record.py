@@ -1,4 +1,4 @@
-"""The whole answer over several experiments, as objects and as what is written or printed."""
+"""The result of joining several experiments, as objects and as JSON."""
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -14,12 +14,12 @@ from ntpctp.statistics import Profile
 
 @dataclass(frozen=True)
 class JoinResult:
-    """Experiments by the data that they were made on, and the aggregates over tasks.
+    """Experiments grouped by their data, and aggregates over tasks.
 
     Attributes:
-        groups: of experiments on the same data.
-        over: aggregates; None where there is one task, or nothing to aggregate.
-        notes: on what is not joined across groups, and why.
+        groups: experiments on the same data.
+        over: aggregates over the groups' tasks; None with one group, or if none can be computed.
+        notes: what is not joined across groups, and why.
     """
 
     groups: list[ExperimentGroup]
@@ -28,11 +28,11 @@ class JoinResult:
 
 
 def join(directories: Sequence[Path]) -> JoinResult:
-    """Join experiments from what is stored in their directories, which stay as they are.
+    """Join experiments from the files in their directories, which are not changed.
 
     Arms on the same data are paired by seed and item, with Holm's correction over all of their
-    pairs on a score. Tasks stand side by side, with aggregates over those arms that all of them
-    have.
+    pairs on a score. Different data form separate groups, with aggregates over the arms that all
+    groups share.
 
     Raises:
         InputError: as ``experiments_in`` and ``read_stored``.
@@ -45,18 +45,18 @@ def join(directories: Sequence[Path]) -> JoinResult:
 
 
 def joined_record(joined: JoinResult) -> dict[str, Any]:
-    """Return all of it as JSON has it."""
+    """Return the result as a JSON object."""
     return {
         "groups": [
             {
                 **comparison_record(group.label, group.spec, group.comparisons),
                 "experiments": [
                     {
-                        "name": source.experiment.name,
-                        "directory": str(source.directory),
-                        "data_fingerprint": source.data,
+                        "name": stored.experiment.name,
+                        "directory": str(stored.directory),
+                        "data_fingerprint": stored.data,
                     }
-                    for source in group.sources
+                    for stored in group.experiments
                 ],
                 "differing_settings": group.differing,
                 "notes": group.notes,

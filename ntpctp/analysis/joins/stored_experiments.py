@@ -1,4 +1,4 @@
-"""Experiments' directories as they are found, each held against what this program reads."""
+"""Read experiments from their directories and verify that their scores are current."""
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -18,15 +18,15 @@ from ntpctp.runner.evaluate import outdated
 
 @dataclass(frozen=True)
 class StoredExperiment:
-    """One experiment's directory, as it was found.
+    """One experiment, read from its directory.
 
     Attributes:
-        label: its name, or its directory where several have that name.
-        directory: where it is.
+        label: its name, or its directory if several experiments have that name.
+        directory: where it is stored.
         experiment: its settings.
         frame: its ``scores.parquet``.
         data: fingerprint of its data; None: not recorded.
-        packages: versions that computed it.
+        packages: versions of the libraries that computed it.
     """
 
     label: str
@@ -38,34 +38,34 @@ class StoredExperiment:
 
 
 def experiments_in(directories: Iterable[Path]) -> list[Path]:
-    """Return experiments' directories; of a staged experiment those of its stages.
+    """Return the directories of experiments; a staged experiment is replaced by its stages.
 
     Raises:
-        InputError: if a directory is no experiment and has none in it, or stands twice.
+        InputError: if a directory neither is an experiment nor contains one, or is given twice.
     """
-    found: list[Path] = []
+    experiments: list[Path] = []
     for directory in directories:
         if (directory / EXPERIMENT).is_file():
-            found.append(directory)
+            experiments.append(directory)
             continue
         inside = sorted(path.parent for path in directory.glob(f"*/{EXPERIMENT}"))
         if not inside:
             raise InputError(
-                f"{directory}: not an experiment's directory: neither it nor a directory in it has "
-                f"an {EXPERIMENT}"
+                f"{directory}: not an experiment's directory: no {EXPERIMENT} in it or in a "
+                "directory directly below it"
             )
-        found += inside
-    for path, count in Counter(path.resolve() for path in found).items():
+        experiments += inside
+    for path, count in Counter(path.resolve() for path in experiments).items():
         if count > 1:
-            raise InputError(f"{path}: given {count} times; give every experiment once")
-    return found
+            raise InputError(f"{path}: given {count} times. Give every experiment once")
+    return experiments
 
 
 def read_stored(directories: Sequence[Path]) -> list[StoredExperiment]:
-    """Read experiments from what is stored.
+    """Read experiments from their directories.
 
     Raises:
-        InputError: for a directory whose scores are missing, of another schema version, or made by
+        InputError: if the scores of a directory are missing, of another schema version, or made by
             another version of a measure.
     """
     experiments = [load_output(directory) for directory in directories]
@@ -88,8 +88,8 @@ def _read_one(label: str, directory: Path, experiment: Experiment) -> StoredExpe
         for seed in experiment.seeds:
             path = checkpoint_directory(stage_directory(directory, RunId(name, seed)), last)
             for measure in experiment.evaluation.at(last, last):
-                if what := outdated(path, measure):
-                    stale[what] += 1
+                if cause := outdated(path, measure):
+                    stale[cause] += 1
     if stale:
         raise InputError(
             f"{directory}: the last checkpoints of {stale.total()} runs were measured by "

@@ -1,4 +1,4 @@
-"""Arms over several tasks: interquartile mean, performance profile, probability of improvement."""
+"""Aggregates of arms over tasks: interquartile mean, profile, probability of improvement."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -20,18 +20,18 @@ from ntpctp.statistics import (
 )
 
 LIMITS = (
-    "The tasks are held fixed: the intervals say what other seeds would give on these tasks, not "
-    "what other tasks would.",
-    "Scores are averaged as they are: a hard and an easy task have the same weight, and chance is "
-    "not subtracted.",
-    "Intervals are percentile bootstraps over seeds. Of nominal 95 % they cover 92 to 94 % with 3 "
-    "seeds and 5 to 20 tasks, and clearly less with fewer tasks (76 % with one); with one seed "
-    "there is none.",
-    "The probability of improvement says how sure an improvement is, not how large; its interval "
-    "has no width where one arm wins every pair of runs.",
-    "No p value is given here and nothing is corrected for the number of arms.",
+    "The tasks are held fixed: the intervals are for other seeds on these tasks, not for other "
+    "tasks.",
+    "Scores are averaged without normalisation: a hard and an easy task have the same weight, and "
+    "chance is not subtracted.",
+    "Intervals are percentile bootstraps over seeds. The coverage of nominal 95 % intervals is 92 "
+    "to 94 % with 3 seeds and 5 to 20 tasks, and clearly lower with fewer tasks (76 % with one). "
+    "With one seed no interval is given.",
+    "The probability of improvement tells how certain an improvement is, not how large; its "
+    "interval has zero width if one arm wins every pair of runs.",
+    "No p values are given, and nothing is corrected for the number of arms.",
 )
-"""What the numbers do not say, for everything that shows them."""
+"""Limitations of the aggregates, to be shown beside them."""
 
 _NUM_THRESHOLDS = 21
 
@@ -47,13 +47,13 @@ class Improvement:
 
 @dataclass(frozen=True)
 class TaskAggregates:
-    """The arms that all tasks have, on the primary score of each.
+    """Aggregates of the arms that all tasks share, over the primary score of each task.
 
     Attributes:
-        tasks: label -> name of its score.
+        tasks: label of the task -> split and name of its score.
         unit: of all of these scores.
-        higher_is_better: of all.
-        seeds: arm -> those with a value in all tasks.
+        higher_is_better: for all of these scores.
+        seeds: arm -> seeds with a value in all tasks.
         means: arm -> interquartile mean.
         profiles: arm -> share of runs and tasks above each threshold.
         improvements: of all pairs of arms.
@@ -71,27 +71,28 @@ class TaskAggregates:
 
 
 def aggregate_tasks(groups: Sequence[ExperimentGroup]) -> tuple[TaskAggregates | None, list[str]]:
-    """Return the aggregates over the tasks of ``groups``, or None and why there are none.
+    """Return the aggregates over the tasks of ``groups`` (None if none can be computed) and notes.
 
-    The score of each task is the one that its verdict is about (``primary_score``), which its task
-    decides before any result.
+    Each task contributes its primary score, which depends on the task alone (``primary_score``).
     """
-    primaries = [primary_score(g.sources[0].experiment, g.comparisons) for g in groups]
-    found = {g.label: p for g, p in zip(groups, primaries, strict=True) if p is not None}
-    if len(found) < 2:
+    scores_of = [primary_score(g.experiments[0].experiment, g.comparisons) for g in groups]
+    primaries = {g.label: p for g, p in zip(groups, scores_of, strict=True) if p is not None}
+    if len(primaries) < 2:
         return None, ["over tasks: fewer than two tasks have a score"]
-    kinds = {(p.unit, p.higher_is_better) for p in found.values()}
+    kinds = {(p.unit, p.higher_is_better) for p in primaries.values()}
     if len(kinds) > 1:
-        units = "; ".join(f"{label}: {p.score} in {p.unit}" for label, p in found.items())
+        units = "; ".join(f"{label}: {p.score} in {p.unit}" for label, p in primaries.items())
         return None, [f"over tasks: scores on different scales are not averaged ({units})"]
     ((unit, higher),) = kinds
-    seeds = _seeds(list(found.values()))
+    seeds = _seeds(list(primaries.values()))
     arms = [arm for arm, of_arm in seeds.items() if of_arm]
-    notes = _left_out(found, arms)
+    notes = _left_out(primaries, arms)
     if not arms:
         return None, notes
     scores = {
-        arm: np.array([[p.values[arm][seed] for p in found.values()] for seed in seeds[arm]], float)
+        arm: np.array(
+            [[p.values[arm][seed] for p in primaries.values()] for seed in seeds[arm]], float
+        )
         for arm in arms
     }
     level = groups[0].spec.level
@@ -99,7 +100,7 @@ def aggregate_tasks(groups: Sequence[ExperimentGroup]) -> tuple[TaskAggregates |
     thresholds = _thresholds(scores.values(), unit)
     return (
         TaskAggregates(
-            {label: f"{p.split} {p.score}" for label, p in found.items()},
+            {label: f"{p.split} {p.score}" for label, p in primaries.items()},
             unit,
             higher,
             {arm: seeds[arm] for arm in arms},
@@ -131,7 +132,7 @@ def aggregate_tasks(groups: Sequence[ExperimentGroup]) -> tuple[TaskAggregates |
 
 
 def _seeds(primaries: Sequence[ScoreComparison]) -> dict[str, list[int]]:
-    """Return, for every arm of the first task, the seeds with a value in all tasks."""
+    """Return arm of the first task -> seeds with a value in all tasks."""
     first, *_ = primaries
     return {
         arm: [
@@ -143,12 +144,12 @@ def _seeds(primaries: Sequence[ScoreComparison]) -> dict[str, list[int]]:
     }
 
 
-def _left_out(found: dict[str, ScoreComparison], arms: Sequence[str]) -> list[str]:
+def _left_out(primaries: dict[str, ScoreComparison], arms: Sequence[str]) -> list[str]:
     notes = []
-    for arm in dict.fromkeys(arm for p in found.values() for arm in p.values):
+    for arm in dict.fromkeys(arm for p in primaries.values() for arm in p.values):
         if arm in arms:
             continue
-        without = [label for label, p in found.items() if arm not in p.values]
+        without = [label for label, p in primaries.items() if arm not in p.values]
         reason = (
             f"{', '.join(without)} has no arm of that name"
             if without
