@@ -6,12 +6,8 @@ import os
 import shutil
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import fields, is_dataclass
 from pathlib import Path
-from types import NoneType, UnionType
-from typing import Any, Union, get_args, get_origin, get_type_hints
-
-import numpy as np
+from typing import Any
 
 from ntpctp._core.errors import InputError
 
@@ -178,41 +174,6 @@ def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 _DECODER = json.JSONDecoder(object_pairs_hook=_once)  # making one takes longer than a line
-
-
-def rebuilt(kind: Any, value: Any) -> Any:
-    """Return a value of JSON as what it was before it was written.
-
-    Args:
-        kind: a dataclass, a list, tuple or dict of such, an array, or None or one of these; all
-            others are taken as they are. Keys of a dict are made ``int`` where that is their type.
-        value: as ``json`` reads it.
-
-    Raises:
-        KeyError: if a field of a dataclass is missing.
-        TypeError: if a value is no object where a dataclass or dict is expected, or no list.
-    """
-    origin, arguments = get_origin(kind), get_args(kind)
-    if origin in (Union, UnionType):
-        if value is None:
-            return None
-        (kind,) = (argument for argument in arguments if argument is not NoneType)
-        return rebuilt(kind, value)
-    if isinstance(kind, type) and is_dataclass(kind):
-        if not isinstance(value, Mapping):
-            raise TypeError(f"expected the fields of {kind.__name__}, found {value!r:.80}")
-        hints = get_type_hints(kind)
-        return kind(**{f.name: rebuilt(hints[f.name], value[f.name]) for f in fields(kind)})
-    if origin is dict:
-        key, content = arguments
-        items = value.items()
-        return {int(k) if key is int else k: rebuilt(content, v) for k, v in items}
-    if origin is list:
-        return [rebuilt(arguments[0], item) for item in value]
-    if origin is tuple:
-        kinds = arguments[:1] * len(value) if arguments[1:] == (...,) else arguments
-        return tuple(rebuilt(k, item) for k, item in zip(kinds, value, strict=True))
-    return np.asarray(value) if origin is np.ndarray else value
 
 
 def write_jsonl(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:

@@ -6,9 +6,10 @@ from pathlib import Path
 
 from accelerate import Accelerator, PartialState
 from accelerate.utils import parse_flag_from_env
+from pydantic import TypeAdapter
 
 from ntpctp._core import signals
-from ntpctp._core.files import read_json, rebuilt, write_json
+from ntpctp._core.files import read_json, write_json
 from ntpctp.runner.engines import Failure, Job
 from ntpctp.runner.engines.accelerate_launch import LaunchRequest
 from ntpctp.runner.engines.base import attempt
@@ -21,8 +22,8 @@ from ntpctp.training.accelerator import leave_process_group
 def main(path: Path) -> None:
     """Execute the request in ``path`` as one of its processes."""
     signals.listen()
-    launched: LaunchRequest = rebuilt(LaunchRequest, read_json(path))
-    request: RunRequest = rebuilt(RunRequest, launched.work)
+    launched = TypeAdapter(LaunchRequest).validate_python(read_json(path))
+    request = TypeAdapter(RunRequest).validate_python(launched.work)
     # As Accelerator() does: PartialState() alone ignores other processes on a CPU.
     state = PartialState(cpu=parse_flag_from_env("ACCELERATE_USE_CPU"))
     failure: Failure | None

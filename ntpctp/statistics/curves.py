@@ -7,9 +7,11 @@ tokens, supervised tokens or FLOPs. Curves are linear between checkpoints.
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Annotated
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from pydantic import PlainValidator
 from scipy import stats
 
 from ntpctp._core.errors import InputError
@@ -141,9 +143,9 @@ def on_common_grid(
 class TimesToTarget:
     """The budget at which each seed first reached the target."""
 
-    times: FloatArray
+    times: Annotated[FloatArray, PlainValidator(np.asarray)]  # a list in comparison.json
     """(S,): first crossing; for seeds that did not reach the target, their last budget."""
-    reached: NDArray[np.bool_]
+    reached: Annotated[NDArray[np.bool_], PlainValidator(np.asarray)]
     """(S,): False if the time is right-censored: the true time is larger."""
     median: float | None
     """Kaplan-Meier estimate of the time by which half of the seeds have reached the target;

@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from pydantic import TypeAdapter
 
 from ntpctp._core.errors import InputError
-from ntpctp._core.files import rebuilt
 from ntpctp._core.records import read_sealed, write_sealed
 from ntpctp.analysis.comparison.records import ScoreComparison
 from ntpctp.analysis.comparison.spec import ComparisonSpec, comparison_spec
@@ -77,7 +77,5 @@ def read_comparisons(output: Path) -> list[ScoreComparison]:
     Raises:
         InputError: as ``read_comparison``.
     """
-    scores: list[ScoreComparison] = rebuilt(
-        list[ScoreComparison], read_comparison(output)["scores"]
-    )
-    return scores
+    scores = read_comparison(output)["scores"]
+    return TypeAdapter(list[ScoreComparison]).validate_python(scores)

@@ -11,10 +11,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-from ntpctp._core.files import read_json, rebuilt
 from ntpctp.config.resources import Resources
 from ntpctp.runner.engines.base import Failure
-from ntpctp.runner.engines.mailbox import Mailbox
+from ntpctp.runner.engines.mailbox import Mailbox, read_outcome
 
 E = TypeVar("E")
 
@@ -93,8 +92,7 @@ def launch(
             for one in box.receive():
                 send(one)
             if outcome.is_file():
-                failure: Failure | None = rebuilt(Failure | None, read_json(outcome))
-                return failure
+                return read_outcome(outcome)
             printed.seek(0)
             return Failure(
                 f"accelerate launch exited early with code {process.returncode}",

@@ -5,7 +5,10 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Generic, TypeVar, cast
 
-from ntpctp._core.files import rebuilt
+from pydantic import TypeAdapter
+
+from ntpctp._core.files import read_json
+from ntpctp.runner.engines.base import Failure
 
 E = TypeVar("E")
 
@@ -35,6 +38,14 @@ class Mailbox(Generic[E]):
         with self.path.open("rb") as file:
             file.seek(self._read)
             lines = file.read().splitlines(keepends=True)
-        complete = [line for line in lines if line.endswith(b"\n")]
+        complete = [line for line in lines if line.endswith(b"
+")]
         self._read += sum(map(len, complete))
-        return [rebuilt(self.event_type, json.loads(line)) for line in complete]
+        adapter = TypeAdapter(self.event_type)
+        return [adapter.validate_json(line) for line in complete]
+
+
+def read_outcome(path: Path) -> Failure | None:
+    """Read the failure that a job wrote as JSON; None: the job succeeded."""
+    outcome: TypeAdapter[Failure | None] = TypeAdapter(Failure | None)
+    return outcome.validate_python(read_json(path))

@@ -24,11 +24,11 @@ from typing import Any, Literal
 
 from ntpctp._core import signals
 from ntpctp._core.errors import InputError
-from ntpctp._core.files import read_json, rebuilt, write_json
+from ntpctp._core.files import write_json
 from ntpctp._core.records import read_sealed, write_sealed
 from ntpctp.config.resources import Resources
 from ntpctp.runner.engines.base import Failure, Job, Watcher, attempt
-from ntpctp.runner.engines.mailbox import Mailbox
+from ntpctp.runner.engines.mailbox import Mailbox, read_outcome
 
 _POLL_SECONDS = 2.0
 _LOOK_SECONDS = 0.2
@@ -242,8 +242,7 @@ def _outcome(watched: _Watched) -> Failure | None:
             message = f"Slurm job {handle.job_id} ended without a result (state: {handle.state})"
             return Failure(message, printed[-20_000:], of_machine=True)
         time.sleep(_LOOK_SECONDS)
-    failure: Failure | None = rebuilt(Failure | None, read_json(path))
-    return failure
+    return read_outcome(path)
 
 
 def _outcome_path(mailbox: Mailbox[Any]) -> Path:
