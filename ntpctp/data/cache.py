@@ -33,7 +33,7 @@ from ntpctp.data.encoded import Chain, EncodedExample, EncodedExamples
 from ntpctp.data.example import Example
 from ntpctp.data.leakage import check_disjoint
 from ntpctp.data.tasks import Task
-from ntpctp.data.tokenize import Pieces, Vocabulary, encode_rows, fingerprint_of, load_tokenizer
+from ntpctp.data.tokenize import Pieces, Vocabulary, encode_examples, fingerprint_of, load_tokenizer
 
 FORMAT = 4  # goes up with any change of the files
 _CHUNK = 5000  # examples encoded at a time: bounds the memory
@@ -45,7 +45,7 @@ class Split:
     """A split as text and as tokens, item by item; ``fingerprint`` changes with any of them."""
 
     examples: Sequence[Example]
-    rows: Sequence[EncodedExample]
+    encoded: Sequence[EncodedExample]
     fingerprint: str
 
 
@@ -187,7 +187,7 @@ def _chunks(
 ) -> Iterator[tuple[list[Example], EncodedExamples]]:
     waiting, first = iter(examples), 0
     while chunk := list(islice(waiting, _CHUNK)):
-        yield chunk, encode_rows(chunk, tokenizer, name, first)
+        yield chunk, encode_examples(chunk, tokenizer, name, first)
         first += len(chunk)
 
 

@@ -34,7 +34,7 @@ __all__ = [
     "adds_bos",
     "closed_tokenizer",
     "encode",
-    "encode_rows",
+    "encode_examples",
     "fingerprint_of",
     "load_tokenizer",
     "trim_prompt",
@@ -151,13 +151,13 @@ def encode(
     *,
     allow_unknown: bool = False,
 ) -> list[EncodedExample]:
-    """Encode ``examples``, in order; as ``encode_rows``, row by row."""
+    """Encode ``examples``, in order; as ``encode_examples``, row by row."""
     if not examples:
         return []
-    return list(encode_rows(examples, tokenizer, split, allow_unknown=allow_unknown))
+    return list(encode_examples(examples, tokenizer, split, allow_unknown=allow_unknown))
 
 
-def encode_rows(
+def encode_examples(
     examples: Sequence[Example],
     tokenizer: PreTrainedTokenizerBase,
     split: str = "",

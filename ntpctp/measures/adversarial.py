@@ -90,8 +90,8 @@ class Adversarial(Measure):
         items = subject.splits[split].head(self.max_items)
         judged = JudgedItems(items, subject.tokenizer)
         model = subject.model
-        attack = Attack(model, items.rows, subject.batch_tokens)
-        size = deviation(model, EMBEDDINGS, items.rows, subject.budget)
+        attack = Attack(model, items.encoded, subject.batch_tokens)
+        size = deviation(model, EMBEDDINGS, items.encoded, subject.budget)
         right: NDArray[np.bool_] = np.empty((len(judged), len(self.strengths)), bool)
         right[:, 0] = judged.right(model, subject.budget)
         noise = GaussianNoise(self.seed, 0) if self.start == "random" else None

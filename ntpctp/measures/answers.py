@@ -55,7 +55,8 @@ def answer_rows(
     read, likelihoods, written = _read(subject, split, modes, prompt_loss)
     texts = _Texts(subject.tokenizer)
     rows: list[dict[str, Any]] = []
-    for item, (example, row, seen) in enumerate(zip(split.examples, split.rows, read, strict=True)):
+    pairs = zip(split.examples, split.encoded, read, strict=True)
+    for item, (example, row, seen) in enumerate(pairs):
         found: dict[str, Any] = {
             "split": name,
             "item": item,
@@ -79,9 +80,9 @@ def _read(
 ) -> tuple[list[ExampleScores], list[NDArray[np.float64] | None], list[Decoded | None]]:
     """Read each item once: its reference, its candidates' log-likelihoods, what follows it."""
     by_choice = "choices" in modes
-    choices = choices_of(split, subject.tokenizer) if by_choice else [None] * len(split.rows)
+    choices = choices_of(split, subject.tokenizer) if by_choice else [None] * len(split.encoded)
     asked = []
-    for example, row, candidates in zip(split.examples, split.rows, choices, strict=True):
+    for example, row, candidates in zip(split.examples, split.encoded, choices, strict=True):
         # What the model writes is compared with the reference from where decoding takes over.
         first_of_answer = int(row.has_role("answer").argmax())
         whole = prompt_loss or row.answer_start < first_of_answer

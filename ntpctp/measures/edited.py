@@ -64,7 +64,7 @@ class EditedItems:
 
         NaN where an item is left out. One pass over the others, all judged as ``mode`` says.
         """
-        if not len(self.split.rows):
+        if not len(self.split.encoded):
             return np.full(len(self.left_out), np.nan)
         judged = JudgedItems(self.split, subject.tokenizer, mode)
         return self.of_all(judged.right(subject.model, subject.budget))
@@ -106,7 +106,7 @@ def edit_items(
             that all arms, seeds, steps and strengths meet the same draws.
     """
     trained_on = subject.splits["train"].keys
-    left_out = np.full(len(items.rows), "", f"U{max(map(len, CAUSES))}")
+    left_out = np.full(len(items.encoded), "", f"U{max(map(len, CAUSES))}")
     edited: dict[int, Edited] = {}
     for place, example in enumerate(items.examples):
         found = edit.apply(example, strength, generator(stream[0], "edits", *stream[1:], place))
@@ -133,7 +133,10 @@ def edit_items(
         EncodedSplit([example for _, example, _ in kept], [row for _, _, row in kept]),
         np.array([int((row.input_ids == unknown).sum()) for _, _, row in kept], np.int64),
         np.array(
-            [np.array_equal(row.input_ids, items.rows[place].input_ids) for place, _, row in kept],
+            [
+                np.array_equal(row.input_ids, items.encoded[place].input_ids)
+                for place, _, row in kept
+            ],
             bool,
         ),
     )

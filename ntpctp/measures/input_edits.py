@@ -75,7 +75,7 @@ class InputEdits(Measure):
             edits = self._edits(task_of(subject), split)
             items = subject.splits[split].head(self.max_items)
             if not edits:
-                scores.append(_nothing_to_edit(split, len(items.rows)))
+                scores.append(_nothing_to_edit(split, len(items.encoded)))
                 continue
             curves = [self._curve(subject, split, items, *pair) for pair in edits.items()]
             of_split = item_rows([curve for curve, _ in curves])
@@ -112,7 +112,7 @@ class InputEdits(Measure):
         """Return the curve of one edit, and what became of the items under it."""
         strengths = [float(s) for s in self.strengths.get(name) or edit.strengths]
         judged = JudgedItems(items, subject.tokenizer)
-        right = np.empty((self.draws, len(items.rows), len(strengths)))
+        right = np.empty((self.draws, len(items.encoded), len(strengths)))
         right[..., 0] = judged.right(subject.model, subject.budget)
         made: dict[float, list[EditedItems]] = {strength: [] for strength in strengths[1:]}
         for draw in range(self.draws):

@@ -57,14 +57,14 @@ class JudgedItems:
     def __init__(
         self, split: EncodedSplit, tokenizer: PreTrainedTokenizerBase, mode: Mode | None = None
     ):
-        if not len(split.rows):
+        if not len(split.encoded):
             raise InputError("a split has no item; there is nothing to judge")
         self._split, self._tokenizer = split, tokenizer
         all_have = all(example.choices for example in split.examples)
         self.mode: Mode = mode or ("choices" if all_have else "teacher_forced")
 
     def __len__(self) -> int:
-        return len(self._split.rows)
+        return len(self._split.encoded)
 
     @property
     def chance(self) -> NDArray[np.float64]:
@@ -88,10 +88,10 @@ class JudgedItems:
         """
         if self.mode != "choices":
             read = score_examples(
-                model, self._split.rows, budget, answers_only=True, perturbation=disturbance
+                model, self._split.encoded, budget, answers_only=True, perturbation=disturbance
             )
             right = []
-            for row, seen in zip(self._split.rows, read, strict=True):
+            for row, seen in zip(self._split.encoded, read, strict=True):
                 inside = row.has_role("answer")
                 check_finite(seen.losses[inside])
                 right.append(seen.matches[inside].all())
@@ -157,5 +157,5 @@ def choices_of(
         )
         if example.choices
         else None
-        for example, row in zip(split.examples, split.rows, strict=True)
+        for example, row in zip(split.examples, split.encoded, strict=True)
     ]

@@ -67,11 +67,11 @@ class EncodedSplit:
     """A split as text and as tokens, item by item."""
 
     examples: Sequence[Example]
-    rows: Sequence[EncodedExample]
+    encoded: Sequence[EncodedExample]
 
     def head(self, size: int | None) -> "EncodedSplit":
         """Return the first ``size`` items, or all."""
-        return EncodedSplit(self.examples[:size], self.rows[:size])
+        return EncodedSplit(self.examples[:size], self.encoded[:size])
 
     @cached_property
     def keys(self) -> frozenset[bytes]:

@@ -97,7 +97,7 @@ class Robustness(Measure):
         items = subject.splits[split].head(self.max_items)
         judged = JudgedItems(items, subject.tokenizer)
         model, budget = subject.model, subject.budget
-        sizes = [deviation(model, module, items.rows, budget) for module in self.modules]
+        sizes = [deviation(model, module, items.encoded, budget) for module in self.modules]
         shape = len(self.modules), self.draws, len(judged), len(self.strengths)
         right: NDArray[np.float64] = np.empty(shape)
         right[..., 0] = judged.right(model, budget)

@@ -51,7 +51,7 @@ class Subset:
         Raises:
             InputError: if there is no such split; lists those there are.
         """
-        return cls(split, lookup(subject.splits, split, "split").head(max_items).rows)
+        return cls(split, lookup(subject.splits, split, "split").head(max_items).encoded)
 
     def __len__(self) -> int:
         return len(self.rows)

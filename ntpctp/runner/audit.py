@@ -83,7 +83,7 @@ def first_tokens(
     experiment: Experiment, data: Data, examples: int, split: str = "train"
 ) -> Iterator[list[tuple[str, list[float]]]]:
     """Yield the first examples as (token, its weight under each arm) lists."""
-    rows = data.splits[split].rows
+    rows = data.splits[split].encoded
     weights = [list(_weights(arm.objective, rows[:examples])) for arm in experiment.arms.values()]
     for index, row in enumerate(rows[:examples]):
         tokens = data.tokenizer.convert_ids_to_tokens(row.input_ids.tolist())
@@ -100,7 +100,7 @@ def piece_of(row: EncodedExample, index: int, token: str) -> str:
 
 
 def _split_counts(split: EncodedSplit) -> dict[str, int]:
-    sizes = lengths(split.rows)
+    sizes = lengths(split.encoded)
     # Equal hashes of 64 bits stand for equal examples: the texts of all would be in memory.
     different = np.unique(np.fromiter((hash(e.key) for e in split.examples), np.int64, len(sizes)))
     return {
@@ -109,16 +109,16 @@ def _split_counts(split: EncodedSplit) -> dict[str, int]:
         "shortest": int(sizes.min()),
         "longest": int(sizes.max()),
         "duplicates": len(sizes) - len(different),
-        "merged_boundaries": num_merged(split.rows),
+        "merged_boundaries": num_merged(split.encoded),
     }
 
 
 def _arm_counts(split: EncodedSplit, arm: Arm) -> dict[str, Any]:
-    counts = num_supervised(arm.objective, split.rows)
-    sizes = lengths(split.rows)
+    counts = num_supervised(arm.objective, split.encoded)
+    sizes = lengths(split.encoded)
     with_predecessor = int(sizes.sum()) - len(sizes)
     total = ends = 0.0
-    for weights, number in _different_weights(arm.objective, split.rows):
+    for weights, number in _different_weights(arm.objective, split.encoded):
         total += number * float(weights.sum())
         ends += number * bool(weights[-1])
     return {

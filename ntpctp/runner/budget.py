@@ -151,19 +151,19 @@ def _cost_of_steps(arm: Arm, data: Data, seed: int, unit: Unit) -> Callable[[int
 
 
 def _epochs(arm: Arm, data: Data, seed: int, step: int) -> float:
-    return 1 / len(data.splits["train"].rows)
+    return 1 / len(data.splits["train"].encoded)
 
 
 def _tokens(arm: Arm, data: Data, seed: int, step: int) -> float:
-    return float(lengths(data.splits["train"].rows).mean())
+    return float(lengths(data.splits["train"].encoded).mean())
 
 
 def _supervised_tokens(arm: Arm, data: Data, seed: int, step: int) -> float:
-    return float(num_supervised(arm.objective, data.splits["train"].rows, step).mean())
+    return float(num_supervised(arm.objective, data.splits["train"].encoded, step).mean())
 
 
 def _flops(arm: Arm, data: Data, seed: int, step: int) -> float:
-    rows = data.splits["train"].rows
+    rows = data.splits["train"].encoded
     sizes = lengths(rows)
     # To choose among tokens, a selective loss needs the logits of all of them.
     selective = isinstance(arm.objective, Selective)

@@ -95,7 +95,7 @@ def evaluate_paths(
         digest = target.digest()
         for work in prepared.of(target):
             scores = _measure(work, target, digest, directory, accelerator.device, suite)
-            sizes = {name: len(split.rows) for name, split in work.data.splits.items()}
+            sizes = {name: len(split.encoded) for name, split in work.data.splits.items()}
             measured.append(TaskResult(work.name, work.data.task, sizes, scores))
         outcome = Outcome(
             target,
@@ -274,7 +274,7 @@ def _measure(
 
 def _check(subject: EvaluationContext) -> None:
     """Refuse a model whose loss is not what the measures compute."""
-    rows = [row for split in subject.splits.values() for row in split.rows[:2]]
+    rows = [row for split in subject.splits.values() for row in split.encoded[:2]]
     vocabulary = embedding_of(subject.model).num_embeddings
     highest = max(int(row.input_ids.max()) for row in rows)
     if highest >= vocabulary:

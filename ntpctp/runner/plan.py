@@ -120,7 +120,7 @@ def _bytes(parameters: Iterable[torch.nn.Parameter]) -> int:
 
 def _kept_bytes(arm: Arm, data: Data, model: PreTrainedModel) -> int:
     """Return the bytes that a forward pass on the longest row keeps, without the weights."""
-    rows = data.splits["train"].rows
+    rows = data.splits["train"].encoded
     longest = int(np.argmax(lengths(rows)))
     if arm.training.gradient_checkpointing:
         model.activation_checkpointing_enable({"use_reentrant": False})

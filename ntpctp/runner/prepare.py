@@ -83,19 +83,19 @@ def prepare(experiment: Experiment, cache: Path | None = None) -> Data:
     context = min((c for c in contexts if c is not None), default=None)
     fingerprints = {}
     for name, of_split in encoded.splits.items():
-        split = EncodedSplit(of_split.examples, of_split.rows)
+        split = EncodedSplit(of_split.examples, of_split.encoded)
         split, counts = fit(split, context, experiment.data.too_long, name)
         if name == "train":
             for arm_name, arm in arms.items():
                 split, dropped = _supervised(split, arm_name, arm, experiment.data.unsupervised)
                 counts["dropped_unsupervised"] = counts.get("dropped_unsupervised", 0) + dropped
-        if not split.rows:
+        if not split.encoded:
             raise InputError(f"task {task.name!r}: no example is left in the split {name!r}")
         splits[name] = split
         exclusions[name] = {what: count for what, count in counts.items() if count}
         fingerprints[name] = of_split.fingerprint
         if exclusions[name]:
-            fingerprints[name] = fingerprint([of_split.fingerprint, _ids(split.rows)])
+            fingerprints[name] = fingerprint([of_split.fingerprint, _ids(split.encoded)])
     _check_measures(experiment, splits)
     data = Data(
         task,
@@ -103,7 +103,7 @@ def prepare(experiment: Experiment, cache: Path | None = None) -> Data:
         splits,
         task.evaluation_splits,
         max(
-            *(int(lengths(split.rows).max()) for split in splits.values()),
+            *(int(lengths(split.encoded).max()) for split in splits.values()),
             *_candidate_lengths(
                 experiment.evaluation.measures, task, splits, encoded.tokenizer, context
             ),
@@ -149,14 +149,14 @@ def prepare_task(
     encoded = encode_task(task, tokenizer, cache)
     splits, exclusions, fingerprints = {}, {}, {}
     for name, of_split in encoded.splits.items():
-        split = EncodedSplit(of_split.examples, of_split.rows)
+        split = EncodedSplit(of_split.examples, of_split.encoded)
         split, counts = fit(split, context, too_long, name)
-        if not split.rows:
+        if not split.encoded:
             raise InputError(f"task {task.name!r}: no example is left in the split {name!r}")
         splits[name], exclusions[name] = split, counts
         fingerprints[name] = of_split.fingerprint
         if counts:
-            fingerprints[name] = fingerprint([of_split.fingerprint, _ids(split.rows)])
+            fingerprints[name] = fingerprint([of_split.fingerprint, _ids(split.encoded)])
     _check_answers(task, measures, splits)
     return Data(
         task,
@@ -164,7 +164,7 @@ def prepare_task(
         splits,
         task.evaluation_splits,
         max(
-            *(int(lengths(split.rows).max()) for split in splits.values()),
+            *(int(lengths(split.encoded).max()) for split in splits.values()),
             *_candidate_lengths(measures, task, splits, encoded.tokenizer, context),
         ),
         fingerprint([fingerprints, _tokens_of(encoded.tokenizer)]),
@@ -217,7 +217,7 @@ def fit(
     """
     if context is None:
         return split, {}
-    num_tokens = lengths(split.rows)
+    num_tokens = lengths(split.encoded)
     too_long = np.flatnonzero(num_tokens > context)
     if not len(too_long):
         return split, {}
@@ -230,7 +230,7 @@ def fit(
         )
     if policy == "drop":
         return _without(split, too_long), {"dropped_too_long": len(too_long)}
-    rows = list(split.rows)
+    rows = list(split.encoded)
     for index in too_long.tolist():
         where = _where(split, index, name)
         if split.examples[index].is_plain_text:
@@ -248,8 +248,8 @@ def _where(split: EncodedSplit, index: int, name: str) -> str:
 
 def _without(split: EncodedSplit, indices: Iterable[int]) -> EncodedSplit:
     """Leave out some items; what is left is a view."""
-    left = np.setdiff1d(np.arange(len(split.rows)), list(indices))
-    return EncodedSplit(Selection(split.examples, left), Selection(split.rows, left))
+    left = np.setdiff1d(np.arange(len(split.encoded)), list(indices))
+    return EncodedSplit(Selection(split.examples, left), Selection(split.encoded, left))
 
 
 def _candidate_lengths(
@@ -271,7 +271,7 @@ def _candidate_lengths(
                 if choice not in known:
                     ids = tokenizer(choice, add_special_tokens=False).input_ids
                     known[choice] = len(ids) + 1  # and the end of sequence
-            row, longest = split.rows[index], max(example.choices, key=known.__getitem__)
+            row, longest = split.encoded[index], max(example.choices, key=known.__getitem__)
             length = int((~row.has_role("answer")).sum()) + known[longest]
             if context is not None and length > context:
                 raise InputError(
@@ -300,16 +300,16 @@ def _supervised(split: EncodedSplit, name: str, arm: Arm, policy: str) -> tuple[
     if isinstance(arm.objective, Selective):
         return split, 0  # keeps at least one token of every row
     if isinstance(arm.objective, ExampleObjective):  # of alike roles it sees alike
-        patterns = role_patterns(split.rows)
+        patterns = role_patterns(split.encoded)
         firsts = list(patterns.values())
-        blind = SupervisedExamples([split.rows[index] for index in firsts], arm.objective)
+        blind = SupervisedExamples([split.encoded[index] for index in firsts], arm.objective)
         without = {firsts[k] for k in blind.unsupervised()}
         if not without:
             return split, 0
         unseen = {pattern for pattern, index in patterns.items() if index in without}
-        empty = {k for k, row in enumerate(split.rows) if row.roles.tobytes() in unseen}
+        empty = {k for k, row in enumerate(split.encoded) if row.roles.tobytes() in unseen}
     else:
-        empty = set(SupervisedExamples(split.rows, arm.objective).unsupervised())
+        empty = set(SupervisedExamples(split.encoded, arm.objective).unsupervised())
     if not empty:
         return split, 0
     first = min(empty)
@@ -331,7 +331,7 @@ def _supervised(split: EncodedSplit, name: str, arm: Arm, policy: str) -> tuple[
 def initial_model(arm: Arm, data: Data, seed: int) -> PreTrainedModel:
     """Return the model that a run of ``arm`` starts from, checked on the first rows of the data."""
     model = build_model(arm.model, data.tokenizer, data.longest, seed)
-    rows = data.splits["train"].rows[:2]
+    rows = data.splits["train"].encoded[:2]
     length = min(len(row) for row in rows)
     ids = torch.stack([torch.from_numpy(row.input_ids[:length]) for row in rows])
     check_model(model, ids)

@@ -111,7 +111,7 @@ def train_run(
     TrainingLoop(
         model=initial_model(arm, data, run.seed),
         tokenizer=data.tokenizer,
-        data=SupervisedExamples(data.splits["train"].rows, arm.objective, losses_of),
+        data=SupervisedExamples(data.splits["train"].encoded, arm.objective, losses_of),
         options=arm.training,
         seed=run.seed,
         directory=stage_directory(output, run),

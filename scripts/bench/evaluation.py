@@ -132,10 +132,10 @@ def costs(directory: Path, number: int) -> list[Record]:
         subject = subject_of(directory, kind)
         split, model = subject.splits["test"], subject.model
         judged = JudgedItems(split, subject.tokenizer)
-        read = [len(row) for row in split.rows]
+        read = [len(row) for row in split.encoded]
         at_head = {
             "accuracy": [length - 1 for length in read],
-            "judging": [int(row.has_role("answer").sum()) for row in split.rows],
+            "judging": [int(row.has_role("answer").sum()) for row in split.encoded],
         }
         robustness = Robustness(strengths=STRENGTHS, draws=DRAWS, max_items=None)
         ways: dict[str, tuple[Callable[[], Any], str, int]] = {

@@ -89,7 +89,7 @@ def test_text_comes_out_of_tokens_as_it_went_in(name, writer, tmp_path):
         encoded = encode_task(task, "characters", tmp_path / "cache")
         found = {}
         for split in encoded.splits.values():
-            for example, row in zip(split.examples, split.rows, strict=True):
+            for example, row in zip(split.examples, split.encoded, strict=True):
                 assert row.text == "".join(segment.text for segment in example.segments)
                 assert encoded.tokenizer.decode(row.input_ids[:-1]) == row.text
                 assert example.strata == (("more", TEXTS[name]),)

@@ -17,7 +17,7 @@ from ntpctp.data.cache import encode_task
 from ntpctp.data.encoded import Chain, EncodedExamples, Selection, lengths, role_patterns
 from ntpctp.data.example import Example, Segment
 from ntpctp.data.tasks import Addition, Anchor, JsonLines, ProsQA
-from ntpctp.data.tokenize import ROLE_CODES, Vocabulary, closed_tokenizer, encode, encode_rows
+from ntpctp.data.tokenize import ROLE_CODES, Vocabulary, closed_tokenizer, encode, encode_examples
 from ntpctp.objectives.dataset import SupervisedExamples
 from ntpctp.runner.prepare import encoded_beside, prepare
 from tests.data.published_tokenizer import gpt2_tokenizer
@@ -71,7 +71,7 @@ def test_batches_are_encoded_as_a_loop_would(gpt2, texts, published):
         tokenizer = gpt2
     else:
         tokenizer = closed_tokenizer((s.text for e in examples for s in e.segments), "characters")
-    for example, row in zip(examples, encode_rows(examples, tokenizer), strict=True):
+    for example, row in zip(examples, encode_examples(examples, tokenizer), strict=True):
         assert_same(row, slowly(example, tokenizer))
 
 
@@ -136,7 +136,7 @@ def assert_alike(first, second):
         other = second.splits[name]
         assert split.fingerprint == other.fingerprint
         assert list(split.examples) == list(other.examples) and len(split.examples) > 0
-        for row, its in zip(split.rows, other.rows, strict=True):
+        for row, its in zip(split.encoded, other.encoded, strict=True):
             assert_same(
                 its, (*(a.tolist() for a in (row.input_ids, row.roles)), offs(row), row.text)
             )
@@ -172,7 +172,9 @@ def test_the_files_are_ordinary(tmp_path):
     made = encode_task(task, "characters", tmp_path)
     (directory,) = tmp_path.iterdir()
     loaded = datasets.Dataset.from_file(str(directory / "train.arrow"))
-    assert loaded["input_ids"][:] == [row.input_ids.tolist() for row in made.splits["train"].rows]
+    assert loaded["input_ids"][:] == [
+        row.input_ids.tolist() for row in made.splits["train"].encoded
+    ]
     assert loaded[3]["text"] == "".join(task.split("train")[3].key)
 
 
@@ -252,7 +254,7 @@ def test_training_data_is_not_copied_into_memory(tiny, tmp_path):
     prepare(experiment, tmp_path)
     tracemalloc.start()
     split = prepare(experiment, tmp_path).splits["train"]
-    rows = SupervisedExamples(split.rows, experiment.arms["ctp"].objective)
+    rows = SupervisedExamples(split.encoded, experiment.arms["ctp"].objective)
     for start in range(0, 9_900, 100):
         rows.batch(range(start, start + 32), 0)
     held, peak = tracemalloc.get_traced_memory()

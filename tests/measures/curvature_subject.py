@@ -56,7 +56,7 @@ class Reference:
         objective: Objective | None = None,
     ):
         self.model = subject.load("eager").double().requires_grad_(False)
-        rows = subject.splits[split].rows[:number]
+        rows = subject.splits[split].encoded[:number]
         batch = SupervisedExamples(rows, objective or CTP()).batch(range(len(rows)), 0)
         self.batch = batch
         self.parameters = dict(self.model.named_parameters())

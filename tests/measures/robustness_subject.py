@@ -75,7 +75,7 @@ def reference_right(logits_of, subject: EvaluationContext, choices: bool) -> lis
         choices: whether by the likeliest candidate, else by teacher forcing.
     """
     split, right = subject.splits["test"], []
-    for item, (example, row) in enumerate(zip(split.examples, split.rows, strict=True)):
+    for item, (example, row) in enumerate(zip(split.examples, split.encoded, strict=True)):
         if not choices:
             logits = logits_of(item, torch.from_numpy(row.input_ids)[None])
             wanted = torch.from_numpy(row.input_ids[1:].astype(int))

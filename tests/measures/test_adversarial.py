@@ -92,7 +92,7 @@ def test_the_largest_loss_that_was_seen_is_returned():
 
 def test_gradient_and_loss_of_the_model_equal_finite_differences(tmp_path):
     subject = make_subject(tmp_path, dtype=torch.float64)
-    rows = subject.splits["test"].rows[:4]
+    rows = subject.splits["test"].encoded[:4]
     attack = Attack(subject.model, rows, None)
     added = 0.01 * torch.randn(
         4, max(map(len, rows)), 16, generator=torch.Generator().manual_seed(0), dtype=torch.float64
@@ -136,7 +136,7 @@ def test_what_is_found_lies_within_the_ball_on_the_prompt(ball, start, tmp_path,
     for size, items, found in attacks:
         assert items
         for item in items:
-            row, of_item = subject.splits["test"].rows[item], found[item]
+            row, of_item = subject.splits["test"].encoded[item], found[item]
             prompt = torch.from_numpy(row.has_role("prompt"))
             assert not of_item[~prompt].any() and of_item[prompt].any()
             entries = 16 if ball == "token" else 16 * int(prompt.sum())
@@ -193,7 +193,7 @@ def test_items_are_judged_with_what_was_found_for_them(tmp_path, monkeypatch):
     )
     rows, _ = Adversarial(strengths=[0.0, 0.3]).measure(subject)
     changed = 0
-    for item, (row, found) in enumerate(zip(subject.splits["test"].rows, rows, strict=True)):
+    for item, (row, found) in enumerate(zip(subject.splits["test"].encoded, rows, strict=True)):
         embeddings = subject.model.transformer.wte(torch.from_numpy(row.input_ids))
         logits = subject.model(inputs_embeds=(embeddings + kept[0].found[item])[None]).logits[0]
         wanted = torch.from_numpy(row.input_ids[1:].astype(int))
@@ -217,7 +217,7 @@ def test_a_random_start_follows_from_the_seed(tmp_path):
     subject = make_subject(tmp_path)
     found = []
     for seed in (0, 0, 1):
-        attack = Attack(subject.model, subject.splits["test"].rows[:3], None)
+        attack = Attack(subject.model, subject.splits["test"].encoded[:3], None)
         attack.search(
             range(3), 0.1, ball="token", steps=1, step_size=0.01, noise=GaussianNoise(seed, 0)
         )
@@ -227,7 +227,7 @@ def test_a_random_start_follows_from_the_seed(tmp_path):
 
 def test_an_item_without_a_prompt_is_refused(tmp_path):
     subject = make_subject(tmp_path)
-    first, second, *_ = subject.splits["test"].rows
+    first, second, *_ = subject.splits["test"].encoded
     roles = np.where(second.has_role("prompt"), ROLE_CODES["reasoning"], second.roles)
     with pytest.raises(InputError, match="item 1 has no prompt whose embeddings could be"):
         Attack(subject.model, [first, replace(second, roles=roles)], None)

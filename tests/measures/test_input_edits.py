@@ -37,7 +37,7 @@ def subject_of(tmp_path, name, family="gpt2", context=None, **options):
     encoded = {
         name: EncodedSplit(items, encode(items, tokenizer)) for name, items in splits.items()
     }
-    longest = max(len(row) for split in encoded.values() for row in split.rows)
+    longest = max(len(row) for split in encoded.values() for row in split.encoded)
     model = build_model(
         ModelOptions(family=family, layers=1, width=16, heads=2, context=context or longest + 40),
         tokenizer,
@@ -150,7 +150,7 @@ def test_what_the_tokenizer_makes_of_an_edit_is_told(tmp_path):
 def test_what_is_longer_than_the_context_is_left_out_and_counted(tmp_path):
     subject = subject_of(tmp_path, "prontoqa")
     long = InputEdits(edits=["irrelevant_facts"], draws=1).measure(subject)[1]
-    lengths = [len(row) for row in subject.splits["test"].rows]
+    lengths = [len(row) for row in subject.splits["test"].encoded]
     short = subject_of(tmp_path / "short", "prontoqa", context=max(lengths))
     rows, scores = InputEdits(edits=["irrelevant_facts"], draws=1).measure(short)
     counts = {s.strength: s.count for s in scores if s.score == "accuracy_under_irrelevant_facts"}
@@ -212,7 +212,7 @@ def doubling():
 def test_what_fits_does_not_depend_on_the_arm(tmp_path):
     """An arm of a larger context leaves out what does not fit the smallest."""
     subject = subject_of(tmp_path, "prontoqa")
-    lengths = [len(row) for row in subject.splits["test"].rows]
+    lengths = [len(row) for row in subject.splits["test"].encoded]
     short = subject_of(tmp_path / "short", "prontoqa", context=max(lengths))
     measure = InputEdits(edits=["irrelevant_facts"], draws=2)
     fits = [

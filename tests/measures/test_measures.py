@@ -292,7 +292,7 @@ def test_choices_are_read_after_the_prompt_that_is_left(tmp_path):
     ]
     subject = subject_of(model, tmp_path, items)
     split = subject.splits["test"]
-    trimmed = [trim_prompt(row, 4, "") for row in split.rows]
+    trimmed = [trim_prompt(row, 4, "") for row in split.encoded]
     subject.splits = {"test": EncodedSplit(split.examples, trimmed)}
     subject.evaluation_splits = ("test",)
     rows, _ = Accuracy(train_items=0).measure(subject)

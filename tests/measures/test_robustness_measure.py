@@ -102,7 +102,7 @@ def test_chance_is_that_of_the_candidates(tmp_path):
 @torch.no_grad()
 def test_the_unit_is_the_deviation_of_the_clean_states(tmp_path):
     subject = make_subject(tmp_path)
-    model, rows = subject.model, subject.splits["test"].rows
+    model, rows = subject.model, subject.splits["test"].encoded
     outputs = []
     handle = model.transformer.h[1].register_forward_hook(
         lambda _, inputs, output: outputs.append(output[0] if isinstance(output, tuple) else output)

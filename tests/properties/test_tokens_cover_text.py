@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from ntpctp.data.arrow import record_batch
 from ntpctp.data.encoded import ROLE_CODES, trim_prompt
 from ntpctp.data.example import Example, Segment
-from ntpctp.data.tokenize import closed_tokenizer, encode, encode_rows
+from ntpctp.data.tokenize import closed_tokenizer, encode, encode_examples
 from ntpctp.objectives import Critical
 from tests.data.published_tokenizer import gpt2_tokenizer
 
@@ -93,7 +93,7 @@ def test_bytes(byte_level, found):
 def test_many_at_once_are_as_one_by_one(found):
     texts = [segment.text for example in found for segment in example.segments]
     tokenizer = closed_tokenizer(texts, "characters")
-    together = encode_rows(found, tokenizer)
+    together = encode_examples(found, tokenizer)
     for row, example in zip(together, found, strict=True):
         (alone,) = encode([example], tokenizer)
         assert row.input_ids.tolist() == alone.input_ids.tolist()

@@ -71,7 +71,7 @@ def test_a_schedule_step_by_step(tiny, phases, fade, amount):
     arms = {"s": {"objective": {"name": "schedule", "phases": phases, "fade": fade}}}
     experiment = of(tiny, {"supervised_tokens": amount}, arms=arms)
     rows = SupervisedExamples(
-        prepare(experiment).splits["train"].rows, experiment.arms["s"].objective
+        prepare(experiment).splits["train"].encoded, experiment.arms["s"].objective
     )
     reached = 0
     for step in count():
@@ -88,7 +88,7 @@ def test_what_is_spent_until_each_checkpoint(tiny, phases, fade):
     arms = {"s": {"objective": {"name": "schedule", "phases": phases, "fade": fade}}}
     experiment = of(tiny, {"supervised_tokens": 2000}, arms=arms)
     data = prepare(experiment)
-    rows = SupervisedExamples(data.splits["train"].rows, experiment.arms["s"].objective)
+    rows = SupervisedExamples(data.splits["train"].encoded, experiment.arms["s"].objective)
     costs = [int(rows.batch(range(BATCH), step)["num_supervised"]) for step in range(40)]
     checkpoints = [0, 3, 9, 11, 25, 40]
     found = amounts_at(experiment.arms["s"], data, 0, "supervised_tokens", checkpoints)

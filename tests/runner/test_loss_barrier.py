@@ -37,7 +37,7 @@ def trained(output, settings=SETTINGS):
     """Write the last checkpoints of all runs, each trained a little under its objective."""
     experiment = experiment_of(settings, "test")
     data = prepare(experiment)
-    rows = data.splits["train"].rows
+    rows = data.splits["train"].encoded
     for name, arm in experiment.arms.items():
         for seed in experiment.seeds:
             model = build_model(arm.model, data.tokenizer, data.longest, seed=seed)
@@ -72,7 +72,7 @@ def by_hand(experiment, data, output, seed):
         {name: value.double() for name, value in model.state_dict().items()} for model in models
     )
     model = models[0].double()
-    rows = data.splits["train"].rows[:11]
+    rows = data.splits["train"].encoded[:11]
     batch = SupervisedExamples(rows, CTP()).batch(range(11), 0)
     inputs = {name: batch[name] for name in ("input_ids", "attention_mask")}
     labels = batch["labels"][:, 1:].flatten()

@@ -39,13 +39,13 @@ def test_too_long_is_an_error_by_default(own):
 
 def test_too_long_is_dropped_and_counted(own):
     data = prepare(own([*LINES, LONG], model=SMALL, data={"too_long": "drop"}))
-    assert len(data.splits["train"].rows) == 5
+    assert len(data.splits["train"].encoded) == 5
     assert data.exclusions == {"train": {"dropped_too_long": 1}, "test": {}}
 
 
 def test_prompt_is_trimmed_from_the_left_and_the_answer_never(own):
     data = prepare(own([*LINES, LONG], model=SMALL, data={"too_long": "trim_prompt"}))
-    row = data.splits["train"].rows[-1]
+    row = data.splits["train"].encoded[-1]
     assert data.tokenizer.decode(row.input_ids) == "6789=77<eos>"
     assert row.answer_start == 5 and row.has_role("answer").sum() == 3
     assert row.text[slice(*row.offsets[0])] == "6"
@@ -59,7 +59,7 @@ def test_answer_that_does_not_fit_is_an_error_even_when_trimming(own):
 
 
 def test_trimming_keeps_a_token_of_the_prompt(own):
-    row = prepare(own(LINES)).splits["train"].rows[0]  # 2 prompt, 1 answer, end
+    row = prepare(own(LINES)).splits["train"].encoded[0]  # 2 prompt, 1 answer, end
     assert len(trim_prompt(row, 3, "x")) == 3
     with pytest.raises(InputError, match="x: reasoning, answer"):
         trim_prompt(row, 2, "x")
@@ -79,7 +79,7 @@ def test_row_that_an_arm_does_not_supervise_is_an_error(own):
 
 def test_row_that_an_arm_does_not_supervise_is_dropped_for_all(own):
     data = prepare(own([*LINES, LONG], arms=DIGITS, data={"unsupervised": "drop"}))
-    assert len(data.splits["train"].rows) == 1
+    assert len(data.splits["train"].encoded) == 1
     assert data.exclusions["train"] == {"dropped_unsupervised": 5}
 
 
@@ -150,7 +150,7 @@ def test_reference_losses_are_computed_once_and_right(own, tmp_path):
     model = initial_model(experiment.arms["ntp"], data, 0).eval()
     model.save_pretrained(tmp_path / "reference")
     data.tokenizer.save_pretrained(tmp_path / "reference")
-    rows = [*data.splits["train"].rows, *data.splits["test"].rows]
+    rows = [*data.splits["train"].encoded, *data.splits["test"].encoded]
     losses_of = reference_losses(tmp_path / "kept", data.tokenizer, batch_tokens=9)
     found = losses_of(str(tmp_path / "reference"), rows)
     for row, losses in zip(rows, found, strict=True):
@@ -172,7 +172,7 @@ def test_reference_with_another_vocabulary_is_refused(own, tmp_path):
     data = prepare(own(LINES))
     losses_of = reference_losses(tmp_path / "kept", data.tokenizer, batch_tokens=9)
     with pytest.raises(InputError, match="its tokenizer has another vocabulary"):
-        losses_of(str(tmp_path / "reference"), data.splits["train"].rows)
+        losses_of(str(tmp_path / "reference"), data.splits["train"].encoded)
 
 
 def test_a_choice_that_is_longer_than_every_example(own):
@@ -201,7 +201,7 @@ def test_audit_of_every_objective_equals_a_loop_over_rows(own):
     }
     experiment = own([*LINES, LINES[0], LONG], arms=arms)
     data = prepare(experiment)
-    rows = data.splits["train"].rows
+    rows = data.splits["train"].encoded
     record = audit(experiment, data)
     for name, arm in experiment.arms.items():
         supervised = SupervisedExamples(rows, arm.objective)

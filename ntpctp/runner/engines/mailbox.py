@@ -38,8 +38,7 @@ class Mailbox(Generic[E]):
         with self.path.open("rb") as file:
             file.seek(self._read)
             lines = file.read().splitlines(keepends=True)
-        complete = [line for line in lines if line.endswith(b"
-")]
+        complete = [line for line in lines if line.endswith(b"\n")]
         self._read += sum(map(len, complete))
         adapter = TypeAdapter(self.event_type)
         return [adapter.validate_json(line) for line in complete]

@@ -99,7 +99,7 @@ def test_vocabulary_covers_what_a_part_that_is_only_measured_would_train_on(tmp_
     encoded = encode_task(task, "characters")
     assert set("abqcd+=") <= set(encoded.tokenizer.get_vocab())
     assert list(encoded.splits) == ["train", "sum.test", "own.test"]
-    assert len(encoded.splits["train"].rows) == 20
+    assert len(encoded.splits["train"].encoded) == 20
 
 
 def test_survives_the_round_trip_through_a_file():

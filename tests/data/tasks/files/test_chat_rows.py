@@ -10,7 +10,7 @@ from ntpctp.data.example import Message
 from ntpctp.data.tasks import JsonLines
 from ntpctp.data.tasks.files.chat_rows import read_message, read_tools
 from ntpctp.data.tasks.files.rows import RowReader
-from ntpctp.data.tokenize import encode_rows
+from ntpctp.data.tokenize import encode_examples
 from ntpctp.objectives import CTP
 from tests.data.published_tokenizer import gpt2_tokenizer
 
@@ -51,7 +51,7 @@ def seen(row, tokenizer, *roles):
 
 def test_the_template_renders_tools_and_calls(tokenizer):
     example = example_of(ROW)
-    (row,) = encode_rows([example], tokenizer)
+    (row,) = encode_examples([example], tokenizer)
     whole = tokenizer.apply_chat_template(ROW["messages"], tools=TOOLS, tokenize=False)
     # The template would print None for the content that a call does not have.
     assert row.text == whole.replace("None<call>", "<call>")
@@ -63,7 +63,7 @@ def test_the_template_renders_tools_and_calls(tokenizer):
 
 def test_a_call_may_be_the_answer(tokenizer):
     example = example_of({**ROW, "messages": ROW["messages"][:2]})
-    (row,) = encode_rows([example], tokenizer)
+    (row,) = encode_examples([example], tokenizer)
     assert seen(row, tokenizer, "answer").startswith('<call>{"name": "sum"')
 
 
@@ -74,7 +74,7 @@ def test_tools_and_calls_are_kept_and_make_another_example(tokenizer, tmp_path):
     assert example.key != other.key
     renamed = json.loads(json.dumps(ROW).replace('"b"', '"c"'))
     assert example_of(renamed).key != example.key
-    batch = record_batch([example], encode_rows([example], tokenizer))
+    batch = record_batch([example], encode_examples([example], tokenizer))
     with pa.ipc.new_stream(str(tmp_path / "x.arrow"), batch.schema) as stream:
         stream.write_batch(batch)
     stored, _ = stored_split(tmp_path / "x.arrow")
