@@ -38,15 +38,13 @@ from ntpctp._core.files import (
     fingerprint,
     read_json,
     sha256_of,
-    stays_inside,
     write_json,
 )
 from ntpctp._core.layout import LOG
 from ntpctp.models.lora import ADAPTER, has_lora, load_adapter, merged_weights, save_adapter
+from ntpctp.models.manifest import MANIFEST, THIN, read_manifest, read_thin, weights_in
 from ntpctp.models.sharding import placed_like, whole, whole_state
 
-MANIFEST = "manifest.json"
-THIN = "thin.json"
 INTERVAL = "interval.json"
 MOMENTS, SETTINGS = "optimizer.safetensors", "optimizer.json"
 _SETTINGS = ("lr", "betas", "eps", "momentum")
@@ -200,7 +198,7 @@ def thin(path: Path) -> None:
     Raises:
         InputError: if its manifest is none, or the way to a file leads through a link.
     """
-    heavy = [name for name in _listed(path) if name.endswith(".safetensors")]
+    heavy = weights_in(read_manifest(path))
     real = path.parent.resolve() / path.name
     for name in heavy:
         if (path / name).parent.resolve() != (real / name).parent:
@@ -236,7 +234,7 @@ def delete_interrupted(stage: Path, but: Path | None = None, *, damaged: bool = 
 
 def _was_interrupted(path: Path) -> bool:
     try:
-        return INTERVAL in _listed(path)
+        return INTERVAL in read_manifest(path)
     except (InputError, OSError):
         return False
 
@@ -252,8 +250,8 @@ def verify(path: Path) -> str:
     """
     if not (path / MANIFEST).is_file():
         raise InputError(f"{path}: not a checkpoint of this program: it has no {MANIFEST}")
-    files = _listed(path)
-    deleted = _deleted(path) if is_thin(path) else ()
+    files = read_manifest(path)
+    deleted = read_thin(path)
     for name, expected in files.items():
         if name in deleted:
             continue
@@ -266,42 +264,6 @@ def verify(path: Path) -> str:
                 f"{path} and run again to compute it anew"
             )
     return fingerprint(files)
-
-
-def _deleted(path: Path) -> list[str]:
-    """Return which files ``thin`` has deleted.
-
-    Raises:
-        InputError: if what it wrote is damaged.
-    """
-    record = read_json(path / THIN)
-    deleted = record.get("deleted") if isinstance(record, dict) else None
-    if not isinstance(deleted, list):
-        raise InputError(f"{path / THIN}: damaged: expected the names of deleted files")
-    return deleted
-
-
-def _listed(path: Path) -> dict[str, dict[str, Any]]:
-    """Return size and checksum of every file that a checkpoint's manifest lists.
-
-    Raises:
-        InputError: if it is no manifest, or lists what is not in the checkpoint.
-    """
-    manifest = read_json(path / MANIFEST)
-    files = manifest.get("files") if isinstance(manifest, dict) else None
-    if (
-        not isinstance(files, dict)
-        or not files
-        or not all(
-            isinstance(entry, dict) and {"bytes", "sha256"} <= entry.keys()
-            for entry in files.values()
-        )
-    ):
-        raise InputError(f"{path / MANIFEST}: no manifest of a checkpoint: lists no files")
-    for name in files:
-        if not stays_inside(name):
-            raise InputError(f"{path / MANIFEST}: lists {name!r}, which is no file of it")
-    return files
 
 
 def resume_point(

@@ -16,7 +16,7 @@ from ntpctp._core.errors import InputError
 from ntpctp._core.files import fingerprint
 from ntpctp._core.layout import LOG, is_url
 from ntpctp._core.runtime import is_cut_off
-from ntpctp.models.checkpoints import MANIFEST
+from ntpctp.models.manifest import MANIFEST
 from ntpctp.runner.heartbeat import FAILURE
 from ntpctp.runner.stores import Store, working_copy
 from ntpctp.runner.stores.urls import shown

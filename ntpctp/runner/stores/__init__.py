@@ -1,12 +1,12 @@
-"""Stores: the record of an experiment that outlives every machine, under any URL of fsspec.
+"""Stores: the permanent record of an experiment, under any URL of fsspec.
 
-The program works on a *working copy*, an ordinary local directory. A *store* (``s3://bucket/path``,
-``gs://``, ``file://``, ...) gets what is new there by ``push`` and gives what is whole by ``pull``.
+Programs work on a *working copy*, an ordinary local directory. ``push`` uploads its new files to a
+*store* (``s3://bucket/path``, ``gs://``, ``file://``, ...), ``pull`` downloads complete results.
 Machines that work on one experiment share nothing else.
 
-What is atomic here is so there: all files of a checkpoint are uploaded and verified before its
-``manifest.json``, the rows of a measure before its scores. A reader takes a checkpoint only if
-``manifest.json`` is there and every file agrees with it.
+Uploads keep the order that makes local writes atomic: all files of a checkpoint, then its
+``manifest.json``; the items of a measure, then its scores. A reader accepts a checkpoint only if
+every file agrees with the size and SHA-256 in the manifest.
 """
 
 from ntpctp.runner.stores.store import Store

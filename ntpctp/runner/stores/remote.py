@@ -1,8 +1,7 @@
-"""The files of a store, whatever file system they are on; each request is tried again if it fails.
+"""Whole files below a URL, on any file system of fsspec; failed requests are retried.
 
-Names are relative to the store. The file system is the one of fsspec's own cache, which is of this
-process (and of this thread, where its library is not made for several), so that nothing is carried
-through a fork.
+fsspec caches file systems by process (and by thread where needed), so that no connection survives
+a fork.
 """
 
 import hashlib
@@ -19,28 +18,24 @@ from fsspec.registry import available_protocols, known_implementations
 
 from ntpctp._core.errors import InputError, nearest
 from ntpctp._core.files import TEMPORARY
+from ntpctp.runner.stores.journal import Info
 from ntpctp.runner.stores.naming import is_private
-from ntpctp.runner.stores.retry import persistently
-from ntpctp.runner.stores.sums import Info
+from ntpctp.runner.stores.retry import with_retries
 from ntpctp.runner.stores.urls import shown
 
 T = TypeVar("T")
 
-# Object stores: a PUT replaces the whole object at once, and there are no directories to make.
-_OBJECTS = {"s3", "s3a", "gs", "gcs", "az", "abfs", "abfss", "oci", "oss", "tos"}
+# Object stores: a PUT replaces the whole object at once, and directories do not exist.
+_OBJECT_STORES = {"s3", "s3a", "gs", "gcs", "az", "abfs", "abfss", "oci", "oss", "tos"}
 
 
 class Remote:
-    """Reading and writing of whole files below a URL.
-
-    Requests below are those to an object store; other file systems need some more.
-    """
+    """Files of a store, by their names. Stated costs are requests to an object store."""
 
     def __init__(self, url: str):
         self.url = url
         self.protocol = url.partition("://")[0]
-        self.is_object_store = self.protocol in _OBJECTS
-        self.in_parts = self.protocol in ("s3", "s3a")  # see sums_of
+        self.is_object_store = self.protocol in _OBJECT_STORES
 
     @property
     def _system(self) -> Any:
@@ -58,10 +53,10 @@ class Remote:
             raise InputError(
                 f"{shown(self.url)}: a package for {self.protocol}:// is missing: {advice}"
             ) from error
-        # What other hosts wrote must be seen.
+        # Cached listings would hide what other hosts write.
         options = {"use_listings_cache": False} if self.is_object_store else {}
         system, _ = fsspec.core.url_to_fs(self.url, **options)
-        if not self.is_object_store:  # these take no such option, and hardly one caches
+        if not self.is_object_store:  # these have no such option, and hardly one caches
             system.invalidate_cache()
         return system
 
@@ -69,34 +64,36 @@ class Remote:
         base = str(system._strip_protocol(self.url)).rstrip("/")
         return f"{base}/{name}" if name else base
 
-    def _do(self, what: str, name: str, action: Callable[[Any, str], T]) -> T:
+    def _do(self, verb: str, name: str, action: Callable[[Any, str], T]) -> T:
         def attempt() -> T:
             system = self._system
             return action(system, self._at(system, name))
 
-        return persistently(self.url, f"{what} {name or 'it'}", attempt)
+        return with_retries(self.url, f"{verb} {name or 'it'}", attempt)
 
     def files(self, part: str = "") -> dict[str, Info]:
-        """Return what is known of every file in ``part``, or of that file; empty: none is there.
+        """Return all files in ``part``, or that file, but no private ones; empty: it is missing.
 
-        What is private is left out. Costs a request for every thousand files; two more where there
-        is none, or ``part`` is a file.
+        Costs a request for every thousand files; two more if ``part`` is missing or a file.
         """
 
         def find(system: Any, path: str) -> dict[str, Info]:
             base = self._at(system, "")
-            walk = system.find(path, detail=True).values() if self.is_object_store else None
-            found = {}
-            for info in _walk(system, path) if walk is None else walk:
+            if self.is_object_store:
+                infos = list(system.find(path, detail=True).values())
+            else:
+                infos = list(_walk(system, path))
+            files = {}
+            for info in infos:
                 name = str(info["name"]).removeprefix(base).removeprefix("/")
                 if info["type"] == "file" and not is_private(name):
-                    found[name] = info
-            return found
+                    files[name] = info
+            return files
 
         return self._do("list", part, find)
 
     def info(self, name: str) -> Info | None:
-        """Return what is known of a file or directory; None: it is not there. 1 or 2 requests."""
+        """Return information about a file or directory; None: it is missing. 1 or 2 requests."""
 
         def ask(system: Any, path: str) -> Info:
             info: Info = system.info(path)
@@ -108,11 +105,11 @@ class Remote:
             return None
 
     def names(self, part: str) -> tuple[str, ...]:
-        """Return the names of what lies directly in ``part``, sorted; one request."""
+        """Return the sorted names directly in ``part``; one request."""
 
         def ask(system: Any, path: str) -> tuple[str, ...]:
-            found = (str(info["name"]).rstrip("/") for info in system.ls(path, detail=True))
-            names = {key.rpartition("/")[2] for key in found if key != path}
+            paths = (str(info["name"]).rstrip("/") for info in system.ls(path, detail=True))
+            names = {each.rpartition("/")[2] for each in paths if each != path}
             return tuple(sorted(name for name in names if not is_private(name)))
 
         try:
@@ -121,12 +118,10 @@ class Remote:
             return ()
 
     def put(self, name: str, source: Path | bytes) -> int | None:
-        """Write a file, replacing what was there at once; a reader never sees half of it.
-
-        One request; more for files of 100 MiB and above on S3, which go up in parts.
+        """Write or replace a file at once: a reader never sees half of it. One request.
 
         Returns:
-            Its size in bytes; None: ``source`` is not there any more.
+            Its size in bytes; None: the local file ``source`` is missing.
         """
 
         def write(system: Any, path: str) -> int | None:
@@ -147,10 +142,10 @@ class Remote:
         return self._do("write", name, write)
 
     def get(self, name: str, path: Path) -> int:
-        """Bring a file to ``path``, not atomically; return its size in bytes. One request.
+        """Download a file to ``path``, not atomically; return its size in bytes. One request.
 
         Raises:
-            FileNotFoundError: if it is not there.
+            FileNotFoundError: if the remote file is missing.
         """
 
         def read(system: Any, remote: str) -> int:
@@ -163,7 +158,7 @@ class Remote:
         """Return the content of a file. One request.
 
         Raises:
-            FileNotFoundError: if it is not there.
+            FileNotFoundError: if it is missing.
         """
         with tempfile.TemporaryDirectory(prefix="ntpctp-") as directory:
             path = Path(directory) / "file"
@@ -171,7 +166,7 @@ class Remote:
             return path.read_bytes()
 
     def sha256(self, name: str) -> str | None:
-        """Return the SHA-256 of what is there, which costs reading it; None: nothing is."""
+        """Return the SHA-256 of a file, which costs reading it; None: it is missing."""
 
         def read(system: Any, path: str) -> str:
             with system.open(path, "rb") as file:
@@ -183,19 +178,19 @@ class Remote:
             return None
 
     def delete(self, name: str) -> None:
-        """Delete a file, if it is there. One request."""
+        """Delete a file, if it exists. One request."""
         with suppress(FileNotFoundError):
             self._do("delete", name, lambda system, path: system.rm_file(path))
 
     def delete_empty(self, directory: str) -> None:
-        """Delete a directory if nothing is in it, where there is such a thing as a directory."""
+        """Delete a directory if it is empty; does nothing in an object store."""
         if not self.is_object_store:
             with suppress(OSError):
                 self._do("delete", directory, lambda system, path: system.rmdir(path))
 
 
 def _walk(system: Any, path: str) -> Iterator[Info]:
-    """Yield what is below ``path``; fsspec's own takes what it failed to list for empty."""
+    """Yield all files below ``path``; fsspec's own walk ignores errors of listing."""
     try:
         entries = system.ls(path, detail=True)
     except FileNotFoundError:
@@ -215,7 +210,7 @@ def _write(system: Any, path: str, source: Path | bytes) -> None:
 
 
 def _replace(system: Any, path: str, source: Path | bytes) -> None:
-    """Write beside ``path``, then rename; no two writers share the temporary name."""
+    """Write beside ``path``, then rename; the temporary name is unique to this writer."""
     parent, _, name = path.rpartition("/")
     temporary = f"{parent}/{TEMPORARY}{uuid.uuid4().hex}-{name}"
     system.makedirs(parent, exist_ok=True)

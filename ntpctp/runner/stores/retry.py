@@ -1,4 +1,4 @@
-"""What goes wrong between here and a store: tried again, or said so that the user can act."""
+"""Errors of a store: retried if they may pass, otherwise explained to the user."""
 
 import errno
 import time
@@ -11,9 +11,9 @@ from ntpctp.runner.stores.urls import scrubbed, shown
 T = TypeVar("T")
 
 WAITS = (1.0, 4.0, 15.0)
-"""Seconds before a second, third and fourth attempt; libraries try several times within each."""
+"""Seconds before the second, third and fourth attempt; libraries retry within each attempt."""
 
-# A disk that is full or read-only stays so.
+# Errors of a disk that retrying cannot cure.
 _LASTING = {
     errno.ENOSPC,
     errno.EDQUOT,
@@ -23,67 +23,64 @@ _LASTING = {
     errno.EISDIR,
     errno.ENOTEMPTY,
 }
-_CREDENTIALS = (
-    "check the credentials (for s3://, AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY or a profile in "
-    "~/.aws) and what they allow there"
-)
 
 
-def persistently(url: str, what: str, action: Callable[[], T]) -> T:
-    """Return what ``action`` does; where the network fails, it is tried again, four times in all.
+def with_retries(url: str, what: str, action: Callable[[], T]) -> T:
+    """Return the result of ``action``; retry it up to three times if it fails.
 
     Args:
         url: of the store, for messages.
-        what: is done, for messages: "read run.json".
+        what: the action in words, for messages: "read run.json".
         action: may be repeated.
 
     Raises:
-        InputError: if the user has to act: no credentials, no permission, no bucket.
-        FileNotFoundError: if what is read is not there.
-        OSError: if the last attempt failed, or one for a reason that lasts.
-        Exception: whatever else is a fault of this program, as ``action`` raised it.
+        InputError: if the user must act: no credentials, no permission, no bucket.
+        FileNotFoundError: if a file to be read is missing.
+        OSError: if the last attempt failed, or retrying is pointless.
+        Exception: a bug of this program, as ``action`` raised it.
     """
-    begun = time.monotonic()
+    start = time.monotonic()
     for attempt, wait in enumerate((*WAITS, None), start=1):
         try:
             return action()
         except Exception as error:
-            if not _is_from_outside(error):
+            if not _is_external(error):
                 raise
             raw = f"{type(error).__name__}: {error}"
-            said, advice = scrubbed(raw, url), _advice(error)
-            cause = error if said == raw else None  # a traceback shows the cause's own text
-            if isinstance(error, FileNotFoundError) and advice is None:
-                raise FileNotFoundError(f"{shown(url)}: cannot {what}: nothing is there") from cause
+            text, advice = scrubbed(raw, url), _advice(error)
+            cause = error if text == raw else None  # its traceback would show the secrets
+            failed = f"{shown(url)}: cannot {what}"
             if advice is not None:
-                raise InputError(f"{shown(url)}: cannot {what} ({said}); {advice}") from cause
+                raise InputError(f"{failed} ({text}); {advice}") from cause
+            if isinstance(error, FileNotFoundError):
+                raise FileNotFoundError(f"{failed}: no such file") from cause
             if wait is None or getattr(error, "errno", None) in _LASTING:
-                seconds = time.monotonic() - begun
+                seconds = time.monotonic() - start
                 raise OSError(
-                    f"{shown(url)}: cannot {what} ({said}); tried {attempt} times in "
-                    f"{seconds:.0f} s. What is stored is untouched: the same command carries on "
-                    "once the store can be reached"
+                    f"{failed} ({text}); tried {attempt} times in {seconds:.0f} s. Stored files "
+                    "are unchanged. Run the same command again to resume once the store responds"
                 ) from cause
         time.sleep(wait)
     raise AssertionError("unreachable")
 
 
-def _is_from_outside(error: Exception) -> bool:
-    """Whether it comes from the system or a library: not a fault of, or a signal to, our code."""
+def _is_external(error: Exception) -> bool:
+    """Whether an error comes from the system or a library, not from this program."""
     package = type(error).__module__.partition(".")[0]
     return isinstance(error, OSError | NotImplementedError) or package not in ("builtins", "ntpctp")
 
 
 def _advice(error: Exception) -> str | None:
-    """Return what the user can do about ``error``; None: nothing, it may pass."""
-    # The libraries that define these may not be installed, so they are known by name.
+    """Return what the user can do about an error; None: nothing, it may pass."""
+    # The libraries that define these types may not be installed, so their names must do.
     names = " ".join(kind.__name__ for kind in type(error).__mro__)
     if "Credential" in names or "ProfileNotFound" in names or isinstance(error, PermissionError):
-        return _CREDENTIALS
-    if isinstance(error, NotImplementedError):
         return (
-            "nothing can be written through this protocol; choose another, such as s3:// or gs://"
+            "check the credentials (for s3://, AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY or a "
+            "profile in ~/.aws) and their permissions there"
         )
+    if isinstance(error, NotImplementedError):
+        return "this protocol cannot write; choose another, such as s3:// or gs://"
     if "ParamValidation" in names:
         return "correct the URL"
     text = f"{error} {error.__cause__}".lower()

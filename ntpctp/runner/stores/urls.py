@@ -1,4 +1,4 @@
-"""URLs of stores: how they are told from paths, where they are worked on, what of them is shown."""
+"""URLs of stores: normal form, working copy, and a form without secrets for messages."""
 
 import getpass
 import hashlib
@@ -18,42 +18,41 @@ from ntpctp._core.layout import is_url
 
 SCRATCH = "NTPCTP_SCRATCH"
 _SHORTEST = 8
-"""Characters of a secret in a query, as in ``secrecy``."""
+"""Minimum length of a secret in a query, as in ``_core.redaction``."""
 
 
 def normalised(url: str) -> str:
-    """Return the one way to write ``url``: no slash at its end, the protocol in small letters.
+    """Return the normal form of ``url``: no trailing slash, the protocol in lower case.
 
     Raises:
-        InputError: if it is no URL, a chain of them, or names no place.
+        InputError: if it is not a URL, is a chain of URLs, or has no path.
     """
     if not is_url(url):
         raise InputError(f"{url}: expected a URL such as s3://bucket/path, found no '://'")
     protocol, _, place = url.partition("://")
     if "::" in url:
         raise InputError(
-            f"{shown(url)}: expected one URL, found a chain of them ('::'); give the one where the "
-            "files are"
+            f"{shown(url)}: expected one URL, found a chain of them ('::'). Give only the URL of "
+            "the files"
         )
     protocol, place = protocol.lower(), place.rstrip("/")
     if not place:
-        raise InputError(f"{protocol}://: names no place; expected {protocol}://bucket/path")
+        raise InputError(f"{protocol}://: no path in the URL; expected {protocol}://bucket/path")
     if protocol in ("file", "local"):
         return f"file://{os.path.abspath(place)}"
     return f"{protocol}://{place}"
 
 
 def working_copy(url: str) -> Path:
-    """Return the local directory in which the experiment at ``url`` is worked on.
+    """Return the path of the working copy of ``url``, without creating it.
 
-    It is below ``$NTPCTP_SCRATCH``, or else below ``ntpctp-<user>`` where the system keeps
-    temporary files; always the same for one URL, so that a worker that is started again finds what
-    it had. It is not made here.
+    It is below ``$NTPCTP_SCRATCH``, or below ``ntpctp-<user>`` in the system's directory for
+    temporary files; the same for every call, so that a restarted worker finds its files.
 
     Raises:
         InputError: see ``normalised``.
     """
-    # Neither the digest nor the name depends on a password: it may change.
+    # Neither digest nor name depends on a password, which may change.
     public = shown(normalised(url))
     scratch = os.environ.get(SCRATCH) or f"{tempfile.gettempdir()}/ntpctp-{_user()}"
     name = re.sub(r"[^A-Za-z0-9._-]+", "-", public.rpartition("/")[2]).strip("-.")
@@ -64,12 +63,12 @@ def working_copy(url: str) -> Path:
 def _user() -> str:
     try:
         return getpass.getuser()
-    except (KeyError, OSError):  # a container may run under a number without a name
+    except (KeyError, OSError):  # in a container, the user id may have no name
         return str(os.getuid())
 
 
 def shown(url: str) -> str:
-    """Return ``url`` as messages may show it: without a password and without a query.
+    """Return ``url`` for messages, without password and query.
 
     >>> shown("sftp://me:hunter2@host/runs?token=abc")
     'sftp://me:***@host/runs?***'
@@ -84,7 +83,7 @@ def shown(url: str) -> str:
 
 
 def scrubbed(text: str, url: str) -> str:
-    """Return ``text`` without the secrets of ``url``, the environment and fsspec's settings."""
+    """Return ``text`` without the secrets in ``url``, the environment and fsspec's settings."""
     return redaction.scrubbed(text.replace(url, shown(url)), _secrets(url))
 
 

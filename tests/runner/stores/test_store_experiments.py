@@ -101,7 +101,7 @@ def test_a_machine_is_lost_and_another_carries_on(s3, tmp_path):
     assert {path.parent.name for path in weights} <= last
 
 
-def test_what_an_experiment_reads_here_is_shipped_and_taken_over(tmp_path, monkeypatch):
+def test_inputs_are_uploaded_and_downloaded(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("NTPCTP_SCRATCH", str(tmp_path / "scratch"))
     (tmp_path / "data.csv").write_text("a,b\n")
@@ -109,7 +109,7 @@ def test_what_an_experiment_reads_here_is_shipped_and_taken_over(tmp_path, monke
         model = tmp_path / f"models/seed-{seed}/last"
         model.mkdir(parents=True)
         (model / "config.json").write_text(f'{{"seed": {seed}}}')
-    place = location.place_of(f"file://{tmp_path}/store")
+    place = location.location_of(f"file://{tmp_path}/store")
     earlier = str(place.directory / "first/ntp/seed-{seed}/train/step-000060")
     given = {
         "seeds": [0, 1],
@@ -121,7 +121,7 @@ def test_what_an_experiment_reads_here_is_shipped_and_taken_over(tmp_path, monke
             "c": {"model": {"checkpoint": earlier}},
         },
     }
-    moved = location.shipped(given, place)
+    moved = location.upload_inputs(given, place)
     assert moved["task"]["separator"] == "data.csv" and moved["tokenizer"] == "characters"
     assert moved["arms"]["b"] == given["arms"]["b"] and moved["arms"]["c"] == given["arms"]["c"]
     there = place.store.copy / "first/ntp/seed-1/train/step-000060"
@@ -129,7 +129,7 @@ def test_what_an_experiment_reads_here_is_shipped_and_taken_over(tmp_path, monke
     (there / "config.json").write_text("{}")
 
     worker = Store(f"file://{tmp_path}/store", tmp_path / "worker")
-    content = location.taken_over(moved, place.store.copy, worker, seed=1)
+    content = location.download_inputs(moved, place.store.copy, worker, seed=1)
     path = Path(content["task"]["path"])
     assert path.is_relative_to(worker.copy) and path.read_text() == "a,b\n"
     model = Path(content["arms"]["a"]["model"]["checkpoint"].replace("{seed}", "1"))
@@ -141,15 +141,15 @@ def test_what_an_experiment_reads_here_is_shipped_and_taken_over(tmp_path, monke
     )
 
 
-def test_a_failure_is_forgotten_everywhere_once_the_run_is_begun_again(tmp_path, monkeypatch):
+def test_a_failure_record_is_deleted_everywhere_on_restart(tmp_path, monkeypatch):
     monkeypatch.setenv("NTPCTP_SCRATCH", str(tmp_path / "scratch"))
     url = f"file://{tmp_path}/store"
-    driver = location.place_of(url)
+    driver = location.location_of(url)
     run = driver.directory / "ntp/seed-0"
     heartbeat.write_failure(run, {"message": "out of luck"})
     driver.push_file(Path("ntp/seed-0/failure.json"))
     monkeypatch.setenv("NTPCTP_SCRATCH", str(tmp_path / "other"))
-    other = location.place_of(url)
+    other = location.location_of(url)
     other.pull_status()
     there = other.directory / "ntp/seed-0/failure.json"
     assert json.loads(there.read_text())["message"] == "out of luck"

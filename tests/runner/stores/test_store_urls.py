@@ -1,17 +1,14 @@
-"""URLs, working copies and checksums."""
+"""URLs, working copies and versions of files."""
 
-import base64
 import datetime
 import getpass
-import hashlib
 
 import pytest
 
 from ntpctp._core.errors import InputError
 from ntpctp._core.layout import is_url
 from ntpctp.runner.stores import Store, working_copy
-from ntpctp.runner.stores import sums as module
-from ntpctp.runner.stores.sums import identity, sums_of, tag_of
+from ntpctp.runner.stores.journal import version_of
 
 
 @pytest.mark.parametrize("text", ["s3://a/b", "file:///a", "memory://a", "GS://a", "a::s3://b"])
@@ -64,41 +61,17 @@ def test_local_urls_are_absolute(tmp_path, monkeypatch):
 
 
 def test_urls_that_name_no_place():
-    with pytest.raises(InputError, match=r"^s3://: names no place; expected s3://bucket/path"):
+    with pytest.raises(InputError, match=r"^s3://: no path in the URL; expected s3://bucket/path"):
         Store("s3://")
     with pytest.raises(InputError, match=r"expected one URL, found a chain of them"):
         Store("simplecache::s3://bucket/a")
 
 
-def test_sums_against_hashlib(tmp_path, monkeypatch):
-    monkeypatch.setattr(module, "PART", 10)
-    monkeypatch.setattr(module, "_BLOCK", 7)
-    path = tmp_path / "a"
-    for size in (0, 1, 9, 10, 19, 20, 25, 30):
-        content = bytes(range(size))
-        path.write_bytes(content)
-        sha256, md5 = hashlib.sha256(content).hexdigest(), hashlib.md5(content).hexdigest()
-        assert sums_of(path) == (size, sha256, md5)
-        parts = [content[start : start + 10] for start in range(0, size, 10)]
-        of_parts = hashlib.md5(b"".join(hashlib.md5(part).digest() for part in parts))
-        if size >= 20:
-            md5 = f"{of_parts.hexdigest()}-{len(parts)}"
-        assert sums_of(path, in_parts=True) == (size, sha256, md5)
-
-
-def test_what_stores_tell():
-    md5 = hashlib.md5(b"a")
-    assert tag_of({"size": 1, "ETag": f'"{md5.hexdigest()}"'}) == md5.hexdigest()
-    assert tag_of({"size": 1, "ETag": f'"{md5.hexdigest()}-3"'}) == f"{md5.hexdigest()}-3"
-    assert tag_of({"md5Hash": base64.b64encode(md5.digest()).decode()}) == md5.hexdigest()
-    assert tag_of({"size": 1, "ETag": '"0x8DB2"'}) is None and tag_of({"size": 1}) is None
-
-
-def test_identity_is_of_what_changes():
-    assert identity({"size": 1, "name": "a"}) is None
+def test_the_version_of_a_file_changes_with_it():
+    assert version_of({"size": 1, "name": "a"}) is None
     utc = datetime.datetime(2026, 1, 1, 12, tzinfo=datetime.UTC)
     there = utc.astimezone(datetime.timezone(datetime.timedelta(hours=5)))
-    assert identity({"size": 1, "LastModified": utc}) == identity(
+    assert version_of({"size": 1, "LastModified": utc}) == version_of(
         {"size": 1, "LastModified": there}
     )
-    assert identity({"size": 1, "mtime": 2.0}) != identity({"size": 1, "mtime": 3.0})
+    assert version_of({"size": 1, "mtime": 2.0}) != version_of({"size": 1, "mtime": 3.0})
