@@ -32,7 +32,7 @@ from ntpctp.report.html.map_cells import pair_maps, read_cells
 from ntpctp.report.html.map_tables import effects_table as settings_table
 from ntpctp.report.html.map_tables import map_table
 from ntpctp.report.html.matched_budget import matched_table
-from ntpctp.report.html.matched_loss import compared, equal_loss_table
+from ntpctp.report.html.matched_loss import matched_loss_pairs, matched_loss_table
 from ntpctp.report.html.tables import Table, TableCell
 from ntpctp.report.html.verdicts import effects_table, verdict_tables
 from ntpctp.report.html.wording import MINUS
@@ -163,7 +163,7 @@ def tables_of(kind: str, directory: Path, scores: str) -> list[Table]:
     experiment = load_output(directory)
     if kind == "equal-loss":
         return [
-            equal_loss_table(experiment, split, compared(experiment, split, arms))
+            matched_loss_table(experiment, split, matched_loss_pairs(experiment, split, arms))
             for split, arms in read_kept_curvature(directory).items()
         ]
     chosen = chosen_scores(read_comparisons(directory), scores, directory)

@@ -10,7 +10,11 @@ from scipy import stats
 from ntpctp._core.files import read_jsonl
 from ntpctp.analysis.matched_loss import CurvaturePoint, compare_at_matched_loss, read_curvature
 from ntpctp.config import experiment_of
-from ntpctp.report.html.matched_loss import compared, equal_loss_panels, equal_loss_table
+from ntpctp.report.html.matched_loss import (
+    matched_loss_pairs,
+    matched_loss_panels,
+    matched_loss_table,
+)
 from ntpctp.runner.engines import Local
 from tests.conftest import tiny_content
 
@@ -132,11 +136,11 @@ def test_it_is_read_from_what_flatness_stored(measured):
 
 def test_the_report_has_its_figure_and_its_ratio(measured):
     experiment, output = measured
-    (panel,) = equal_loss_panels(experiment, output)
+    (panel,) = matched_loss_panels(experiment, output)
     assert len(panel.figure["data"]) == 4
     arms = read_curvature(experiment, output)["train"]
-    (entry,) = compared(experiment, "train", arms)
-    (row,) = equal_loss_table(experiment, "train", [entry]).rows
+    (entry,) = matched_loss_pairs(experiment, "train", arms)
+    (row,) = matched_loss_table(experiment, "train", [entry]).rows
     if entry.at_last is None:
         pytest.fail(f"the check needs a common range: {entry.reason}")
     assert float(row[3].text) == pytest.approx(math.exp(entry.at_last.estimate), rel=5e-3)
@@ -152,7 +156,7 @@ def test_one_trained_checkpoint_is_no_curve(measured, tmp_path):
         "ntp", short, "ctp", arms["ctp"], np.random.default_rng(0), level=0.95
     )
     assert found.seeds == [] and "two trained checkpoints" in found.reason
-    assert equal_loss_panels(experiment, tmp_path) == []  # nothing was measured there
+    assert matched_loss_panels(experiment, tmp_path) == []  # nothing was measured there
 
 
 def test_the_shared_start_does_not_count(arms):

@@ -7,7 +7,7 @@ from scipy import stats
 
 from ntpctp.analysis.response_curves import factor_responses
 from ntpctp.config import experiment_of
-from ntpctp.report.html.chance_level import Chances
+from ntpctp.report.html.chance_level import ChanceLevels
 from ntpctp.report.html.response_curves import response_sections
 from ntpctp.report.html.wording import MINUS
 from tests.conftest import tiny_content
@@ -139,7 +139,9 @@ def test_grids_without_a_curve(grid, objective):
 def test_rates_that_do_not_start_at_zero_have_no_area(tmp_path):
     experiment = noisy_experiment({"objective.rate": [0.1, 0.2, 0.4]})
     (section,) = response_sections(
-        experiment, frame_of(experiment, lambda n, s: 0.8 - float(n)), Chances(experiment, tmp_path)
+        experiment,
+        frame_of(experiment, lambda n, s: 0.8 - float(n)),
+        ChanceLevels(experiment, tmp_path),
     )
     assert (section.name, section.tables) == ("by objective.rate", [])
     assert section.lines == ("all arms",)
@@ -148,7 +150,7 @@ def test_rates_that_do_not_start_at_zero_have_no_area(tmp_path):
 def test_the_section_has_a_figure_and_its_tables(tmp_path):
     experiment = noisy_experiment()
     (section,) = response_sections(
-        experiment, frame_of(experiment, falling), Chances(experiment, tmp_path)
+        experiment, frame_of(experiment, falling), ChanceLevels(experiment, tmp_path)
     )
     assert section.name == "label noise" and section.lines == ("ntp", "ctp")
     (panel,) = section.panels
@@ -165,8 +167,8 @@ def test_the_section_has_a_figure_and_its_tables(tmp_path):
     assert first[1].text == "69.0\xa0%" and second[1].text == "49.0\xa0%"
     assert (first[2].text, first[2].note) == ("no value", "0 of 3 seeds have one")
     assert (second[2].text, second[3].note) == ("0.223", "half 0.225")
-    assert first[3].note == "half none up to the largest"
+    assert first[3].note == "half none up to the largest rate"
     ((names, change, verdict),) = differences.rows
     assert names.text == f"ntp {MINUS} ctp" and change.text == "+20.0\xa0pp"
     # All three seeds show the same difference: a width of zero is no evidence.
-    assert verdict.text == "the data do not say: about 17 seeds needed"
+    assert verdict.text == "not decided: about 17 seeds needed"

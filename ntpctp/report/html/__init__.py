@@ -1,4 +1,4 @@
-"""The report: one self-contained page, made from files only."""
+"""The HTML report: one self-contained page, made from files only."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -21,10 +21,10 @@ def write_report(
     """Write the page, atomically.
 
     Args:
-        experiment: what was asked.
+        experiment: its settings.
         frame: as ``scores.collect`` gives it.
         comparisons: as ``comparison.compare`` gives them.
-        output: the experiment's directory: logs, item rows and provenance are read there.
+        output: the experiment's directory, with logs, item rows and provenance.
         path: of the page.
     """
     with atomic_file(path) as temporary:

@@ -1,4 +1,4 @@
-"""What the numbers rest on: settings, budgets, seeds one by one, missing values, provenance."""
+"""The basis of the numbers: settings, budgets, single runs, missing values, provenance."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -9,19 +9,16 @@ from ntpctp._core.text import flat, grouped, listed
 from ntpctp.analysis.comparison import ScoreComparison
 from ntpctp.config import Experiment
 from ntpctp.report.html import wording
-from ntpctp.report.html.figures import losses_figure, plain_figure
-from ntpctp.report.html.inputs import Missing, loss_curve
-from ntpctp.report.html.sections import Panel
+from ntpctp.report.html.figures import Line, escaped, lines_figure
+from ntpctp.report.html.inputs import Logs, MissingScore, at_last_step, direction_of, loss_curve
+from ntpctp.report.html.panel import Panel, panel
 from ntpctp.report.html.tables import Table, TableCell, arm_cells
 from ntpctp.report.html.wording import span
 from ntpctp.runner.audit import count_tables
 
-Logs = Mapping[str, Mapping[int, Sequence[Mapping[str, Any]]]]
-"""arm -> seed -> lines of log.jsonl."""
-
 
 def settings_tables(experiment: Experiment) -> tuple[Table, Table]:
-    """Return where the arms differ, and what they share."""
+    """Return the settings in which the arms differ, and those that they share."""
     arms = {name: flat(arm.model_dump(mode="json")) for name, arm in experiment.arms.items()}
     fields = list(dict.fromkeys(field for arm in arms.values() for field in arm))
     differing = Table(
@@ -33,11 +30,11 @@ def settings_tables(experiment: Experiment) -> tuple[Table, Table]:
         "Settings that all arms share", ("setting", "value"), text_columns=frozenset({0, 1})
     )
     for field in fields:
-        seen = [arm.get(field, "absent") for arm in arms.values()]
-        if all(value == seen[0] for value in seen):
-            shared.add(field, _plain(seen[0]))
+        values = [arm.get(field, "absent") for arm in arms.values()]
+        if all(value == values[0] for value in values):
+            shared.add(field, _plain(values[0]))
         else:
-            differing.add(field, *map(_plain, seen))
+            differing.add(field, *map(_plain, values))
     common = experiment.model_dump(
         mode="json", include={"task", "tokenizer", "seeds", "evaluation"}
     )
@@ -49,7 +46,7 @@ def settings_tables(experiment: Experiment) -> tuple[Table, Table]:
 
 
 def audit_tables(experiment: Experiment, record: dict[str, Any] | None) -> list[Table]:
-    """Return what each arm's loss sees of each split; none without a record of it."""
+    """Return the counts of supervised tokens by arm and split; empty without ``audit.json``."""
     if record is None:
         return []
     of_splits, of_arms = count_tables(record)
@@ -64,15 +61,15 @@ def audit_tables(experiment: Experiment, record: dict[str, Any] | None) -> list[
 
 
 def budget_table(experiment: Experiment, logs: Logs) -> Table:
-    """Return what each arm's runs were given, and how many tokens their losses saw."""
+    """Return each arm's steps, tokens, supervised tokens and training time."""
     cells = arm_cells(experiment.arms)
     table = Table(
-        "Budget of one run; where seeds differ, the smallest and the largest",
+        "Budget of one run; smallest and largest where seeds differ",
         (
             "arm",
             "objective",
             "steps done",
-            "examples a step",
+            "examples per step",
             "tokens read",
             "supervised tokens",
             "share supervised",
@@ -101,54 +98,53 @@ def budget_table(experiment: Experiment, logs: Logs) -> Table:
 
 
 def loss_panels(experiment: Experiment, logs: Logs) -> list[Panel]:
-    """Return training loss against step, one panel an objective: only these may be compared."""
+    """Return training loss against step, one panel for each objective.
+
+    Losses of different objectives are means over different tokens, so they must not be compared.
+    """
     objectives: dict[str, list[str]] = {}
     for name, arm in experiment.arms.items():
         fields = arm.objective.model_dump(mode="json")
         objectives.setdefault(str(sorted(fields.items())), []).append(name)
-    cells, panels = arm_cells(experiment.arms), []
-    for names in objectives.values():
-        found = {
-            name: {seed: loss_curve(lines) for seed, lines in logs[name].items() if lines}
-            for name in names
-        }
-        if not any(found.values()):
-            continue
-        objective = experiment.arms[names[0]].objective.name
-        title = f"Loss of the objective {objective}"
-        table = Table(
-            f"{title}, first and last entry of the log, nats per supervised token",
-            ("arm", "seed", "first step", "loss there", "last step", "loss there"),
-        )
-        for name, seeds in found.items():
-            for seed, points in seeds.items():
+    panels = [_loss_panel(experiment, names, logs) for names in objectives.values()]
+    return [found for found in panels if found is not None]
+
+
+def _loss_panel(experiment: Experiment, names: Sequence[str], logs: Logs) -> Panel | None:
+    """Return the panel of the arms of one objective; None if no run has started."""
+    title = f"Loss of the objective {experiment.arms[names[0]].objective.name}"
+    table = Table(
+        f"{title}, first and last entry of the log, nats per supervised token",
+        ("arm", "seed", "first step", "loss there", "last step", "loss there"),
+    )
+    cells, arms = arm_cells(experiment.arms), list(experiment.arms)
+    lines = []
+    for name in names:
+        for seed, log in logs[name].items():
+            if points := loss_curve(log):
                 (start, high), (end, low) = points[0], points[-1]
-                table.add(
-                    cells[name],
-                    str(seed),
-                    grouped(start),
-                    wording.number(high),
-                    grouped(end),
-                    wording.number(low),
-                )
-        panels.append(
-            Panel(
-                title,
-                f"nats per supervised token; {listed(names)}, each line a seed",
-                f"{title} against optimizer step, one line a seed of {listed(names)}.",
-                plain_figure(losses_figure(found, list(experiment.arms))),
-                table,
-                axis="loss, nats per supervised token",
-            )
-        )
-    return panels
+                table.add(cells[name], str(seed), grouped(start), high, grouped(end), low)
+                steps, losses = zip(*points, strict=True)
+                hover = f"{escaped(name)}, seed {seed}<br>step %{{x}}: %{{y:.4g}} nats per token"
+                lines.append(Line(steps, losses, hover, arms.index(name)))
+    if not lines:
+        return None
+    figure = lines_figure(lines, "optimizer step")
+    figure.update_yaxes(rangemode="tozero")
+    return panel(
+        title,
+        figure,
+        table,
+        notes=["nats per supervised token", f"{listed(names)}, line: one seed"],
+        description=f" against optimizer step, one line for each seed of {listed(names)}.",
+        axis="loss, nats per supervised token",
+    )
 
 
 def seeds_tables(experiment: Experiment, frame: pd.DataFrame) -> list[tuple[str, Table]]:
-    """Return all scores of each run at its last step: split and table."""
+    """Return, for each split, all scores of each run at its last step."""
     cells, tables = arm_cells(experiment.arms), []
-    last = {name: arm.training.steps for name, arm in experiment.arms.items()}
-    final = frame[(frame["step"] == frame["arm"].map(last))]
+    final = at_last_step(experiment, frame)
     final = final[final["strength"].isna() & final["stratum"].isna()]
     for split, group in final.groupby("split", sort=False):
         scores = list(dict.fromkeys(zip(group["measure"], group["score"], strict=True)))
@@ -157,8 +153,8 @@ def seeds_tables(experiment: Experiment, frame: pd.DataFrame) -> list[tuple[str,
             for key, of_score in group.groupby(["measure", "score"])
         }
         table = Table(
-            f"Every run at its last step, {split}; behind ± the standard error over items, or the "
-            "bound of the numerical error",
+            f"Every run at its last step, {split}; ±: standard error over items, or bound of the "
+            "numerical error",
             ("arm", "seed", *[wording.score_label(score) for _, score in scores]),
         )
         values = {
@@ -178,16 +174,16 @@ def seeds_tables(experiment: Experiment, frame: pd.DataFrame) -> list[tuple[str,
 
 
 def disagreements_table(primary: ScoreComparison | None) -> Table | None:
-    """Return, seed by seed, the items that one of two arms alone gets right, with McNemar's test.
+    """Return, for each seed, the items that only one of two arms gets right, with McNemar's test.
 
-    None where the primary score is not of right and wrong items.
+    None if the primary score does not count right items.
     """
     if primary is None or not any(pair.mcnemar for pair in primary.pairs):
         return None
     table = Table(
-        "Items that one of two arms alone gets right, seed by seed: McNemar's exact test, of these "
-        "very weights on new items. A small p in every seed does not make an objective better: "
-        "seeds of one arm differ like that too",
+        "Items that only one of two arms gets right, by seed, with McNemar's exact test: these "
+        "weights on new items. A small p in every seed does not make an objective better: seeds of "
+        "one arm differ in the same way",
         ("A against B", "seed", "only A", "only B", "of items", "p"),
     )
     for pair in primary.pairs:
@@ -201,21 +197,21 @@ def disagreements_table(primary: ScoreComparison | None) -> Table | None:
     return table
 
 
-def missing_table(missing: Sequence[Missing]) -> Table:
-    """Return all numbers that the experiment does not have, with their reasons."""
+def missing_table(missing: Sequence[MissingScore]) -> Table:
+    """Return all missing scores with their reasons."""
     table = Table(
-        "Numbers that are missing, each with its reason",
+        "Missing scores with their reasons",
         ("arm", "seed", "step", "score", "reason"),
         text_columns=frozenset({0, 3, 4}),
     )
     for entry in missing:
         run = entry.run
-        table.add(run.arm, str(run.seed), grouped(entry.step), entry.what, entry.reason)
+        table.add(run.arm, str(run.seed), grouped(entry.step), entry.score, entry.reason)
     return table
 
 
 def scores_table(frame: pd.DataFrame) -> Table:
-    """Return the unit, direction and count of every score."""
+    """Return unit, direction and number of items of every score."""
     table = Table(
         "All scores of this experiment",
         ("measure", "split", "score", "unit", "better", "items"),
@@ -223,16 +219,15 @@ def scores_table(frame: pd.DataFrame) -> Table:
     )
     for (measure, split, score), group in frame.groupby(["measure", "split", "score"], sort=False):
         first = group.iloc[0]
-        higher = first["higher_is_better"]
-        better = "neither" if pd.isna(higher) else "higher" if higher else "lower"
+        better = {True: "higher", False: "lower", None: "neither"}[direction_of(first)]
         counts = span(int(count) for count in group["count"])
         table.add(str(measure), str(split), str(score), str(first["unit"]), better, counts)
     return table
 
 
 def provenance_table(recorded: Mapping[str, Any]) -> Table:
-    """Return versions, commit, machine and the fingerprint of the data."""
-    table = Table("What produced these numbers", ("what", "value"), text_columns=frozenset({0, 1}))
+    """Return versions, commit, machine and the hash of the data."""
+    table = Table("Provenance", ("field", "value"), text_columns=frozenset({0, 1}))
     for name, value in flat(recorded).items():
         table.add(name, _plain(value) if value is not None else "not recorded")
     return table

@@ -1,4 +1,4 @@
-"""What `ntpctp calibrate` found, if it was asked: is the machine honest on these very runs?"""
+"""The results of `ntpctp calibrate`: error rates of the verdicts on these runs."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -21,25 +21,27 @@ class CalibrationSection:
 
 
 def calibration_section(output: Path) -> CalibrationSection | None:
-    """Return what ``calibration.json`` says; None where there is none."""
+    """Return the content of ``calibration.json``; None if it is missing."""
     record = read_calibration(output)
     if record is None:
         return None
     titles = {
-        "false_positives": "A/A: how often two halves of one arm's seeds are called different",
-        "coverage": "How often the interval of two arms holds a difference that is known",
+        "false_positives": "False positives: comparisons within one arm (A/A) that name a winner",
+        "coverage": "Coverage: intervals of two arms that contain the known difference",
     }
-    found = {name: record[name] for name in titles if record[name]}
+    by_name = {name: record[name] for name in titles if record[name]}
     return CalibrationSection(
         record["verdict"],
-        [_table(titles[name], rates) for name, rates in found.items()],
-        [f"{titles[name]}: {rates[-1]['method']}." for name, rates in found.items()],
+        [_table(titles[name], rates) for name, rates in by_name.items()],
+        [f"{titles[name]}: {rates[-1]['method']}." for name, rates in by_name.items()],
         record["left_out"],
     )
 
 
 def _table(title: str, rates: Sequence[Mapping[str, Any]]) -> Table:
-    table = Table(title, ("seeds", "of stored", "comparisons", "rate", "normal scores", "nominal"))
+    table = Table(
+        title, ("seeds", "stored seeds", "comparisons", "rate", "for normal scores", "nominal")
+    )
     for rate in rates:
         table.add(
             *(str(rate[key]) for key in ("num_seeds", "num_stored", "num_comparisons")),

@@ -12,16 +12,16 @@ from scipy import stats
 from ntpctp.report.html.wording import is_share, percent
 
 MIN_SEEDS = 3
-"""Two seeds give an interval 13 standard errors wide: it would hide the curves it is to explain."""
+"""Two seeds give an interval 13 standard errors wide, which would hide the curves."""
 
 
 @dataclass(frozen=True)
 class Point:
-    """One arm at one place of the axis."""
+    """One arm at one position of the axis."""
 
     x: float
     values: dict[int, float]  # seed -> value
-    bounds: dict[int, float]  # seed -> bound of the numerical error, where there is one
+    bounds: dict[int, float]  # seed -> bound of the numerical error; without unknown ones
     mean: float
     low: float | None
     high: float | None
@@ -36,7 +36,10 @@ class Curve:
 
 
 def curves(
-    scores: pd.DataFrame, arms: Iterable[str], x: Literal["step", "strength", "place"], level: float
+    scores: pd.DataFrame,
+    arms: Iterable[str],
+    x: Literal["step", "strength", "position"],
+    level: float,
 ) -> list[Curve]:
     """Return the curve of each arm that has a value.
 
@@ -50,16 +53,16 @@ def curves(
     # Plain Python: thousands of small pandas groups would take seconds.
     columns = ("arm", x, "seed", "value", "error_bound")
     rows = sorted(zip(*(scores[c].tolist() for c in columns), strict=True), key=lambda r: r[:3])
-    places: dict[str, dict[float, list[tuple[int, float, float]]]] = {}
-    for arm, place, *entry in rows:
+    by_arm: dict[str, dict[float, list[tuple[int, float, float]]]] = {}
+    for arm, position, *entry in rows:
         if not math.isnan(entry[1]):
             bound = math.nan if entry[2] is None else float(entry[2])
-            of_arm = places.setdefault(str(arm), {})
-            of_arm.setdefault(float(place), []).append((int(entry[0]), float(entry[1]), bound))
+            of_arm = by_arm.setdefault(str(arm), {})
+            of_arm.setdefault(float(position), []).append((int(entry[0]), float(entry[1]), bound))
     return [
-        Curve(arm, [_point(place, runs, unit, level) for place, runs in places[arm].items()])
+        Curve(arm, [_point(position, runs, unit, level) for position, runs in by_arm[arm].items()])
         for arm in arms
-        if arm in places
+        if arm in by_arm
     ]
 
 
@@ -68,8 +71,8 @@ def mean_interval(
 ) -> tuple[float | None, float | None]:
     """Return the t interval of the mean over seeds, or two ``None`` below ``MIN_SEEDS``.
 
-    mean -+ t(S - 1) s / sqrt(S) with the sample standard deviation s of S seeds. It is cut where it
-    leaves the range that a share can have.
+    mean -+ t(S - 1) s / sqrt(S) with the sample standard deviation s of S seeds. The interval of a
+    share is cut at 0 and 1.
     """
     x = np.array(list(values), np.float64)
     if len(x) < MIN_SEEDS:
@@ -80,18 +83,17 @@ def mean_interval(
 
 
 def band_words(num_seeds: int, level: float) -> str:
-    """Return what the band around a mean is, for ``num_seeds`` seeds."""
+    """Return how to read lines and band of a figure with ``num_seeds`` seeds."""
     if num_seeds == 1:
-        return "One seed: the line is that seed; how far another would lie from it is unknown."
+        return "One seed: the line is that seed; the spread over seeds is unknown."
     if num_seeds < MIN_SEEDS:
         return (
-            f"Thin lines: seeds; thick line: their mean. No band: {num_seeds} seeds are too few to "
-            "say how far the mean is from that of all seeds."
+            f"Thin lines: seeds; thick line: their mean. No band: {num_seeds} seeds are too few "
+            "for an interval of the mean."
         )
     return (
-        f"Thin lines: seeds; thick line: their mean; band: {percent(level)} t interval of that "
-        f"mean over {num_seeds} seeds, at each point by itself. Another seed may well lie outside "
-        "the band."
+        f"Thin lines: seeds; thick line: their mean; band: pointwise {percent(level)} t interval "
+        f"of the mean over {num_seeds} seeds. A new seed may well lie outside the band."
     )
 
 

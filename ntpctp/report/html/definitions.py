@@ -1,4 +1,4 @@
-"""What each measure is, taken from its own docstring: written once, where it is computed."""
+"""The definition of each measure, taken from its docstring."""
 
 import inspect
 import re
@@ -47,7 +47,7 @@ def _blocks(text: str) -> list[str]:
 
 
 def _block(block: str) -> Markup:
-    """Turn one block of a docstring into a paragraph or a list."""
+    """Return one block of a docstring as a paragraph or a list."""
     if not block.startswith("* "):
         return Markup("<p>{}</p>").format(_inline(block))
     items = [item for item in re.split(r"(?:^|\n)\* ", block) if item]
@@ -58,12 +58,12 @@ def _block(block: str) -> Markup:
 
 def _inline(text: str) -> Markup:
     one_line = str(escape(" ".join(text.split())))
-    with_formulas = _FORMULA.sub(lambda found: f"<em>{_formula(found[1])}</em>", one_line)
+    with_formulas = _FORMULA.sub(lambda match: f"<em>{_formula(match[1])}</em>", one_line)
     return Markup(_CODE.sub(r"<code>\1</code>", with_formulas))
 
 
 def _formula(text: str) -> str:
-    """Write the little LaTeX of the docstrings in signs; ``text`` is escaped."""
+    """Replace the LaTeX of the docstrings by Unicode; ``text`` is escaped."""
     for command, sign in _MATHS.items():
         text = text.replace(command, sign)
     return _SUBSCRIPT.sub(r"<sub>\1</sub>", text)

@@ -1,4 +1,4 @@
-"""Every figure of the page as a file for papers: light, with real colours, a column wide."""
+"""Every figure of the page as a file for papers: light colours, one column wide."""
 
 import copy
 import re
@@ -12,17 +12,16 @@ import pandas as pd
 
 from ntpctp._core.errors import InputError
 from ntpctp._core.files import atomic_file
-from ntpctp._core.layout import RunId
 from ntpctp.analysis.comparison import ScoreComparison
 from ntpctp.analysis.primary import primary_score
 from ntpctp.config import Experiment
 from ntpctp.report.html.all_sections import all_sections
 from ntpctp.report.html.appendix import loss_panels
-from ntpctp.report.html.chance_level import Chances
-from ntpctp.report.html.figures import line, symbol, text
-from ntpctp.report.html.inputs import read_log
+from ntpctp.report.html.chance_level import ChanceLevels
+from ntpctp.report.html.figures import escaped, line, symbol
+from ntpctp.report.html.inputs import read_logs
 from ntpctp.report.html.overview import overview_panel
-from ntpctp.report.html.sections import Panel
+from ntpctp.report.html.panel import Panel
 
 WIDTH = 336
 """Pixels of 1/96 inch: 3.5 inches, the column of a paper in two columns."""
@@ -30,16 +29,13 @@ WIDE = 672
 """Both columns."""
 _FONT = {"family": "Helvetica, Arial, 'Liberation Sans', 'DejaVu Sans', sans-serif", "size": 10}
 _LEGEND_LINE = 18
-"""Pixels that a line of the legend takes."""
+"""Height of a line of the legend, pixels."""
 _LETTER = 6
-"""Pixels that a letter of an axis's title takes."""
+"""Width of a letter of an axis's title, pixels."""
 _SHRINK = 0.8
-"""Of the heights on the page, which are for a figure twice as wide."""
+"""Factor for the heights on the page, where figures are twice as wide."""
 _COLOUR = re.compile(r"var\((--[\w-]+)\)")
-_NEEDS = (
-    "figures as files are drawn by kaleido in a Chrome or Chromium, and {}: {}; "
-    "the report itself needs neither"
-)
+_NEEDS = "{}. --figures draws with kaleido in Chrome or Chromium (the report needs neither). {}"
 
 
 def named_panels(
@@ -48,22 +44,18 @@ def named_panels(
     comparisons: Sequence[ScoreComparison],
     output: Path,
 ) -> dict[str, Panel]:
-    """Return every figure of the page under the name that tells what it shows.
+    """Return every figure of the page by its file name.
 
-    ``accuracy-test-exact-match``: the part of the page, the split, the score.
+    ``accuracy-test-exact-match``: section of the page, split, score.
     """
-    chances = Chances(experiment, output)
-    top = overview_panel(experiment, primary_score(experiment, comparisons), chances)
-    logs = {
-        name: {seed: read_log(output, RunId(name, seed)) for seed in experiment.seeds}
-        for name in experiment.arms
-    }
+    chance_levels = ChanceLevels(experiment, output)
+    top = overview_panel(experiment, primary_score(experiment, comparisons), chance_levels)
     found: dict[str, Panel] = {"overview": top} if top else {}
-    for part, panel in _panels(experiment, frame, output, chances):
+    for part, panel in _panels(experiment, frame, output, chance_levels):
         score, _, split = panel.title.rpartition(", ")
         words = (part, split, score) if score else (part, panel.title)
         found[_free(_slug("-".join(words)), found)] = panel
-    for panel in loss_panels(experiment, logs):
+    for panel in loss_panels(experiment, read_logs(experiment, output)):
         found[_free(_slug(f"training-{panel.title}"), found)] = panel
     return found
 
@@ -71,28 +63,28 @@ def named_panels(
 def write_figures(
     panels: Mapping[str, Panel], arms: Sequence[str], folder: Path, format_name: str
 ) -> list[Path]:
-    """Write each figure to ``folder``/<name>.<format>; a figure is written whole or not at all.
+    """Write each figure to ``folder``/<name>.<format>, atomically.
 
-    It takes about a second to start the browser, and some tenths of one for a figure.
+    Starting the browser takes about one second, each figure a few tenths of a second.
 
     Args:
         panels: by their names.
         arms: of the experiment.
-        folder: is made if it is not there.
+        folder: is created if it does not exist.
         format_name: svg, pdf or png.
 
     Raises:
-        InputError: if kaleido or a browser for it is not installed; then nothing is written.
+        InputError: if kaleido or its browser is not installed; then no file is written.
     """
     try:
         import kaleido
         from kaleido.errors import ChromeNotFoundError
     except ImportError:
-        install = "install it with: pip install 'ntpctp[figures]'"
+        install = "Install it with: pip install 'ntpctp[figures]'"
         raise InputError(_NEEDS.format("kaleido is not installed", install)) from None
     written = []
     try:
-        # mathjax=False: it would be fetched, and no figure has formulas.
+        # mathjax=False: kaleido would download it, and no figure has formulas.
         kaleido.start_sync_server(n=1, mathjax=False, silence_warnings=True)
         for name, panel in panels.items():
             figure = paper_figure(panel, arms)
@@ -105,8 +97,8 @@ def write_figures(
             written.append(path)
     except ChromeNotFoundError:
         install = (
-            "install one (Debian: apt-get install chromium), or name it in the environment "
-            "variable BROWSER_PATH"
+            "Install one (Debian: apt-get install chromium), or set the environment variable "
+            "BROWSER_PATH to it"
         )
         raise InputError(_NEEDS.format("no browser was found", install)) from None
     finally:
@@ -115,7 +107,7 @@ def write_figures(
 
 
 def paper_figure(panel: Panel, arms: Sequence[str]) -> dict[str, Any]:
-    """Return a panel's figure as it stands alone: with its axis named, a legend, and real colours.
+    """Return a panel's figure for a file: with a title of its value axis, a legend, and colours.
 
     Args:
         panel: of the page.
@@ -131,7 +123,7 @@ def paper_figure(panel: Panel, arms: Sequence[str]) -> dict[str, Any]:
             axis.setdefault("tickfont", {})["size"] = _FONT["size"]
     if panel.axis and not layout["yaxis"].get("title", {}).get("text"):
         lines = textwrap.wrap(panel.axis, layout["height"] // _LETTER)
-        layout["yaxis"]["title"] = {"text": "<br>".join(map(text, lines)), "standoff": 6}
+        layout["yaxis"]["title"] = {"text": "<br>".join(map(escaped, lines)), "standoff": 6}
     if panel.legend:
         entries = list(_legend(panel, panel.lines or tuple(arms)))
         for trace in figure["data"]:
@@ -148,7 +140,7 @@ def paper_figure(panel: Panel, arms: Sequence[str]) -> dict[str, Any]:
 
 
 def _legend(panel: Panel, lines: Sequence[str]) -> Iterator[dict[str, Any]]:
-    """Yield one empty trace for each line that the figure has, as the legend shows it."""
+    """Yield one empty trace for each arm of the figure: the entries of its legend."""
     drawn = str(panel.figure["data"])
     marks = '"markers"' in drawn.replace("'", '"')
     for index, name in enumerate(lines):
@@ -156,23 +148,23 @@ def _legend(panel: Panel, lines: Sequence[str]) -> Iterator[dict[str, Any]]:
         if look["color"] in drawn:
             marker = {"color": look["color"], "symbol": symbol(index), "size": 5}
             yield {
-                "type": "scatter", "x": [None], "y": [None], "name": text(name),
+                "type": "scatter", "x": [None], "y": [None], "name": escaped(name),
                 "mode": "markers" if marks else "lines", "line": {**look, "width": 3},
                 "marker": marker, "showlegend": True,
             }  # fmt: skip
 
 
 def _panels(
-    experiment: Experiment, frame: pd.DataFrame, output: Path, chances: Chances
+    experiment: Experiment, frame: pd.DataFrame, output: Path, chance_levels: ChanceLevels
 ) -> Iterator[tuple[str, Panel]]:
-    for section in all_sections(experiment, frame, output, chances):
+    for section in all_sections(experiment, frame, output, chance_levels):
         for panel in (*section.panels, *section.more):
             yield section.name, panel
 
 
 @cache
 def _colours() -> dict[str, str]:
-    """Return the colours of the style sheet on paper: those before the dark ones."""
+    """Return the light colours of the style sheet, which stand before the dark ones."""
     style = (Path(__file__).parent / "style.css").read_text("utf-8")
     light = style[style.index(":root {") : style.index("@media")]
     return dict(re.findall(r"(--[\w-]+):\s*([^;]+);", light))

@@ -1,32 +1,76 @@
-"""Figures as plotly data. Colours are names of the style sheet: the page fills them in.
+"""Figures as plotly data, with the colours of ``style.css`` by name.
 
-``var(--arm-0)`` and the like stand where plotly wants a colour; the script of the page replaces
-them by what ``style.css`` says for light, dark or paper, so that the palette is written once.
+Where plotly expects a colour the figures hold ``var(--arm-0)`` and the like. The script of the page
+replaces these names by the colours for light, dark or print, so the palette is written once.
 """
 
 import html
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import plotly.graph_objects as go
 
 from ntpctp.report.html.curves import Curve
-from ntpctp.report.html.wording import is_share, quantity, value
+from ntpctp.report.html.wording import is_share, quantity, value_range
 
 NUM_COLOURS = 8
-"""As many as ``style.css`` defines; further arms repeat them with another dash."""
+"""Colours of arms in ``style.css``; further arms repeat them with another dash."""
 _DASHES = ("solid", "dash", "dot", "dashdot")
 _SYMBOLS = ("circle", "square", "triangle-up", "diamond", "cross", "star", "hexagon", "x")
 HOVER = "<extra></extra>"
 CHANCE_LINE = {"color": "var(--soft)", "width": 1.5, "dash": "dot"}
 _DIGITS = 7
-"""Of the numbers in figures: as many as single precision has, and half the size of all."""
+"""Significant digits of numbers in figures: those of single precision, in half the bytes."""
+HEIGHT = 300
+"""Of a figure, pixels."""
+
+
+@dataclass(frozen=True)
+class Line:
+    """One thin line: a run, or one direction of a run.
+
+    Attributes:
+        x: positions.
+        y: values; None leaves a gap.
+        hover: label of its points, as plotly's template; text of the user's is escaped.
+        arm: index of the arm whose colour it has; None: the colour of text.
+        marks: whether every point has a mark.
+        steps: of the points, as ``%{customdata}`` of the label.
+    """
+
+    x: Sequence[float]
+    y: Sequence[float | None]
+    hover: str
+    arm: int | None
+    marks: bool = False
+    steps: Sequence[int] | None = None
+
+
+def lines_figure(lines: Iterable[Line], x_title: str, height: int = HEIGHT) -> go.Figure:
+    """Return thin lines over one axis; the caller sets the value axis."""
+    figure = go.Figure()
+    for entry in lines:
+        look = {"color": "var(--ink)"} if entry.arm is None else line(entry.arm)
+        marker = {"color": look["color"], "symbol": symbol(entry.arm or 0), "size": 4}
+        figure.add_scatter(
+            x=entry.x,
+            y=entry.y,
+            mode="lines+markers" if entry.marks else "lines",
+            opacity=0.75,
+            line={**look, "width": 1.2},
+            marker=marker if entry.marks else None,
+            customdata=entry.steps,
+            hovertemplate=f"{entry.hover}{HOVER}",
+        )
+    figure.update_xaxes(title_text=x_title, title_standoff=6)
+    return finished(figure, height)
 
 
 def curves_figure(
-    found: Sequence[Curve],
+    curves: Sequence[Curve],
     arms: Sequence[str],
     unit: str,
     x_title: str,
@@ -35,66 +79,66 @@ def curves_figure(
     threshold: float | None = None,
     chance: float | None = None,
 ) -> go.Figure:
-    """Return curves: a thin line a seed, a thick one for the mean, a band for its interval.
+    """Return curves: a thin line for each seed, a thick one for the mean, a band for its interval.
 
     Args:
-        found: one a arm, from ``curves.curves``.
+        curves: one for each arm, from ``curves.curves``.
         arms: all arms of the experiment, for their colours.
         unit: of the score.
-        x_title: of the axis, with its unit.
-        log: whether the axis of values is logarithmic.
-        threshold: a value to draw a line at.
-        chance: the score of guessing, where it is known.
+        x_title: title of the horizontal axis, with its unit.
+        log: whether the value axis is logarithmic.
+        threshold: value of a dashed line.
+        chance: score of guessing; None if unknown.
     """
     figure = go.Figure()
-    seen = [v for curve in found for point in curve.points for v in point.values.values()]
-    seen += [] if threshold is None else [threshold]
-    # A logarithmic axis cannot show an interval down to zero: it ends at the figure's edge.
-    floor = min(seen) / 1.6 if log else -math.inf
-    for curve in found:
+    drawn = [v for curve in curves for point in curve.points for v in point.values.values()]
+    drawn += [] if threshold is None else [threshold]
+    # A logarithmic axis cannot show an interval down to zero: the band ends at the figure's edge.
+    floor = min(drawn) / 1.6 if log else -math.inf
+    for curve in curves:
         _add_band(figure, curve, arms.index(curve.arm), floor)
-    for curve in found:
+    for curve in curves:
         _add_seed_lines(figure, curve, arms.index(curve.arm), unit)
-    for curve in found:
+    for curve in curves:
         _add_mean(figure, curve, arms.index(curve.arm), unit)
     if threshold is not None:
         figure.add_hline(threshold, line={"color": "var(--soft)", "width": 1, "dash": "dash"})
     if chance is not None:
-        # A line of its own, not the axis: where all scores are high it stays in sight.
+        # Part of the axis range: the line stays visible where all scores are high.
         figure.update_yaxes(autorangeoptions_include=[chance])
         figure.add_hline(chance, line=CHANCE_LINE)
     figure.update_xaxes(title_text=x_title, title_standoff=6)
     if log:
-        ends = [math.log10(floor), math.log10(max(seen) * 1.6)]
+        ends = [math.log10(floor), math.log10(max(drawn) * 1.6)]
         few = ends[1] - ends[0] < 2.5
         figure.update_yaxes(type="log", dtick="D2" if few else 1, tickformat="~g", range=ends)
     else:
         figure.update_yaxes(**number_axis(is_share(unit)))
-    return finished(figure, 300)
+    return finished(figure, HEIGHT)
 
 
-def levels_figure(
-    found: Sequence[Curve],
+def categories_figure(
+    curves: Sequence[Curve],
     arms: Sequence[str],
     unit: str,
     x_title: str,
-    levels: Sequence[str],
+    categories: Sequence[str],
     chances: Sequence[float | None] = (),
 ) -> go.Figure:
-    """Return points side by side for each of ``levels``: small ones seeds, large ones their mean.
+    """Return points side by side for each category: small ones for seeds, a bar for their mean.
 
     Args:
-        found: one a arm, from ``curves.curves``; the x of a point is the place of its level.
+        curves: one for each arm, from ``curves.curves``; x is the index of a point's category.
         arms: all arms of the experiment, for their colours.
         unit: of the score.
-        x_title: what the levels are of.
-        levels: from left to right.
-        chances: the score of guessing at each level, where it is known.
+        x_title: property that the categories belong to.
+        categories: from left to right.
+        chances: score of guessing in each category; None where it is unknown.
     """
     figure = go.Figure()
     width = min(0.22, 0.7 / len(arms))
-    shown = "%{y:.1%}" if is_share(unit) else f"%{{y:.4g}} {text(unit)}"
-    for curve in found:
+    shown = "%{y:.1%}" if is_share(unit) else f"%{{y:.4g}} {escaped(unit)}"
+    for curve in curves:
         index = arms.index(curve.arm)
         shift = width * (index - (len(arms) - 1) / 2)
         runs = [(p, seed, v) for p in curve.points for seed, v in sorted(p.values.items())]
@@ -104,8 +148,8 @@ def levels_figure(
             mode="markers",
             opacity=0.55,
             marker={"color": colour(index), "symbol": symbol(index), "size": 5},
-            customdata=[[levels[int(p.x)], seed] for p, seed, _ in runs],
-            hovertemplate=f"{text(curve.arm)}, seed %{{customdata[1]}}<br>"
+            customdata=[[categories[int(p.x)], seed] for p, seed, _ in runs],
+            hovertemplate=f"{escaped(curve.arm)}, seed %{{customdata[1]}}<br>"
             f"%{{customdata[0]}}: {shown}{HOVER}",
         )
         figure.add_scatter(
@@ -115,53 +159,28 @@ def levels_figure(
             marker={"color": colour(index), "symbol": "line-ew-open", "size": 18},
             customdata=[
                 [
-                    levels[int(p.x)],
+                    categories[int(p.x)],
                     f"mean of {len(p.values)}: {quantity(p.mean, unit)}"
-                    + ("" if p.low is None else f", {value(p.low, unit)} to {value(p.high, unit)}"),
+                    + ("" if p.low is None else f", {value_range(p.low, p.high, unit)}"),
                 ]
                 for p in curve.points
             ],
-            hovertemplate=f"{text(curve.arm)}<br>%{{customdata[0]}}: %{{customdata[1]}}{HOVER}",
+            hovertemplate=f"{escaped(curve.arm)}<br>%{{customdata[0]}}: %{{customdata[1]}}{HOVER}",
         )
-    for place, chance in enumerate(chances):
+    for position, chance in enumerate(chances):
         if chance is not None:
-            ends = {"x0": place - 0.42, "x1": place + 0.42, "y0": chance, "y1": chance}
+            ends = {"x0": position - 0.42, "x1": position + 0.42, "y0": chance, "y1": chance}
             figure.add_shape(type="line", line=CHANCE_LINE, **ends)
     figure.update_yaxes(autorangeoptions_include=[c for c in chances if c is not None])
     figure.update_xaxes(
         title_text=x_title,
         title_standoff=6,
-        tickvals=list(range(len(levels))),
-        ticktext=[text(name) for name in levels],
-        range=[-0.6, len(levels) - 0.4],
+        tickvals=list(range(len(categories))),
+        ticktext=[escaped(name) for name in categories],
+        range=[-0.6, len(categories) - 0.4],
     )
     figure.update_yaxes(**number_axis(is_share(unit)))
-    return finished(figure, 300)
-
-
-def losses_figure(
-    logs: Mapping[str, Mapping[int, Sequence[tuple[int, float]]]], arms: Sequence[str]
-) -> go.Figure:
-    """Return training losses: one line a seed, coloured by arm.
-
-    Args:
-        logs: arm -> seed -> (step, loss), arms of one objective.
-        arms: all arms of the experiment, for their colours.
-    """
-    figure = go.Figure()
-    for name, seeds in logs.items():
-        for seed, lines in seeds.items():
-            figure.add_scatter(
-                x=[step for step, _ in lines],
-                y=[loss for _, loss in lines],
-                mode="lines",
-                line={**line(arms.index(name)), "width": 1.2},
-                hovertemplate=f"{text(name)}, seed {seed}<br>step %{{x}}: %{{y:.4g}} nats per "
-                f"token{HOVER}",
-            )
-    figure.update_xaxes(title_text="optimizer step", title_standoff=6)
-    figure.update_yaxes(rangemode="tozero")
-    return finished(figure, 300)
+    return finished(figure, HEIGHT)
 
 
 def _add_band(figure: go.Figure, curve: Curve, index: int, floor: float) -> None:
@@ -181,7 +200,7 @@ def _add_band(figure: go.Figure, curve: Curve, index: int, floor: float) -> None
 
 
 def _add_seed_lines(figure: go.Figure, curve: Curve, index: int, unit: str) -> None:
-    """Add all seeds as one trace with gaps: the page stays fast with many seeds."""
+    """Add all seeds as one trace with gaps, so that the page stays fast with many seeds."""
     xs: list[float | None] = []
     ys: list[float | None] = []
     seeds: list[int | None] = []
@@ -194,7 +213,7 @@ def _add_seed_lines(figure: go.Figure, curve: Curve, index: int, unit: str) -> N
         xs.append(None)
         ys.append(None)
         seeds.append(None)
-    shown = "%{y:.1%}" if is_share(unit) else f"%{{y:.4g}} {text(unit)}"
+    shown = "%{y:.1%}" if is_share(unit) else f"%{{y:.4g}} {escaped(unit)}"
     figure.add_scatter(
         x=xs,
         y=ys,
@@ -203,7 +222,7 @@ def _add_seed_lines(figure: go.Figure, curve: Curve, index: int, unit: str) -> N
         line={**line(index), "width": 1},
         marker={"color": colour(index), "symbol": symbol(index), "size": 4},
         customdata=seeds,
-        hovertemplate=f"{text(curve.arm)}, seed %{{customdata}}<br>at %{{x}}: {shown}{HOVER}",
+        hovertemplate=f"{escaped(curve.arm)}, seed %{{customdata}}<br>at %{{x}}: {shown}{HOVER}",
         meta=index,
     )
 
@@ -215,7 +234,7 @@ def _add_mean(figure: go.Figure, curve: Curve, index: int, unit: str) -> None:
     for point in curve.points:
         entry = f"mean of {len(point.values)}: {quantity(point.mean, unit)}"
         if point.low is not None:
-            entry += f"<br>interval {value(point.low, unit)} to {value(point.high, unit)}"
+            entry += f"<br>interval {value_range(point.low, point.high, unit)}"
         words.append(entry)
     figure.add_scatter(
         x=[point.x for point in curve.points],
@@ -223,20 +242,20 @@ def _add_mean(figure: go.Figure, curve: Curve, index: int, unit: str) -> None:
         mode="lines",
         line={**line(index), "width": 3},
         customdata=words,
-        hovertemplate=f"{text(curve.arm)}, %{{customdata}}{HOVER}",
+        hovertemplate=f"{escaped(curve.arm)}, %{{customdata}}{HOVER}",
         meta=index,
     )
 
 
 def finished(figure: go.Figure, height: int, margin: Mapping[str, int] | None = None) -> go.Figure:
-    """Give a figure the look that all share; the page adds the font."""
+    """Give a figure the style that all share; the page adds the font."""
     axes = {
         "gridcolor": "var(--grid)",
         "linecolor": "var(--grid)",
         "zerolinecolor": "var(--grid)",
         "tickcolor": "var(--grid)",
         "automargin": True,
-        "fixedrange": True,  # a finger that scrolls the page must not zoom the figure
+        "fixedrange": True,  # scrolling by touch must not zoom the figure
         "zeroline": False,
     }
     figure.update_xaxes(axes)
@@ -263,8 +282,13 @@ def finished(figure: go.Figure, height: int, margin: Mapping[str, int] | None = 
 
 
 def number_axis(share: bool) -> dict[str, Any]:
-    """Return the format of an axis of values: shares stay within 0 and 1 (and a point's radius)."""
+    """Return the format of a value axis: shares stay within 0 and 1, plus the radius of a mark."""
     return {"tickformat": ".1~%", "minallowed": -0.03, "maxallowed": 1.03} if share else {}
+
+
+def log_axis() -> dict[str, Any]:
+    """Return the format of a logarithmic axis with a tick at every power of ten."""
+    return {"type": "log", "dtick": 1, "tickformat": "~g"}
 
 
 def colour(index: int) -> str:
@@ -278,19 +302,19 @@ def symbol(index: int) -> str:
 
 
 def line(index: int) -> dict[str, Any]:
-    """Return the look of an arm's lines."""
+    """Return colour and dash of an arm's lines."""
     return {"color": colour(index), "dash": _DASHES[index // NUM_COLOURS % len(_DASHES)]}
 
 
-def text(name: str) -> str:
-    """Escape a name: plotly reads a part of HTML in its labels."""
+def escaped(name: str) -> str:
+    """Return a name with HTML escaped: plotly interprets some HTML in labels."""
     return html.escape(name)
 
 
 def plain_figure(figure: go.Figure) -> dict[str, Any]:
     """Return a figure as plain JSON values, NaN as null, numbers to seven digits."""
-    found: dict[str, Any] = _short(json.loads(figure.to_json()))
-    return found
+    content: dict[str, Any] = _short(json.loads(figure.to_json()))
+    return content
 
 
 def _short(value: Any) -> Any:

@@ -1,4 +1,4 @@
-"""The answer at the top of the page: one score, a verdict in plain words, and how steady it is."""
+"""The answer at the top of the page: the verdict on one score, and the spread over seeds."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -9,31 +9,33 @@ from ntpctp.analysis.comparison import Pair, ScoreComparison
 from ntpctp.config import Experiment
 from ntpctp.report.html import wording
 from ntpctp.report.html.wording import percent, quantity
+from ntpctp.report.verdict_words import DESCRIPTIVE, shown_verdict
+from ntpctp.statistics import Verdict
 
 
 @dataclass(frozen=True)
 class Headline:
-    """What a reader who reads nothing else should know.
+    """The sentences at the top of the page.
 
     Attributes:
-        verdict: one plain sentence.
-        tone: of the verdict, for its look.
+        verdict: one sentence.
+        tone: kind of the verdict, for its style.
         winner: index of the better arm.
-        level: sentences on the difference, one a pair of arms.
-        steadiness: sentences on the spread over seeds.
-        outlook: what would settle what is open.
+        differences: sentences on the difference, one for each pair of arms.
+        spreads: sentences on the spread over seeds, likewise.
+        outlook: what an undecided pair would need.
     """
 
     verdict: str
     tone: Literal["better", "same", "open"]
     winner: int | None
-    level: list[str]
-    steadiness: list[str]
+    differences: list[str]
+    spreads: list[str]
     outlook: list[str]
 
 
 def question_of(experiment: Experiment) -> str:
-    """Return the experiment's own question, or one made from its arms."""
+    """Return the question of the experiment file, or one made from its arms."""
     if experiment.question.strip():
         return " ".join(experiment.question.split())
     arms = list(experiment.arms)
@@ -46,7 +48,7 @@ def question_of(experiment: Experiment) -> str:
 
 
 def label_of(comparison: ScoreComparison) -> str:
-    """Return how the score of a comparison is called where several stand together."""
+    """Return the label of a comparison's score beside other scores."""
     return wording.full_label(
         comparison.split, comparison.score, comparison.strength, comparison.stratum
     )
@@ -57,20 +59,25 @@ def headline(experiment: Experiment, primary: ScoreComparison | None) -> Headlin
     if primary is None:
         return Headline("Nothing is measured yet.", "open", None, [], [], [])
     decided = [pair for pair in primary.pairs if pair.verdict is not None]
-    level = [_level(primary, pair) for pair in primary.pairs]
-    steadiness = [_steadiness(primary, pair) for pair in primary.pairs if pair.spread]
+    differences = [_difference(primary, pair) for pair in primary.pairs]
+    spreads = [_spread(primary, pair) for pair in primary.pairs if pair.spread]
     outlook = [_outlook(primary, pair, len(primary.pairs) > 1) for pair in decided]
     verdict, tone, winner = _verdict(experiment, primary, decided)
-    return Headline(verdict, tone, winner, level, steadiness, [words for words in outlook if words])
+    return Headline(verdict, tone, winner, differences, spreads, list(filter(None, outlook)))
 
 
-def verdict_words(pair: Pair, unit: str) -> str:
-    """Return the fixed words of a verdict, its margin in the unit that the page shows."""
+def pair_verdict(pair: Pair, unit: str) -> str:
+    """Return the verdict on a pair, or the reason why there is none, as readers see it."""
     if pair.verdict is None:
-        return pair.reason or "no direction is better"
-    if pair.verdict.decision == "no difference" and pair.verdict.margin is not None:
-        return f"no difference larger than {wording.width(pair.verdict.margin, unit)}"
-    return pair.verdict.words
+        return pair.reason or DESCRIPTIVE
+    return shown_verdict(stored_verdict(pair.verdict, unit))
+
+
+def stored_verdict(verdict: Verdict, unit: str) -> str:
+    """Return the stored words of a verdict, its margin in the unit that the page shows."""
+    if verdict.decision == "no difference" and verdict.margin is not None:
+        return f"no difference larger than {wording.width(verdict.margin, unit)}"
+    return verdict.words
 
 
 def _verdict(
@@ -81,16 +88,12 @@ def _verdict(
         return f"One arm, {arms[0]}: nothing to compare.", "open", None
     baseline = experiment.comparison.baseline
     if not pairs and baseline is not None and not primary.arms.get(baseline):
-        return f"No verdict: {baseline}, which all are compared with, has no value.", "open", None
+        return f"No verdict: the baseline {baseline} has no value.", "open", None
     if not pairs:
         return "No verdict: no seed has a value in two arms.", "open", None
     decisions = {pair.verdict.decision for pair in pairs if pair.verdict}
     if decisions == {"one seed"}:
-        return (
-            "One seed: no verdict. Another seed could turn the result around.",
-            "open",
-            None,
-        )
+        return "One seed: no verdict. Another seed could reverse the result.", "open", None
     wins = dict.fromkeys(arms, 0)
     for pair in pairs:
         if pair.verdict and pair.verdict.better:
@@ -102,25 +105,26 @@ def _verdict(
     if len(arms) > 2 and baseline is not None:
         return _against_baseline(baseline, arms, pairs, wins)
     if len(arms) > 2:
-        found = sum(wins.values())
-        if not found and decisions != {"no difference"}:
-            return f"The data do not say which of the {len(arms)} arms is best.", "open", None
+        decided = sum(wins.values())
+        if not decided and decisions != {"no difference"}:
+            return f"Not decided which of the {len(arms)} arms is best.", "open", None
         return (
-            f"No arm is shown to be better than all others: {found} of "
-            f"{plural(len(pairs), 'pair')} {'has' if found == 1 else 'have'} a better arm.",
+            f"No arm is better than all others: {decided} of {plural(len(pairs), 'pair')} "
+            f"{'has' if decided == 1 else 'have'} a better arm.",
             "open",
             None,
         )
     if decisions == {"no difference"}:
-        words = verdict_words(pairs[0], primary.unit)
-        return f"{words[0].upper()}{words[1:]}.", "same", None
-    return f"The data do not say whether {arms[0]} or {arms[1]} is better.", "open", None
+        return f"{wording.capital(pair_verdict(pairs[0], primary.unit))}.", "same", None
+    seeds = plural(len(pairs[0].seeds), "seed")
+    words = f"Not decided: {arms[0]} and {arms[1]} differ by less than {seeds} can tell."
+    return words, "open", None
 
 
 def _against_baseline(
     baseline: str, arms: Sequence[str], pairs: Sequence[Pair], wins: Mapping[str, int]
 ) -> tuple[str, Literal["better", "same", "open"], int | None]:
-    """Say how many arms differ from the one that all are compared with, and in which direction."""
+    """Count the arms that are better and worse than the baseline."""
     better = [arm for arm in arms if arm != baseline and wins[arm]]
     worse = wins[baseline]
     same = sum(p.verdict.decision == "no difference" for p in pairs if p.verdict)
@@ -129,7 +133,7 @@ def _against_baseline(
     counted = [
         f"{len(better)} better" + (f" ({listed(better)})" if better else ""),
         f"{worse} worse",
-        *([f"{same} no different within the margin"] if same else []),
+        *([f"{same} without a difference larger than the margin"] if same else []),
         *([f"{undecided} undecided"] if undecided else []),
         *([f"{missing} without a verdict"] if missing else []),
     ]
@@ -139,7 +143,7 @@ def _against_baseline(
     return words, "same" if same == len(arms) - 1 else "open", None
 
 
-def _level(primary: ScoreComparison, pair: Pair) -> str:
+def _difference(primary: ScoreComparison, pair: Pair) -> str:
     a, b, result = primary.arms.get(pair.a), primary.arms.get(pair.b), pair.difference
     if result is None or a is None or b is None:
         return f"{pair.a} against {pair.b}: {pair.reason}."
@@ -156,39 +160,39 @@ def _level(primary: ScoreComparison, pair: Pair) -> str:
             return f"{means}, {rests}; no interval over seeds can be computed."
         within = wording.interval(result.item_low, result.item_high, unit)
         return (
-            f"{means}, {rests}; no interval over seeds can be computed ({within} for new items "
-            "with these very weights)."
+            f"{means}, {rests}; no interval over seeds can be computed ({within} for these weights "
+            "on new items)."
         )
     ends = wording.interval(result.low, result.high, unit)
     return f"{means}, {percent(result.level)} interval {ends} over {rests}."
 
 
-def _steadiness(primary: ScoreComparison, pair: Pair) -> str:
-    """Say which arm depends more on its seed, and whether that could be chance."""
+def _spread(primary: ScoreComparison, pair: Pair) -> str:
+    """Say which arm varies less from seed to seed, and whether chance could explain it."""
     result = pair.spread
     sd_a = result.a.standard_deviation if result else None
     sd_b = result.b.standard_deviation if result else None
     if result is None or sd_a is None or sd_b is None:
-        return "How steady an arm is from seed to seed cannot be seen from one seed."
+        return "The spread over seeds is unknown: one seed."
     if sd_a == sd_b:
-        return f"{pair.a} and {pair.b} spread alike over seeds (sd {_sd(primary, sd_a)})."
-    a_steadier = sd_a < sd_b
-    steady, loose = (pair.a, pair.b) if a_steadier else (pair.b, pair.a)
+        return f"{pair.a} and {pair.b} have the same sd over seeds ({_sd(primary, sd_a)})."
+    a_varies_less = sd_a < sd_b
+    low_arm, high_arm = (pair.a, pair.b) if a_varies_less else (pair.b, pair.a)
     low, high = sorted((sd_a, sd_b))
-    worst = [_worst(primary, name) for name in (steady, loose)]
+    worst = [_worst(primary, name) for name in (low_arm, high_arm)]
     alpha = 1 - pair.difference.level if pair.difference else 0.05
     spreads = (
-        f"sd over seeds {_sd(primary, low)} ({steady}) against {_sd(primary, high)} ({loose}), "
+        f"sd over seeds {_sd(primary, low)} ({low_arm}) against {_sd(primary, high)} ({high_arm}), "
         f"worst seed {worst[0]} against {worst[1]}"
     )
     if result.p_value is None:
         return f"Not tested: {spreads} ({result.reason})."
     words = f"permutation test {wording.p_value(result.p_value)}"
     if result.p_value <= alpha:
-        return f"{steady} is steadier: {spreads} ({words})."
+        return f"{low_arm} varies less over seeds: {spreads} ({words})."
     if result.smallest_p_value is not None and result.smallest_p_value > alpha:
-        words += f"; so few seeds cannot give less than {result.smallest_p_value:.2g}"
-    return f"No difference in spread seen: {spreads} ({words})."
+        words += f"; smallest p possible with so few seeds: {result.smallest_p_value:.2g}"
+    return f"No significant difference in spread: {spreads} ({words})."
 
 
 def _outlook(primary: ScoreComparison, pair: Pair, several: bool) -> str:
@@ -201,24 +205,26 @@ def _outlook(primary: ScoreComparison, pair: Pair, several: bool) -> str:
     if verdict.decision != "undecided":
         return ""
     needed = (
-        f"about {plural(verdict.num_seeds_needed, 'seed')} an arm would decide it, if difference "
-        "and spread stay as they are"
+        f"about {plural(verdict.num_seeds_needed, 'seed')} per arm needed, if difference and "
+        "spread stay the same"
         if verdict.num_seeds_needed
-        else verdict.words.rpartition(": ")[2]
+        else shown_verdict(verdict.words).partition(": ")[2]
     )
     seen = verdict.smallest_detectable_difference
     if seen is None:
         return f"{where}{needed}."
     if is_impossible(seen, pair):
-        return f"{where}{needed}. These data could hardly have shown any difference that can be."
+        return (
+            f"{where}{needed}. With 80{wording.SPACE}% power no possible difference is detectable."
+        )
     return (
-        f"{where}{needed}. These data would have shown a difference of "
-        f"{wording.width(seen, primary.unit)} four times out of five."
+        f"{where}{needed}. Smallest difference detectable with 80{wording.SPACE}% power: "
+        f"{wording.width(seen, primary.unit)}."
     )
 
 
 def is_impossible(difference: float, pair: Pair) -> bool:
-    """Return whether two arms cannot differ by so much."""
+    """Return whether a difference is larger than two arms can differ."""
     largest = pair.difference.largest if pair.difference else None
     return largest is not None and difference > largest
 
@@ -232,7 +238,7 @@ def _worst(primary: ScoreComparison, name: str) -> str:
 
 
 def worst_seed(comparison: ScoreComparison, name: str) -> float | None:
-    """Return the worst seed's value of an arm."""
+    """Return the value of an arm's worst seed."""
     spread = comparison.arms.get(name)
     if spread is None:
         return None
@@ -244,7 +250,7 @@ def _other(pair: Pair, name: str) -> str:
 
 
 def budget_line(experiment: Experiment) -> str:
-    """Return what was compared, in one line."""
+    """Return the numbers of arms, seeds and steps in one line."""
     steps = wording.span(arm.training.steps for arm in experiment.arms.values())
     return (
         f"{plural(len(experiment.arms), 'arm')} ({listed(experiment.arms)}), "

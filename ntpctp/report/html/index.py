@@ -23,19 +23,19 @@ REPORT = "report.html"
 
 @dataclass(frozen=True)
 class Entry:
-    """What the index says about one experiment.
+    """One row of the index.
 
     Attributes:
-        path: of its directory, relative to the index.
-        link: of its report, relative to the index; empty if there is none.
-        name: its own, or that of its directory where it cannot be read.
-        question: what it asks.
-        verdict: its headline, or why there is none.
-        tone: of the verdict; ``missing``: there is none.
-        score: what the verdict is about.
-        arms: name and level of each arm on that score.
-        seeds: how many.
-        date: when it was compared: the day in UTC.
+        path: of the experiment's directory, relative to the index.
+        link: of its report, relative to the index; empty without a report.
+        name: of the experiment, or of its directory if the experiment cannot be read.
+        question: of the experiment.
+        verdict: the headline, or why there is no verdict.
+        tone: of the verdict; ``missing``: no verdict.
+        score: the primary score.
+        arms: name and mean of each arm on that score.
+        seeds: number of seeds.
+        date: day of the comparison, in UTC.
     """
 
     path: str
@@ -53,8 +53,8 @@ class Entry:
 def write_index(directory: Path) -> Path:
     """Write ``index.html`` over all experiments below ``directory``, atomically; return it.
 
-    Nothing is computed anew: verdicts are those of each ``comparison.json``. What is unfinished or
-    cannot be read stands there with the reason.
+    Nothing is recomputed: verdicts are read from each ``comparison.json``. Unfinished and
+    unreadable experiments have the reason instead.
 
     Raises:
         InputError: if there is no experiment below ``directory``.
@@ -76,7 +76,7 @@ def write_index(directory: Path) -> Path:
 
 def _entry(path: Path, top: Path) -> Entry:
     relative = path.relative_to(top).as_posix()
-    # "./": a colon in the first part would else read as a scheme.
+    # "./": otherwise a colon in the first part would be read as a URL scheme.
     report = path / REPORT
     link = f"./{quote(report.relative_to(top).as_posix())}" if report.is_file() else ""
     try:
@@ -125,16 +125,16 @@ def _entry(path: Path, top: Path) -> Entry:
 
 
 def _unfinished(experiment: Experiment, output: Path) -> str:
-    """Say how many runs have not come to their last step, if not all have."""
+    """Return how many runs have reached their last step; an empty string if all have."""
     runs = experiment.runs()
     lasts = (
         checkpoint_directory(stage_directory(output, run), experiment.arms[run.arm].training.steps)
         for run in runs
     )
-    ended = sum(last.is_dir() for last in lasts)
-    if ended == len(runs):
+    finished = sum(last.is_dir() for last in lasts)
+    if finished == len(runs):
         return ""
     return (
-        f"unfinished: {ended} of {plural(len(runs), 'run')} have their last checkpoint; "
-        "the same `ntpctp run` carries on"
+        f"unfinished: {finished} of {plural(len(runs), 'run')} have their last checkpoint; "
+        "the same `ntpctp run` command resumes it"
     )

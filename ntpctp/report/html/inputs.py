@@ -1,4 +1,4 @@
-"""What the page reads beside the scores: logs, item rows, counts. All of it may be absent."""
+"""Files that the page reads beside the scores: logs, item rows, counts. Each may be missing."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -28,20 +28,48 @@ _MOST_POINTS = 250
 
 
 @dataclass(frozen=True)
-class Missing:
-    """A number that the experiment asked for and does not have."""
+class MissingScore:
+    """A score that the experiment requests and does not have."""
 
     run: RunId
     step: int
-    what: str
+    score: str
     reason: str
 
 
-def read_log(output: Path, run: RunId) -> list[dict[str, Any]]:
-    """Return the lines of a run's log, none if it has not started.
+def at_last_step(experiment: Experiment, frame: pd.DataFrame) -> pd.DataFrame:
+    """Return the scores of each arm's last step."""
+    last = {name: arm.training.steps for name, arm in experiment.arms.items()}
+    return frame[frame["step"] == frame["arm"].map(last)]
+
+
+def direction_of(score: pd.Series) -> bool | None:
+    """Return whether a higher score is better; None: the score is descriptive only."""
+    higher = score["higher_is_better"]
+    return None if pd.isna(higher) else bool(higher)
+
+
+Logs = Mapping[str, Mapping[int, Sequence[Mapping[str, Any]]]]
+"""arm -> seed -> lines of log.jsonl."""
+
+
+def read_logs(experiment: Experiment, output: Path) -> Logs:
+    """Return the logs of all runs.
 
     Raises:
-        InputError: names the line that is none of a log.
+        InputError: as ``read_log``.
+    """
+    return {
+        name: {seed: read_log(output, RunId(name, seed)) for seed in experiment.seeds}
+        for name in experiment.arms
+    }
+
+
+def read_log(output: Path, run: RunId) -> list[dict[str, Any]]:
+    """Return the lines of a run's log; an empty list if it has not started.
+
+    Raises:
+        InputError: for a line that lacks a number; it names file and line.
     """
     path = stage_directory(output, run) / LOG
     lines = read_numbered_jsonl(path, ended=True) if path.is_file() else []
@@ -50,13 +78,13 @@ def read_log(output: Path, run: RunId) -> list[dict[str, Any]]:
             if not isinstance(line.get(name), int | float):
                 raise InputError(
                     f"{path}, line {number}: expected a number as {name}, found "
-                    f"{line.get(name)!r:.80}; {run_again(output)} trains anew what is damaged"
+                    f"{line.get(name)!r:.80}; {run_again(output)} retrains damaged runs"
                 )
     return [line for _, line in lines]
 
 
 def loss_curve(log: Sequence[Mapping[str, Any]]) -> list[tuple[int, float]]:
-    """Return (step, loss), each the mean of as many neighbouring lines as make the curve short."""
+    """Return (step, loss), averaged over neighbouring lines to at most ``_MOST_POINTS`` points."""
     size = -(-len(log) // _MOST_POINTS) or 1
     pieces = [log[start : start + size] for start in range(0, len(log), size)]
     return [
@@ -66,17 +94,17 @@ def loss_curve(log: Sequence[Mapping[str, Any]]) -> list[tuple[int, float]]:
 
 
 def read_audit(output: Path) -> dict[str, Any] | None:
-    """Return what the losses see, as ``audit.audit`` counted it, if that is recorded.
+    """Return the counts of supervised tokens in ``audit.json``; None if there is no such file.
 
     Raises:
-        InputError: if the record is damaged.
+        InputError: if the file is corrupted.
     """
     path = output / AUDIT
-    remedy = f"{run_again(output)} writes it anew"
+    remedy = f"{run_again(output)} writes it again"
     return read_sealed(path, remedy) if path.is_file() else None
 
 
-def read_items(
+def read_item_rows(
     output: Path, run: RunId, step: int, measure: str, split: str
 ) -> list[dict[str, Any]] | None:
     """Return the item rows of a measure on a split, in order; None if it was not measured."""
@@ -87,7 +115,7 @@ def read_items(
     return sorted(rows, key=lambda row: int(row["item"]))
 
 
-def missing_scores(experiment: Experiment, frame: pd.DataFrame) -> list[Missing]:
+def missing_scores(experiment: Experiment, frame: pd.DataFrame) -> list[MissingScore]:
     """Return every score without a value, and every measure of every checkpoint without a score."""
     absent = []
     measured = set(zip(frame["arm"], frame["seed"], frame["step"], frame["measure"], strict=True))
@@ -98,24 +126,24 @@ def missing_scores(experiment: Experiment, frame: pd.DataFrame) -> list[Missing]
                 for measure in experiment.evaluation.at(step, steps[-1]):
                     if (name, seed, step, measure.name) not in measured:
                         absent.append(
-                            Missing(
+                            MissingScore(
                                 RunId(name, seed),
                                 step,
                                 f"{measure.name}: all of its scores",
-                                "not measured: the run has not come so far, has failed, or its "
-                                "stored scores do not belong to their rows",
+                                "not measured: the run has not reached this step, has failed, or "
+                                "its stored scores do not match their item rows",
                             )
                         )
     return [*_null_scores(frame), *absent]
 
 
-def _null_scores(frame: pd.DataFrame) -> Iterable[Missing]:
+def _null_scores(frame: pd.DataFrame) -> Iterable[MissingScore]:
     known = frame["value"].notna() | frame["censored"]
     for row in frame[~known].to_dict("records"):
         strength = "" if pd.isna(row["strength"]) else f" at strength {row['strength']:g}"
         stratum = None if pd.isna(row["stratum"]) else str(row["stratum"])
         reason = row["reason"] if isinstance(row["reason"], str) else "no reason was recorded"
-        yield Missing(
+        yield MissingScore(
             RunId(str(row["arm"]), int(row["seed"])),
             int(row["step"]),
             f"{row['measure']}: {part_label(row['split'], stratum)} {row['score']}{strength}",

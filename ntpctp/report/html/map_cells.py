@@ -1,4 +1,4 @@
-"""What the cells of a map say about two arms, and how the difference moves with each setting."""
+"""The differences of two arms in the cells of a map, and the effects of the settings."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -25,10 +25,10 @@ class MapCell:
     Attributes:
         name: of its directory.
         levels: field -> its level.
-        experiment: None: it has not begun.
-        primary: None: nothing is measured yet, or ``reason``.
-        training: arm -> mean over seeds of the same score on training items; without those arms
-            for which it is not measured.
+        experiment: None if it has not started.
+        primary: the primary score; None if it is missing, with the ``reason``.
+        training: arm -> mean over seeds of the same score on training items, for arms where it is
+            measured.
         reason: why there is no score.
     """
 
@@ -45,10 +45,10 @@ class CellDifference:
     """Two arms in one cell.
 
     Attributes:
-        cell: where.
-        pair: with ``reason`` where there is no difference; None: the cell has no score.
+        cell: the cell.
+        pair: their comparison, with a ``reason`` if the difference is missing; None: no score.
         holm_p_value: adjusted for all compared pairs of arms in all cells.
-        verdict: with that p value and the experiment's margin; None where there is none to give.
+        verdict: with that p value and the experiment's margin; None if there is no verdict.
     """
 
     cell: MapCell
@@ -66,7 +66,7 @@ class CellDifference:
 
 @dataclass(frozen=True)
 class MapEffect:
-    """How much larger the difference A minus B is at one level of a setting than at another.
+    """The change of the difference A minus B from one level of a setting to another.
 
     The mean over the cells of all other settings, seed by seed, with a t interval over seeds.
 
@@ -98,16 +98,16 @@ class PairMap:
     Attributes:
         a: the first arm.
         b: the second.
-        places: of both among all arms: their colours.
+        indices: of both among all arms, for their colours.
         cells: in the order of the map.
-        effects: of every setting; empty where ``reason`` says why.
-        seeds: that all cells have; the effects rest on them.
+        effects: of every setting; empty if ``reason`` is given.
+        seeds: seeds with a value in all cells; the effects rest on them.
         reason: why there are no effects.
     """
 
     a: str
     b: str
-    places: tuple[int, int]
+    indices: tuple[int, int]
     cells: list[CellDifference]
     effects: list[MapEffect]
     seeds: list[int]
@@ -115,10 +115,10 @@ class PairMap:
 
 
 def read_cells(output: Path) -> tuple[str, list[MapCell]]:
-    """Read a map from what is stored in its cells; return its name with them.
+    """Read a map from the files in its cells; return its name and the cells.
 
     Raises:
-        InputError: if ``output`` is no map. A cell that cannot be read has a reason instead.
+        InputError: if ``output`` is not the directory of a map. Unreadable cells get a reason.
     """
     name, levels = read_levels(output)
     return name, [_read_cell(output / cell, of_cell) for cell, of_cell in levels.items()]
@@ -142,7 +142,7 @@ def _read_cell(directory: Path, levels: Levels) -> MapCell:
 
 
 def _kind(score: ScoreComparison) -> tuple[object, ...]:
-    """Return what a score is, its split first."""
+    """Return the identity of a score, its split first."""
     return score.split, score.measure, score.score, score.stratum, score.strength, score.unit
 
 
@@ -173,8 +173,8 @@ def pair_maps(cells: Sequence[MapCell]) -> list[PairMap]:
         ]
         found, seeds, reason = effects[a, b]
         corrected = [replace(e, holm_p_value=next(adjusted_effects)) for e in found]
-        places = arms.index(a), arms.index(b)
-        maps.append(PairMap(a, b, places, differences, corrected, seeds, reason))
+        indices = arms.index(a), arms.index(b)
+        maps.append(PairMap(a, b, indices, differences, corrected, seeds, reason))
     return maps
 
 
@@ -185,7 +185,7 @@ def _pair(cell: MapCell, a: str, b: str) -> Pair | None:
 
 
 def _difference(cell: MapCell, pair: Pair | None, p_value: float | None) -> CellDifference:
-    """Give a cell its verdict as its own report does, corrected for the whole map."""
+    """Return a cell's difference, its verdict corrected for the whole map."""
     decided = None
     higher = cell.primary.higher_is_better if cell.primary else None
     if cell.primary and pair and pair.difference and pair.verdict and higher is not None:
@@ -202,7 +202,7 @@ def _difference(cell: MapCell, pair: Pair | None, p_value: float | None) -> Cell
 def _effects(
     cells: Sequence[MapCell], a: str, b: str
 ) -> tuple[list[MapEffect], list[int], str | None]:
-    """Return how the difference moves with each setting; the seeds; or why it cannot be said."""
+    """Return the effects of the settings, the seeds, and the reason if there are no effects."""
     by_seed: dict[tuple[str, ...], dict[int, float]] = {}
     kinds = set()
     for cell in cells:
@@ -229,13 +229,13 @@ def _effects(
         level=level,
         largest=2.0 if is_share(str(unit)) else np.inf,
     )
-    # With four settings interactions would be dozens: the cells themselves show them.
+    # Four settings would have dozens of interactions; the cells show them.
     return (
         [
             MapEffect(
                 effect.factors[0],
                 *effect.levels[0],
-                # An effect is the first level less the second; a reader follows the file.
+                # An effect is first level minus second; readers follow the order of the file.
                 -effect.difference.estimate,
                 None if effect.difference.high is None else -effect.difference.high,
                 None if effect.difference.low is None else -effect.difference.low,

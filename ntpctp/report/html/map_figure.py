@@ -1,4 +1,4 @@
-"""The figure of a map: the difference of two arms in every cell, coloured as the better one."""
+"""The figure of a map: the difference of two arms in every cell, in the better arm's colour."""
 
 from collections.abc import Mapping, Sequence
 from itertools import product
@@ -7,7 +7,7 @@ import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
 from ntpctp.report.html import wording
-from ntpctp.report.html.figures import HOVER, NUM_COLOURS, colour, finished, plain_figure, text
+from ntpctp.report.html.figures import HOVER, NUM_COLOURS, colour, escaped, finished
 from ntpctp.report.html.headline import label_of
 from ntpctp.report.html.map_cells import PairMap
 from ntpctp.report.html.map_tables import (
@@ -20,38 +20,37 @@ from ntpctp.report.html.map_tables import (
     summary,
     words_of,
 )
-from ntpctp.report.html.sections import Panel
+from ntpctp.report.html.panel import Panel, panel
 
 _ROW, _TITLE, _AXIS = 64, 40, 56
-"""Pixels: of a row of cells, above a part, and below it."""
+"""Pixels: height of a row of cells, space above a part, space below it."""
 _UNFIT = "*"
 
 
 def map_panel(found: PairMap) -> Panel:
     """Return the figure of two arms over a map, with its table.
 
-    Settings stand in the order of the file: the first from left to right, the second from top to
+    Settings have the order of the file: the first from left to right, the second from top to
     bottom, each combination of the others in a part of its own.
     """
     fields = list(found.cells[0].cell.levels)
     x, *rest = fields
     y, across, down = rest[0] if rest else None, rest[1:2], rest[2:]
     labels = {label_of(entry.cell.primary) for entry in found.cells if entry.cell.primary}
-    label = labels.pop() if len(labels) == 1 else "each cell's own score, named in the table"
-    note = (
-        f"{label}; in each cell {found.a} minus {found.b}, below it both levels; bold: decided, "
-        "corrected for the whole map (Holm)"
-    )
+    label = labels.pop() if len(labels) == 1 else "scores differ between cells, see the table"
+    notes = [
+        label,
+        f"in each cell: {found.a} minus {found.b}, below it both means",
+        "bold: significant after Holm correction over the map",
+    ]
     if any(is_unfit(entry.cell, arm) for entry in found.cells for arm in (found.a, found.b)):
-        note += (
-            f"; {_UNFIT}: that arm is below the target of the experiment on its own training items"
-        )
-    return Panel(
+        notes.append(f"{_UNFIT}: the arm misses the experiment's target on its own training items")
+    return panel(
         f"{found.a} against {found.b}",
-        note,
-        summary(found),
-        plain_figure(_figure(found, x, y, across, down)),
+        _figure(found, x, y, across, down),
         map_table(found),
+        notes=notes,
+        description=f": {summary(found)}",
         legend=False,
         wide=True,
     )
@@ -60,7 +59,7 @@ def map_panel(found: PairMap) -> Panel:
 def _figure(
     found: PairMap, x: str, y: str | None, across: Sequence[str], down: Sequence[str]
 ) -> go.Figure:
-    """Draw one part for every combination of the settings beyond two."""
+    """Draw one part for every combination of the third and further settings."""
     levels = {
         field: list(dict.fromkeys(entry.cell.levels[field] for entry in found.cells))
         for field in found.cells[0].cell.levels
@@ -68,8 +67,7 @@ def _figure(
     columns = list(product(*(levels[field] for field in across)))
     rows = list(product(*(levels[field] for field in down)))
     inside = len(levels[y]) if y else 1
-    part = _TITLE + _ROW * inside
-    height = len(rows) * part + _AXIS
+    height = len(rows) * (_TITLE + _ROW * inside) + _AXIS
     figure = make_subplots(
         rows=len(rows),
         cols=len(columns),
@@ -78,25 +76,25 @@ def _figure(
         horizontal_spacing=0.03,
         vertical_spacing=_TITLE / height if len(rows) > 1 else 0,
         subplot_titles=[
-            text(", ".join(named([*across, *down], [*column, *row])))
+            escaped(", ".join(named([*across, *down], [*column, *row])))
             for row in rows
             for column in columns
         ],
     )
-    largest: dict[str, float] = {}  # score -> its largest difference: the full colour
+    largest: dict[str, float] = {}  # score -> its largest difference, drawn in full colour
     for entry in found.cells:
         if entry.cell.primary and (size := estimate_of(entry)) is not None:
             label = label_of(entry.cell.primary)
             largest[label] = max(largest.get(label, 0.0), abs(size))
     for i, row in enumerate(rows):
         for j, column in enumerate(columns):
-            place = dict(zip([*across, *down], [*column, *row], strict=True))
-            figure.add_trace(_part(found, levels, x, y, place, largest), row=i + 1, col=j + 1)
+            part = dict(zip([*across, *down], [*column, *row], strict=True))
+            figure.add_trace(_part(found, levels, x, y, part, largest), row=i + 1, col=j + 1)
     figure.update_xaxes(type="category", showgrid=False)
     figure.update_yaxes(type="category", showgrid=False, autorange="reversed")
-    figure.update_xaxes(title_text=text(short(x)), title_standoff=6, row=len(rows))
+    figure.update_xaxes(title_text=escaped(short(x)), title_standoff=6, row=len(rows))
     if y:
-        figure.update_yaxes(title_text=text(short(y)), title_standoff=6, col=1)
+        figure.update_yaxes(title_text=escaped(short(y)), title_standoff=6, col=1)
     else:
         figure.update_yaxes(showticklabels=False)
     figure.update_annotations(font={"size": 12, "color": "var(--soft-ink)"})
@@ -108,25 +106,25 @@ def _part(
     levels: Mapping[str, Sequence[str]],
     x: str,
     y: str | None,
-    place: Mapping[str, str],
+    part: Mapping[str, str],
     largest: Mapping[str, float],
 ) -> go.Heatmap:
-    """Draw the cells whose settings beyond two are those of ``place``."""
+    """Draw the cells whose third and further settings are those of ``part``."""
     heights = levels[y] if y else [""]
     values: list[list[float | None]] = [[None] * len(levels[x]) for _ in heights]
     words = [["no value"] * len(levels[x]) for _ in heights]
     hovers = [[""] * len(levels[x]) for _ in heights]
     for entry in found.cells:
         own = entry.cell.levels
-        if any(own[field] != level for field, level in place.items()):
+        if any(own[field] != level for field, level in part.items()):
             continue
         i, j = heights.index(own[y]) if y else 0, levels[x].index(own[x])
         estimate = estimate_of(entry)
-        hovers[i][j] = "<br>".join(map(text, [*named(own, own.values()), words_of(entry)]))
+        hovers[i][j] = "<br>".join(map(escaped, [*named(own, own.values()), words_of(entry)]))
         primary, estimate = entry.cell.primary, estimate_of(entry)
         if primary is None or estimate is None:
             continue
-        # The colour is that of the better arm, whichever direction is better.
+        # The colour of the better arm, whichever direction of the score is better.
         sign = -1 if primary.higher_is_better is False else 1
         values[i][j] = sign * estimate / (largest[label_of(primary)] or 1.0)
         shown = wording.difference(estimate, primary.unit)
@@ -136,12 +134,12 @@ def _part(
             for arm in (found.a, found.b)
         )
         words[i][j] = f"{f'<b>{shown}</b>' if entry.better else shown}<br><sub>{means}</sub>"
-    first, second = found.places
+    first, second = found.indices
     if (second - first) % NUM_COLOURS == 0:
-        second += 1  # colours repeat; two arms of one would not be told apart
+        second += 1  # colours repeat, and two arms of one colour would look the same
     return go.Heatmap(
-        x=list(map(text, levels[x])),
-        y=list(map(text, heights)),
+        x=list(map(escaped, levels[x])),
+        y=list(map(escaped, heights)),
         z=values,
         text=words,
         texttemplate="%{text}",

@@ -1,4 +1,4 @@
-"""``map.html`` and ``map.json``: where one arm wins, over all cells of a map."""
+"""``map.html`` and ``map.json``: the better arm in every cell of a map."""
 
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -12,8 +12,14 @@ from ntpctp.report.html.figures import NUM_COLOURS
 from ntpctp.report.html.headline import label_of, question_of
 from ntpctp.report.html.map_cells import CellDifference, MapCell, PairMap, pair_maps, read_cells
 from ntpctp.report.html.map_figure import map_panel
-from ntpctp.report.html.map_tables import cells_table, effects_table, estimate_of, summary, words_of
-from ntpctp.report.html.sections import Panel
+from ntpctp.report.html.map_tables import (
+    cells_table,
+    effects_table,
+    estimate_of,
+    stored_words,
+    summary,
+)
+from ntpctp.report.html.panel import Panel
 from ntpctp.report.html.templates import Pack, environment, plotly_script
 from ntpctp.statistics import PairedDifference
 
@@ -24,22 +30,22 @@ def write_map_page(output: Path) -> tuple[Path, list[str]]:
     """Write ``map.html`` and ``map.json`` of the map in ``output``.
 
     Returns:
-        The page, and one sentence on every pair of arms.
+        The path of the page, and one sentence for every pair of arms.
 
     Raises:
-        InputError: if ``output`` is no map.
+        InputError: if ``output`` is not the directory of a map.
     """
     name, cells = read_cells(output)
     maps = pair_maps(cells)
-    begun = next((cell.experiment for cell in cells if cell.experiment), None)
+    first = next((cell.experiment for cell in cells if cell.experiment), None)
     page = (
         environment()
         .get_template("map.html.j2")
         .render(
             name=name,
-            question=question_of(begun) if begun else name,
-            arms=list(begun.arms) if begun else [],
-            level=wording.percent(begun.comparison.level) if begun else "",
+            question=question_of(first) if first else name,
+            arms=list(first.arms) if first else [],
+            level=wording.percent(first.comparison.level) if first else "",
             num_colours=NUM_COLOURS,
             num_cells=len(cells),
             maps=[
@@ -63,10 +69,10 @@ def write_map_page(output: Path) -> tuple[Path, list[str]]:
 
 
 def map_panels(output: Path) -> dict[str, Panel]:
-    """Return the figure of every pair of arms that has a difference in some cell, by its name.
+    """Return, by name, the figure of every pair of arms with a difference in some cell.
 
     Raises:
-        InputError: if ``output`` is no map.
+        InputError: if ``output`` is not the directory of a map.
     """
     _, cells = read_cells(output)
     panels = {f"map-{found.a}-against-{found.b}": _panel(found) for found in pair_maps(cells)}
@@ -112,7 +118,7 @@ def _difference_record(entry: CellDifference) -> dict[str, Any]:
         "cell": entry.cell.name,
         **_interval_record(entry.pair.difference if entry.pair else None),
         "holm_p_value": entry.holm_p_value,
-        "verdict": words_of(entry),
+        "verdict": stored_words(entry),
         "better": entry.better,
         "reason": entry.cell.reason or (entry.pair.reason if entry.pair else None),
     }

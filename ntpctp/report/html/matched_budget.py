@@ -1,13 +1,12 @@
-"""Arms at the same cost: differences between learning curves where both have spent as much."""
+"""Arms at matched budgets: differences between learning curves at equal cost."""
 
 from ntpctp._core.text import plural
 from ntpctp.analysis.comparison import ScoreComparison
 from ntpctp.analysis.matched_budget import Axis, MatchedBudget
 from ntpctp.report.html import wording
 from ntpctp.report.html.headline import label_of
-from ntpctp.report.html.tables import Table, TableCell
+from ntpctp.report.html.tables import Table, TableCell, difference_cell
 from ntpctp.report.html.wording import percent
-from ntpctp.statistics import PairedDifference
 
 _AXES: dict[Axis, str] = {
     "steps": "optimizer steps",
@@ -21,41 +20,34 @@ def matched_table(primary: ScoreComparison | None, level: float, most_pairs: int
     """Return the differences of the primary score at matched budgets; None if it has no curve.
 
     Args:
-        primary: the score that the page is about.
+        primary: the primary score.
         level: of the intervals.
-        most_pairs: shown; ``comparison.json`` has all.
+        most_pairs: pairs of arms shown; ``comparison.json`` has all.
     """
     if primary is None or not any(pair.matched for pair in primary.pairs):
         return None
     table = Table(
-        f"{label_of(primary)} at the same cost: differences between the curves, and their "
-        f"{percent(level)} intervals over seeds, none corrected for their number. Half and end are "
-        "of the largest cost that all runs of both arms reached; between checkpoints curves are "
-        "straight, and nothing is extrapolated",
-        ("arms", "at the same", "end", "at half", "at the end", "on average"),
+        f"{label_of(primary)} at matched budgets: differences between the curves with their "
+        f"{percent(level)} intervals over seeds, not corrected for their number. The end is the "
+        "largest budget that all runs of both arms reached; values between checkpoints are "
+        "interpolated linearly, never extrapolated",
+        ("arms", "matched on", "end", "at half", "at the end", "on average"),
         text_columns=frozenset({0, 1}),
     )
     for pair in primary.pairs[:most_pairs]:
-        for found in pair.matched:
+        for curves in pair.matched:
             names = f"{pair.a} {wording.MINUS} {pair.b}"
-            axis = TableCell(_AXES[found.axis], found.reason or "")
-            table.add(names, axis, *_cells(found, primary.unit))
+            axis = TableCell(_AXES[curves.axis], curves.reason or "")
+            table.add(names, axis, *_cells(curves, primary.unit))
     return table
 
 
-def _cells(found: MatchedBudget, unit: str) -> list[TableCell]:
-    if found.last is None:
-        return [TableCell(wording.NO_VALUE)] * 4
-    differences = {at.budget / found.last: at.difference for at in found.points}
+def _cells(curves: MatchedBudget, unit: str) -> list[TableCell | None]:
+    if curves.last is None:
+        return [None] * 4
+    differences = {at.budget / curves.last: at.difference for at in curves.points}
     return [
-        TableCell(wording.number(found.last), plural(len(found.seeds), "seed")),
-        *(_cell(differences.get(part), unit) for part in (0.5, 1.0)),
-        _cell(found.area, unit),
+        TableCell(wording.number(curves.last), plural(len(curves.seeds), "seed")),
+        *(difference_cell(differences.get(part), unit) for part in (0.5, 1.0)),
+        difference_cell(curves.area, unit),
     ]
-
-
-def _cell(result: PairedDifference | None, unit: str) -> TableCell:
-    if result is None:
-        return TableCell(wording.NO_VALUE)
-    ends = wording.interval(result.low, result.high, unit)
-    return TableCell(wording.difference(result.estimate, unit), ends)

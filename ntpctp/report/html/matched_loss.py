@@ -1,10 +1,8 @@
-"""The top eigenvalue against the loss: arms where they are equally far, one figure a split."""
+"""The top eigenvalue against the loss: arms compared at equal loss, one figure for each split."""
 
 import math
 from collections.abc import Mapping
 from pathlib import Path
-
-import plotly.graph_objects as go
 
 from ntpctp._core.rng import generator
 from ntpctp.analysis.comparison import comparison_spec
@@ -16,16 +14,16 @@ from ntpctp.analysis.matched_loss import (
 )
 from ntpctp.config import Experiment
 from ntpctp.report.html import wording
-from ntpctp.report.html.figures import HOVER, colour, finished, line, plain_figure, symbol, text
-from ntpctp.report.html.sections import Panel
+from ntpctp.report.html.figures import Line, escaped, lines_figure, log_axis
+from ntpctp.report.html.panel import Panel, panel
 from ntpctp.report.html.tables import Table
 from ntpctp.statistics import PairedDifference
 
-_MOST_WORDS = 3
-"""Pairs of arms that are put into words; the table has all."""
+_MOST_PAIRS = 3
+"""Pairs of arms in the caption; the table has all."""
 
 
-def equal_loss_panels(experiment: Experiment, output: Path) -> list[Panel]:
+def matched_loss_panels(experiment: Experiment, output: Path) -> list[Panel]:
     """Return the figure of every split where some run was measured at two checkpoints."""
     return [
         _panel(experiment, split, arms)
@@ -34,7 +32,7 @@ def equal_loss_panels(experiment: Experiment, output: Path) -> list[Panel]:
     ]
 
 
-def compared(
+def matched_loss_pairs(
     experiment: Experiment, split: str, arms: Mapping[str, CurvatureBySeed]
 ) -> list[MatchedLoss]:
     """Return the comparison of every pair of arms at equal loss."""
@@ -47,12 +45,12 @@ def compared(
     ]
 
 
-def equal_loss_table(experiment: Experiment, split: str, found: list[MatchedLoss]) -> Table:
-    """Return how many times larger the top eigenvalue of one arm is than that of another."""
+def matched_loss_table(experiment: Experiment, split: str, pairs: list[MatchedLoss]) -> Table:
+    """Return the ratio of the top eigenvalues of every two arms at equal loss."""
     level = wording.percent(experiment.comparison.level)
     table = Table(
-        f"Top eigenvalue of the loss on the answer, {split}: A's over B's at equal loss, {level} "
-        "t interval over seeds of its logarithm, corrected for nothing",
+        f"Top eigenvalue of the loss on the answer, {split}: ratio A / B at equal loss, {level} "
+        "t interval over seeds of its logarithm, not corrected for the number of pairs",
         (
             "A",
             "B",
@@ -67,27 +65,26 @@ def equal_loss_table(experiment: Experiment, split: str, found: list[MatchedLoss
         ),
         text_columns=frozenset({0, 1}),
     )
-    for entry in found:
-        seeds = str(len(entry.seeds))
-        if entry.at_last is None or entry.mean is None:
-            table.add(entry.a, entry.b, entry.reason or "", *[wording.NO_VALUE] * 6, seeds)
+    for pair in pairs:
+        seeds = str(len(pair.seeds))
+        if pair.at_last is None or pair.mean is None:
+            table.add(pair.a, pair.b, pair.reason or "", *[None] * 6, seeds)
             continue
-        p = entry.at_last.p_value
         table.add(
-            entry.a,
-            entry.b,
-            wording.quantity(entry.last, "nats"),
-            *_ratio(entry.at_last),
-            wording.NO_VALUE if p is None else f"{p:.2g}",
-            *_ratio(entry.mean),
-            wording.quantity(entry.first, "nats"),
+            pair.a,
+            pair.b,
+            wording.quantity(pair.last, "nats"),
+            *_ratio(pair.at_last),
+            wording.p_digits(pair.at_last.p_value),
+            *_ratio(pair.mean),
+            wording.quantity(pair.first, "nats"),
             seeds,
         )
     return table
 
 
 def _ratio(result: PairedDifference) -> tuple[str, str]:
-    """Return a ratio and its interval from those of the logarithm."""
+    """Return a ratio and its interval from those of its logarithm."""
     ratio = wording.number(math.exp(result.estimate), 3)
     if result.low is None or result.high is None:
         return ratio, wording.NO_VALUE
@@ -96,53 +93,48 @@ def _ratio(result: PairedDifference) -> tuple[str, str]:
 
 
 def _panel(experiment: Experiment, split: str, arms: Mapping[str, CurvatureBySeed]) -> Panel:
-    title = f"Top eigenvalue against the loss on the answer, {split}"
-    figure = go.Figure()
+    lines = []
     for name, runs in arms.items():
-        index = list(experiment.arms).index(name)
         for seed, run in runs.items():
             known = [point for point in run if point.value is not None and point.value > 0]
-            figure.add_scatter(
-                x=[point.loss for point in known],
-                y=[point.value for point in known],
-                mode="lines+markers",
-                line={**line(index), "width": 1},
-                marker={"color": colour(index), "symbol": symbol(index), "size": 5},
-                opacity=0.75,
-                customdata=[point.step for point in known],
-                hovertemplate=f"{text(name)}, seed {seed}<br>step %{{customdata}}: loss %{{x:.3g}}"
-                f", eigenvalue %{{y:.3g}}{HOVER}",
+            lines.append(
+                Line(
+                    [point.loss for point in known],
+                    [point.value for point in known],
+                    f"{escaped(name)}, seed {seed}<br>step %{{customdata}}: loss %{{x:.3g}}, "
+                    "eigenvalue %{y:.3g}",
+                    list(experiment.arms).index(name),
+                    marks=True,
+                    steps=[point.step for point in known],
+                )
             )
-    figure.update_xaxes(
-        title_text="loss on the answer, nats per token; training goes to the right",
-        title_standoff=6,
-        type="log",
-        dtick=1,
-        tickformat="~g",
-        autorange="reversed",
+    figure = lines_figure(
+        lines, "loss on the answer, nats per token; training goes to the right", height=320
     )
-    figure.update_yaxes(type="log", dtick=1, tickformat="~g")
-    found = compared(experiment, split, arms)
-    words = [_words(entry) for entry in found[:_MOST_WORDS]]
-    note = "one line a seed, one mark a checkpoint"
-    if len(found) <= _MOST_WORDS:
-        note = "; ".join([note, *words])
-    return Panel(
+    figure.update_xaxes(**log_axis(), autorange="reversed")
+    figure.update_yaxes(**log_axis())
+    pairs = matched_loss_pairs(experiment, split, arms)
+    words = [_words(pair) for pair in pairs[:_MOST_PAIRS]]
+    title = f"Top eigenvalue against the loss on the answer, {split}"
+    return panel(
         title,
-        note,
-        f"{'. '.join([title, *words])}.",
-        plain_figure(finished(figure, 320)),
-        equal_loss_table(experiment, split, found),
-        tuple(dict.fromkeys(words for entry in found for words in entry.left_out)),
+        figure,
+        matched_loss_table(experiment, split, pairs),
+        notes=[
+            "line: one seed; mark: one checkpoint",
+            *(words if len(pairs) <= _MOST_PAIRS else []),
+        ],
+        description=f"{'. '.join(['', *words])}.",
+        warnings=(words for pair in pairs for words in pair.left_out),
         axis="top eigenvalue of the loss on the answer",
     )
 
 
-def _words(entry: MatchedLoss) -> str:
-    if entry.at_last is None:
-        return f"{entry.a} and {entry.b}: {entry.reason}"
-    ratio, ends = _ratio(entry.at_last)
+def _words(pair: MatchedLoss) -> str:
+    if pair.at_last is None:
+        return f"{pair.a} and {pair.b}: {pair.reason}"
+    ratio, ends = _ratio(pair.at_last)
     return (
-        f"at a loss of {wording.quantity(entry.last, 'nats')}, where {entry.last_of} ends, that of "
-        f"{entry.a} is {ratio} times that of {entry.b} {ends}"
+        f"at a loss of {wording.quantity(pair.last, 'nats')}, the end of {pair.last_of}, the top "
+        f"eigenvalue of {pair.a} is {ratio} times that of {pair.b} {ends}"
     )

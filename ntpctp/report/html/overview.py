@@ -1,23 +1,22 @@
-"""The primary score at the top of a page: a table of the arms, and the figure of every seed."""
+"""The primary score at the top of the page: a table of the arms, a figure of every seed."""
 
 from ntpctp.analysis.comparison import ScoreComparison
 from ntpctp.config import Experiment
 from ntpctp.report.html import wording
-from ntpctp.report.html.chance_level import Chances
+from ntpctp.report.html.chance_level import ChanceLevels
 from ntpctp.report.html.curves import MIN_SEEDS
-from ntpctp.report.html.figures import plain_figure
 from ntpctp.report.html.headline import label_of, worst_seed
-from ntpctp.report.html.sections import Panel
+from ntpctp.report.html.panel import Panel, panel
 from ntpctp.report.html.seeds_figure import seeds_figure
 from ntpctp.report.html.tables import Table, arm_cells
 from ntpctp.report.html.wording import percent
 
 MOST_PAIRS = 6
-"""Shown in the figure at the top, and with their items; the tables have all."""
+"""Pairs of arms in the figure at the top and with their items; the tables have all pairs."""
 
 
 def overview_table(experiment: Experiment, primary: ScoreComparison | None) -> Table | None:
-    """Return level and spread of each arm on the primary score."""
+    """Return mean and spread of each arm on the primary score."""
     if primary is None:
         return None
     cells = arm_cells(experiment.arms)
@@ -29,7 +28,7 @@ def overview_table(experiment: Experiment, primary: ScoreComparison | None) -> T
     for name in experiment.arms:
         spread = primary.arms.get(name)
         if spread is None:
-            table.add(cells[name], *[wording.NO_VALUE] * 3, "0")
+            table.add(cells[name], None, None, None, "0")
             continue
         sd = spread.standard_deviation
         table.add(
@@ -43,7 +42,7 @@ def overview_table(experiment: Experiment, primary: ScoreComparison | None) -> T
 
 
 def overview_panel(
-    experiment: Experiment, primary: ScoreComparison | None, chances: Chances
+    experiment: Experiment, primary: ScoreComparison | None, chance_levels: ChanceLevels
 ) -> Panel | None:
     """Return the figure at the top: every seed by arm, and every difference by pair."""
     if primary is None or not any(primary.arms.values()):
@@ -51,36 +50,33 @@ def overview_panel(
     arms, level = list(experiment.arms), experiment.comparison.level
     pairs = [pair for pair in primary.pairs if pair.difference is not None][:MOST_PAIRS]
     label = label_of(primary)
-    title = f"{label[0].upper()}{label[1:]}: every seed"
+    title = f"{wording.capital(label)}: every seed"
     table = Table(f"{title}, {wording.shown_unit(primary.unit)}", ("seed", *arms))
     for seed in experiment.seeds:
         table.add(
             str(seed),
             *(wording.value(primary.values.get(name, {}).get(seed), primary.unit) for name in arms),
         )
-    alternative = f"{title}. " + " ".join(
+    description = ". " + " ".join(
         f"{name}: mean {wording.quantity(spread.mean, primary.unit)}, from "
         f"{wording.value(spread.min, primary.unit)} to {wording.value(spread.max, primary.unit)}."
         for name, spread in primary.arms.items()
         if spread is not None
     )
-    note = "point: seed"
+    notes = ["point: seed"]
     if len(experiment.seeds) > 1:
-        note += "; diamond: mean over seeds"
-    if len(experiment.seeds) >= MIN_SEEDS:
-        note += f" with {percent(level)} interval"
-    chance = chances.of(primary.measure, primary.split, primary.score)
+        interval = f" with {percent(level)} interval" * (len(experiment.seeds) >= MIN_SEEDS)
+        notes.append(f"diamond: mean over seeds{interval}")
+    chance = chance_levels.of(primary.measure, primary.split, primary.score)
     if chance is not None:
         words = wording.value(chance, primary.unit)
-        note += f"; dotted: guessing among the candidates, {words}"
+        notes.append(f"dotted: accuracy of guessing among the candidates, {words}")
     if pairs:
-        note += "; below: difference, same seed in both arms"
+        notes.append("below: difference, same seed in both arms")
         if primary.margin is not None:
-            note += (
-                f"; shaded: within ±{wording.width(primary.margin, primary.unit)}, which the "
-                "experiment calls no difference"
-            )
+            margin = wording.width(primary.margin, primary.unit)
+            notes.append(f"shaded: margin of the experiment file, ±{margin}")
     if len(pairs) < len(primary.pairs):
-        note += f"; {len(pairs)} of {len(primary.pairs)} pairs"
-    figure = plain_figure(seeds_figure(primary, arms, pairs, level, chance))
-    return Panel(title, note, alternative, figure, table, legend=False)
+        notes.append(f"{len(pairs)} of {len(primary.pairs)} pairs")
+    figure = seeds_figure(primary, arms, pairs, level, chance)
+    return panel(title, figure, table, notes=notes, description=description, legend=False)

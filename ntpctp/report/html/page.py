@@ -1,4 +1,4 @@
-"""From an experiment's results to the bytes of its page."""
+"""The text of the page, from an experiment's results."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -7,7 +7,6 @@ from typing import Any
 import pandas as pd
 import yaml
 
-from ntpctp._core.layout import RunId
 from ntpctp._core.provenance import read_provenance
 from ntpctp._core.text import grouped
 from ntpctp.analysis.comparison import ScoreComparison
@@ -17,12 +16,19 @@ from ntpctp.report.html import appendix, wording
 from ntpctp.report.html.all_sections import all_sections
 from ntpctp.report.html.axes import axes
 from ntpctp.report.html.calibration import calibration_section
-from ntpctp.report.html.chance_level import Chances
+from ntpctp.report.html.chance_level import ChanceLevels
 from ntpctp.report.html.definitions import definitions
 from ntpctp.report.html.figures import NUM_COLOURS
 from ntpctp.report.html.headline import budget_line, headline, question_of
-from ntpctp.report.html.inputs import missing_scores, read_audit, read_log
-from ntpctp.report.html.items import NUM_SHOWN, Flips, StoredItems, Texts, Token, flips
+from ntpctp.report.html.inputs import missing_scores, read_audit, read_logs
+from ntpctp.report.html.items import (
+    NUM_SHOWN,
+    Disagreement,
+    ExampleTexts,
+    StoredAnswers,
+    Token,
+    disagreement,
+)
 from ntpctp.report.html.matched_budget import matched_table
 from ntpctp.report.html.overview import MOST_PAIRS, overview_panel, overview_table
 from ntpctp.report.html.sections import with_table
@@ -49,26 +55,23 @@ def render(
     """Return the page.
 
     Args:
-        experiment: what was asked.
+        experiment: its settings.
         frame: all scores.
         comparisons: as ``comparison.compare`` gives them.
-        output: where logs, item rows and provenance are.
+        output: the directory with logs, item rows and provenance.
 
     Returns:
-        One HTML document that loads nothing; the same inputs give the same text.
+        One HTML document that loads no other file; the same inputs give the same text.
     """
     primary = primary_score(experiment, comparisons)
-    logs = {
-        name: {seed: read_log(output, RunId(name, seed)) for seed in experiment.seeds}
-        for name in experiment.arms
-    }
-    found_flips, example = _items(experiment, primary, output)
+    logs = read_logs(experiment, output)
+    disagreements, example = _items(experiment, primary, output)
     first = [c for c in comparisons if is_first(c) or c is primary]
     further = [c for c in comparisons if c not in first and is_tabled(c)]
     differing, shared = appendix.settings_tables(experiment)
     missing = missing_scores(experiment, frame)
-    chances = Chances(experiment, output)
-    sections = all_sections(experiment, frame, output, chances)
+    chance_levels = ChanceLevels(experiment, output)
+    sections = all_sections(experiment, frame, output, chance_levels)
     matched = matched_table(primary, experiment.comparison.level, MOST_PAIRS)
     template = environment().get_template("report.html.j2")
     return template.render(
@@ -81,12 +84,12 @@ def render(
         command=f"ntpctp run experiment.yaml --output {experiment.name}-again",
         definitions=definitions(experiment.evaluation.measures),
         differing=differing,
-        disagreements=appendix.disagreements_table(primary),
+        mcnemar=appendix.disagreements_table(primary),
         effects=effects_table(experiment, [primary] if primary else []),
         further_effects=effects_table(experiment, [c for c in comparisons if c is not primary]),
         example=example,
         experiment=experiment,
-        flips=found_flips,
+        disagreements=disagreements,
         head=headline(experiment, primary),
         level=percent(experiment.comparison.level),
         losses=appendix.loss_panels(experiment, logs),
@@ -98,7 +101,7 @@ def render(
             pair.verdict is not None for c in filter(is_tabled, comparisons) for pair in c.pairs
         ),
         overview=overview_table(experiment, primary),
-        overview_panel=overview_panel(experiment, primary, chances),
+        overview_panel=overview_panel(experiment, primary, chance_levels),
         pack=Pack(),
         plotly=plotly_script(),
         primary=primary,
@@ -122,15 +125,15 @@ def render(
 def _items(
     experiment: Experiment, primary: ScoreComparison | None, output: Path
 ) -> tuple[dict[str, Any], list[Token]]:
-    """Return what the page says about single items, and one example with all arms' weights."""
+    """Return the items answered differently, and one example with all arms' weights."""
     arms = list(experiment.arms)
-    example = Texts(experiment, output, "train").tokens(0, arms)
+    example = ExampleTexts(experiment, output, "train").tokens(0, arms)
     empty: dict[str, Any] = {"pairs": [], "reason": "", "counts": None, "num_left_out": 0}
     if primary is None:
         return empty, example
-    rows = StoredItems(output, primary)
-    texts = Texts(experiment, output, primary.split)
-    pairs = [flips(pair, primary, rows, texts) for pair in primary.pairs[:MOST_PAIRS]]
+    answers = StoredAnswers(output, primary)
+    texts = ExampleTexts(experiment, output, primary.split)
+    pairs = [disagreement(pair, primary, answers, texts) for pair in primary.pairs[:MOST_PAIRS]]
     known = [pair for pair in pairs if pair is not None]
     return {
         "pairs": known,
@@ -140,12 +143,12 @@ def _items(
     }, example
 
 
-def _counts(found: Sequence[Flips]) -> Table:
+def _counts(disagreements: Sequence[Disagreement]) -> Table:
     table = Table(
-        "Items at the last step, seed by seed",
+        "Items at the last step, by seed",
         ("A against B", "seed", "both right", "only A", "only B", "both wrong"),
     )
-    for entry in found:
+    for entry in disagreements:
         for seed, *counts in entry.counts:
             table.add(
                 TableCell(f"{entry.pair.a} against {entry.pair.b}"),

@@ -1,4 +1,4 @@
-"""Accuracy against a number that the grid varies: a figure, and how much of it is lost."""
+"""Accuracy against a numeric factor of the grid: a figure, and the loss under wrong answers."""
 
 from collections.abc import Sequence
 from itertools import groupby
@@ -11,52 +11,52 @@ from ntpctp.analysis.primary import PRIMARY
 from ntpctp.analysis.response_curves import FactorResponse, ResponseLine, factor_responses
 from ntpctp.config import Experiment
 from ntpctp.report.html import wording
-from ntpctp.report.html.chance_level import Chances
-from ntpctp.report.html.curve_tables import curve_table, described
+from ntpctp.report.html.chance_level import ChanceLevels
+from ntpctp.report.html.curve_panel import CurvePanel
 from ntpctp.report.html.curves import band_words, curves, mean_interval
-from ntpctp.report.html.figures import curves_figure, plain_figure
-from ntpctp.report.html.sections import Panel, Section
-from ntpctp.report.html.tables import Table, TableCell, arm_cells
-from ntpctp.report.html.wording import direction, percent, score_label
+from ntpctp.report.html.panel import Panel
+from ntpctp.report.html.sections import Section
+from ntpctp.report.html.tables import Table, TableCell, arm_cells, difference_cell
+from ntpctp.report.html.wording import percent, score_label
+from ntpctp.report.verdict_words import verdict_words
 
 _NOISE_WORDS = (
     "The rate is the share of answer tokens that are wrong in the training labels; held-out items "
-    "are judged by their true answers. Area: the mean over rates from 0 to the largest "
+    "are judged by their true answers. Area: the mean over rates from 0 to the largest rate "
     "(trapezoidal rule). Half: the smallest rate at which half of the accuracy above chance is "
-    "gone, by linear interpolation between the rates."
+    "lost, by linear interpolation between the rates."
 )
 
 
 def response_sections(
-    experiment: Experiment, frame: pd.DataFrame, chances: Chances
+    experiment: Experiment, frame: pd.DataFrame, chance_levels: ChanceLevels
 ) -> list[Section]:
     """Return a section for each numeric factor of the grid."""
 
     def chance(split: str, score: str) -> float:
-        return chances.of("accuracy", split, score) or 0.0
+        return chance_levels.of("accuracy", split, score) or 0.0
 
-    found = factor_responses(experiment, frame, PRIMARY, chance)
+    curves_of_factors = factor_responses(experiment, frame, PRIMARY, chance)
     return [
         _section(experiment, factor, list(of_factor))
-        for factor, of_factor in groupby(found, lambda response: response.factor)
+        for factor, of_factor in groupby(curves_of_factors, lambda response: response.factor)
     ]
 
 
-def _section(experiment: Experiment, factor: str, found: Sequence[FactorResponse]) -> Section:
+def _section(experiment: Experiment, factor: str, of_factor: Sequence[FactorResponse]) -> Section:
     words = band_words(len(experiment.seeds), experiment.comparison.level)
-    panels = [_panel(experiment, response) for response in found]
     tables: list[Table] = []
-    for response in (r for r in found if r.is_noise):
+    for response in (r for r in of_factor if r.is_noise):
         tables.append(_losses(experiment, response))
         if len(response.lines) > 1:
             tables.append(_differences(experiment, response))
-    noisy = any(response.is_noise for response in found)
+    noisy = any(response.is_noise for response in of_factor)
     return Section(
         "label noise" if noisy else f"by {factor}",
         f"{words} {_NOISE_WORDS}" if noisy else words,
-        panels,
+        [_panel(experiment, response) for response in of_factor],
         [],
-        tuple(line.name for line in found[0].lines),
+        tuple(line.name for line in of_factor[0].lines),
         tables,
     )
 
@@ -70,28 +70,27 @@ def _panel(experiment: Experiment, response: FactorResponse) -> Panel:
         for x, value in zip(response.levels, values, strict=True)
     ]
     frame = pd.DataFrame(rows).astype({"value": "float64"}).assign(unit=response.unit)
-    drawn = curves(frame, names, "strength", level)
-    axis = "rate of wrong answer tokens in training" if response.is_noise else response.factor
-    label = score_label(response.score)
-    title = f"{label[0].upper()}{label[1:]} by {response.factor}, {response.split}"
-    seeds = plural(len(experiment.seeds), "seed")
     others = ", ".join(f for f in next(iter(experiment.factors.values())) if f != response.factor)
-    note = f"{direction(response.unit, response.higher_is_better)}; at the last step; {seeds} a run"
-    chance = response.chance or None  # 0: answers are written, and nobody guesses them
-    if chance is not None:
-        note += f"; dotted: guessing among the candidates, {wording.value(chance, response.unit)}"
-    figure = curves_figure(drawn, names, response.unit, axis, log=False, chance=chance)
-    return Panel(
-        title,
-        f"{note}; lines: {others}" if others else note,
-        described(title, axis, drawn, response.unit),
-        plain_figure(figure),
-        curve_table(
-            names, experiment.seeds, level, drawn, response.unit, title, response.factor, "line"
+    label = wording.capital(score_label(response.score))
+    return CurvePanel(
+        title=f"{label} by {response.factor}, {response.split}",
+        curves=curves(frame, names, "strength", level),
+        names=names,
+        seeds=experiment.seeds,
+        level=level,
+        score=response.score,
+        unit=response.unit,
+        higher_is_better=response.higher_is_better,
+        axis="rate of wrong answer tokens in training" if response.is_noise else response.factor,
+        column=response.factor,
+        noun="line",
+        notes=(
+            "at the last step",
+            f"{plural(len(experiment.seeds), 'seed')} per arm",
+            f"lines: {others}" if others else "",
         ),
-        axis=f"{label}, {wording.shown_unit(response.unit)}",
-        lines=tuple(names),
-    )
+        chance=response.chance or None,  # 0: answers are generated, not guessed
+    ).build()
 
 
 def _losses(experiment: Experiment, response: FactorResponse) -> Table:
@@ -120,13 +119,12 @@ def _losses(experiment: Experiment, response: FactorResponse) -> Table:
 def _area(areas: dict[int, float], unit: str, level: float) -> TableCell:
     if not areas:
         return TableCell(wording.NO_VALUE, "no seed has a value at every rate")
-    low, high = mean_interval(areas.values(), unit, level)
-    ends = "" if low is None else f"{wording.value(low, unit)} to {wording.value(high, unit)}"
-    return TableCell(wording.value(float(np.mean(list(areas.values()))), unit), ends)
+    mean = wording.value(float(np.mean(list(areas.values()))), unit)
+    return TableCell(mean, wording.value_range(*mean_interval(areas.values(), unit, level), unit))
 
 
 def _mean_half(halves: dict[int, float | None]) -> TableCell:
-    """Return the mean over seeds, unless some seed has none: the others are the fragile ones."""
+    """Return the mean over seeds; none if a seed lacks one, as the others are the fragile seeds."""
     known = [half for half in halves.values() if half is not None]
     if known and len(known) == len(halves):
         return TableCell(wording.number(float(np.mean(known)), 3), plural(len(known), "seed"))
@@ -138,28 +136,24 @@ def _half(half: float | None, response: FactorResponse, line: ResponseLine, seed
         return wording.number(half, 3)
     if line.complete[seed][0] <= response.chance:
         return "none: no better than guessing at rate 0"
-    return "none up to the largest"
+    return "none up to the largest rate"
 
 
 def _differences(experiment: Experiment, response: FactorResponse) -> Table:
     level, unit = experiment.comparison.level, response.unit
-    found = response.differences(level)
-    corrected = f"; p values of {len(found)} pairs corrected (Holm)" if len(found) > 1 else ""
+    pairs = response.differences(level)
+    corrected = f"; p values of {len(pairs)} pairs corrected (Holm)" if len(pairs) > 1 else ""
     table = Table(
         f"Areas of {score_label(response.score)} under wrong answers, {response.split}: differences"
         f" with their {percent(level)} intervals over seeds{corrected}",
         ("lines", "difference", "verdict"),
         text_columns=frozenset({0, 2}),
     )
-    for pair in found:
-        names = f"{pair.a} {wording.MINUS} {pair.b}"
-        if pair.difference is None:
-            table.add(names, wording.NO_VALUE, "no seed has a value at every rate in both")
-            continue
-        d = pair.difference
+    for pair in pairs:
+        reason = "no seed has a value at every rate in both lines"
         table.add(
-            names,
-            TableCell(wording.difference(d.estimate, unit), wording.interval(d.low, d.high, unit)),
-            pair.verdict.words if pair.verdict else "no direction is better",
+            f"{pair.a} {wording.MINUS} {pair.b}",
+            difference_cell(pair.difference, unit),
+            reason if pair.difference is None else verdict_words(pair.verdict),
         )
     return table

@@ -1,6 +1,6 @@
 (async function () {
   "use strict";
-  // plotly, the figures and long tables lie packed in the page: at a third of their size.
+  // Plotly, the figures and long tables are compressed in the page, to a third of their size.
   async function unpacked(id) {
     const text = atob(document.getElementById(id).textContent);
     const bytes = new Uint8Array(text.length);
@@ -24,7 +24,7 @@
     delete event.target.dataset.table;
   }, true);
 
-  // Figures name their colours as the style sheet does; what they look like is decided there.
+  // Figures refer to colours by their names in the style sheet.
   const root = document.documentElement;
   const name = /^var\((--(?:arm-\d+(?:-band)?|ink|soft-ink|soft|grid|paper|margin))\)$/;
   const plots = Array.from(document.querySelectorAll(".plot"));
@@ -42,7 +42,7 @@
     return value;
   }
 
-  // Learning curves stand over optimizer steps; `axes` is where else they can stand.
+  // Learning curves are drawn over optimizer steps; `axes` holds the other axes.
   let axis = "steps";
 
   function place(known, seed) {
@@ -72,8 +72,8 @@
     Plotly.react(plot, figure.data, figure.layout, { displayModeBar: false });
   }
 
-  // A figure is drawn when it comes near the window: a page of a hundred opens as fast as one of
-  // three. `look` counts what changes how figures look; one of an older look is drawn anew.
+  // A figure is drawn when it comes near the window, so a page of a hundred opens as fast as one of
+  // three. `look` counts changes of style; a figure drawn before the last change is drawn again.
   let look = 0;
   const lookOf = new WeakMap();
   const near = new Set();
@@ -112,7 +112,7 @@
   });
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", renew);
 
-  // Every measure has the same switch, so that it is at hand; they move together.
+  // Every measure has the same switch; all switches move together.
   const switches = Array.from(document.querySelectorAll(".axis"));
   switches.forEach(function (group) {
     group.hidden = false;
@@ -123,7 +123,7 @@
     });
   });
 
-  // The link of the part that is being read stands out.
+  // Highlight the link of the section in view.
   const links = new Map(
     Array.from(document.querySelectorAll("nav a"), (link) => [link.hash.slice(1), link])
   );
@@ -138,7 +138,7 @@
     if (links.has(section.id)) read.observe(section);
   });
 
-  // Paper is white and narrow whatever the screen is, and nothing on it can be opened.
+  // Print in light colours, with collapsed parts opened.
   const opened = [];
   addEventListener("beforeprint", function () {
     root.dataset.paper = "yes";

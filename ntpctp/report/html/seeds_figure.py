@@ -1,7 +1,7 @@
 """The figure at the top: every seed of every arm, and below it every difference.
 
-As in an estimation plot (Gardner and Altman 1986), the differences stand on an axis of their own
-beside the data that they come from.
+As in an estimation plot (Gardner and Altman 1986), the differences have an axis of their own beside
+the data.
 """
 
 from collections.abc import Sequence
@@ -16,16 +16,24 @@ from ntpctp.report.html.figures import (
     CHANCE_LINE,
     HOVER,
     colour,
+    escaped,
     finished,
     number_axis,
     symbol,
-    text,
 )
-from ntpctp.report.html.wording import MINUS, difference, is_share, percent, quantity, value
+from ntpctp.report.html.wording import (
+    MINUS,
+    difference,
+    is_share,
+    percent,
+    quantity,
+    value,
+    value_range,
+)
 
 _LONGEST_NAME = 18
 _GAP = 62
-"""Pixels between the two parts of the figure at the top: room for the upper axis."""
+"""Pixels between the two parts of the figure: room for the upper axis."""
 
 
 def seeds_figure(
@@ -40,9 +48,9 @@ def seeds_figure(
     Args:
         comparison: the score.
         arms: all arms of the experiment, for their colours.
-        pairs: those to show, each with a difference.
+        pairs: pairs of arms to show, each with a difference.
         level: of the intervals of the arms' means.
-        chance: the score of guessing, where it is known.
+        chance: score of guessing; None if unknown.
     """
     shown = [name for name in arms if comparison.values.get(name)]
     rows_height, pairs_height = 48 * len(shown), 46 * len(pairs)
@@ -92,19 +100,20 @@ def seeds_figure(
 def _add_seeds(
     figure: go.Figure, comparison: ScoreComparison, name: str, index: int, y: int, level: float
 ) -> None:
+    """Add an arm's seeds, and their mean with its interval."""
     known = {s: v for s, v in sorted(comparison.values[name].items()) if v is not None}
     if not known:
         return
     unit = comparison.unit
     # A seed has the same height in every arm, so that equal values do not hide each other.
-    places = _heights(list(comparison.values[name]))
+    heights = _heights(list(comparison.values[name]))
     figure.add_scatter(
         x=list(known.values()),
-        y=[y + places[seed] for seed in known],
+        y=[y + heights[seed] for seed in known],
         mode="markers",
         marker={"color": colour(index), "symbol": symbol(index), "size": 9, "opacity": 0.75},
         customdata=[[seed, value(v, unit)] for seed, v in known.items()],
-        hovertemplate=f"{text(name)}, seed %{{customdata[0]}}: %{{customdata[1]}}{HOVER}",
+        hovertemplate=f"{escaped(name)}, seed %{{customdata[0]}}: %{{customdata[1]}}{HOVER}",
         row=1,
         col=1,
     )
@@ -112,16 +121,66 @@ def _add_seeds(
         return
     mean = sum(known.values()) / len(known)
     low, high = mean_interval(known.values(), unit, level)
-    words = f"mean of {len(known)}: {quantity(mean, unit)}"
+    words = f"{escaped(name)}, mean of {len(known)}: {quantity(mean, unit)}"
+    if low is not None:
+        words += f"<br>{percent(level)} interval {value_range(low, high, unit)}"
+    _add_mean(figure, (low, mean, high), y, colour(index), words, row=1)
+
+
+def _add_differences(figure: go.Figure, comparison: ScoreComparison, pair: Pair, y: int) -> None:
+    """Add the seeds' differences between two arms, and the estimate with its interval."""
+    result = pair.difference
+    if result is None:
+        return
+    unit = comparison.unit
+    scale = _difference_scale(unit)
+    by_seed = _differences(comparison, pair)
+    names = f"{escaped(pair.a)} {MINUS} {escaped(pair.b)}"
+    heights = _heights(list(by_seed))
+    figure.add_scatter(
+        x=[scale * d for d in by_seed.values()],
+        y=[y + heights[seed] for seed in by_seed],
+        mode="markers",
+        marker={"color": "var(--soft)", "size": 7},
+        customdata=[[seed, difference(d, unit)] for seed, d in by_seed.items()],
+        hovertemplate=f"{names}, seed %{{customdata[0]}}: %{{customdata[1]}}{HOVER}",
+        row=2,
+        col=1,
+    )
+    if len(by_seed) == 1:
+        return
+    words = f"{names}, mean: {difference(result.estimate, unit)}"
+    if result.low is not None and result.high is not None:
+        words += (
+            f"<br>{percent(result.level)} interval {difference(result.low, unit)} to "
+            f"{difference(result.high, unit)}"
+        )
+    low, mean, high = (
+        None if x is None else scale * x for x in (result.low, result.estimate, result.high)
+    )
+    assert mean is not None
+    _add_mean(figure, (low, mean, high), y, "var(--ink)", words, row=2)
+
+
+def _add_mean(
+    figure: go.Figure,
+    estimate: tuple[float | None, float, float | None],
+    y: int,
+    colour_name: str,
+    words: str,
+    *,
+    row: int,
+) -> None:
+    """Add a diamond with a bar for its interval, above the points of its row."""
+    low, mean, high = estimate
     bars: dict[str, Any] = {}
     if low is not None and high is not None:
-        words += f"<br>{percent(level)} interval {value(low, unit)} to {value(high, unit)}"
         bars = {
             "type": "data",
             "symmetric": False,
             "array": [high - mean],
             "arrayminus": [mean - low],
-            "color": colour(index),
+            "color": colour_name,
             "thickness": 2.5,
             "width": 5,
         }
@@ -131,67 +190,13 @@ def _add_seeds(
         mode="markers",
         error_x=bars,
         marker={
-            "color": colour(index),
+            "color": colour_name,
             "symbol": "diamond",
             "size": 13,
             "line": {"color": "var(--paper)", "width": 1.5},
         },
-        hovertemplate=f"{text(name)}, {words}{HOVER}",
-        row=1,
-        col=1,
-    )
-
-
-def _add_differences(figure: go.Figure, comparison: ScoreComparison, pair: Pair, y: int) -> None:
-    result = pair.difference
-    if result is None:
-        return
-    unit = comparison.unit
-    scale = _difference_scale(unit)
-    found = _differences(comparison, pair)
-    names = f"{text(pair.a)} {MINUS} {text(pair.b)}"
-    places = _heights(list(found))
-    figure.add_scatter(
-        x=[scale * d for d in found.values()],
-        y=[y + places[seed] for seed in found],
-        mode="markers",
-        marker={"color": "var(--soft)", "size": 7},
-        customdata=[[seed, difference(d, unit)] for seed, d in found.items()],
-        hovertemplate=f"{names}, seed %{{customdata[0]}}: %{{customdata[1]}}{HOVER}",
-        row=2,
-        col=1,
-    )
-    if len(found) == 1:
-        return
-    words = f"mean: {difference(result.estimate, unit)}"
-    bars: dict[str, Any] = {}
-    if result.low is not None and result.high is not None:
-        words += (
-            f"<br>{percent(result.level)} interval {difference(result.low, unit)} to "
-            f"{difference(result.high, unit)}"
-        )
-        bars = {
-            "type": "data",
-            "symmetric": False,
-            "array": [scale * (result.high - result.estimate)],
-            "arrayminus": [scale * (result.estimate - result.low)],
-            "color": "var(--ink)",
-            "thickness": 2.5,
-            "width": 5,
-        }
-    figure.add_scatter(
-        x=[scale * result.estimate],
-        y=[y + 0.27],
-        mode="markers",
-        error_x=bars,
-        marker={
-            "color": "var(--ink)",
-            "symbol": "diamond",
-            "size": 13,
-            "line": {"color": "var(--paper)", "width": 1.5},
-        },
-        hovertemplate=f"{names}, {words}{HOVER}",
-        row=2,
+        hovertemplate=f"{words}{HOVER}",
+        row=row,
         col=1,
     )
 
@@ -209,16 +214,16 @@ def _range_with_zero(
 
 
 def _differences(comparison: ScoreComparison, pair: Pair) -> dict[int, float]:
-    """Return A minus B of every seed that both have."""
+    """Return A minus B of every seed with a value in both arms."""
     of_a, of_b = comparison.values[pair.a], comparison.values[pair.b]
-    found = {seed: (of_a[seed], of_b[seed]) for seed in pair.seeds}
-    return {s: a - b for s, (a, b) in found.items() if a is not None and b is not None}
+    both = {seed: (of_a[seed], of_b[seed]) for seed in pair.seeds}
+    return {s: a - b for s, (a, b) in both.items() if a is not None and b is not None}
 
 
 def _heights(seeds: Sequence[int]) -> dict[int, float]:
-    """Spread seeds over the lower part of a row, the first on top."""
+    """Return the heights of seeds in the lower part of an arm's row, the first seed on top."""
     step = 0.34 / max(len(seeds) - 1, 1)
-    return {seed: 0.03 - step * place for place, seed in enumerate(sorted(seeds))}
+    return {seed: 0.03 - step * index for index, seed in enumerate(sorted(seeds))}
 
 
 def _difference_scale(unit: str) -> float:
@@ -233,7 +238,7 @@ def _pair_name(pair: Pair) -> str:
 
 
 def _short(name: str, longest: int = _LONGEST_NAME) -> str:
-    return text(name if len(name) <= longest else f"{name[: longest - 1]}…")
+    return escaped(name if len(name) <= longest else f"{name[: longest - 1]}…")
 
 
 def _name_axis(names: Sequence[str]) -> dict[str, Any]:

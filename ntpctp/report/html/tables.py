@@ -1,12 +1,15 @@
-"""Tables as data; the template gives them their form."""
+"""Tables as data; the template turns them into HTML."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from ntpctp.report.html import wording
+from ntpctp.statistics import PairedDifference
+
 
 @dataclass(frozen=True)
 class TableCell:
-    """What stands in one place of a table.
+    """One cell of a table.
 
     Attributes:
         text: the main line.
@@ -21,13 +24,13 @@ class TableCell:
 
 @dataclass(frozen=True)
 class Table:
-    """A table; its first column names the rows.
+    """A table whose first column names the rows.
 
     Attributes:
-        caption: what it shows, in words.
-        columns: their heads.
-        rows: as many cells each as there are columns.
-        text_columns: indices of columns of words, set flush left; the others hold numbers.
+        caption: one sentence on its content.
+        columns: their headings.
+        rows: lists of cells, one for each column.
+        text_columns: indices of columns of text, aligned left; other columns hold numbers.
     """
 
     caption: str
@@ -35,19 +38,33 @@ class Table:
     rows: list[list[TableCell]] = field(default_factory=list)
     text_columns: frozenset[int] = frozenset({0})
 
-    def add(self, *cells: TableCell | str) -> None:
-        """Append a row.
+    def add(self, *cells: TableCell | str | float | None) -> None:
+        """Append a row; numbers are rounded, and None becomes "no value".
 
         Raises:
             ValueError: if it has too many or too few cells.
         """
         if len(cells) != len(self.columns):
             raise ValueError(f"expected {len(self.columns)} cells, got {len(cells)}")
-        self.rows.append(
-            [cell if isinstance(cell, TableCell) else TableCell(cell) for cell in cells]
-        )
+        self.rows.append([_cell(cell) for cell in cells])
+
+
+def _cell(content: TableCell | str | float | None) -> TableCell:
+    if isinstance(content, TableCell):
+        return content
+    if content is None:
+        return TableCell(wording.NO_VALUE)
+    return TableCell(content if isinstance(content, str) else wording.number(content))
 
 
 def arm_cells(arms: Mapping[str, object]) -> dict[str, TableCell]:
-    """Return the cell that names each arm, in its colour."""
+    """Return, for each arm, the cell with its name in its colour."""
     return {name: TableCell(name, arm=index) for index, name in enumerate(arms)}
+
+
+def difference_cell(result: PairedDifference | None, unit: str) -> TableCell | None:
+    """Return a difference with its interval below; None stays None."""
+    if result is None:
+        return None
+    ends = wording.interval(result.low, result.high, unit)
+    return TableCell(wording.difference(result.estimate, unit), ends)

@@ -14,13 +14,13 @@ from plotly.offline import get_plotlyjs
 from ntpctp.report.html.tables import Table
 
 MOST_CELLS = 600
-"""Of a table behind a figure that stands in the page as it is, for those without scripts too."""
+"""Largest table behind a figure that is not compressed, so it is readable without scripts."""
 
 
 def environment() -> Environment:
     """Return the environment of this package's templates.
 
-    It escapes everything that is not markup already, and refuses names that it does not know.
+    It escapes everything but markup, and raises an error for unknown names.
     """
     return Environment(
         loader=FileSystemLoader(Path(__file__).parent),
@@ -32,48 +32,48 @@ def environment() -> Environment:
 
 
 def packed(text: str) -> Markup:
-    """Return a text as the page unpacks it: compressed by zlib, in base64; of ASCII without ``<``.
+    """Return a text compressed by zlib, in base64: ASCII without ``<``, which the page unpacks.
 
-    A third of the size, for some tens of milliseconds when the page is opened.
+    The result has a third of the size and takes tens of milliseconds to unpack.
     """
     return Markup(base64.b64encode(zlib.compress(text.encode(), 9)).decode("ascii"))
 
 
 class Pack:
-    """What a page holds packed: its figures, and long tables behind them.
+    """The compressed content of a page: figures, and long tables behind them.
 
-    A page of a hundred runs has a hundred thousand cells in such tables. They are unpacked when
-    they are opened, so that the page need not be made of them before it can be read.
+    A page of a hundred runs has a hundred thousand cells in such tables. Each is unpacked when the
+    reader opens it, so that the page itself opens fast.
     """
 
     def __init__(self) -> None:
         self._content: dict[str, dict[str, Any]] = {"figures": {}, "tables": {}, "axes": {}}
 
     def is_long(self, table: Table) -> bool:
-        """Whether a table behind a figure waits to be unpacked."""
+        """Whether a table behind a figure is compressed."""
         return len(table.rows) * len(table.columns) > MOST_CELLS
 
     def figure(self, name: str, figure: dict[str, Any]) -> str:
-        """Keep a figure under the name that its place on the page has; return nothing to show."""
+        """Keep a figure under the name of its element; return an empty string for the template."""
         self._content["figures"][name] = figure
         return ""
 
     def table(self, name: str, markup: Markup) -> str:
-        """Keep a table that the template has made; return nothing to show."""
+        """Keep a rendered table; return an empty string for the template."""
         self._content["tables"][name] = str(markup)
         return ""
 
-    def axes(self, found: dict[str, Any]) -> str:
-        """Keep where learning curves can stand; return nothing to show."""
-        self._content["axes"] = found
+    def axes(self, axes: dict[str, Any]) -> str:
+        """Keep the other axes of learning curves; return an empty string for the template."""
+        self._content["axes"] = axes
         return ""
 
     def text(self) -> Markup:
-        """Return everything, packed."""
+        """Return the content, compressed."""
         return packed(json.dumps(self._content, separators=(",", ":")))
 
 
 @cache
 def plotly_script() -> Markup:
-    """Return plotly's script, packed."""
+    """Return plotly's script, compressed."""
     return packed(get_plotlyjs())

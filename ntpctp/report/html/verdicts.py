@@ -1,4 +1,4 @@
-"""Tables of verdicts and of the spread over seeds: all scores at the last step."""
+"""Tables of verdicts, effect sizes and spread over seeds, for all scores at the last step."""
 
 from collections.abc import Sequence
 
@@ -7,24 +7,24 @@ from ntpctp.analysis.comparison import Pair, ScoreComparison
 from ntpctp.analysis.scores import stands_alone
 from ntpctp.config import Experiment
 from ntpctp.report.html import wording
-from ntpctp.report.html.headline import is_impossible, label_of, verdict_words, worst_seed
-from ntpctp.report.html.tables import Table, TableCell, arm_cells
+from ntpctp.report.html.headline import is_impossible, label_of, pair_verdict, worst_seed
+from ntpctp.report.html.tables import Table, TableCell, arm_cells, difference_cell
 from ntpctp.report.html.wording import direction, percent
 
 _DETAILS = ("worst_of_draws_under_", "flip_rate_under_")
 
 
 def is_tabled(comparison: ScoreComparison) -> bool:
-    """Whether a score stands in the tables of verdicts and spread.
+    """Whether the tables of verdicts and spread include a score.
 
-    Of a curve over strengths only the accuracy does; what else is known at each strength is drawn,
-    and stands in ``comparison.json``.
+    Of a curve over strengths they include the accuracy alone; figures and ``comparison.json`` have
+    the other scores at each strength.
     """
     return not comparison.score.startswith(_DETAILS)
 
 
 def is_first(comparison: ScoreComparison) -> bool:
-    """Whether a score stands in the table that is open when the page is."""
+    """Whether a score is in the table that is not collapsed."""
     return stands_alone(
         comparison.measure,
         comparison.split,
@@ -60,27 +60,20 @@ def verdict_tables(
                 )
             result = pair.difference
             shown = [_level_cell(comparison, name, cells[name].arm) for name in key]
-            if result is None:
-                change = TableCell(wording.NO_VALUE)  # the verdict's column says why
-            else:
-                change = TableCell(
-                    wording.difference(result.estimate, unit),
-                    wording.interval(result.low, result.high, unit),
-                )
             items = plural(result.num_items, "item") if result and result.num_items else ""
             p = pair.holm_p_value
-            corrected = "" if p is None else f"p {p:.2g} among {len(comparison.pairs)} pairs"
-            seen = _detectable(pair, unit)
+            corrected = "" if p is None else f"p (Holm) {p:.2g}, {len(comparison.pairs)} pairs"
+            detectable = _detectable(pair, unit)
             tables[key].add(
                 TableCell(
                     label_of(comparison),
                     direction(comparison.unit, comparison.higher_is_better),
                 ),
                 *shown,
-                change,
+                difference_cell(result, unit),
                 TableCell(
-                    verdict_words(pair, unit),
-                    "; ".join(filter(None, [_margin(comparison, pair), seen, corrected])),
+                    pair_verdict(pair, unit),
+                    "; ".join(filter(None, [_margin(comparison, pair), detectable, corrected])),
                 ),
                 TableCell(plural(len(pair.seeds), "seed"), items),
             )
@@ -88,15 +81,15 @@ def verdict_tables(
 
 
 def sizes_table(experiment: Experiment, comparisons: Sequence[ScoreComparison]) -> Table:
-    """Return how large each difference is beside the spread of its seeds, and what else tests it.
+    """Return effect sizes and exact tests.
 
-    ``Hedges' g``, the probability that a new seed of the first arm has the larger score, and the
-    exact sign-flip test of the seeds.
+    Hedges' g, the probability that a new seed of the first arm has the larger score, and the exact
+    sign-flip test over seeds.
     """
     table = Table(
-        f"Sizes of the differences, with {percent(experiment.comparison.level)} intervals; g: the "
-        "mean of the seeds' differences in units of their standard deviation (Hedges)",
-        ("score", "arms", "g", "P(first is larger)", "p (t test)", "p (exact, signs)"),
+        f"Effect sizes, with {percent(experiment.comparison.level)} intervals; g (Hedges): mean of "
+        "the seeds' differences in units of their standard deviation",
+        ("score", "arms", "g", "P(first is larger)", "p (t test)", "p (sign-flip test)"),
         text_columns=frozenset({0, 1}),
     )
     for comparison in filter(is_tabled, comparisons):
@@ -126,36 +119,32 @@ def sizes_table(experiment: Experiment, comparisons: Sequence[ScoreComparison]) 
 
 
 def effects_table(experiment: Experiment, comparisons: Sequence[ScoreComparison]) -> Table | None:
-    """Return main effects and interactions of a grid's factors; None if there is no grid."""
+    """Return main effects and interactions of the grid's factors; None without a grid."""
     table = Table(
-        "Factors at the last step: the mean difference between two levels over all other factors, "
-        "and how much that depends on a second factor",
+        "Factors at the last step: main effects (mean difference between two levels, over all "
+        "other factors) and interactions",
         ("score", "contrast", f"difference, {percent(experiment.comparison.level)}", "p (Holm)"),
         text_columns=frozenset({0, 1}),
     )
     for comparison in comparisons:
         if comparison.strength is not None or comparison.higher_is_better is None:
             continue
-        for found in comparison.effects:
-            result, unit = found.effect.difference, comparison.unit
-            p = found.holm_p_value
+        for entry in comparison.effects:
+            unit = comparison.unit
             table.add(
                 TableCell(
                     label_of(comparison),
                     direction(unit, comparison.higher_is_better),
                 ),
-                TableCell(wording.contrast(found.effect), plural(len(found.seeds), "seed")),
-                TableCell(
-                    wording.difference(result.estimate, unit),
-                    wording.interval(result.low, result.high, unit),
-                ),
-                wording.NO_VALUE if p is None else f"{p:.2g}",
+                TableCell(wording.contrast(entry.effect), plural(len(entry.seeds), "seed")),
+                difference_cell(entry.effect.difference, unit),
+                wording.p_digits(entry.holm_p_value),
             )
     return table if table.rows else None
 
 
 def spread_table(experiment: Experiment, comparisons: Sequence[ScoreComparison]) -> Table:
-    """Return how every score of every arm varies from seed to seed at the last step."""
+    """Return the spread over seeds of every score of every arm at the last step."""
     cells = arm_cells(experiment.arms)
     table = Table(
         "Spread over seeds at the last step",
@@ -169,7 +158,7 @@ def spread_table(experiment: Experiment, comparisons: Sequence[ScoreComparison])
             "MAD",
             "worst seed",
             "best seed",
-            "at the target",
+            "seeds at target",
         ),
         text_columns=frozenset({0, 1}),
     )
@@ -178,7 +167,7 @@ def spread_table(experiment: Experiment, comparisons: Sequence[ScoreComparison])
         label = label_of(comparison)
         for name, spread in comparison.arms.items():
             if spread is None:
-                table.add(label, cells[name], "0", *[wording.NO_VALUE] * 7)
+                table.add(label, cells[name], "0", *[None] * 7)
                 continue
             worst = worst_seed(comparison, name)
             best = spread.min if worst == spread.max else spread.max
@@ -199,23 +188,23 @@ def spread_table(experiment: Experiment, comparisons: Sequence[ScoreComparison])
 
 
 def _at_target(comparison: ScoreComparison, name: str) -> TableCell:
-    """Return how many seeds of an arm have the target that the experiment states."""
+    """Return how many seeds of an arm reach the target of the experiment file."""
     reaching = comparison.reaching.get(name)
     if reaching is None or comparison.target is None:
         return TableCell(wording.NO_VALUE, "no target")
     return TableCell(
         f"{reaching.count} of {reaching.total}",
         f"{'at least' if comparison.higher_is_better else 'at most'} "
-        f"{wording.value(comparison.target, comparison.unit)}; of all seeds "
+        f"{wording.value(comparison.target, comparison.unit)}; interval of the share of seeds: "
         f"{100 * reaching.exact_low:.0f} to {100 * reaching.exact_high:.0f}{wording.SPACE}%",
     )
 
 
 def spread_tests(comparisons: Sequence[ScoreComparison]) -> Table:
-    """Return the tests whether two arms spread alike over seeds."""
+    """Return the tests of equal spread over seeds, for every pair of arms."""
     table = Table(
-        "Do two arms depend on the seed alike? Ratio of their standard deviations, and a "
-        "permutation test on absolute deviations from the median",
+        "Equal spread over seeds? Ratio of two arms' standard deviations, and a permutation test "
+        "on absolute deviations from the median",
         ("score", "arms", "ratio of sd", "p value", "smallest possible p"),
         text_columns=frozenset({0, 1}),
     )
@@ -224,13 +213,13 @@ def spread_tests(comparisons: Sequence[ScoreComparison]) -> Table:
             result = pair.spread
             if result is None:
                 continue
-            p, least = result.p_value, result.smallest_p_value
+            p = result.p_value
             table.add(
                 label_of(comparison),
                 f"{pair.a} / {pair.b}",
                 _ratio(pair),
                 TableCell(wording.NO_VALUE, result.reason or "") if p is None else f"{p:.3g}",
-                wording.NO_VALUE if least is None else f"{least:.2g}",
+                wording.p_digits(result.smallest_p_value),
             )
     return table
 
@@ -260,7 +249,7 @@ def _level_cell(comparison: ScoreComparison, name: str, arm: int | None) -> Tabl
 
 
 def _margin(comparison: ScoreComparison, pair: Pair) -> str:
-    """Say what the verdict could be: without a margin, never that there is no difference."""
+    """Return the margin: without one a verdict can never be "no difference"."""
     if pair.verdict is None or pair.verdict.decision == "one seed":
         return ""
     if comparison.margin is None:
@@ -273,6 +262,6 @@ def _detectable(pair: Pair, unit: str) -> str:
     if pair.verdict is None or pair.verdict.smallest_detectable_difference is None:
         return ""
     if is_impossible(pair.verdict.smallest_detectable_difference, pair):
-        return "could have seen none that is possible"
-    seen = wording.width(pair.verdict.smallest_detectable_difference, unit)
-    return f"could have seen {seen}"
+        return f"no possible difference detectable with 80{wording.SPACE}% power"
+    size = wording.width(pair.verdict.smallest_detectable_difference, unit)
+    return f"detectable with 80{wording.SPACE}% power: {size}"

@@ -1,4 +1,4 @@
-"""Numbers and names as the page writes them: no number without its unit.
+"""Numbers and names as the page shows them, every number with its unit.
 
 Shares are written in percent and their differences in percentage points (pp); all other numbers
 keep the unit of their score.
@@ -19,7 +19,7 @@ _SCORES = {
     "choice": "choice accuracy",
     "brier": "Brier score",
     "choice_brier": "Brier score of the choice",
-    "stopped": "ended by itself",
+    "stopped": "stopped with the end-of-sequence token",
     "answer_loss": "loss on the answer",
     "all_loss": "loss on all tokens",
     "top_eigenvalue_answer_loss": "top eigenvalue, answer loss",
@@ -38,12 +38,12 @@ _SCORES = {
     "eigenvector_rise": "mean rise along the top eigenvector",
     "root_mean_square_eigenvalue": "root mean square of the eigenvalues",
     "mean_eigenvalue": "mean of the eigenvalues",
-    "top_eigenvalue_preconditioned": "top eigenvalue as Adam sees it",
-    "stability_ratio": "top eigenvalue as Adam sees it, beside 2 / learning rate",
+    "top_eigenvalue_preconditioned": "top eigenvalue, preconditioned by Adam",
+    "stability_ratio": "top eigenvalue, preconditioned by Adam, relative to 2 / learning rate",
     "gradient_curvature": "curvature along the gradient",
-    "gradient_curvature_preconditioned": "curvature along the gradient as Adam sees it",
-    "gradient_stability_ratio": "curvature along the gradient as Adam sees it, beside 2 / learning "
-    "rate",
+    "gradient_curvature_preconditioned": "curvature along the gradient, preconditioned by Adam",
+    "gradient_stability_ratio": "curvature along the gradient, preconditioned by Adam, relative to "
+    "2 / learning rate",
 }
 
 _OF_CURVES = {
@@ -53,11 +53,11 @@ _OF_CURVES = {
     "area_": "area under the {} curve",
     "half_strength_": "strength of {} that takes half of the advantage over chance",
 }
-"""Scores of robustness curves, by how their names begin; the kind of disturbance follows."""
+"""Scores of robustness curves, by the start of their names; the kind of perturbation follows."""
 
 
 def score_label(score: str) -> str:
-    """Return the readable name of a score; a score that is not known keeps its own.
+    """Return the readable name of a score; an unknown score keeps its own.
 
     >>> score_label("accuracy_under_weight_noise"), score_label("area_noise_at_transformer.h.0")
     ('accuracy under weight noise', 'area under the noise curve at transformer.h.0')
@@ -75,15 +75,20 @@ def score_label(score: str) -> str:
 def full_label(
     split: str, score: str, strength: float | None = None, stratum: str | None = None
 ) -> str:
-    """Return how a score is called where several splits, strata and strengths stand together."""
+    """Return the label of a score beside other splits, strata and strengths."""
     label = score_label(score)
     at = "" if strength is None else f" at strength {strength:g}"
     return f"{label}{at}, {part_label(split, stratum)}"
 
 
 def part_label(split: str, stratum: str | None = None) -> str:
-    """Return how a split or a part of it is called."""
+    """Return the label of a split or of a part of it."""
     return split if stratum is None else f"{split}, {stratum}"
+
+
+def capital(text: str) -> str:
+    """Return a text with its first letter in upper case."""
+    return f"{text[0].upper()}{text[1:]}"
 
 
 def is_share(unit: str) -> bool:
@@ -92,13 +97,13 @@ def is_share(unit: str) -> bool:
 
 
 def shown_unit(unit: str) -> str:
-    """Return the unit that belongs behind a value as the page shows it."""
+    """Return the unit of a value as the page shows it."""
     return unit.replace("share", "% ", 1).replace("  ", " ").strip() if is_share(unit) else unit
 
 
 def direction(unit: str, higher_is_better: bool | None) -> str:
     """Return a score's unit and which way is better."""
-    words = {True: "higher is better", False: "lower is better", None: "neither is better"}
+    words = {True: "higher is better", False: "lower is better", None: "descriptive only"}
     return f"{shown_unit(unit)}; {words[higher_is_better]}"
 
 
@@ -127,6 +132,15 @@ def value(x: float | None, unit: str) -> str:
     if x is None:
         return NO_VALUE
     return f"{_minus(f'{100 * x:.1f}')}{SPACE}%" if is_share(unit) else number(x)
+
+
+def value_range(low: float | None, high: float | None, unit: str) -> str:
+    r"""Return two values with "to" between them; an empty string if there is no interval.
+
+    >>> value_range(0.5, 0.75, "share of items"), value_range(None, None, "steps")
+    ('50.0\xa0% to 75.0\xa0%', '')
+    """
+    return "" if low is None or high is None else f"{value(low, unit)} to {value(high, unit)}"
 
 
 def quantity(x: float | None, unit: str) -> str:
@@ -163,7 +177,7 @@ def difference(x: float, unit: str) -> str:
 
 
 def interval(low: float | None, high: float | None, unit: str) -> str:
-    """Return an interval of a difference, or that there is none."""
+    """Return an interval of a difference, or "no interval"."""
     if low is None or high is None:
         return "no interval"
     ends = [difference(end, unit).replace(f"{SPACE}pp", "") for end in (low, high)]
@@ -179,6 +193,15 @@ def p_value(p: float) -> str:
     return f"p = {p:.2g}" if p >= 0.001 else "p < 0.001"
 
 
+def p_digits(p: float | None) -> str:
+    """Return a p value with two digits, for a column of p values.
+
+    >>> p_digits(0.03172), p_digits(None)
+    ('0.032', 'no value')
+    """
+    return NO_VALUE if p is None else f"{p:.2g}"
+
+
 def percent(level: float) -> str:
     r"""Return a nominal level.
 
@@ -190,12 +213,12 @@ def percent(level: float) -> str:
 
 def span(counts: Iterable[int]) -> str:
     """Return one number if all are equal, otherwise the smallest and the largest."""
-    found = sorted(set(counts))
-    if not found:
+    values = sorted(set(counts))
+    if not values:
         return NO_VALUE
-    if len(found) == 1:
-        return grouped(found[0])
-    return f"{grouped(found[0])} to {grouped(found[-1])}"
+    if len(values) == 1:
+        return grouped(values[0])
+    return f"{grouped(values[0])} to {grouped(values[-1])}"
 
 
 def _minus(text: str) -> str:

@@ -162,7 +162,7 @@ def test_it_prints_every_part(page: Page, file: Path) -> None:
     shown = page.js("document.body.innerText")
     for heading in page.js("[...document.querySelectorAll('h2')].map((one) => one.textContent)"):
         assert heading in shown
-    assert "Steadiness is tested by permuting" in shown  # in a part that is closed on the screen
+    assert "Equal spread is tested by permuting" in shown  # in a part that is closed on the screen
     assert "71 further" not in shown and page.js("document.querySelectorAll('nav').length") == 1
     assert page.js("document.querySelector('nav').checkVisibility()") is False
     page.size(688)  # A4 less its margins

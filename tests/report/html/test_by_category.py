@@ -4,14 +4,14 @@ import pandas as pd
 import pytest
 
 from ntpctp.measures import InputEdits
-from ntpctp.report.html.by_category import edits_panels, strata_panels
-from ntpctp.report.html.chance_level import Chances
+from ntpctp.report.html.by_category import edit_panels, stratum_panels
+from ntpctp.report.html.chance_level import ChanceLevels
 from ntpctp.report.html.sections import measure_sections
 from ntpctp.report.html.wording import bits, quantity
 
 
 def chances_of(made):
-    return Chances(made.experiment, made.output)
+    return ChanceLevels(made.experiment, made.output)
 
 
 def by_level(made, scores, levels, **fields):
@@ -29,11 +29,11 @@ def by_level(made, scores, levels, **fields):
 def test_accuracy_by_the_levels_of_each_property(usual):
     levels = ["hops = 3", "hops = 10", "kind = <b>"]
     frame = by_level(usual, ["exact_match", "teacher_forced"], levels)
-    hops, kinds = strata_panels(usual.experiment, frame, chances_of(usual))
+    hops, kinds = stratum_panels(usual.experiment, frame, chances_of(usual))
     assert hops.title == "Exact match by hops, test" and kinds.title == "Exact match by kind, test"
     assert hops.figure["layout"]["xaxis"]["ticktext"] == ["3", "10"]
     assert kinds.figure["layout"]["xaxis"]["ticktext"] == ["&lt;b&gt;"]
-    assert "10 to 11 items a level" in hops.note
+    assert "10 to 11 items per category" in hops.note
     arms = list(usual.experiment.arms)
     assert [(row[0].text, row[1].text) for row in hops.table.rows] == [
         (level, count) for level, count in (("3", "10"), ("10", "11")) for _ in arms
@@ -46,7 +46,7 @@ def test_accuracy_by_the_levels_of_each_property(usual):
 
 
 def test_without_strata_there_is_nothing_to_draw(usual):
-    assert strata_panels(usual.experiment, usual.frame, chances_of(usual)) == []
+    assert stratum_panels(usual.experiment, usual.frame, chances_of(usual)) == []
 
 
 def test_a_stratum_is_no_figure_over_steps(usual):
@@ -62,7 +62,7 @@ def test_a_stratum_is_no_figure_over_steps(usual):
 def test_all_edits_side_by_side(usual):
     frame = by_level(usual, ["x"], ["premise_order", "typos"], measure="edits")
     evaluation = replace_measures(usual.experiment, [InputEdits()])
-    (panel,) = edits_panels(evaluation, frame)
+    (panel,) = edit_panels(evaluation, frame)
     assert panel.figure["layout"]["xaxis"]["ticktext"] == ["premise order", "typos"]
     (section,) = measure_sections(evaluation, frame, chances_of(usual))
     assert section.panels == [] and section.not_drawn == []  # all areas are in that one figure
@@ -76,7 +76,7 @@ def replace_measures(experiment, measures):
 def test_accuracy_says_by_what_the_task_is_judged(usual):
     section = next(s for s in measure_sections(usual.experiment, usual.frame, chances_of(usual)))
     assert section.name == "accuracy"
-    assert section.words.startswith("The task is judged by the answer that the model writes")
+    assert section.words.startswith("The task is judged by the generated answer")
 
 
 @pytest.mark.parametrize("unit, expected", [("nats per token", "1.443 bits"), ("steps", "")])

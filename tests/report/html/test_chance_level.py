@@ -7,9 +7,9 @@ import pytest
 from ntpctp._core.files import write_jsonl
 from ntpctp._core.layout import RunId, checkpoint_directory, stage_directory
 from ntpctp.report.html.axes import axes
-from ntpctp.report.html.chance_level import Chances
+from ntpctp.report.html.chance_level import ChanceLevels
 from ntpctp.report.html.curves import curves
-from ntpctp.report.html.figures import curves_figure, levels_figure, plain_figure
+from ntpctp.report.html.figures import categories_figure, curves_figure, plain_figure
 from ntpctp.report.html.seeds_figure import seeds_figure
 
 
@@ -41,7 +41,7 @@ def judged(made):
 
 
 def test_guessing_gets_one_in_as_many_as_there_are_candidates(judged):
-    chances = Chances(judged.experiment, judged.output)
+    chances = ChanceLevels(judged.experiment, judged.output)
     assert chances.of("accuracy", "test", "choice") == pytest.approx((1 / 2 + 2 / 4 + 1 / 5) / 4)
     assert chances.of("accuracy", "test", "choice", "hops = 3") == pytest.approx(1 / 3)
     assert chances.of("accuracy", "test", "choice", "hops = 4") == pytest.approx(1 / 5)
@@ -54,7 +54,7 @@ def test_guessing_gets_one_in_as_many_as_there_are_candidates(judged):
 def test_a_disturbed_model_is_judged_by_candidates_only_if_all_items_have_some(judged):
     write_rows(judged, "robustness", [{"item": item} for item in range(2)])
     write_rows(judged, "weight_noise", [{"item": item} for item in range(5)])
-    chances = Chances(judged.experiment, judged.output)
+    chances = ChanceLevels(judged.experiment, judged.output)
     score = "accuracy_under_noise"
     assert chances.of("robustness", "test", score) == pytest.approx((1 / 2 + 1 / 4) / 2)
     assert chances.of("weight_noise", "test", score) is None  # item 4 has none
@@ -64,7 +64,7 @@ def test_a_disturbed_model_is_judged_by_candidates_only_if_all_items_have_some(j
 
 
 def test_no_candidates_no_line(usual, usual_page):
-    assert Chances(usual.experiment, usual.output).of("accuracy", "test", "choice") is None
+    assert ChanceLevels(usual.experiment, usual.output).of("accuracy", "test", "choice") is None
     assert "dotted: guessing" not in usual_page
 
 
@@ -76,7 +76,9 @@ def test_the_line_stands_at_its_value_and_in_sight(usual):
     figure = curves_figure(found, ["ntp"], "share of items", "step", log=False, chance=0.25)
     (line,) = figure.layout.shapes
     assert line.y0 == line.y1 == 0.25 and figure.layout.yaxis.autorangeoptions.include == (0.25,)
-    by_level = levels_figure(found, ["ntp"], "share of items", "hops", [*"0123456789"], [0.5, None])
+    by_level = categories_figure(
+        found, ["ntp"], "share of items", "hops", [*"0123456789"], [0.5, None]
+    )
     (line,) = by_level.layout.shapes
     assert line.y0 == line.y1 == 0.5 and line.x0 < 0 < line.x1 < 1
     primary = usual.comparisons[0]

@@ -115,7 +115,7 @@ def test_without_rows_there_is_nothing_to_draw(made: Callable[..., Any]) -> None
     made_up = made(seeds=2, measures=["accuracy", "landscape"])
     assert landscape_panels(made_up.experiment, made_up.output) == []
     section = made_up.page().partition('id="measure-landscape"')[2].partition("</section>")[0]
-    assert "There is nothing to draw" in section
+    assert "No figure: see" in section
 
 
 def test_an_eigenvector_without_a_line_is_left_out(made: Callable[..., Any]) -> None:

@@ -81,10 +81,10 @@ def test_every_score_and_verdict_is_there(usual: Any, usual_page: str) -> None:
     assert "none corrected for their number" in text
 
 
-def test_the_top_says_question_verdict_level_and_steadiness(usual_page: str) -> None:
+def test_the_top_says_question_verdict_difference_and_spread(usual_page: str) -> None:
     head = Document(usual_page.partition("</header>")[0]).text
     assert "Which tokens should the loss see?" in head
-    assert "ctp is better than ntp." in head or "The data do not say" in head
+    assert "ctp is better than ntp." in head or "Not decided" in head
     assert re.search(rf"difference {MINUS}\d+\.\d pp, 95 % interval \[{MINUS}", head)
     assert "over 5 seeds and 12 items" in head
     assert "sd over seeds" in head and "worst seed" in head and "permutation test p" in head
@@ -93,7 +93,7 @@ def test_the_top_says_question_verdict_level_and_steadiness(usual_page: str) -> 
 def test_a_missing_value_stands_with_its_reason(usual_page: str) -> None:
     document = Document(usual_page)
     assert document.text.count(NOT_CONVERGED) >= 3  # at the figure, the seed, the list
-    assert "1 number is missing" in document.text
+    assert "1 score is missing" in document.text
 
 
 def test_nothing_is_missing_is_said(made: Callable[..., Any]) -> None:
@@ -106,7 +106,7 @@ def test_a_run_that_was_not_measured_is_listed(made: Callable[..., Any]) -> None
     frame = made_up.frame
     made_up.frame = frame[~((frame["arm"] == "ctp") & (frame["seed"] == 4))]
     text = Document(made_up.page()).text
-    assert "9 numbers are missing" in text  # 3 measures at 3 steps
+    assert "9 scores are missing" in text  # 3 measures at 3 steps
     assert "accuracy: all of its scores" in text and "not measured" in text
 
 
@@ -218,20 +218,23 @@ def test_three_arms_have_three_pairs(made: Callable[..., Any]) -> None:
 def test_arms_may_end_at_different_steps(made: Callable[..., Any]) -> None:
     text = Document(made(steps={"ctp": 150}).page()).text
     assert "100 to 150 optimizer steps" in text
-    assert "training.steps" in text.partition("What the arms share")[2].partition("what all")[0]
+    assert (
+        "training.steps"
+        in text.partition("Settings of the arms")[2].partition("settings that all")[0]
+    )
 
 
 def test_an_experiment_without_accuracy_has_a_page(made: Callable[..., Any]) -> None:
     text = Document(made(measures=["flatness"]).page()).text
     assert "top eigenvalue, answer loss, train" in text
-    assert "no item rows of two arms" in text
+    assert "No item rows of two arms" in text
 
 
 def test_nothing_measured_yet_has_a_page(made: Callable[..., Any]) -> None:
     made_up = made()
     made_up.frame = made_up.frame.iloc[:0]
     text = Document(made_up.page()).text
-    assert "Nothing is measured yet." in text and "90 numbers are missing" in text
+    assert "Nothing is measured yet." in text and "90 scores are missing" in text
 
 
 def test_files_that_are_gone_are_said(made: Callable[..., Any]) -> None:
@@ -246,7 +249,7 @@ def test_files_that_are_gone_are_said(made: Callable[..., Any]) -> None:
         path.unlink()
     assert comparisons
     text = Document(made_up.page()).text
-    assert "No provenance.json was found." in text
+    assert "provenance.json is missing." in text
     assert "No checkpoint has a tokenizer" in text
     assert "tokens in the loss" not in text
 

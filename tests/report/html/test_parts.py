@@ -30,6 +30,7 @@ from ntpctp.report.html.wording import difference, number
 from ntpctp.statistics import Verdict
 
 SHARE = "share of items"
+NOT_SIGNIFICANT = "No significant difference in spread: "
 
 
 def test_a_line_of_a_log_that_is_half_written_is_none_yet(tmp_path):
@@ -95,7 +96,7 @@ def test_loss_curve_is_short_and_keeps_the_mean() -> None:
     assert inputs.loss_curve([]) == []
 
 
-def test_flips_count_and_order_items(made: Callable[..., Any]) -> None:
+def test_disagreements_count_and_order_items(made: Callable[..., Any]) -> None:
     made_up = made(seeds=2)
     primary = primary_score(made_up.experiment, made_up.comparisons)
     assert primary is not None and primary.score == "exact_match"
@@ -122,9 +123,9 @@ def test_flips_count_and_order_items(made: Callable[..., Any]) -> None:
         rows = [rows[3], rows[2], decoy, rows[1], rows[0]]
         rows.insert(1, {**rows[-1], "item": 50, "exact_match": None})
         write_jsonl(path, rows)
-    rows = items.Rows(made_up.output, primary)
-    texts = items.Texts(made_up.experiment, made_up.output, "test")
-    found = items.flips(primary.pairs[0], primary, rows, texts)
+    answers = items.StoredAnswers(made_up.output, primary)
+    texts = items.ExampleTexts(made_up.experiment, made_up.output, "test")
+    found = items.disagreement(primary.pairs[0], primary, answers, texts)
     assert found is not None
     assert [item.number for item in found.items] == [20, 10, 30] and found.num_differing == 3
     assert found.num_items == 4
@@ -140,7 +141,7 @@ def test_flips_count_and_order_items(made: Callable[..., Any]) -> None:
 
 def test_tokens_carry_the_weight_of_each_objective(made: Callable[..., Any]) -> None:
     made_up = made(seeds=1)
-    texts = items.Texts(made_up.experiment, made_up.output, "test")
+    texts = items.ExampleTexts(made_up.experiment, made_up.output, "test")
     example = made_up.experiment.task.split("test")[0]
     tokens = texts.tokens(0, ["ntp", "ctp"])
     assert "".join(token.text for token in tokens[:-1]) == "".join(example.key)
@@ -156,14 +157,14 @@ def test_tokens_of_an_answer_of_one_token_under_wrong_labels(made: Callable[...,
     content = made_up.experiment.model_dump(mode="json")
     experiment = experiment_of({**content, "arms": {"noisy": noisy}}, "test")
     shutil.copytree(made_up.output / "ntp", made_up.output / "noisy")
-    texts = items.Texts(experiment, made_up.output, "test")
+    texts = items.ExampleTexts(experiment, made_up.output, "test")
     number = next(n for n, e in enumerate(experiment.task.split("test")) if len(set(e.answer)) == 1)
     assert [token.weights for token in texts.tokens(number, ["noisy"])][:2] == [(0.0,), (1.0,)]
 
 
 def test_the_likeliest_choice_is_the_answer_shown(made: Callable[..., Any]) -> None:
     made_up = made(seeds=1)
-    texts = items.Texts(made_up.experiment, made_up.output, "test")
+    texts = items.ExampleTexts(made_up.experiment, made_up.output, "test")
     row = {"prediction": "free text", "choice_log_likelihoods": []}
     assert texts.answer(0, row, "choice") == "free text"
 
@@ -207,9 +208,13 @@ def test_the_verdict_is_about_the_first_score_of_the_measure(usual):
 @pytest.mark.parametrize(
     ("a", "b", "start"),
     [
-        ([0.5, 0.5, 0.5, 0.5, 0.51], [0.1, 0.9, 0.2, 0.8, 0.5], "ctp is steadier: "),
-        ([0.1, 0.9, 0.3, 0.8, 0.5], [0.1, 0.9, 0.2, 0.8, 0.5], "No difference in spread seen: "),
-        ([0.4, 0.6, 0.5], [0.1, 0.9, 0.5], "No difference in spread seen: "),
+        ([0.5, 0.5, 0.5, 0.5, 0.51], [0.1, 0.9, 0.2, 0.8, 0.5], "ctp varies less over seeds: "),
+        (
+            [0.1, 0.9, 0.3, 0.8, 0.5],
+            [0.1, 0.9, 0.2, 0.8, 0.5],
+            NOT_SIGNIFICANT,
+        ),
+        ([0.4, 0.6, 0.5], [0.1, 0.9, 0.5], NOT_SIGNIFICANT),
         ([0.4, 0.6], [0.1, 0.9], "Not tested: "),
     ],
 )
@@ -222,18 +227,18 @@ def test_a_difference_in_spread_is_claimed_where_the_test_says_so(
     for arm, values in (("ctp", a), ("ntp", b)):
         frame.loc[frame["arm"] == arm, "value"] = values
     (comparison,) = compare(usual.experiment, frame, usual.output)
-    (words,) = headline(usual.experiment, comparison).steadiness
+    (words,) = headline(usual.experiment, comparison).spreads
     assert words.startswith(start)
     p = comparison.pairs[0].spread.p_value
-    assert (p is None) == (len(a) == 2) and (p is not None and p < 0.05) == ("steadier" in start)
+    assert (p is None) == (len(a) == 2) and (p is not None and p < 0.05) == ("varies less" in start)
     assert "(ctp) against" in words and "closer together" not in words
 
 
 @pytest.mark.parametrize(
     ("better", "start"),
     [
-        ({}, "The data do not say which of the 3 arms is best."),
-        ({(0, 1): "a"}, "No arm is shown to be better than all others: 1 of 3 pairs has"),
+        ({}, "Not decided which of the 3 arms is best."),
+        ({(0, 1): "a"}, "No arm is better than all others: 1 of 3 pairs has"),
         ({(0, 1): "a", (0, 2): "a"}, "ntp is better than all others."),
     ],
 )
@@ -296,9 +301,9 @@ def test_power_beyond_the_possible_is_said(usual: Any) -> None:
     (comparison,) = compare(usual.experiment, frame, usual.output)
     assert comparison.pairs[0].verdict.smallest_detectable_difference > 1
     (words,) = headline(usual.experiment, comparison).outlook
-    assert words.endswith("These data could hardly have shown any difference that can be.")
+    assert words.endswith("With 80\xa0% power no possible difference is detectable.")
     ((_, _, table),) = verdict_tables(usual.experiment, [comparison])
-    assert "could have seen none that is possible" in table.rows[0][4].note
+    assert "no possible difference detectable with 80\xa0% power" in table.rows[0][4].note
 
 
 def test_a_row_says_whether_its_verdict_could_be_no_difference(made: Callable[..., Any]) -> None:

@@ -6,7 +6,7 @@ import pytest
 from ntpctp.analysis.comparison import compare
 from ntpctp.analysis.scores import SCHEMA_VERSION
 from ntpctp.measures import Adversarial, Robustness, WeightNoise
-from ntpctp.report.html.chance_level import Chances
+from ntpctp.report.html.chance_level import ChanceLevels
 from ntpctp.report.html.sections import measure_sections
 from ntpctp.report.html.verdicts import is_tabled, spread_table, verdict_tables
 from ntpctp.report.html.wording import full_label, score_label
@@ -57,7 +57,7 @@ def frame_of(made, measure, kind, half=lambda arm, seed: 0.5 + seed / 10):
 
 
 def chances_of(made):
-    return Chances(made.experiment, made.output)
+    return ChanceLevels(made.experiment, made.output)
 
 
 def with_measure(made, measure):
