@@ -116,13 +116,13 @@ CASES: dict[str, Case] = {
         ["DIR/out/audit.json: expected a JSON object, found list; `ntpctp run DIR/out/experiment"],
     ),
     "audit of other fields": damaged(
-        "report DIR/out", "audit.json", '{"splits": 7}', ["audit.json: damaged", "writes it anew"]
+        "report DIR/out", "audit.json", '{"splits": 7}', ["audit.json: damaged", "writes it again"]
     ),
     "audit with another number": damaged(
         "report DIR/out",
         "audit.json",
         in_place_of('"examples": 60', '"examples": 61'),
-        ["DIR/out/audit.json: damaged", "its content is not what it was", "writes it anew"],
+        ["DIR/out/audit.json: damaged", "its content is not what it was", "writes it again"],
     ),
     "operations that are null": damaged(
         "compare DIR/out",
@@ -155,7 +155,7 @@ CASES: dict[str, Case] = {
         "report DIR/out",
         "ntp/seed-0/train/log.jsonl",
         '{"step": 1}\n',
-        ["log.jsonl, line 1: expected a number as loss, found None", "trains anew"],
+        ["log.jsonl, line 1: expected a number as loss, found None", "retrains damaged runs"],
     ),
     "log of words": damaged(
         "report DIR/out",

@@ -34,7 +34,7 @@ def test_from_too_few_seeds_over_training_to_the_report(ntpctp, tiny_file, tmp_p
     assert record["verdict"] in " ".join(done.out.split())
     assert (out / "calibration/ctp/seed-3/train/step-000004/model.safetensors").is_file()
     page = (out / "report.html").read_text()
-    assert 'id="calibration"' in page and "Is the machine honest?" in page
+    assert 'id="calibration"' in page and "Calibration of the verdicts" in page
     # The experiment itself is what it was.
     assert json.loads((out / "comparison.json").read_text())["seeds"] == [0, 1]
 
