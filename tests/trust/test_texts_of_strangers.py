@@ -13,7 +13,7 @@ from rich.table import Table
 from ntpctp.cli.console import console, errors
 from ntpctp.measures import Score
 from ntpctp.report import model_card, tables
-from ntpctp.report.html.figures import text
+from ntpctp.report.html.figures import escaped
 from ntpctp.report.html.templates import environment, packed
 
 EVIL = [
@@ -73,7 +73,7 @@ def test_what_a_script_reads_ends_no_script(evil):
 
 @pytest.mark.parametrize("evil", EVIL)
 def test_a_label_of_a_figure_shows_it_as_text(evil):
-    assert "<" not in text(evil).replace("<br>", "")
+    assert "<" not in escaped(evil).replace("<br>", "")
 
 
 @pytest.mark.parametrize("colour", [False, True])

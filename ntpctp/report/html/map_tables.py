@@ -27,7 +27,7 @@ def summary(found: PairMap) -> str:
     if others := len(known) - a - b - same:
         words += f"; {others} not decided"
     if len(known) < len(found.cells):
-        words += f"; {plural(len(found.cells) - len(known), 'cell')} without a value"
+        words += f"; {plural(len(found.cells) - len(known), 'cell')} without a difference"
     return f"{words}."
 
 
