@@ -15,7 +15,7 @@ import pandas as pd
 
 from ntpctp._core.rng import generator
 from ntpctp.config import Arm, Experiment
-from ntpctp.measures.curve import half_strengths
+from ntpctp.measures.computation.curve import half_strengths
 from ntpctp.objectives import Noisy
 from ntpctp.statistics import PairedDifference, Verdict, holm_of_known, paired_difference, verdict
 

@@ -6,8 +6,8 @@ from typing import Any, Literal
 import numpy as np
 from pydantic import Field
 
-from ntpctp.measures.answers import OTHER, answer_rows
-from ntpctp.measures.judging import Mode, default_mode
+from ntpctp.measures.computation.answers import OTHER, answer_rows
+from ntpctp.measures.computation.judging import Mode, default_mode
 from ntpctp.measures.measure import (
     EncodedSplit,
     EvaluationContext,

@@ -16,10 +16,10 @@ from transformers import PreTrainedModel
 
 from ntpctp._core.errors import InputError
 from ntpctp.data.tokenize import EncodedExample
-from ntpctp.measures.ascent import Ball, ascend, norms
-from ntpctp.measures.curve import RobustnessCurve, Strengths, item_rows
-from ntpctp.measures.gaussian import GaussianNoise, deviation
-from ntpctp.measures.judging import JudgedItems
+from ntpctp.measures.computation.ascent import Ball, ascend, norms
+from ntpctp.measures.computation.curve import RobustnessCurve, Strengths, item_rows
+from ntpctp.measures.computation.gaussian import GaussianNoise, deviation
+from ntpctp.measures.computation.judging import JudgedItems
 from ntpctp.measures.measure import EvaluationContext, Measure, Score
 from ntpctp.models.build import embedding_of
 from ntpctp.models.inference import EMBEDDINGS, Perturbation, TokenBudget, pad

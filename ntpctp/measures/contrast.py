@@ -10,8 +10,8 @@ import numpy as np
 from pydantic import Field
 
 from ntpctp.data.tasks.edits.base import Edit
-from ntpctp.measures.edited import edit_items, task_of, why_left_out
-from ntpctp.measures.judging import JudgedItems
+from ntpctp.measures.computation.edited import edit_items, task_of, why_left_out
+from ntpctp.measures.computation.judging import JudgedItems
 from ntpctp.measures.measure import EncodedSplit, EvaluationContext, Measure, Score, mean_score
 
 _NO_EDIT = "the task has no edit that changes the answer of such examples"

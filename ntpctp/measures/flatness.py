@@ -14,7 +14,7 @@ from transformers import PreTrainedModel
 from ntpctp.curvature import Eigenvalues, top_eigenvalues
 from ntpctp.curvature.parameters import ParameterVector
 from ntpctp.measures.measure import EvaluationContext, Measure, Score, Splits, names_of
-from ntpctp.measures.subset import CURVATURE_UNIT, Subset, SubsetLoss, differentiable_model
+from ntpctp.measures.computation.subset import CURVATURE_UNIT, Subset, SubsetLoss, differentiable_model
 from ntpctp.objectives import CTP, Objective, Selective
 
 UNKNOWN = "it is not known under which objective the checkpoint was trained"

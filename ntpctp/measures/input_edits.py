@@ -12,9 +12,9 @@ from pydantic import Field
 from ntpctp._core.errors import InputError, lookup
 from ntpctp.data.tasks.base import Task
 from ntpctp.data.tasks.edits.base import Edit
-from ntpctp.measures.curve import RobustnessCurve, Strengths, item_rows
-from ntpctp.measures.edited import EditedItems, edit_items, task_of, why_left_out
-from ntpctp.measures.judging import JudgedItems
+from ntpctp.measures.computation.curve import RobustnessCurve, Strengths, item_rows
+from ntpctp.measures.computation.edited import EditedItems, edit_items, task_of, why_left_out
+from ntpctp.measures.computation.judging import JudgedItems
 from ntpctp.measures.measure import EncodedSplit, EvaluationContext, Measure, Score, mean_score
 
 

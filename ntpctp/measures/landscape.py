@@ -20,7 +20,7 @@ from ntpctp.curvature import (
 from ntpctp.curvature.inner import inner
 from ntpctp.measures.measure import EvaluationContext, Measure, Score, Splits, names_of
 from ntpctp.measures.sharpness import RISE_UNIT
-from ntpctp.measures.subset import (
+from ntpctp.measures.computation.subset import (
     CURVATURE_UNIT,
     Subset,
     SubsetLoss,

@@ -19,7 +19,7 @@ from ntpctp.curvature import (
 )
 from ntpctp.measures.flatness import SELECTIVE, UNKNOWN, eigenvalue_score
 from ntpctp.measures.measure import EvaluationContext, Measure, Score, Splits, names_of
-from ntpctp.measures.subset import CURVATURE_UNIT, Subset, SubsetLoss, differentiable_model
+from ntpctp.measures.computation.subset import CURVATURE_UNIT, Subset, SubsetLoss, differentiable_model
 from ntpctp.models import checkpoints
 from ntpctp.objectives import Selective
 

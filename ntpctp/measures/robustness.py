@@ -7,9 +7,9 @@ from numpy.typing import NDArray
 from pydantic import Field, field_validator
 from transformers import PreTrainedModel
 
-from ntpctp.measures.curve import RobustnessCurve, Strengths, item_rows
-from ntpctp.measures.gaussian import GaussianNoise, deviation
-from ntpctp.measures.judging import JudgedItems
+from ntpctp.measures.computation.curve import RobustnessCurve, Strengths, item_rows
+from ntpctp.measures.computation.gaussian import GaussianNoise, deviation
+from ntpctp.measures.computation.judging import JudgedItems
 from ntpctp.measures.measure import EvaluationContext, Measure, Score
 from ntpctp.models.inference import EMBEDDINGS, module_of
 

@@ -17,7 +17,7 @@ from ntpctp.curvature import (
 )
 from ntpctp.measures.flatness import eigenvalue_score
 from ntpctp.measures.measure import EvaluationContext, Measure, Score, Splits, names_of
-from ntpctp.measures.subset import (
+from ntpctp.measures.computation.subset import (
     CURVATURE_UNIT,
     Subset,
     SubsetLoss,

@@ -13,10 +13,10 @@ from transformers import PreTrainedModel
 
 from ntpctp._core.rng import generator
 from ntpctp.curvature import ParameterVector, filter_normalised
-from ntpctp.measures.curve import RobustnessCurve, Strengths, item_rows
-from ntpctp.measures.judging import JudgedItems
+from ntpctp.measures.computation.curve import RobustnessCurve, Strengths, item_rows
+from ntpctp.measures.computation.judging import JudgedItems
 from ntpctp.measures.measure import EvaluationContext, Measure, Score
-from ntpctp.measures.subset import filter_dimensions
+from ntpctp.measures.computation.subset import filter_dimensions
 
 Scale = Literal["relative", "filter"]
 _PART: dict[Scale, str] = {"relative": "tensor", "filter": "filter"}

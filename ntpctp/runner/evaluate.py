@@ -22,7 +22,7 @@ from ntpctp._core.layout import RESULTS
 from ntpctp._core.locks import alone
 from ntpctp._core.records import read_sealed, write_sealed
 from ntpctp.measures import EvaluationContext, Measure, Score
-from ntpctp.measures.nulls import nulls
+from ntpctp.measures.computation.nulls import nulls
 from ntpctp.models import checkpoints
 from ntpctp.objectives import Objective
 from ntpctp.runner.prepare import Data

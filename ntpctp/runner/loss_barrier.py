@@ -24,7 +24,7 @@ from ntpctp._core.records import read_sealed, write_sealed
 from ntpctp.config import Experiment, LossPathOptions
 from ntpctp.curvature import loss_path
 from ntpctp.measures import EvaluationContext
-from ntpctp.measures.subset import Subset, SubsetLoss
+from ntpctp.measures.computation.subset import Subset, SubsetLoss
 from ntpctp.models import checkpoints
 from ntpctp.objectives import CTP
 from ntpctp.runner.events import Event

@@ -37,7 +37,7 @@ from measuring import Record, in_own_process, matmul_peak, write_records
 
 from ntpctp._core.runtime import quiet_libraries
 from ntpctp.measures import Accuracy, Robustness
-from ntpctp.measures.judging import JudgedItems
+from ntpctp.measures.computation.judging import JudgedItems
 from ntpctp.models.flops import training_flops
 
 BATCH_SIZES = (1, 16, 64)

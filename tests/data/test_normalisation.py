@@ -51,7 +51,8 @@ def test_a_written_answer_is_judged_by_the_rules_of_its_example():
 
 
 def test_the_measure_applies_them(tiny, tmp_path, monkeypatch):
-    from ntpctp.measures import EvaluationContext, answers
+    from ntpctp.measures import EvaluationContext
+    from ntpctp.measures.computation import answers
     from ntpctp.models.inference import Decoded, score_and_generate
     from ntpctp.runner.prepare import initial_model
 

@@ -9,7 +9,7 @@ from ntpctp._core.errors import InputError
 from ntpctp.data.example import Example, Segment
 from ntpctp.data.tokenize import encode
 from ntpctp.measures import Accuracy
-from ntpctp.measures.judging import JudgedItems, default_mode
+from ntpctp.measures.computation.judging import JudgedItems, default_mode
 from ntpctp.models.build import build_model
 from ntpctp.models.inference import TokenBudget
 from ntpctp.models.options import ModelOptions

@@ -10,9 +10,9 @@ from ntpctp._core.errors import InputError
 from ntpctp.data.tokenize import ROLE_CODES
 from ntpctp.measures import Adversarial
 from ntpctp.measures.adversarial import Attack
-from ntpctp.measures.ascent import ascend, norms, project
-from ntpctp.measures.gaussian import GaussianNoise
-from ntpctp.measures.judging import JudgedItems
+from ntpctp.measures.computation.ascent import ascend, norms, project
+from ntpctp.measures.computation.gaussian import GaussianNoise
+from ntpctp.measures.computation.judging import JudgedItems
 from tests.measures.robustness_subject import by_name, make_subject
 
 BALLS = ["token", "item"]

@@ -18,8 +18,8 @@ from ntpctp.data.tasks.base import Task
 from ntpctp.data.tasks.edits.base import Edit, Edited, prompt_of, with_prompt
 from ntpctp.data.tokenize import closed_tokenizer, encode
 from ntpctp.measures import Accuracy, Contrast, EncodedSplit, EvaluationContext, InputEdits
-from ntpctp.measures.edited import edit_items
-from ntpctp.measures.judging import JudgedItems
+from ntpctp.measures.computation.edited import edit_items
+from ntpctp.measures.computation.judging import JudgedItems
 from ntpctp.models.build import build_model
 from ntpctp.models.options import ModelOptions
 from ntpctp.objectives import CTP

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from pydantic import TypeAdapter, ValidationError
 
-from ntpctp.measures.curve import RobustnessCurve, Strengths, half_strengths, item_rows
+from ntpctp.measures.computation.curve import RobustnessCurve, Strengths, half_strengths, item_rows
 from tests.measures.robustness_subject import by_name
 
 STRENGTHS = [0.0, 0.5, 2.0]

@@ -7,7 +7,7 @@ import torch
 from ntpctp._core.errors import InputError
 from ntpctp._core.rng import generator
 from ntpctp.measures import EncodedSplit, Robustness
-from ntpctp.measures.gaussian import GaussianNoise, deviation
+from ntpctp.measures.computation.gaussian import GaussianNoise, deviation
 from ntpctp.models.inference import TokenBudget
 from tests.measures.robustness_subject import WIDTH, by_name, make_subject, reference_right
 
@@ -156,7 +156,7 @@ def test_draws_are_kept_within_a_bound_and_are_the_same_without():
 
 
 def test_an_unknown_module_is_found_before_anything_is_measured(tmp_path, monkeypatch):
-    from ntpctp.measures.judging import JudgedItems
+    from ntpctp.measures.computation.judging import JudgedItems
 
     subject = make_subject(tmp_path)
     monkeypatch.setattr(JudgedItems, "right", lambda *_: pytest.fail("measured too early"))

@@ -8,7 +8,7 @@ import torch
 
 from ntpctp._core.rng import generator
 from ntpctp.measures import WeightNoise
-from ntpctp.measures.judging import JudgedItems
+from ntpctp.measures.computation.judging import JudgedItems
 from ntpctp.measures.weight_noise import disturbed_weights, weight_directions
 from tests.measures.robustness_subject import by_name, make_subject, reference_right
 

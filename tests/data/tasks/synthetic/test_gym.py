@@ -77,7 +77,7 @@ def test_a_split_that_cannot_be_filled(monkeypatch):
 
 def test_the_measure_takes_the_task_s_own_judgement(tiny, tmp_path, monkeypatch):
     from ntpctp.measures import Accuracy, EvaluationContext
-    from ntpctp.measures import answers as judging
+    from ntpctp.measures.computation import answers as judging
     from ntpctp.models.inference import Decoded, score_and_generate
     from ntpctp.runner.prepare import initial_model, prepare
 

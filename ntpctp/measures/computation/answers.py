@@ -12,7 +12,7 @@ from transformers import PreTrainedTokenizerBase
 from ntpctp.data.encoded import EncodedExample
 from ntpctp.data.example import Example
 from ntpctp.data.tasks import score_answer
-from ntpctp.measures.judging import Mode, check_finite, choices_of
+from ntpctp.measures.computation.judging import Mode, check_finite, choices_of
 from ntpctp.measures.measure import EncodedSplit, EvaluationContext
 from ntpctp.measures.metrics import (
     brier_score,

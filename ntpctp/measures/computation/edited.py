@@ -14,7 +14,7 @@ from ntpctp.data.example import Example
 from ntpctp.data.tasks.base import Task
 from ntpctp.data.tasks.edits.base import Edit, Edited
 from ntpctp.data.tokenize import EncodedExample, encode, unknown_token_id
-from ntpctp.measures.judging import JudgedItems, Mode
+from ntpctp.measures.computation.judging import JudgedItems, Mode
 from ntpctp.measures.measure import EncodedSplit, EvaluationContext, short_key
 from ntpctp.models.build import context_length
 

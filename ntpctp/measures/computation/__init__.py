@@ -1,0 +1,1 @@
+"""What measures compute: imported when a measurement starts, since it needs torch."""
