@@ -1,11 +1,10 @@
-"""Curvature of a loss: symmetric linear operators and estimates that carry their error.
+"""Curvature of a loss: symmetric linear operators, and estimates with their errors.
 
-Nothing here knows of language models: a loss is a function of a batch that gives a sum and a
-weight, parameters are tensors with names.
+Independent of language models: a loss is a function of a batch that returns a sum and a weight,
+parameters are tensors with names.
 
 The loss and its parameters: ``MeanLoss``, ``ParameterVector``, ``select_parameters``,
 ``parameter_blocks``. Operators, multiplied with ``@``: ``HessianOperator``,
-``FiniteDifferenceHessian``, ``GaussNewtonOperator``, ``FisherOperator``,
 ``PreconditionedHessian``. Estimates: ``top_eigenvalues``, ``block_eigenvalues``, ``trace``,
 ``density``, ``directional_curvature``, ``average_sharpness``, ``worst_sharpness``, ``loss_slice``,
 ``loss_path``, ``PyHessianBackend``.
@@ -14,9 +13,6 @@ The loss and its parameters: ``MeanLoss``, ``ParameterVector``, ``select_paramet
 from ntpctp.curvature.blocks import block_eigenvalues
 from ntpctp.curvature.density import Density, density
 from ntpctp.curvature.directions import filter_normalised, random_directions
-from ntpctp.curvature.finite_difference import FiniteDifferenceHessian
-from ntpctp.curvature.fisher import Classification, FisherOperator
-from ntpctp.curvature.gauss_newton import GaussNewtonOperator, Prediction
 from ntpctp.curvature.hessian import HessianOperator
 from ntpctp.curvature.krylov import SymmetricOperator
 from ntpctp.curvature.lanczos import Eigenvalues, top_eigenvalues
@@ -42,12 +38,8 @@ __all__ = [
     "AdamState",
     "AverageSharpness",
     "Batch",
-    "Classification",
     "Density",
     "Eigenvalues",
-    "FiniteDifferenceHessian",
-    "FisherOperator",
-    "GaussNewtonOperator",
     "HessianOperator",
     "LossFunction",
     "LossPath",
@@ -55,7 +47,6 @@ __all__ = [
     "MeanLoss",
     "ParameterVector",
     "PreconditionedHessian",
-    "Prediction",
     "PyHessianBackend",
     "SymmetricOperator",
     "Trace",

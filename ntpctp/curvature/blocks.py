@@ -27,7 +27,7 @@ def block_eigenvalues(
 
     Args:
         loss: batch -> (summed loss, weight); see ``MeanLoss``.
-        parameters: name -> leaf tensor; cut into layers by ``parameter_blocks``.
+        parameters: name -> leaf tensor; grouped into layers by ``parameter_blocks``.
         batches: a list.
         seed: see ``top_eigenvalues``.
         relative_tolerance: see ``top_eigenvalues``.

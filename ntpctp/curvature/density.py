@@ -26,7 +26,7 @@ class Density:
     nodes: tuple[Array, ...]
     """S arrays (m,), or shorter where the Krylov space was exhausted; ascending."""
     weights: tuple[Array, ...]
-    """Of the nodes; not negative, each probe's add up to 1."""
+    """Of the nodes; not negative, they sum to 1 for each probe."""
     num_products: int
 
     def mean(self, function: Callable[[Array], Array]) -> tuple[float, float]:
@@ -61,7 +61,7 @@ class Density:
         )
 
     def _average(self, functions: list[Array]) -> tuple[Array, Array]:
-        """Average (n, m) function values at the nodes over nodes, then over probes."""
+        """Return means and standard errors, (n,), of function values (n, m) at the nodes."""
         probes = np.stack([f @ w for f, w in zip(functions, self.weights, strict=True)])
         count = len(probes)
         if count == 1:
@@ -78,13 +78,13 @@ def density(
     :math:`\frac{1}{P} \mathrm{tr} f(A)`, and m Lanczos steps from v give the nodes (Ritz values)
     and weights (squared first components) of its Gauss quadrature (Ubaru, Chen and Saad 2017, SIAM
     J. Matrix Anal. Appl. 38, section 3; for neural networks Ghorbani, Krishnan and Xiao 2019,
-    ICML). Lanczos is re-orthogonalised fully, which leaves no spurious copies. Costs
+    ICML). Full re-orthogonalisation prevents spurious copies of eigenvalues. Costs
     ``num_probes * num_steps`` products and memory for ``num_steps + 1`` vectors.
 
     Args:
         operator: symmetric; not checked.
         num_probes: S. At least 2 for standard errors.
-        num_steps: m; the resolution. At most P are made.
+        num_steps: m, which sets the resolution; capped at P.
         seed: of the probes. The same seed gives the same result on one machine.
 
     Raises:

@@ -1,4 +1,4 @@
-"""Directions in weight space whose length is that of the weights.
+"""Directions in weight space, scaled to the norms of the weights.
 
 Shape letter: P = number of entries of all parameters.
 """
@@ -32,14 +32,14 @@ def filter_normalised(
     .. math:: d_{i,j} \leftarrow \frac{d_{i,j}}{\lVert d_{i,j} \rVert} \lVert \theta_{i,j} \rVert
 
     for filter j of parameter i (Li et al. 2018, NeurIPS, "Visualizing the loss landscape of neural
-    nets", section 4). As there, parameters with fewer than two dimensions (biases, gains) are not
-    moved.
+    nets", section 4). As there, the direction is zero for parameters with fewer than two dimensions
+    (biases, gains).
 
     Args:
         parameters: the weights.
         direction: (P,), not changed.
-        filter_dimension: name -> the dimension that counts the filters; models that store a weight
-            transposed (input, output) need 1 for it.
+        filter_dimension: name -> the dimension that counts the filters; 1 for a weight stored as
+            (input, output).
     """
     pieces = []
     tensors = zip(
@@ -68,7 +68,7 @@ def random_directions(
 
     Args:
         parameters: the weights.
-        count: how many, at least 1.
+        count: number of directions, at least 1.
         seed: the same seed gives the same directions up to the normalisation.
         filter_dimension: see ``filter_normalised``.
 

@@ -1,4 +1,4 @@
-"""The Hessian of the mean loss as a matrix that is only ever multiplied.
+"""The Hessian of the mean loss as a matrix-free linear operator.
 
 Shape letter: P = number of entries of all parameters.
 """
@@ -32,15 +32,15 @@ class HessianOperator:
     the means of batches instead is a different matrix whenever the :math:`w_b` differ.
 
     Exact up to rounding: double backward, no sampling, no finite differences. A product costs
-    about three gradients. While they fit into ``graph_memory_bytes``, the graphs of the gradients
-    are kept, batch by batch, and a product with a kept graph costs about two; the others are built
-    anew in each product, one at a time.
+    about three gradients. The graphs of the batches' gradients are kept while they fit into
+    ``graph_memory_bytes``; a product with a kept graph costs about two gradients. The other graphs
+    are rebuilt in each product, one at a time.
 
     Args:
-        loss: batch -> (summed loss, weight); see ``MeanLoss``, also for what is checked.
+        loss: batch -> (summed loss, weight); see ``MeanLoss``, also for the checks.
         parameters: name -> leaf tensor, float32 or float64. Their order is that of the P entries.
             A subset gives the corresponding diagonal block of the whole Hessian.
-        batches: a list, gone through once a product.
+        batches: a list, iterated once for each product.
         graph_memory_bytes: bound on the memory of the kept graphs, in bytes; 0 keeps none.
         process_group: sums over processes, each with its own ``batches``; see ``MeanLoss``. The
             vector must be the same on all of them.
@@ -50,11 +50,11 @@ class HessianOperator:
         dtype, device: of the parameters, the vectors and the products.
         mean_loss: the ``MeanLoss``, with its ``value`` and ``total_weight``.
         gradient: of the mean loss, (P,).
-        unreached: names of the parameters that no batch reaches: their rows are zero.
-        num_kept_graphs, kept_graph_bytes: how many batches keep their graph, and its memory.
+        unreached: names of the parameters without influence on any batch: their rows are zero.
+        num_kept_graphs, kept_graph_bytes: number of batches whose graph is kept, and its memory.
 
     Raises:
-        InputError: for what ``MeanLoss`` refuses, and for an operation without second derivative.
+        InputError: as ``MeanLoss``, and for an operation without second derivative.
     """
 
     def __init__(
@@ -76,11 +76,11 @@ class HessianOperator:
 
     @property
     def num_kept_graphs(self) -> int:
-        """How many batches keep the graph of their gradient between products."""
+        """Number of batches whose gradient graph is kept between products."""
         return len(self._graphs)
 
     def _prepare(self, memory: int) -> tuple[Tensor, tuple[str, ...]]:
-        """Compute the gradient once and keep the graphs that fit into ``memory`` bytes."""
+        """Compute the gradient, and keep the graphs that fit into ``memory`` bytes."""
         total = torch.zeros(self.shape[0], dtype=self.dtype, device=self.device)
         reached = torch.zeros(len(self.parameters.tensors), device=self.device)
         for index in range(len(self.mean_loss.batches)):

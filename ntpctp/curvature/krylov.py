@@ -16,7 +16,7 @@ Array = npt.NDArray[np.float64]
 
 
 class SymmetricOperator(Protocol):
-    """What the estimators need of a symmetric (P, P) matrix: its size and its products."""
+    """The interface that estimators use: size and products of a symmetric (P, P) matrix."""
 
     shape: tuple[int, int]
     dtype: torch.dtype
@@ -30,13 +30,13 @@ class SymmetricOperator(Protocol):
 class KrylovBasis:
     """An orthonormal basis, the projection of the operator onto it, and the next direction.
 
-    With exact arithmetic ``A V = V T + beta v e'``: V the basis, T its (tridiagonal, after a
-    restart arrow-shaped) projection in float64, v the next direction and beta its coupling.
+    In exact arithmetic ``A V = V T + beta v e'``: V the basis, T the projection (tridiagonal;
+    arrow-shaped after a restart) in float64, v the next direction and beta its coupling.
 
     Args:
         operator: A.
         capacity: m; memory for m + 1 vectors in the operator's dtype, on its device.
-        generator: of directions drawn at random, on the CPU.
+        generator: of random directions, on the CPU.
     """
 
     def __init__(self, operator: SymmetricOperator, capacity: int, generator: torch.Generator):
@@ -46,7 +46,7 @@ class KrylovBasis:
             (min(capacity + 1, size), size), dtype=operator.dtype, device=operator.device
         )
         self._projected: Array = np.zeros((capacity, capacity))
-        self._count = 0  # vectors already multiplied; the next one stands at this row
+        self._count = 0  # vectors already multiplied; the next direction is in this row
         self._next, self._coupling = self._rows[0], 0.0
         self._values: Array = np.zeros(0)
         self._coordinates: Array = np.zeros((0, 0))
@@ -64,7 +64,7 @@ class KrylovBasis:
     def extend(self) -> None:
         """Multiply the newest vector, project, and compute the next direction."""
         row = self._count
-        # A copy, which is changed below: an operator may hand back its argument.
+        # Copied since it is changed below: an operator may return its argument.
         product = (self._operator @ self._rows[row]).clone()
         self._count += 1
         coefficients = self._orthogonalise(product)
@@ -90,7 +90,7 @@ class KrylovBasis:
         return self._coupling <= 10 * torch.finfo(self._rows.dtype).eps * scale
 
     def ritz(self) -> tuple[Array, Array]:
-        """Return the Ritz values, ascending, and the bound |beta s_mk| on their residuals."""
+        """Return the Ritz values, ascending, and |beta s_mk|, the bounds on their residuals."""
         return self._values, np.abs(self._coupling * self._coordinates[-1])
 
     def vectors(self, positions: list[int]) -> Tensor:
@@ -102,7 +102,7 @@ class KrylovBasis:
         return found
 
     def make_room(self, kept: list[int]) -> None:
-        """Append the next direction; if the basis is full, first reduce it to ``kept``."""
+        """Append the next direction; if the basis is full, first reduce it to ``kept`` vectors."""
         coupling = self._direction()
         if self.full:
             self._rows[: len(kept)] = self.vectors(kept)
@@ -118,11 +118,11 @@ class KrylovBasis:
         self._rows[count] = self._next
 
     def _direction(self) -> float:
-        """Normalise the next direction; return its coupling to the basis, 0 if drawn anew."""
+        """Normalise the next direction; return its coupling to the basis, 0 if it is random."""
         if not self.invariant:
             self._next /= self._coupling
             return self._coupling
-        # The basis is invariant: go on in a random direction, which may hold further eigenvalues.
+        # The basis is invariant: continue in a random direction, to find further eigenvalues.
         self._next = self._random()
         self._orthogonalise(self._next)
         self._next /= norm(self._next)
@@ -132,14 +132,14 @@ class KrylovBasis:
         """Remove the basis from ``vector``, in place and twice; return the coefficients."""
         rows = self._rows[: self._count]
         total = np.zeros(self._count)
-        for _ in range(2):  # once leaves rounding errors that grow into spurious copies
+        for _ in range(2):  # rounding errors of a single pass grow into spurious copies
             coefficients = inner(rows, vector)
             vector -= coefficients.to(vector) @ rows
             total += coefficients.cpu().numpy()
         return total
 
     def _random(self) -> Tensor:
-        # Drawn on the CPU, so that the seed means the same on every device.
+        # Drawn on the CPU, so that a seed gives the same vector on every device.
         size = self._rows.shape[1]
         drawn: Tensor = torch.randn(size, generator=self._generator, dtype=torch.float64)
         return drawn.to(self._rows)

@@ -20,20 +20,20 @@ End = Literal["largest", "smallest", "both"]
 
 @dataclass(frozen=True)
 class Eigenvalues:
-    """Extreme eigenvalues, each with how far it can be trusted.
+    """Extreme eigenvalues with their residuals.
 
-    For a symmetric matrix an eigenvalue lies within ``residual`` of each value. That it is the
-    *extreme* one cannot be proven by products alone: a start vector that by chance holds little of
-    the extreme eigenvector may stop at a neighbour. On Gaussian random symmetric matrices, whose
+    For a symmetric matrix an eigenvalue lies within ``residual`` of each value. Products alone
+    cannot prove that it is the *extreme* one: with a start vector almost orthogonal to the extreme
+    eigenvector, the iteration may stop at a neighbour. On Gaussian random symmetric matrices, whose
     eigenvalues crowd at the ends, that happened in 2 to 10 of 1,000 runs at a relative tolerance
-    of 1e-3 and in about 20 at 1e-2; a second seed tells.
+    of 1e-3 and in about 20 at 1e-2; a second seed shows it.
     """
 
     values: tuple[float, ...]
     """k, from the wanted end inwards (``both``: the largest)."""
     residuals: tuple[float, ...]
-    """||H y - value y|| of each unit Ritz vector y; the larger of the computed bound and, where
-    products were spent on it, of what an explicit product gave."""
+    """||H y - value y|| of each unit Ritz vector y: the larger of the bound from the iteration and,
+    with ``verify``, the norm from an explicit product."""
     converged: bool
     """Whether every wanted residual is at most ``relative_tolerance * |value|``."""
     opposite_value: float
@@ -44,7 +44,7 @@ class Eigenvalues:
     num_products: int
     """Products spent, verification included."""
     vectors: Tensor | None
-    """(k, P), unit Ritz vectors in rows; None unless asked for."""
+    """(k, P), unit Ritz vectors in rows; None unless requested."""
 
     @property
     def value(self) -> float:
@@ -79,28 +79,28 @@ def top_eigenvalues(
     float64. Costs one product a step, memory for ``basis_size + 1`` vectors, and no copy of the
     operator.
 
-    Largest does not mean largest in magnitude: a large negative eigenvalue is no sharpness.
-    Copies of a repeated eigenvalue are not told apart: with k > 1 the values are the k outermost
-    *distinct* ones, unless the whole space is exhausted.
+    Largest does not mean largest in magnitude: a large negative eigenvalue is not sharpness. With
+    k > 1 the values are the k outermost *distinct* ones: a repeated eigenvalue is found once,
+    unless the basis spans the whole space.
 
     Args:
         operator: any object with ``shape``, ``dtype``, ``device`` and ``@``. That it is symmetric
             is not checked.
-        k: how many, at most P.
+        k: number of eigenvalues, at most P.
         which: ``largest``, ``smallest``, or ``both``: k largest and the smallest one.
         seed: of the random start vector. The same seed gives the same result on one machine.
         relative_tolerance: stop when every wanted residual is at most this times the magnitude of
             its value. The error of the *value* is usually near the square of that.
-        max_products: stop then in any case; ``converged`` says which it was.
+        max_products: stop at the latest after so many products; see ``converged``.
         basis_size: m, at least k + 3.
         start: start vector (P,) instead of a random one. It must not be orthogonal to the wanted
-            eigenvectors, which for a random one is certain.
+            eigenvectors; a random one never is.
         vectors: return the Ritz vectors.
-        verify: multiply each wanted Ritz vector once more in the end, so that the residual holds
-            for the operator as it rounds; k more products.
+        verify: multiply each wanted Ritz vector once more at the end, so that the residual includes
+            the rounding of the operator; k more products.
 
     Raises:
-        InputError: for k, sizes or a start vector that do not fit.
+        InputError: for an invalid k, size or start vector.
     """
     size = operator.shape[0]
     _check(k, which, size, basis_size, max_products, start)
@@ -121,18 +121,18 @@ def top_eigenvalues(
             break
         basis.make_room(_kept(len(values), k, which))
     ritz_vectors = basis.vectors(wanted)
-    found = residuals[wanted]
+    bounds = residuals[wanted]
     if verify:
         explicit = [
             norm(operator @ y - value * y)
             for y, value in zip(ritz_vectors, values[wanted].tolist(), strict=True)
         ]
         num_products += len(explicit)
-        found = np.maximum(found, explicit)
-        converged &= bool((found <= relative_tolerance * np.abs(values[wanted])).all())
+        bounds = np.maximum(bounds, explicit)
+        converged &= bool((bounds <= relative_tolerance * np.abs(values[wanted])).all())
     return Eigenvalues(
         values=tuple(values[wanted].tolist()),
-        residuals=tuple(found.tolist()),
+        residuals=tuple(bounds.tolist()),
         converged=converged,
         opposite_value=float(values[opposite]),
         opposite_residual=float(residuals[opposite]),

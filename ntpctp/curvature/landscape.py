@@ -25,7 +25,7 @@ class LossSlice:
 
     @property
     def num_nonfinite(self) -> int:
-        """How many of the points have no finite loss."""
+        """Number of points without a finite loss."""
         return int((~np.isfinite(self.losses)).sum())
 
 
@@ -37,9 +37,9 @@ def loss_slice(
     .. math:: f(a) = L(\theta + a \, d_1) \qquad \text{or} \qquad
               f(a, b) = L(\theta + a \, d_1 + b \, d_2)
 
-    Directions are taken as they are: filter-normalised random ones (``random_directions``), or
-    unit eigenvectors times a radius. The weights are restored bit for bit. Costs one forward pass
-    over all batches a point.
+    Directions are used unscaled, for instance filter-normalised random ones (``random_directions``)
+    or unit eigenvectors. The weights are restored bit for bit. Costs one forward pass over all
+    batches for each point.
 
     Args:
         mean_loss: L, with the weights at the origin of the slice.
@@ -47,7 +47,7 @@ def loss_slice(
         coordinates: n numbers, used on both axes.
 
     Raises:
-        InputError: for directions of another number or size, or no coordinate.
+        InputError: for more than two directions, directions of another size, or no coordinates.
     """
     size = mean_loss.parameters.size
     if directions.shape not in ((1, size), (2, size)):
@@ -87,15 +87,15 @@ def loss_path(mean_loss: MeanLoss, start: Tensor, end: Tensor, *, num_points: in
 
     .. math:: L(t) = L\bigl((1 - t) \, \theta_0 + t \, \theta_1\bigr), \qquad t \in [0, 1]
 
-    A barrier says that the two are not in one linearly connected valley (Frankle et al. 2020,
+    A barrier shows that the two are not in one linearly connected valley (Frankle et al. 2020,
     ICML, section 2, error barrier; here of the loss). Networks that differ by a permutation of
-    units show a barrier too, so runs from one initialisation compare best.
+    units show a barrier too, so compare runs from the same initial weights.
 
     Args:
-        mean_loss: L, which fixes the data; its own weights do not matter and are restored.
+        mean_loss: L, which determines the data; its weights do not matter and are restored.
         start: (P,); ``mean_loss.parameters.vector_of(state_dict)`` makes it.
         end: (P,).
-        num_points: n, at least 3, ends included; the barrier between them goes unseen.
+        num_points: n, at least 3, ends included; a barrier between two points is missed.
 
     Raises:
         InputError: for fewer than 3 points, or ends of another size.

@@ -1,4 +1,4 @@
-"""The loss of a fixed list of batches as one number, checked before anything is derived from it.
+"""The mean loss of a fixed list of batches, checked before it is differentiated.
 
 Shape letter: P = number of entries of all parameters.
 """
@@ -15,7 +15,7 @@ from ntpctp._core.errors import InputError, NotFiniteError
 from ntpctp.curvature.parameters import ParameterVector
 
 Batch: TypeAlias = Any
-"""Whatever the loss function takes; it is only handed on."""
+"""Any type that the loss function takes."""
 
 LossFunction: TypeAlias = Callable[[Batch], tuple[Tensor, Tensor]]
 """batch -> (summed loss: scalar, differentiable; total weight: scalar). Never a mean."""
@@ -26,20 +26,20 @@ class MeanLoss:
 
     .. math:: L(\theta) = \frac{1}{W} \sum_b \ell_b(\theta), \qquad W = \sum_b w_b,
 
-    where :math:`\ell_b` is the *summed* loss of batch b and :math:`w_b` its weight. There is one
-    division, over all batches (and all processes); a mean of the means of batches is another
-    function as soon as the :math:`w_b` differ.
+    where :math:`\ell_b` is the *summed* loss of batch b and :math:`w_b` its weight: one division,
+    over all batches (and all processes). A mean of the means of batches is another function if the
+    :math:`w_b` differ.
 
     On construction every batch is evaluated once and the first one twice, without a graph.
 
     Args:
-        loss: batch -> (summed loss, weight), evaluated at the present value of the parameters. It
-            must give the same numbers every time.
+        loss: batch -> (summed loss, weight), evaluated at the current parameters. It must be
+            deterministic.
         parameters: name -> leaf tensor; see ``ParameterVector``.
-        batches: a list, gone through once a pass; an iterator would be used up.
-        process_group: if given, ``batches`` are the share of this process and all sums are taken
-            over the group. Every process must make the same calls in the same order, on a bare
-            module (not DDP or FSDP).
+        batches: a list, since every pass iterates over it.
+        process_group: if given, ``batches`` are the share of this process and all sums are over the
+            group. Every process must make the same calls in the same order, on a bare module (not
+            DDP or FSDP).
 
     Attributes:
         parameters: the ``ParameterVector``.
@@ -47,8 +47,8 @@ class MeanLoss:
         total_weight: W.
 
     Raises:
-        InputError: if there is no batch or no weight, if the loss is not a finite scalar, does not
-            depend on any parameter, or differs between two evaluations.
+        InputError: if there are no batches, the total weight is 0, or the loss is not a finite
+            scalar, does not depend on any parameter, or differs between two evaluations.
     """
 
     def __init__(
@@ -61,11 +61,11 @@ class MeanLoss:
     ):
         if not isinstance(batches, Sequence):
             raise InputError(
-                f"expected a list of batches, found {type(batches).__name__}: it is gone through "
-                "many times; use list(batches)"
+                f"expected a list of batches, which is iterated many times, found "
+                f"{type(batches).__name__}; use list(batches)"
             )
         if not batches and process_group is None:
-            raise InputError("there is no batch; give at least one")
+            raise InputError("the list of batches is empty; give at least one")
         self.parameters = ParameterVector(parameters)
         self.batches = batches
         self.process_group = process_group
@@ -79,19 +79,19 @@ class MeanLoss:
         try:
             sums += self._local_sums().to(sums)
             self._check_deterministic()
-        except InputError as found:
-            error = found
+        except InputError as refused:
+            error = refused
         self._agree(error)
         loss_sum, weight = self.all_reduce(sums).tolist()
         if not weight > 0:
             raise InputError(
-                f"the total weight of the {len(self.batches)} batches is {weight:g}: no position "
-                "reaches the loss; check the labels or the objective"
+                f"the total weight of the {len(self.batches)} batches is {weight:g}: no token "
+                "counts in the loss; check the labels or the objective"
             )
         return loss_sum / weight, weight
 
     def _local_sums(self) -> Tensor:
-        """Return (sum of losses, sum of weights) over the batches of this process, float64."""
+        """Return (sum of losses, sum of weights) over this process's batches, float64."""
         sums = torch.zeros(2, dtype=torch.float64)
         with torch.no_grad():
             for index in range(len(self.batches)):
@@ -107,15 +107,15 @@ class MeanLoss:
         if abs(first - second) > 8 * torch.finfo(self.parameters.dtype).eps * abs(first):
             raise InputError(
                 f"the loss is not deterministic: the first batch gave {first:.9g}, then "
-                f"{second:.9g}; call model.eval() to switch dropout off, and draw nothing at "
-                "random in the loss"
+                f"{second:.9g}; call model.eval() to switch off dropout, and use no random "
+                "numbers in the loss"
             )
 
     def _agree(self, error: InputError | None) -> None:
-        """Raise on every process if one of them has an error; else the others would wait for it."""
+        """Raise on every process if one has an error; the others would wait for it forever."""
         flag = torch.tensor([0.0 if error is None else 1.0], device=self.parameters.device)
         if float(self.all_reduce(flag)):
-            raise error or InputError("another process refused its batches; see its message")
+            raise error or InputError("another process rejected its batches; see its error message")
 
     def batch_sum(self, index: int) -> tuple[Tensor, Tensor]:
         """Return (summed loss, weight) of one batch, checked, with its graph.
@@ -132,20 +132,20 @@ class MeanLoss:
         if not torch.isfinite(loss_sum.detach()):
             raise NotFiniteError(
                 f"the loss of batch {index} is {float(loss_sum.detach())}: curvature needs finite "
-                "numbers; check the checkpoint (did training diverge?) and that every batch has a "
-                "summed loss, not a mean over nothing"
+                "numbers; check the checkpoint (did training diverge?), and that the loss of a "
+                "batch is a sum, not a mean over zero tokens"
             )
         return loss_sum, torch.as_tensor(weight).detach()
 
     def mean_at(self, vector: Tensor) -> float:
-        """Return L with the parameters set to ``vector`` (P,), which may be infinite or NaN."""
+        """Return L, possibly infinite or NaN, with the parameters set to ``vector`` (P,)."""
         with self._at(vector), torch.no_grad():
             losses = [self._loss(batch)[0].double() for batch in self.batches]
             zero = torch.zeros((), dtype=torch.float64, device=self.parameters.device)
             return float(self.all_reduce(sum(losses, zero))) / self.total_weight
 
     def gradient(self) -> Tensor:
-        """Return the gradient of L at the present value of the parameters, (P,)."""
+        """Return the gradient of L at the current parameters, (P,)."""
         total = torch.zeros(
             self.parameters.size, dtype=self.parameters.dtype, device=self.parameters.device
         )
@@ -154,7 +154,7 @@ class MeanLoss:
         return self.finish(total)
 
     def batch_gradient(self, index: int, *, create_graph: bool) -> list[Tensor | None]:
-        """Return the gradient of the summed loss of one batch, None where it does not reach.
+        """Return the gradient of one batch's summed loss, None for parameters without influence.
 
         Raises:
             InputError: if the loss depends on none of the parameters.
@@ -176,13 +176,13 @@ class MeanLoss:
             )
 
     def finish(self, total: Tensor) -> Tensor:
-        """Add a sum over batches up over processes, divide it by W, in place, and check it.
+        """Sum a total of batches over processes, divide it by W in place, and check it.
 
         Raises:
             InputError: if an entry is not finite.
         """
         result = self.all_reduce(total).div_(self.total_weight)
-        # The sum is finite if all entries are, up to overflow: the check of each is then rare.
+        # A finite sum has finite entries; each is checked only if the sum, cheaper, is not finite.
         if not torch.isfinite(result.sum()) and not torch.isfinite(result).all():
             raise NotFiniteError(
                 "a derivative of the loss is not finite although the loss is; check the weights "
@@ -191,16 +191,16 @@ class MeanLoss:
         return result
 
     def all_reduce(self, total: Tensor) -> Tensor:
-        """Return the sum of ``total`` over the processes (in place); alone, ``total`` itself."""
+        """Return ``total`` summed over the processes, in place; unchanged without a group."""
         if self.process_group is not None:
             dist.all_reduce(total, group=self.process_group)
         return total
 
     def check_unchanged(self) -> None:
-        """Check that no parameter was written since construction.
+        """Check that no parameter was changed since construction.
 
         Raises:
-            InputError: if one was; what is known about the loss no longer holds.
+            InputError: if one was: ``value`` and kept graphs are then outdated.
         """
         if self.parameters.versions() != self._versions:
             raise InputError(
@@ -228,7 +228,7 @@ class MeanLoss:
 
 @contextmanager
 def explain_missing_derivative() -> Iterator[None]:
-    """Turn autograd's report of a missing derivative into one that says what to do.
+    """Turn autograd's error about a missing derivative into one with a fix.
 
     Raises:
         InputError: for a fused kernel without a second derivative.
@@ -242,9 +242,8 @@ def explain_missing_derivative() -> Iterator[None]:
         if "attention" in text:
             raise InputError(
                 "the fused attention kernel has no second derivative; load the model with "
-                f'attn_implementation="eager", or use FiniteDifferenceHessian ({text[:120]})'
+                f'attn_implementation="eager" ({text[:120]})'
             ) from error
         raise InputError(
-            "an operation of the loss has no second derivative; replace it, or use "
-            f"FiniteDifferenceHessian ({text[:200]})"
+            f"an operation of the loss has no second derivative; replace it ({text[:200]})"
         ) from error

@@ -1,6 +1,6 @@
-"""Named parameters seen as one vector of P entries, and the choice of some of them by name.
+"""Named parameters as one vector of P entries, and selection of parameters by name.
 
-Shape letter: P = number of entries of all chosen parameters.
+Shape letter: P = number of entries of all selected parameters.
 """
 
 from collections.abc import Mapping, Sequence
@@ -16,10 +16,10 @@ _FULL_PRECISION = (torch.float32, torch.float64)
 
 
 class ParameterVector:
-    """The order and the shapes that turn parameters into a vector (P,) and back.
+    """Converts parameters into a vector (P,) and back.
 
-    The order is that of the mapping; entries are row-major. A tensor that appears under several
-    names (tied weights) is counted once, under its first name.
+    The order is that of the mapping; entries are row-major. A tensor with several names (tied
+    weights) counts once, under its first name.
 
     Args:
         parameters: name -> leaf tensor that requires a gradient, as
@@ -33,9 +33,9 @@ class ParameterVector:
         tied: further name -> the first name of the same tensor.
 
     Raises:
-        InputError: if there is nothing to differentiate, or for a parameter that is not a leaf, is
-            frozen, has half precision, another device or dtype than the first, or shares its
-            memory with a different tensor.
+        InputError: if there are no parameters, or for a parameter that is not a leaf, is frozen,
+            has half precision, another device or dtype than the first, or shares its memory with a
+            different tensor.
     """
 
     def __init__(self, parameters: Mapping[str, Tensor]):
@@ -57,7 +57,7 @@ class ParameterVector:
         self._sizes = [prod(shape) for shape in self._shapes]
         self.size = sum(self._sizes)
         if not self.size:
-            raise InputError("there is no parameter to differentiate; give at least one")
+            raise InputError("the mapping of parameters is empty; give at least one")
         self.dtype, self.device = self.tensors[0].dtype, self.tensors[0].device
         self._check()
 
@@ -88,7 +88,7 @@ class ParameterVector:
             memory[place] = name
 
     def flatten(self, tensors: Sequence[Tensor | None]) -> Tensor:
-        """Return ``tensors``, one a parameter, as one vector (P,); None stands for zeros."""
+        """Return ``tensors``, one a parameter, as one vector (P,); None means zeros."""
         pieces = [
             torch.zeros_like(parameter).flatten() if tensor is None else tensor.reshape(-1)
             for tensor, parameter in zip(tensors, self.tensors, strict=True)
@@ -96,10 +96,10 @@ class ParameterVector:
         return torch.cat(pieces)
 
     def add_to(self, total: Tensor, tensors: Sequence[Tensor | None]) -> None:
-        """Add ``tensors``, one a parameter, to ``total`` (P,), in place; None stands for zeros."""
-        for place, tensor in zip(self.unflatten(total), tensors, strict=True):
+        """Add ``tensors``, one a parameter, to ``total`` (P,), in place; None means zeros."""
+        for piece, tensor in zip(self.unflatten(total), tensors, strict=True):
             if tensor is not None:
-                place += tensor
+                piece += tensor
 
     def unflatten(self, vector: Tensor) -> list[Tensor]:
         """Return views of ``vector`` (P,) in the shapes of the parameters."""
@@ -114,9 +114,7 @@ class ParameterVector:
         """
         for name, parameter in zip(self.names, self.tensors, strict=True):
             if name not in tensors:
-                raise InputError(
-                    f"there is no value for parameter {name!r}{nearest(name, tensors)}"
-                )
+                raise InputError(f"parameter {name!r} has no value{nearest(name, tensors)}")
             if tensors[name].shape != parameter.shape:
                 raise InputError(
                     f"parameter {name!r} has shape {tuple(parameter.shape)}, its other value "
@@ -143,14 +141,14 @@ class ParameterVector:
                 tensor.copy_(piece)
 
     def versions(self) -> tuple[int, ...]:
-        """Return a number for each parameter that changes whenever it is written in place."""
+        """Return, for each parameter, a number that changes with every write in place."""
         return tuple(tensor._version for tensor in self.tensors)
 
     def check_vector(self, vector: Tensor) -> None:
-        """Check that ``vector`` can be multiplied.
+        """Check shape, dtype and device of ``vector``.
 
         Raises:
-            InputError: for another shape, dtype or device; names both.
+            InputError: with the expected and the found one.
         """
         if vector.shape != (self.size,):
             raise InputError(
@@ -164,10 +162,9 @@ class ParameterVector:
 
 
 def select_parameters(parameters: Mapping[str, Tensor], *patterns: str) -> dict[str, Tensor]:
-    """Return the parameters whose name matches a pattern, in their order.
+    """Return the parameters whose names match a pattern, in their order.
 
-    The Hessian with respect to a subset is the diagonal block of the whole Hessian that belongs to
-    it, and costs less.
+    The Hessian with respect to a subset is its diagonal block of the whole Hessian, and costs less.
 
     Args:
         parameters: name -> tensor.
@@ -194,12 +191,11 @@ def select_parameters(parameters: Mapping[str, Tensor], *patterns: str) -> dict[
 
 
 def parameter_blocks(parameters: Mapping[str, Tensor]) -> dict[str, dict[str, Tensor]]:
-    """Return the parameters in blocks: one for each entry of a list of layers.
+    """Return the parameters grouped into blocks, one for each layer.
 
-    A name is cut behind its first number (``transformer.h.3.attn.weight`` belongs to
-    ``transformer.h.3``); a name without a number is cut before its last part (the module that
-    owns it). Each parameter is in exactly one block; blocks come in the order of their first
-    parameter.
+    The block is the name up to its first number (``transformer.h.3.attn.weight`` belongs to
+    ``transformer.h.3``); for a name without a number, the name without its last part (its module).
+    Each parameter is in exactly one block; blocks are in the order of their first parameter.
 
     >>> blocks = parameter_blocks(dict.fromkeys(["wte.weight", "h.0.a.weight", "h.0.b.bias"]))
     >>> {block: list(names) for block, names in blocks.items()}

@@ -17,17 +17,17 @@ from ntpctp.curvature.krylov import SymmetricOperator
 
 @dataclass(frozen=True)
 class AdamState:
-    """What Adam knows at one step, as far as it scales the Hessian."""
+    """The part of Adam's state at one step that scales the Hessian."""
 
     second_moments: Mapping[str, Tensor]
     """Parameter name -> v, Adam's ``exp_avg_sq``, in the shape of the parameter."""
     step: int
-    """t, the number of updates that v has seen; at least 1."""
+    """t, the number of updates in v; at least 1."""
     beta1: float
     beta2: float
     epsilon: float
     learning_rate: float
-    """As the optimizer has it: of the last update, unless a scheduler has moved on."""
+    """The optimizer's: of the last update, unless a scheduler has changed it since."""
 
 
 def adam_state(optimizer: torch.optim.Optimizer, parameters: Mapping[str, Tensor]) -> AdamState:
@@ -36,12 +36,12 @@ def adam_state(optimizer: torch.optim.Optimizer, parameters: Mapping[str, Tensor
     To read a checkpoint, load its optimizer state into an optimizer of the loaded model first.
 
     Args:
-        optimizer: with at least one step made.
-        parameters: name -> parameter, each one that the optimizer updates.
+        optimizer: after at least one step.
+        parameters: name -> parameter; the optimizer updates all of them.
 
     Raises:
-        InputError: if it is not Adam, uses amsgrad, has made no step for a parameter or another
-            number of steps than for the others, or if its groups differ in a setting.
+        InputError: if it is not Adam, uses amsgrad, has made no step for a parameter, numbers of
+            steps that differ between parameters, or settings that differ between groups.
     """
     group_of = {id(p): group for group in optimizer.param_groups for p in group["params"]}
     moments: dict[str, Tensor] = {}
@@ -52,11 +52,13 @@ def adam_state(optimizer: torch.optim.Optimizer, parameters: Mapping[str, Tensor
         if id(parameter) not in group_of or "exp_avg_sq" not in state:
             raise InputError(
                 f"the optimizer has no Adam state for parameter {name!r}; give an Adam or AdamW "
-                "that has made a step, and only parameters that it updates"
+                "after at least one step, and only parameters that it updates"
             )
         group = group_of[id(parameter)]
         if group.get("amsgrad"):
-            raise InputError("amsgrad divides by another moment; only plain Adam is supported")
+            raise InputError(
+                "amsgrad divides by another moment and is not supported; use plain Adam"
+            )
         moments[name] = state["exp_avg_sq"]
         steps.add(int(state["step"]))
         beta1, beta2 = group["betas"]
@@ -71,7 +73,7 @@ def adam_state(optimizer: torch.optim.Optimizer, parameters: Mapping[str, Tensor
 
 
 class PreconditionedHessian:
-    r"""Hessian preconditioned as Adam does it, in its symmetric form.
+    r"""The Hessian preconditioned by Adam, in symmetric form.
 
     Represents the symmetric (P, P) matrix
 
@@ -93,7 +95,7 @@ class PreconditionedHessian:
         stability_threshold: 2 / learning rate.
 
     Raises:
-        InputError: if the parameters or shapes differ, or no step was made.
+        InputError: if parameters or shapes differ, or the state is from before the first step.
     """
 
     def __init__(self, hessian: HessianOperator, state: AdamState):
@@ -101,7 +103,7 @@ class PreconditionedHessian:
         if missing := [name for name in parameters.names if name not in state.second_moments]:
             raise InputError(f"the Adam state lacks {len(missing)} parameters: {missing[:3]}")
         if state.step < 1:
-            raise InputError("the Adam state is from before the first step: nothing is known yet")
+            raise InputError("the Adam state is from before the first step and has no moments yet")
         moments = [state.second_moments[name] for name in parameters.names]
         for name, moment, tensor in zip(parameters.names, moments, parameters.tensors, strict=True):
             if moment.shape != tensor.shape:
@@ -125,8 +127,9 @@ class PreconditionedHessian:
     def gradient_curvature(self) -> float:
         r"""Return :math:`g^\top (c D H) g / \lVert g \rVert^2` for the gradient g of the mean loss.
 
-        The directional curvature of the paper above, whose rise beyond 2 / learning rate announces
-        a loss spike. It is that of the *unsymmetric* matrix, along the plain gradient. One product.
+        The directional curvature of the paper above; its rise beyond 2 / learning rate precedes a
+        loss spike. The matrix is the *unsymmetric* one, the direction the plain gradient. Costs one
+        product.
 
         Raises:
             InputError: if the gradient is zero.
@@ -138,7 +141,7 @@ class PreconditionedHessian:
 
 
 def directional_curvature(operator: SymmetricOperator, direction: Tensor) -> float:
-    """Return ``d' A d / |d|^2``, the curvature of A along ``direction`` (P,). One product.
+    """Return ``d' A d / |d|^2``, the curvature of A along ``direction`` (P,). Costs one product.
 
     Raises:
         InputError: if the direction is zero.

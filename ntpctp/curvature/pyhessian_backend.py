@@ -1,11 +1,11 @@
-"""PyHessian's own estimators, on the loss that is meant.
+"""PyHessian's estimators, applied to the token-weighted mean loss.
 
 PyHessian 0.1 (Yao et al. 2020, "PyHessian: Neural networks through the lens of the Hessian") wants
 ``criterion(model(inputs), targets)`` and averages the batches by their number of rows. The adapter
-hands it one "row" a batch and a criterion that undoes its averaging, so that its estimators see
-the Hessian of the mean loss over all weights. What stays as it is: it stops when two successive
-estimates agree, which says nothing about the error; it gives no residual; its power iteration
-finds the eigenvalue of largest *magnitude*, be it negative.
+gives it one "row" a batch and a criterion that undoes its averaging, so that its estimators are of
+the Hessian of the mean loss over all weights. Its limits remain: it stops when two successive
+estimates agree, which does not bound the error; it gives no residual; its power iteration finds the
+eigenvalue of largest *magnitude*, possibly negative.
 
 Shape letter: P = number of entries of all parameters.
 """
@@ -35,9 +35,9 @@ from ntpctp.curvature.mean_loss import (
 class PyHessianBackend:
     """PyHessian's eigenvalues, trace and density of the Hessian of the mean loss.
 
-    For cross-checks and for figures to compare with the literature; ``top_eigenvalues``, ``trace``
-    and ``density`` are faster and state their error. Every call goes through all batches for each
-    product and recomputes all graphs. The ``grad`` of the parameters is lost.
+    For cross-checks and for comparison with the literature; our own ``top_eigenvalues``, ``trace``
+    and ``density`` are faster and give their errors. Every product iterates over all batches and
+    rebuilds all graphs. The parameters' ``grad`` is cleared.
 
     Args:
         loss: batch -> (summed loss, weight); see ``MeanLoss``.
@@ -45,8 +45,7 @@ class PyHessianBackend:
         batches: a list.
 
     Raises:
-        InputError: if PyHessian is not installed, for float64 parameters, and for what
-            ``MeanLoss`` refuses.
+        InputError: if PyHessian is not installed, for float64 parameters, and as ``MeanLoss``.
     """
 
     def __init__(
@@ -68,29 +67,42 @@ class PyHessianBackend:
     def top_eigenvalues(
         self, k: int = 1, *, seed: int, relative_tolerance: float = 1e-3, max_iterations: int = 100
     ) -> tuple[float, ...]:
-        """Return the k eigenvalues of largest magnitude by PyHessian's power iteration.
+        """Return the k eigenvalues of largest magnitude; see ``top_eigenpairs``."""
+        pairs = self.top_eigenpairs(
+            k, seed=seed, relative_tolerance=relative_tolerance, max_iterations=max_iterations
+        )
+        return tuple(value for value, _ in pairs)
+
+    def top_eigenpairs(
+        self, k: int = 1, *, seed: int, relative_tolerance: float = 1e-3, max_iterations: int = 100
+    ) -> list[tuple[float, Tensor]]:
+        """Return the k eigenvalues of largest magnitude, with unit vectors (P,), by PyHessian.
 
         Args:
-            k: how many.
-            seed: of its start vectors; PyHessian alone has none.
+            k: number of eigenvalues.
+            seed: of the start vectors of its power iteration.
             relative_tolerance: stop when two successive estimates differ by less. Not a bound on
                 the error.
-            max_iterations: a product each, for each eigenvalue; reaching it is not reported.
+            max_iterations: for each eigenvalue, one product each; PyHessian does not report when
+                it stops there.
 
         Raises:
             InputError: for an operation without second derivative.
         """
         with self._prepared(seed) as hessian:
-            values, _ = hessian.eigenvalues(max_iterations, relative_tolerance, k)
-        return tuple(map(float, values))
+            values, vectors = hessian.eigenvalues(max_iterations, relative_tolerance, k)
+        flatten = self.mean_loss.parameters.flatten
+        return [
+            (float(value), flatten(vector)) for value, vector in zip(values, vectors, strict=True)
+        ]
 
     def trace(
         self, *, seed: int, relative_tolerance: float = 1e-3, max_iterations: int = 100
     ) -> tuple[float, ...]:
         """Return the samples whose mean is PyHessian's (Hutchinson's) estimate of the trace.
 
-        It stops when the running mean moves by less than ``relative_tolerance`` once, which can be
-        early and by chance; a standard error from the samples ignores that.
+        It stops as soon as the running mean changes by less than ``relative_tolerance``, which may
+        happen early by chance; a standard error of the samples does not include that.
 
         Raises:
             InputError: for an operation without second derivative.
@@ -101,8 +113,8 @@ class PyHessianBackend:
     def density(self, *, num_probes: int = 1, num_steps: int = 100, seed: int) -> Density:
         """Return the nodes and weights of PyHessian's stochastic Lanczos quadrature.
 
-        PyHessian 0.1 calls ``torch.eig``, which torch has removed; for the duration of the call it
-        is replaced by the symmetric eigensolver. The call is therefore not thread-safe.
+        PyHessian 0.1 calls ``torch.eig``, which torch has removed; the call replaces it by the
+        symmetric eigensolver for its duration, and is therefore not thread-safe.
 
         Args:
             num_probes: its ``n_v``.
@@ -110,8 +122,8 @@ class PyHessianBackend:
             seed: of its probes.
 
         Raises:
-            InputError: for more steps than P, where PyHessian runs into a zero vector, and for an
-                operation without second derivative.
+            InputError: for more steps than P, where PyHessian divides by the norm of a zero vector,
+                and for an operation without second derivative.
         """
         size = self.mean_loss.parameters.size
         if num_steps > size:
@@ -126,9 +138,9 @@ class PyHessianBackend:
 
     @contextmanager
     def _prepared(self, seed: int) -> Iterator[Any]:
-        """Yield PyHessian's object under a seed, without its warnings and leftovers."""
+        """Yield PyHessian's object with its random numbers seeded; clear gradients afterwards."""
         self.mean_loss.check_unchanged()
-        rows = [(torch.tensor([i]), torch.tensor([i])) for i in range(len(self.mean_loss.batches))]
+        indices = [torch.tensor([i]) for i in range(len(self.mean_loss.batches))]
         carrier = _Carrier(self.mean_loss.parameters.tensors)
         with (
             torch.random.fork_rng(devices=[]),
@@ -141,25 +153,25 @@ class PyHessianBackend:
                 yield self._module.hessian(
                     carrier,
                     self._criterion,
-                    dataloader=rows,
+                    dataloader=list(zip(indices, indices, strict=True)),
                     cuda=self.mean_loss.parameters.device.type == "cuda",
                 )
             finally:
-                # Their gradients hold graphs that hold the parameters: a leak in PyHessian.
+                # Gradients hold graphs that hold the parameters: PyHessian would leak them.
                 carrier.zero_grad()
 
     def _criterion(self, outputs: Tensor, _: Tensor) -> Tensor:
-        """Return the share of one batch, times the number of batches PyHessian divides by."""
+        """Return the share of one batch in the mean, times the number of batches."""
         loss_sum, _ = self.mean_loss.batch_sum(int(outputs))
         scale = len(self.mean_loss.batches) / self.mean_loss.total_weight
-        # PyHessian fails on a parameter without a second derivative; this gives each one of zero.
+        # PyHessian fails on a parameter without a second derivative: add one of zero for each.
         tensors = self.mean_loss.parameters.tensors
-        nothing = torch.stack([(0 * tensor**2).sum() for tensor in tensors]).sum()
-        return scale * loss_sum + nothing
+        zero = torch.stack([(0 * tensor**2).sum() for tensor in tensors]).sum()
+        return scale * loss_sum + zero
 
 
 class _Carrier(nn.Module):
-    """A "model" that owns the parameters and passes the index of a batch on."""
+    """A "model" that owns the parameters and returns the index of a batch."""
 
     def __init__(self, tensors: Sequence[Tensor]):
         super().__init__()

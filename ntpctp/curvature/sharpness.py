@@ -1,4 +1,4 @@
-"""Sharpness measured on the scale of the weights: how far the loss rises nearby.
+"""Sharpness on the scale of the weights: how far the loss rises near them.
 
 The eigenvalues of the Hessian change when a model is rescaled without changing its function; a
 neighbourhood that scales with the weights does not.
@@ -36,12 +36,12 @@ class AverageSharpness:
 
 @dataclass(frozen=True)
 class WorstSharpness:
-    """The largest rise of the loss that was found in a neighbourhood: a lower bound."""
+    """The largest rise of the loss found in a neighbourhood: a lower bound."""
 
     value: float
     """In the unit of the loss, not negative."""
     first_value: float
-    """After the first step, along the scaled gradient; the further steps gained the rest."""
+    """The rise after the first step, along the scaled gradient."""
     num_gradients: int
 
 
@@ -70,7 +70,7 @@ def average_sharpness(
     passes over all batches.
 
     Args:
-        mean_loss: L, at the weights whose sharpness is wanted.
+        mean_loss: L, at the weights to measure.
         radius: rho, positive; relative to the weights, except for ``none``.
         seed: of the draws. The same seed gives the same draws for weights of the same shapes.
         scaling: of the perturbations.
@@ -78,8 +78,7 @@ def average_sharpness(
         filter_dimension: see ``filter_normalised``.
 
     Raises:
-        InputError: for a radius, scaling or number that does not fit, or if a perturbed loss is
-            not finite.
+        InputError: for an invalid radius, scaling or number, or if a perturbed loss is not finite.
     """
     _check_radius(radius)
     if num_draws < 2:
@@ -116,7 +115,7 @@ def worst_sharpness(
     scaling: Literal["element", "none"] = "element",
     num_steps: int = 20,
 ) -> WorstSharpness:
-    r"""Search the largest rise of the loss in a neighbourhood.
+    r"""Search for the largest rise of the loss in a neighbourhood.
 
     .. math:: S = \max_{\lVert \delta / c \rVert_p \le \rho} L(\theta + \delta) - L(\theta)
 
@@ -128,16 +127,15 @@ def worst_sharpness(
     finds a local maximum, so the result is a *lower bound*.
 
     Args:
-        mean_loss: L, at the weights whose sharpness is wanted.
+        mean_loss: L, at the weights to measure.
         radius: rho, positive; relative to each weight for ``element``.
-        seed: of the small random offset of the start, which leaves saddles and minima.
+        seed: of the small random offset of the start, to leave saddles and minima.
         norm: p = 2 or infinity.
         scaling: c.
         num_steps: at least 1; each costs a forward pass and, if it improves, a gradient.
 
     Raises:
-        InputError: for a radius, norm, scaling or number that does not fit, or a gradient that is
-            not finite.
+        InputError: for an invalid radius, norm, scaling or number, or if a gradient is not finite.
     """
     _check_radius(radius)
     if scaling not in ("element", "none"):

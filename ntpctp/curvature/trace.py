@@ -21,7 +21,7 @@ class Trace:
 
     value: float
     standard_error: float
-    """Of the random part, from its ``num_samples`` samples; 0 if the value is exact."""
+    """Of the random part, over its ``num_samples`` samples; 0 if the value is exact."""
     num_samples: int
     num_products: int
 
@@ -32,7 +32,7 @@ def trace(operator: SymmetricOperator, *, num_products: int = 60, seed: int) -> 
     .. math:: \mathrm{tr} A = \mathrm{tr}(Q^\top A Q)
               + \mathrm{E}\, g^\top (I - Q Q^\top) A (I - Q Q^\top) g
 
-    Q, an orthonormal basis of the range of A S for a random S, catches the large eigenvalues
+    Q, an orthonormal basis of the range of A S for a random S, captures the large eigenvalues
     exactly; random signs g estimate the rest (Meyer, Musco, Musco and Woodruff 2021, SOSA,
     algorithm 1). A third of the products goes into each of S, Q and g. Given Q the estimate is
     unbiased, and the standard error is that of the mean over g. Memory: a third of
@@ -72,6 +72,6 @@ def trace(operator: SymmetricOperator, *, num_products: int = 60, seed: int) -> 
 
 
 def signs(operator: SymmetricOperator, generator: torch.Generator) -> Tensor:
-    """Return independent signs +-1, (P,), drawn on the CPU so that a seed is portable."""
+    """Return independent signs +-1, (P,), drawn on the CPU: the same on every device."""
     drawn = torch.randint(0, 2, (operator.shape[0],), generator=generator)
     return (2 * drawn - 1).to(operator.device, operator.dtype)

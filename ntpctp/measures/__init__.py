@@ -1,4 +1,8 @@
-"""Measures: functions of a checkpoint that give rows, then scores. ``MEASURES`` lists them."""
+"""Measures: from a checkpoint to result rows and scores. ``MEASURES`` lists them.
+
+Importing this package imports no torch: each measure is a module of options, and a module in
+``computation`` that is imported when a measurement starts. ``EvaluationContext`` is in ``context``.
+"""
 
 from ntpctp.measures.accuracy import Accuracy
 from ntpctp.measures.adversarial import Adversarial
@@ -6,10 +10,11 @@ from ntpctp.measures.contrast import Contrast
 from ntpctp.measures.flatness import Flatness
 from ntpctp.measures.input_edits import InputEdits
 from ntpctp.measures.landscape import Landscape
-from ntpctp.measures.measure import EncodedSplit, EvaluationContext, Measure, Score
+from ntpctp.measures.measure import ItemResult, Measure, Measurement, Score
 from ntpctp.measures.preconditioned import Preconditioned
 from ntpctp.measures.robustness import Robustness
 from ntpctp.measures.sharpness import Sharpness
+from ntpctp.measures.split import EncodedSplit
 from ntpctp.measures.weight_noise import WeightNoise
 
 MEASURES: dict[str, type[Measure]] = {
@@ -31,11 +36,12 @@ __all__ = [
     "Adversarial",
     "Contrast",
     "EncodedSplit",
-    "EvaluationContext",
     "Flatness",
     "InputEdits",
+    "ItemResult",
     "Landscape",
     "Measure",
+    "Measurement",
     "Preconditioned",
     "Robustness",
     "Score",

@@ -21,8 +21,9 @@ from ntpctp._core.files import clear_temporaries, fingerprint, sha256_of, write_
 from ntpctp._core.layout import RESULTS
 from ntpctp._core.locks import alone
 from ntpctp._core.records import read_sealed, write_sealed
-from ntpctp.measures import EvaluationContext, Measure, Score
+from ntpctp.measures import Measure, Score
 from ntpctp.measures.computation.nulls import nulls
+from ntpctp.measures.context import EvaluationContext
 from ntpctp.models import checkpoints
 from ntpctp.objectives import Objective
 from ntpctp.runner.prepare import Data
@@ -120,20 +121,20 @@ def evaluate(
         InputError: if the checkpoint does not verify.
     """
     digest = checkpoints.verify(checkpoint)
-    subject = EvaluationContext(
-        checkpoint,
-        data.tokenizer,
-        data.splits,
-        data.evaluation_splits,
-        objective,
-        batch_tokens,
-        device,
-        dtype,
-        data.task,
-        data.context,
+    context = EvaluationContext(
+        source=checkpoint,
+        tokenizer=data.tokenizer,
+        splits=data.splits,
+        evaluation_splits=data.evaluation_splits,
+        objective=objective,
+        batch_tokens=batch_tokens,
+        device=device,
+        dtype=dtype,
+        task=data.task,
+        max_length=data.context,
     )
     results = Results(checkpoint / RESULTS, digest, data.fingerprint, data.context)
-    return measure_into(results, subject, measures)
+    return measure_into(results, context, measures)
 
 
 @dataclass(frozen=True)
@@ -144,13 +145,13 @@ class Results:
         directory: of rows and scores.
         checkpoint: digest of all that decides what the model says.
         data: fingerprint of the encoded splits.
-        context: see ``EvaluationContext.context``.
+        max_length: see ``EvaluationContext``.
     """
 
     directory: Path
     checkpoint: str
     data: str
-    context: int | None
+    max_length: int | None
 
     def key(self, objective: Objective | None, measure: Measure) -> str:
         """Return what changes with anything that moves a number of ``measure``."""
@@ -161,26 +162,26 @@ class Results:
                 None if objective is None else objective.model_dump(mode="json"),
                 _settings(measure),
                 measure.version,
-                *([self.context] if measure.by_context else []),
+                *([self.max_length] if measure.uses_max_length else []),
             ]
         )
 
 
 def measure_into(
     results: Results,
-    subject: EvaluationContext,
+    context: EvaluationContext,
     measures: Sequence[Measure],
     *,
-    before: Callable[[EvaluationContext, Measure], None] = lambda subject, measure: None,
+    before: Callable[[EvaluationContext, Measure], None] = lambda context, measure: None,
 ) -> list[Score]:
-    """Measure ``subject``; what is stored in ``results`` and holds is not computed again.
+    """Measure a checkpoint; what is stored in ``results`` and holds is not computed again.
 
     Processes that come to one directory at the same time take turns, so that the later finds what
     the earlier has stored.
 
     Args:
         results: where to look and to store.
-        subject: the checkpoint and its data.
+        context: the checkpoint and its data.
         measures: each with its options.
         before: called before each measure that has to be computed.
 
@@ -190,7 +191,7 @@ def measure_into(
     Raises:
         InputError: if the weights that are needed were not kept.
     """
-    keys = {measure.name: results.key(subject.objective, measure) for measure in measures}
+    keys = {measure.name: results.key(context.objective, measure) for measure in measures}
     found = {m.name: _stored(results.directory, m, keys[m.name]) for m in measures}
     if any(scores is None for scores in found.values()):
         with alone(results.directory / ".measuring"):
@@ -199,27 +200,27 @@ def measure_into(
                 key = keys[measure.name]
                 scores = _stored(results.directory, measure, key)
                 if scores is None:
-                    before(subject, measure)
-                    scores = _measured(results, key, subject, measure)
+                    before(context, measure)
+                    scores = _measured(results, key, context, measure)
                 found[measure.name] = scores
     return [score for scores in found.values() for score in scores or ()]
 
 
 def _measured(
-    results: Results, key: str, subject: EvaluationContext, measure: Measure
+    results: Results, key: str, context: EvaluationContext, measure: Measure
 ) -> list[Score]:
     """Compute and store."""
-    if checkpoints.is_thin(Path(subject.source)):
+    if checkpoints.is_thin(Path(context.source)):
         raise InputError(
-            f"{subject.source}: {measure.name} is not measured yet, and the weights were not kept "
+            f"{context.source}: {measure.name} is not measured yet, and the weights were not kept "
             "(evaluation.keep); measure what was kept, or train again with keep: all in another "
             "--output"
         )
     try:
-        rows, scores = measure.measure(subject)
+        rows, scores = measure.measure(context)
         _check_finite(scores)
     except NotFiniteError as error:
-        rows, scores = [], nulls(measure, subject, str(error))
+        rows, scores = [], nulls(measure, context, str(error))
     rows_file, scores_file = _paths(results.directory, measure)
     write_jsonl(rows_file, rows)
     record = {

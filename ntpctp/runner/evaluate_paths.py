@@ -15,7 +15,8 @@ from ntpctp.config import Experiment, load_output
 from ntpctp.config.suite import Suite
 from ntpctp.data.tasks import Task
 from ntpctp.data.tokenize import fingerprint_of, load_tokenizer
-from ntpctp.measures import MEASURES, EvaluationContext, Measure, Score
+from ntpctp.measures import MEASURES, Measure, Score
+from ntpctp.measures.context import EvaluationContext
 from ntpctp.models.build import check_fits, context_length, embedding_of
 from ntpctp.models.external import ExternalCheckpoint
 from ntpctp.objectives import Objective
@@ -236,28 +237,28 @@ def _measure(
     data = work.data
     if suite is not None:
         directory = directory / work.name
-    subject = EvaluationContext(
-        target.directory,
-        data.tokenizer,
-        data.splits,
-        data.evaluation_splits,
-        work.objective,
-        work.batch_tokens,
-        device,
+    context = EvaluationContext(
+        source=target.directory,
+        tokenizer=data.tokenizer,
+        splits=data.splits,
+        evaluation_splits=data.evaluation_splits,
+        objective=work.objective,
+        batch_tokens=work.batch_tokens,
+        device=device,
         task=data.task,
-        context=data.context,
+        max_length=data.context,
     )
     results = Results(directory, digest, data.fingerprint, data.context)
     label = f"{target.label}, {work.name}" if suite else target.label
 
-    unchecked = [subject] if isinstance(target.origin, ExternalCheckpoint) else []
+    unchecked = [context] if isinstance(target.origin, ExternalCheckpoint) else []
 
-    def before(subject: EvaluationContext, measure: Measure) -> None:
+    def before(context: EvaluationContext, measure: Measure) -> None:
         while unchecked:
             _check(unchecked.pop())
         _say(f"{label}: measuring {measure.name} ...")
 
-    scores = measure_into(results, subject, work.measures, before=before)
+    scores = measure_into(results, context, work.measures, before=before)
     for split, counts in data.exclusions.items():
         for what, count in counts.items():
             _say(f"{label}: {split}: {count} examples {what.replace('_', ' ')}")
@@ -272,18 +273,18 @@ def _measure(
     return scores
 
 
-def _check(subject: EvaluationContext) -> None:
+def _check(context: EvaluationContext) -> None:
     """Refuse a model whose loss is not what the measures compute."""
-    rows = [row for split in subject.splits.values() for row in split.encoded[:2]]
-    vocabulary = embedding_of(subject.model).num_embeddings
+    rows = [row for split in context.splits.values() for row in split.encoded[:2]]
+    vocabulary = embedding_of(context.model).num_embeddings
     highest = max(int(row.input_ids.max()) for row in rows)
     if highest >= vocabulary:
         raise InputError(
-            f"{subject.source}: the tokenizer gives the token {highest}, but the model has "
+            f"{context.source}: the tokenizer gives the token {highest}, but the model has "
             f"{vocabulary}; use the tokenizer that belongs to it"
         )
-    ids = torch.from_numpy(rows[0].input_ids)[None].to(subject.device)
-    check_model(subject.model, ids)
+    ids = torch.from_numpy(rows[0].input_ids)[None].to(context.device)
+    check_model(context.model, ids)
 
 
 def _say(text: str) -> None:

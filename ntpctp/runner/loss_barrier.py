@@ -23,8 +23,8 @@ from ntpctp._core.layout import RunId, checkpoint_directory, run_again, stage_di
 from ntpctp._core.records import read_sealed, write_sealed
 from ntpctp.config import Experiment, LossPathOptions
 from ntpctp.curvature import loss_path
-from ntpctp.measures import EvaluationContext
 from ntpctp.measures.computation.subset import Subset, SubsetLoss
+from ntpctp.measures.context import EvaluationContext
 from ntpctp.models import checkpoints
 from ntpctp.objectives import CTP
 from ntpctp.runner.events import Event
@@ -107,13 +107,13 @@ def _path(
 ) -> dict[str, Any]:
     first, second = (
         EvaluationContext(
-            path,
-            data.tokenizer,
-            data.splits,
-            data.evaluation_splits,
-            CTP(),
-            experiment.evaluation.batch_tokens,
-            device,
+            source=path,
+            tokenizer=data.tokenizer,
+            splits=data.splits,
+            evaluation_splits=data.evaluation_splits,
+            objective=CTP(),
+            batch_tokens=experiment.evaluation.batch_tokens,
+            device=device,
         )
         for path in ends
     )

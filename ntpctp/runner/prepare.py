@@ -19,7 +19,7 @@ from ntpctp.data.encoded import EncodedExample, Selection, lengths, role_pattern
 from ntpctp.data.tasks import Task
 from ntpctp.data.tokenize import Pieces, load_tokenizer
 from ntpctp.measures import EncodedSplit, Measure
-from ntpctp.measures.measure import names_of
+from ntpctp.measures.fields import split_names
 from ntpctp.models.build import build_model, context_length, source_of, stated_context
 from ntpctp.models.lora import add_lora
 from ntpctp.models.options import LoraOptions, ModelOptions
@@ -191,7 +191,7 @@ def _check_answers(
     """Refuse measures that do not fit the task or its splits, or that need answers it has not."""
     for measure in measures:
         measure.check(task)
-        for split in names_of(dict(measure).get("split", [])):  # of those that have this option
+        for split in split_names(dict(measure).get("split", [])):  # of those that have this option
             lookup(splits, split, f"split of evaluation.measures.{measure.name}")
     names = [measure.name for measure in measures]
     for name in task.evaluation_splits:

@@ -11,7 +11,8 @@ from ntpctp._core.files import read_numbered_jsonl, write_jsonl
 from ntpctp.data.example import Example, Segment
 from ntpctp.data.tasks.files.rows import RowReader
 from ntpctp.data.tokenize import closed_tokenizer, encode, load_tokenizer
-from ntpctp.measures import EncodedSplit, EvaluationContext
+from ntpctp.measures import EncodedSplit
+from ntpctp.measures.context import EvaluationContext
 from ntpctp.objectives import CTP
 from ntpctp.objectives.dataset import SupervisedExamples
 from ntpctp.objectives.loss import token_loss
@@ -72,14 +73,20 @@ def make(directory: Path, number: int, steps: int) -> None:
         _write_task(directory, kind, number, tokenizer.eos_token)
 
 
-def subject_of(directory: Path, kind: str) -> EvaluationContext:
+def context_of(directory: Path, kind: str) -> EvaluationContext:
     """Read and encode the items for our own measures."""
     tokenizer = load_tokenizer(str(directory / "model"))
     reader = RowReader(answer_marker="#### ")
     rows = read_numbered_jsonl(directory / f"own_{kind}.jsonl")
     items = [reader.example(row, f"line {line}") for line, row in rows]
     split = EncodedSplit(items, encode(items, tokenizer))
-    return EvaluationContext(directory / "model", tokenizer, {"test": split}, ("test",), CTP())
+    return EvaluationContext(
+        source=directory / "model",
+        tokenizer=tokenizer,
+        splits={"test": split},
+        evaluation_splits=("test",),
+        objective=CTP(),
+    )
 
 
 def _write_task(directory: Path, kind: str, number: int, eos: str) -> None:

@@ -32,7 +32,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from answered_problem import KINDS, make, subject_of
+from answered_problem import KINDS, context_of, make
 from measuring import Record, in_own_process, matmul_peak, write_records
 
 from ntpctp._core.runtime import quiet_libraries
@@ -50,8 +50,8 @@ def ours(directory: Path, kind: str, number: int) -> dict[str, Any]:
     """Encode, load, measure."""
     quiet_libraries()
     begin = time.process_time()
-    subject = subject_of(directory, kind)
-    rows, scores = Accuracy(modes=[kind], train_items=0, prompt_loss=False).measure(subject)
+    context = context_of(directory, kind)
+    rows, scores = Accuracy(modes=[kind], train_items=0, prompt_loss=False).measure(context)
     seconds = time.process_time() - begin
     found = {score.score: score.value for score in scores}
     logs = [row["choice_log_likelihoods"] for row in rows] if kind == "choices" else []
@@ -129,9 +129,9 @@ def costs(directory: Path, number: int) -> list[Record]:
     found = []
     peak = matmul_peak()
     for kind in KINDS:
-        subject = subject_of(directory, kind)
-        split, model = subject.splits["test"], subject.model
-        judged = JudgedItems(split, subject.tokenizer)
+        context = context_of(directory, kind)
+        split, model = context.splits["test"], context.model
+        judged = JudgedItems(split, context.tokenizer)
         read = [len(row) for row in split.encoded]
         at_head = {
             "accuracy": [length - 1 for length in read],
@@ -140,19 +140,19 @@ def costs(directory: Path, number: int) -> list[Record]:
         robustness = Robustness(strengths=STRENGTHS, draws=DRAWS, max_items=None)
         ways: dict[str, tuple[Callable[[], Any], str, int]] = {
             f"accuracy, {kind}": (
-                lambda subject=subject: Accuracy(train_items=0).measure(subject),
+                lambda context=context: Accuracy(train_items=0).measure(context),
                 "accuracy",
                 1,
             ),
             f"one pass, {kind}": (
-                lambda judged=judged, model=model, subject=subject: judged.right(
-                    model, subject.budget
+                lambda judged=judged, model=model, context=context: judged.right(
+                    model, context.budget
                 ),
                 "judging",
                 1,
             ),
             f"noise curve, {kind}": (
-                lambda subject=subject, robustness=robustness: robustness.measure(subject),
+                lambda context=context, robustness=robustness: robustness.measure(context),
                 "judging",
                 1 + (len(STRENGTHS) - 1) * DRAWS,
             ),

@@ -80,23 +80,14 @@ def masked_batches():
     return batches
 
 
-def model_logits(model):
-    """The logits and the targets of the supervised positions."""
-
-    def logits(batch):
-        targets = batch["labels"][:, 1:]
-        supervised = targets != -100
-        return model(input_ids=batch["input_ids"]).logits[:, :-1][supervised], targets[supervised]
-
-    return logits
-
-
 def model_loss(model):
     """The summed cross-entropy of the supervised tokens and their number."""
-    logits_of = model_logits(model)
 
     def loss(batch):
-        logits, targets = logits_of(batch)
+        targets = batch["labels"][:, 1:]
+        supervised = targets != -100
+        logits = model(input_ids=batch["input_ids"]).logits[:, :-1][supervised]
+        targets = targets[supervised]
         return F.cross_entropy(logits, targets, reduction="sum"), torch.tensor(len(targets))
 
     return loss
@@ -109,9 +100,7 @@ def transformer(family, attention="eager", sharpen=3.0):
         for parameter in model.parameters():
             if parameter.ndim > 1:  # initial weights are so small that the attention is uniform
                 parameter.mul_(sharpen)
-    return Problem(
-        model_loss(model), dict(model.named_parameters()), masked_batches(), model_logits(model)
-    )
+    return Problem(model_loss(model), dict(model.named_parameters()), masked_batches())
 
 
 @cache

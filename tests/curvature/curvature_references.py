@@ -36,8 +36,6 @@ class Problem:
     loss: object
     parameters: dict
     batches: list
-    logits: object = None
-    """batch -> (logits (M, V), targets (M,)) of the supervised positions."""
 
     @property
     def arguments(self):

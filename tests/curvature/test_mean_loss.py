@@ -68,13 +68,13 @@ def test_refuses_an_iterator():
 
 def test_refuses_no_batch():
     problem = bigram()
-    with pytest.raises(InputError, match="there is no batch"):
+    with pytest.raises(InputError, match="the list of batches is empty"):
         MeanLoss(problem.loss, problem.parameters, [])
 
 
 def test_refuses_zero_weight():
     weights = parameter(1.0)
-    with pytest.raises(InputError, match="total weight of the 2 batches is 0: no position reaches"):
+    with pytest.raises(InputError, match="total weight of the 2 batches is 0: no token counts"):
         MeanLoss(lambda _: (weights["w"].sum() * 0, torch.tensor(0)), weights, [None, None])
 
 

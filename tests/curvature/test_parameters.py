@@ -70,7 +70,7 @@ def test_select_refuses_a_pattern_that_matches_nothing():
     ("parameters", "message"),
     [
         ([leaf(1)], r"found list; use dict\(model.named_parameters\(\)\)"),
-        ({}, "no parameter to differentiate"),
+        ({}, "mapping of parameters is empty"),
         ({"a": leaf(2), "b": leaf(2, dtype=torch.bfloat16)}, r"'b' is torch.bfloat16.*float\(\)"),
         ({"a": leaf(2), "b": torch.ones(2, dtype=torch.float64)}, r"'b' is frozen.*requires_grad_"),
         ({"a": leaf(2) * 2}, "'a' is frozen or not a leaf"),
@@ -93,7 +93,7 @@ def test_vector_of_another_state_dict():
     vector = ParameterVector({"a": leaf(2), "b": leaf(3)})
     other = {"b": torch.full((3,), 2.0), "more": torch.zeros(9), "a": torch.ones(2)}
     assert vector.vector_of(other).tolist() == [1, 1, 2, 2, 2]
-    with pytest.raises(InputError, match="no value for parameter 'b'; did you mean 'bb'"):
+    with pytest.raises(InputError, match="parameter 'b' has no value; did you mean 'bb'"):
         vector.vector_of({"a": torch.ones(2), "bb": torch.ones(3)})
     with pytest.raises(InputError, match=r"'a' has shape \(2,\), its other value \(4,\)"):
         vector.vector_of({"a": torch.ones(4), "b": torch.ones(3)})

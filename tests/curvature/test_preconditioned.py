@@ -112,7 +112,7 @@ def test_adam_state_refuses_another_optimizer():
 
 def test_adam_state_refuses_before_the_first_step():
     problem, optimizer = trained(steps=0)
-    with pytest.raises(InputError, match="has made a step"):
+    with pytest.raises(InputError, match="after at least one step"):
         adam_state(optimizer, problem.parameters)
 
 

@@ -51,8 +51,8 @@ def test_a_written_answer_is_judged_by_the_rules_of_its_example():
 
 
 def test_the_measure_applies_them(tiny, tmp_path, monkeypatch):
-    from ntpctp.measures import EvaluationContext
     from ntpctp.measures.computation import answers
+    from ntpctp.measures.context import EvaluationContext
     from ntpctp.models.inference import Decoded, score_and_generate
     from ntpctp.runner.prepare import initial_model
 
@@ -78,8 +78,14 @@ def test_the_measure_applies_them(tiny, tmp_path, monkeypatch):
         model = initial_model(experiment.arms["ctp"], data, 0)
         model.save_pretrained(tmp_path / "m")
         arm = experiment.arms["ctp"].objective
-        subject = EvaluationContext(tmp_path / "m", data.tokenizer, data.splits, ("test",), arm)
-        items, _ = Accuracy(train_items=0).measure(subject)
+        context = EvaluationContext(
+            source=tmp_path / "m",
+            tokenizer=data.tokenizer,
+            splits=data.splits,
+            evaluation_splits=("test",),
+            objective=arm,
+        )
+        items, _ = Accuracy(train_items=0).measure(context)
         assert {item["prediction"] for item in items} == {"yes."}
         found[bool(rules)] = [item["exact_match"] for item in items]
         fingerprint = data.fingerprint

@@ -7,7 +7,8 @@ import torch
 from ntpctp._core.errors import InputError
 from ntpctp.data.example import Example, Message, Segment
 from ntpctp.data.tokenize import encode
-from ntpctp.measures import Accuracy, EncodedSplit, EvaluationContext
+from ntpctp.measures import Accuracy, EncodedSplit
+from ntpctp.measures.context import EvaluationContext
 from ntpctp.models.build import build_model
 from ntpctp.models.options import ModelOptions
 from ntpctp.objectives import CTP, NTP, Critical, no_reference_losses
@@ -77,12 +78,18 @@ def test_padding_side_of_the_tokenizer_does_not_matter(gpt2, side, tmp_path):
     options = ModelOptions(family="gpt2", layers=1, width=8, heads=2)
     build_model(options, gpt2, 8, seed=0).save_pretrained(tmp_path)
     split = EncodedSplit(items, rows)
-    subject = EvaluationContext(tmp_path, gpt2, {"train": split, "test": split}, ("test",), NTP())
-    found, _ = Accuracy(train_items=0).measure(subject)
+    context = EvaluationContext(
+        source=tmp_path,
+        tokenizer=gpt2,
+        splits={"train": split, "test": split},
+        evaluation_splits=("test",),
+        objective=NTP(),
+    )
+    found, _ = Accuracy(train_items=0).measure(context)
     for row, item in zip(rows, found, strict=True):
         alone = SupervisedExamples([row], NTP()).batch([0], 0)
         with torch.no_grad():
-            loss, _ = token_loss(subject.model, alone)
+            loss, _ = token_loss(context.model, alone)
         assert item["all_loss_sum"] == pytest.approx(float(loss), rel=1e-5)
 
 

@@ -16,7 +16,7 @@ from ntpctp.models.options import ModelOptions
 from ntpctp.objectives import NTP
 from ntpctp.objectives.dataset import SupervisedExamples
 from ntpctp.objectives.loss import token_loss
-from tests.measures.test_measures import TOKENIZER, examples, scores_by_name, subject_of, trained
+from tests.measures.test_measures import TOKENIZER, context_of, examples, scores_by_name, trained
 
 
 def chosen(number=12, strata=False):
@@ -57,7 +57,7 @@ def test_the_own_mode_of_a_task_comes_first(tmp_path):
         (reasoned(), "reasoning", "exact_match"),
     ):
         assert default_mode(items[0]) == mode
-        _, scores = Accuracy(train_items=0).measure(subject_of(model, tmp_path, items))
+        _, scores = Accuracy(train_items=0).measure(context_of(model, tmp_path, items))
         assert scores[0].score == score
 
 
@@ -70,8 +70,8 @@ def test_the_own_mode_of_a_task_comes_first(tmp_path):
     ],
 )
 def test_only_the_modes_asked_for(tmp_path, modes, expected, absent):
-    subject = subject_of(trained(), tmp_path, chosen())
-    _, scores = Accuracy(modes=modes, train_items=0).measure(subject)
+    context = context_of(trained(), tmp_path, chosen())
+    _, scores = Accuracy(modes=modes, train_items=0).measure(context)
     names = {score.score for score in scores}
     assert expected <= names and not absent & names
     assert {"answer_loss", "uncritical_loss", "all_loss"} <= names
@@ -85,7 +85,7 @@ def test_an_unknown_mode_is_refused():
 def test_teacher_forcing_judges_the_answer_given_the_reference(tmp_path):
     items = reasoned()
     model = trained()
-    rows, scores = Accuracy(train_items=0).measure(subject_of(model, tmp_path, items))
+    rows, scores = Accuracy(train_items=0).measure(context_of(model, tmp_path, items))
     expected = []
     for row in encode(items, TOKENIZER):
         with torch.no_grad():
@@ -98,7 +98,7 @@ def test_teacher_forcing_judges_the_answer_given_the_reference(tmp_path):
 
 def test_the_losses_of_both_views_add_up(tmp_path):
     model = trained()
-    rows, scores = Accuracy(train_items=0).measure(subject_of(model, tmp_path, reasoned()))
+    rows, scores = Accuracy(train_items=0).measure(context_of(model, tmp_path, reasoned()))
     for row in rows:
         for what in ("loss_sum", "tokens"):
             parts = row[f"answer_{what}"] + row[f"uncritical_{what}"]
@@ -119,7 +119,7 @@ def test_the_losses_of_both_views_add_up(tmp_path):
 
 def test_confidence_in_a_decoded_answer_is_its_probability(tmp_path):
     model = trained()
-    rows, scores = Accuracy(train_items=0).measure(subject_of(model, tmp_path))
+    rows, scores = Accuracy(train_items=0).measure(context_of(model, tmp_path))
     briers = []
     for row, encoded in zip(rows, encode(examples(), TOKENIZER), strict=True):
         ids = TOKENIZER(row["prediction"], add_special_tokens=False).input_ids
@@ -145,7 +145,7 @@ def test_confidence_in_a_decoded_answer_is_its_probability(tmp_path):
 
 def test_confidence_in_a_candidate_is_its_share(tmp_path):
     items = chosen()
-    rows, scores = Accuracy(train_items=0).measure(subject_of(trained(), tmp_path, items))
+    rows, scores = Accuracy(train_items=0).measure(context_of(trained(), tmp_path, items))
     for example, row in zip(items, rows, strict=True):
         shares = np.exp(row["choice_log_likelihoods"])
         shares /= shares.sum()
@@ -161,13 +161,13 @@ def test_confidence_in_a_candidate_is_its_share(tmp_path):
 
 
 def test_reasoning_has_no_confidence_of_its_own(tmp_path):
-    _, scores = Accuracy(train_items=0).measure(subject_of(trained(), tmp_path, reasoned()))
+    _, scores = Accuracy(train_items=0).measure(context_of(trained(), tmp_path, reasoned()))
     assert not {"brier", "calibration_error"} & scores_by_name(scores).keys()
 
 
 def test_accuracy_by_level_of_each_property(tmp_path):
     items = chosen(strata=True)
-    rows, scores = Accuracy(train_items=0).measure(subject_of(trained(), tmp_path, items))
+    rows, scores = Accuracy(train_items=0).measure(context_of(trained(), tmp_path, items))
     found = {
         (score.score, score.stratum): score
         for score in scores
@@ -192,7 +192,7 @@ def test_accuracy_by_level_of_each_property(tmp_path):
 
 def test_a_property_with_one_level_is_the_split_itself(tmp_path):
     items = [Example(e.segments, strata=(("hops", "3"),)) for e in examples()]
-    _, scores = Accuracy(train_items=0).measure(subject_of(trained(), tmp_path, items))
+    _, scores = Accuracy(train_items=0).measure(context_of(trained(), tmp_path, items))
     assert [score for score in scores if score.stratum] == []
 
 
@@ -200,7 +200,7 @@ def test_levels_stand_in_the_order_of_numbers(tmp_path):
     items = [
         Example(e.segments, strata=(("hops", str(10 - k)),)) for k, e in enumerate(examples(4))
     ]
-    _, scores = Accuracy(train_items=0).measure(subject_of(trained(), tmp_path, items))
+    _, scores = Accuracy(train_items=0).measure(context_of(trained(), tmp_path, items))
     order = [score.stratum for score in scores if score.stratum and score.score == "exact_match"]
     assert order == ["hops = 7", "hops = 8", "hops = 9", "hops = 10"]
 
@@ -208,7 +208,7 @@ def test_levels_stand_in_the_order_of_numbers(tmp_path):
 def test_the_share_of_each_solution(tmp_path):
     """Items whose reference answers are named: what was written, one more, both alike."""
     model = trained()
-    plain, _ = Accuracy(train_items=0).measure(subject_of(model, tmp_path))
+    plain, _ = Accuracy(train_items=0).measure(context_of(model, tmp_path))
     items = []
     for k, (row, example) in enumerate(zip(plain, examples(), strict=True)):
         written = row["prediction"] if row["stopped"] and row["prediction"] else "0"
@@ -220,7 +220,7 @@ def test_the_share_of_each_solution(tmp_path):
         if k % 4 == 3:
             names = (("first", written + "1"), ("second", written + "2"))
         items.append(Example(example.segments, references=names))
-    rows, scores = Accuracy(train_items=0).measure(subject_of(model, tmp_path, items))
+    rows, scores = Accuracy(train_items=0).measure(context_of(model, tmp_path, items))
     stopped = [bool(row["stopped"]) for row in rows]
     expected = {"first": 0, "second": 0, "other": 0}
     for k, ended in enumerate(stopped):
@@ -245,9 +245,9 @@ def test_one_row_at_a_time_equals_64_at_once(family, items, side, tmp_path):
     model = trained(family)
     results = []
     for tokens in (1, 64 * 16):
-        subject = subject_of(model, tmp_path, items, batch_tokens=tokens)
-        subject.tokenizer.padding_side = side
-        results.append(Accuracy().measure(subject))
+        context = context_of(model, tmp_path, items, batch_tokens=tokens)
+        context.tokenizer.padding_side = side
+        results.append(Accuracy().measure(context))
     decisions = 0
     for one, many in zip(*(rows for rows, _ in results), strict=True):
         assert one.keys() == many.keys()
@@ -268,10 +268,10 @@ def test_one_row_at_a_time_equals_64_at_once(family, items, side, tmp_path):
 def test_judging_many_times_decides_as_the_measure_does(tmp_path):
     for items, key in ((examples(), "exact_match"), (chosen(), "choice")):
         model = trained()
-        subject = subject_of(model, tmp_path, items)
-        rows, _ = Accuracy(train_items=0).measure(subject)
-        judged = JudgedItems(subject.splits["test"], TOKENIZER)
-        found = judged.right(subject.model, TokenBudget())
+        context = context_of(model, tmp_path, items)
+        rows, _ = Accuracy(train_items=0).measure(context)
+        judged = JudgedItems(context.splits["test"], TOKENIZER)
+        found = judged.right(context.model, TokenBudget())
         assert found.astype(int).tolist() == [row[key] for row in rows]
         assert 0 < found.mean() < 1
         sizes = [len(item.choices) for item in items]
@@ -283,16 +283,16 @@ def test_the_right_answer_among_alike_ones_is_wrong(tmp_path):
     model = build_model(ModelOptions(family="gpt2", layers=1, width=16, heads=2), TOKENIZER, 16, 0)
     torch.nn.init.zeros_(model.lm_head.weight)
     items = [Example(e.segments, choices=(e.answer, "9" * len(e.answer))) for e in examples(4)]
-    rows, _ = Accuracy(train_items=0).measure(subject_of(model.eval(), tmp_path, items))
+    rows, _ = Accuracy(train_items=0).measure(context_of(model.eval(), tmp_path, items))
     assert [row["choice"] for row in rows] == [0] * 4
 
 
 @pytest.mark.parametrize("items", [examples(), chosen(), reasoned()], ids=["sums", "ch", "re"])
 def test_without_the_prompts_loss_all_else_is_the_same(tmp_path, items):
     model = trained()
-    full, scores = Accuracy(train_items=0).measure(subject_of(model, tmp_path, items))
+    full, scores = Accuracy(train_items=0).measure(context_of(model, tmp_path, items))
     short, fewer = Accuracy(train_items=0, prompt_loss=False).measure(
-        subject_of(model, tmp_path, items)
+        context_of(model, tmp_path, items)
     )
     left_out = {"all_loss", "uncritical_loss"}
     assert {s.score for s in scores} - {s.score for s in fewer} == left_out
@@ -306,10 +306,10 @@ def test_without_the_prompts_loss_all_else_is_the_same(tmp_path, items):
 
 
 def test_items_with_candidates_are_read_once(tmp_path):
-    subject = subject_of(trained(), tmp_path, chosen(), batch_tokens=10_000)
+    context = context_of(trained(), tmp_path, chosen(), batch_tokens=10_000)
     passes = []
-    subject.model.transformer.register_forward_hook(lambda m, i, output: passes.append(1))
-    Accuracy(train_items=0, modes=["choices", "teacher_forced"]).measure(subject)
+    context.model.transformer.register_forward_hook(lambda m, i, output: passes.append(1))
+    Accuracy(train_items=0, modes=["choices", "teacher_forced"]).measure(context)
     # One pass over all items, and the trial whether contexts can be shared (two items: together,
     # and each with each candidate).
     assert len(passes) <= 1 + 1 + 2 * 3
@@ -319,7 +319,7 @@ def test_a_solution_that_nobody_found_has_a_share_of_0(tmp_path):
     items = [
         Example(e.segments, references=(("never", "98"), ("seldom", "97"))) for e in examples()
     ]
-    _, scores = Accuracy(train_items=0).measure(subject_of(trained(), tmp_path, items))
+    _, scores = Accuracy(train_items=0).measure(context_of(trained(), tmp_path, items))
     found = {
         s.score: s.value for s in scores if s.score.startswith("solution") and s.split == "test"
     }
@@ -327,8 +327,8 @@ def test_a_solution_that_nobody_found_has_a_share_of_0(tmp_path):
 
 
 def test_a_mode_that_no_item_allows_is_null_with_its_reason(tmp_path):
-    subject = subject_of(trained(), tmp_path)
-    _, scores = Accuracy(modes=["choices", "reasoning"], train_items=0).measure(subject)
+    context = context_of(trained(), tmp_path)
+    _, scores = Accuracy(modes=["choices", "reasoning"], train_items=0).measure(context)
     found = scores_by_name(scores)
     assert found["choice"].value is None
     assert found["choice"].reason == "mode choices was asked for, but no item has choices"
@@ -338,7 +338,7 @@ def test_a_mode_that_no_item_allows_is_null_with_its_reason(tmp_path):
 def test_the_own_mode_is_the_first_by_stratum_too(tmp_path):
     items = [Example(e.segments, choices=e.choices, answer_marker=e.answer_marker,
                      strata=(("hops", str(k % 2)),)) for k, e in enumerate(reasoned())]  # fmt: skip
-    _, scores = Accuracy(train_items=0).measure(subject_of(trained(), tmp_path, items))
+    _, scores = Accuracy(train_items=0).measure(context_of(trained(), tmp_path, items))
     assert next(s.score for s in scores if s.stratum) == "exact_match"
 
 
@@ -346,15 +346,15 @@ def test_the_own_mode_is_the_first_by_stratum_too(tmp_path):
 def test_what_is_not_finite_is_neither_right_nor_wrong(tmp_path, items):
     model = trained()
     torch.nn.init.constant_(model.transformer.ln_f.weight, float("nan"))
-    judged = JudgedItems(subject_of(model, tmp_path, items).splits["test"], TOKENIZER)
+    judged = JudgedItems(context_of(model, tmp_path, items).splits["test"], TOKENIZER)
     with pytest.raises(InputError, match="not finite: its weights are broken, or it is disturbed"):
         judged.right(model, TokenBudget())
 
 
 def test_candidates_behind_the_reference_reasoning_judge_robustness(tmp_path):
-    subject = subject_of(trained(), tmp_path, reasoned())
-    judged = JudgedItems(subject.splits["test"], TOKENIZER)
+    context = context_of(trained(), tmp_path, reasoned())
+    judged = JudgedItems(context.splits["test"], TOKENIZER)
     assert judged.mode == "choices" and judged.chance.tolist() == [0.5] * 4
-    rows, _ = Accuracy(train_items=0).measure(subject)
-    found = judged.right(subject.model, TokenBudget()).astype(int).tolist()
+    rows, _ = Accuracy(train_items=0).measure(context)
+    found = judged.right(context.model, TokenBudget()).astype(int).tolist()
     assert found == [row["choice"] for row in rows]

@@ -9,11 +9,11 @@ import torch
 from ntpctp._core.errors import InputError
 from ntpctp.data.tokenize import ROLE_CODES
 from ntpctp.measures import Adversarial
-from ntpctp.measures.adversarial import Attack
+from ntpctp.measures.computation.adversarial import Attack
 from ntpctp.measures.computation.ascent import ascend, norms, project
 from ntpctp.measures.computation.gaussian import GaussianNoise
 from ntpctp.measures.computation.judging import JudgedItems
-from tests.measures.robustness_subject import by_name, make_subject
+from tests.measures.robustness_context import by_name, make_context
 
 BALLS = ["token", "item"]
 
@@ -91,9 +91,9 @@ def test_the_largest_loss_that_was_seen_is_returned():
 
 
 def test_gradient_and_loss_of_the_model_equal_finite_differences(tmp_path):
-    subject = make_subject(tmp_path, dtype=torch.float64)
-    rows = subject.splits["test"].encoded[:4]
-    attack = Attack(subject.model, rows, None)
+    context = make_context(tmp_path, dtype=torch.float64)
+    rows = context.splits["test"].encoded[:4]
+    attack = Attack(context.model, rows, None)
     added = 0.01 * torch.randn(
         4, max(map(len, rows)), 16, generator=torch.Generator().manual_seed(0), dtype=torch.float64
     )
@@ -101,11 +101,11 @@ def test_gradient_and_loss_of_the_model_equal_finite_differences(tmp_path):
     losses = attack.answer_losses(rows, added)
     (gradient,) = torch.autograd.grad(losses.sum(), added)
     losses, added = losses.detach(), added.detach()
-    subject.model.requires_grad_(False)
+    context.model.requires_grad_(False)
     for item, row in enumerate(rows):
-        embeddings = subject.model.transformer.wte(torch.from_numpy(row.input_ids))
+        embeddings = context.model.transformer.wte(torch.from_numpy(row.input_ids))
         disturbed = (embeddings + added[item, : len(row)])[None]
-        logs = subject.model(inputs_embeds=disturbed).logits[0, :-1].log_softmax(-1)
+        logs = context.model(inputs_embeds=disturbed).logits[0, :-1].log_softmax(-1)
         wanted = torch.from_numpy(row.input_ids[1:].astype(int))
         picked = logs[torch.arange(len(row) - 1), wanted]
         expected = -picked[torch.from_numpy(row.has_role("answer")[1:])].sum()
@@ -120,23 +120,23 @@ def test_gradient_and_loss_of_the_model_equal_finite_differences(tmp_path):
 @pytest.mark.parametrize("ball", BALLS)
 @pytest.mark.parametrize("start", ["zero", "random"])
 def test_what_is_found_lies_within_the_ball_on_the_prompt(ball, start, tmp_path, monkeypatch):
-    subject = make_subject(tmp_path)
+    context = make_context(tmp_path)
     attacks = []
     search = Attack.search
 
     def watch(self, items, size, **settings):
         search(self, items, size, **settings)
-        attacks.append((size, items, [found.clone() for found in self.found]))
+        attacks.append((size, items, [found.clone() for found in self.worst]))
 
     monkeypatch.setattr(Attack, "search", watch)
     measure = Adversarial(ball=ball, start=start, strengths=[0.0, 0.2, 1.0])
-    measure.measure(subject)
-    scale = float(subject.model.transformer.wte.weight.detach().std())
+    measure.measure(context)
+    scale = float(context.model.transformer.wte.weight.detach().std())
     assert [size for size, _, _ in attacks] == pytest.approx([0.2 * scale, scale])
     for size, items, found in attacks:
         assert items
         for item in items:
-            row, of_item = subject.splits["test"].encoded[item], found[item]
+            row, of_item = context.splits["test"].encoded[item], found[item]
             prompt = torch.from_numpy(row.has_role("prompt"))
             assert not of_item[~prompt].any() and of_item[prompt].any()
             entries = 16 if ball == "token" else 16 * int(prompt.sum())
@@ -144,20 +144,20 @@ def test_what_is_found_lies_within_the_ball_on_the_prompt(ball, start, tmp_path,
             assert float(lengths.max()) <= size * entries**0.5 * (1 + 1e-5)
             assert float(lengths.max()) > 0.5 * size * entries**0.5
     # Parameters are as ready for training as before.
-    assert all(p.requires_grad and p.grad is None for p in subject.model.parameters())
+    assert all(p.requires_grad and p.grad is None for p in context.model.parameters())
 
 
 @pytest.mark.parametrize("choices", [False, True], ids=["teacher_forced", "choices"])
 def test_stronger_is_never_better_and_zero_is_clean(choices, tmp_path):
     from ntpctp.measures import Robustness
 
-    subject = make_subject(tmp_path, choices=choices)
+    context = make_context(tmp_path, choices=choices)
     strengths = [0.0, 0.05, 0.2, 0.5, 1.0]
-    rows, scores = Adversarial(strengths=strengths).measure(subject)
+    rows, scores = Adversarial(strengths=strengths).measure(context)
     keys = [f"accuracy_under_attack_{strength:g}" for strength in strengths]
     per_item = np.array([[row[key] for key in keys] for row in rows])
     assert (np.diff(per_item, axis=1) <= 0).all()
-    noise_rows, noise = Robustness(strengths=strengths, draws=4).measure(subject)
+    noise_rows, noise = Robustness(strengths=strengths, draws=4).measure(context)
     assert per_item[:, 0].tolist() == [row["accuracy_under_noise_0"] for row in noise_rows]
     attacked = by_name(scores, "accuracy_under_attack")
     by_noise = by_name(noise, "accuracy_under_noise")
@@ -172,30 +172,30 @@ def test_stronger_is_never_better_and_zero_is_clean(choices, tmp_path):
 
 
 def test_what_was_broken_once_stays_broken(tmp_path, monkeypatch):
-    subject = make_subject(tmp_path)
+    context = make_context(tmp_path)
     judged = iter(np.array([[1, 1, 1, 0], [1, 0, 1, 0], [0, 1, 1, 1]], bool))
     monkeypatch.setattr(JudgedItems, "__len__", lambda _: 4)
     monkeypatch.setattr(JudgedItems, "right", lambda *_: next(judged))
     attacked = []
     monkeypatch.setattr(Attack, "search", lambda _, items, *a, **k: attacked.append(items))
-    rows, _ = Adversarial(strengths=[0.0, 0.1, 0.2]).measure(subject)
+    rows, _ = Adversarial(strengths=[0.0, 0.1, 0.2]).measure(context)
     assert [row["accuracy_under_attack_0.2"] for row in rows] == [0, 0, 1, 0]
     assert attacked == [[0, 1, 2], [0, 2]]  # no time is spent on what is broken
 
 
 def test_items_are_judged_with_what_was_found_for_them(tmp_path, monkeypatch):
     """Reference: the perturbation that was found, on the embeddings of one unpadded row."""
-    subject = make_subject(tmp_path)
+    context = make_context(tmp_path)
     kept = []
     search = Attack.search
     monkeypatch.setattr(
         Attack, "search", lambda self, *a, **k: (search(self, *a, **k), kept.append(self))[0]
     )
-    rows, _ = Adversarial(strengths=[0.0, 0.3]).measure(subject)
+    rows, _ = Adversarial(strengths=[0.0, 0.3]).measure(context)
     changed = 0
-    for item, (row, found) in enumerate(zip(subject.splits["test"].encoded, rows, strict=True)):
-        embeddings = subject.model.transformer.wte(torch.from_numpy(row.input_ids))
-        logits = subject.model(inputs_embeds=(embeddings + kept[0].found[item])[None]).logits[0]
+    for item, (row, found) in enumerate(zip(context.splits["test"].encoded, rows, strict=True)):
+        embeddings = context.model.transformer.wte(torch.from_numpy(row.input_ids))
+        logits = context.model(inputs_embeds=(embeddings + kept[0].worst[item])[None]).logits[0]
         wanted = torch.from_numpy(row.input_ids[1:].astype(int))
         held = (logits[:-1].argmax(-1) == wanted)[torch.from_numpy(row.has_role("answer")[1:])]
         clean = found["accuracy_under_attack_0"]
@@ -207,27 +207,27 @@ def test_items_are_judged_with_what_was_found_for_them(tmp_path, monkeypatch):
 @pytest.mark.parametrize("choices", [False, True], ids=["teacher_forced", "choices"])
 def test_same_settings_same_decisions_whatever_the_batch(choices, tmp_path):
     small, large = (
-        Adversarial().measure(make_subject(tmp_path, choices=choices, batch_tokens=t))[0]
+        Adversarial().measure(make_context(tmp_path, choices=choices, batch_tokens=t))[0]
         for t in (1, 9999)
     )
     assert small == large
 
 
 def test_a_random_start_follows_from_the_seed(tmp_path):
-    subject = make_subject(tmp_path)
+    context = make_context(tmp_path)
     found = []
     for seed in (0, 0, 1):
-        attack = Attack(subject.model, subject.splits["test"].encoded[:3], None)
+        attack = Attack(context.model, context.splits["test"].encoded[:3], None)
         attack.search(
             range(3), 0.1, ball="token", steps=1, step_size=0.01, noise=GaussianNoise(seed, 0)
         )
-        found.append(torch.cat(attack.found))
+        found.append(torch.cat(attack.worst))
     assert torch.equal(found[0], found[1]) and not torch.equal(found[0], found[2])
 
 
 def test_an_item_without_a_prompt_is_refused(tmp_path):
-    subject = make_subject(tmp_path)
-    first, second, *_ = subject.splits["test"].encoded
+    context = make_context(tmp_path)
+    first, second, *_ = context.splits["test"].encoded
     roles = np.where(second.has_role("prompt"), ROLE_CODES["reasoning"], second.roles)
     with pytest.raises(InputError, match="item 1 has no prompt whose embeddings could be"):
-        Attack(subject.model, [first, replace(second, roles=roles)], None)
+        Attack(context.model, [first, replace(second, roles=roles)], None)

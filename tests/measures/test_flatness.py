@@ -10,9 +10,10 @@ import torch
 from ntpctp._core.errors import InputError
 from ntpctp.config import Evaluation
 from ntpctp.curvature import top_eigenvalues
-from ntpctp.measures import MEASURES, Flatness, flatness
+from ntpctp.measures import MEASURES, Flatness
+from ntpctp.measures.computation import flatness
 from ntpctp.objectives import NTP, Selective
-from tests.measures.curvature_subject import Reference, make_subject
+from tests.measures.curvature_context import Reference, make_context
 
 
 @pytest.fixture(scope="module")
@@ -21,17 +22,17 @@ def place(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def subject(place):
-    return make_subject(place / "gpt2", objective=NTP())
+def context(place):
+    return make_context(place / "gpt2", objective=NTP())
 
 
 @pytest.fixture(scope="module")
-def spectrum(subject):
+def spectrum(context):
     """(split, number of rows, objective) -> all eigenvalues, ascending."""
 
     @cache
     def of(split, number, own=False):
-        reference = Reference(subject, split, number, NTP() if own else None)
+        reference = Reference(context, split, number, NTP() if own else None)
         return np.linalg.eigvalsh(reference.hessian())
 
     return of
@@ -41,9 +42,9 @@ def by_name(scores, split="train"):
     return {score.score: score for score in scores if score.split == split}
 
 
-def test_both_ends_and_the_half_equal_the_dense_spectrum(subject, spectrum):
+def test_both_ends_and_the_half_equal_the_dense_spectrum(context, spectrum):
     measure = Flatness(ends="both", relative_tolerance=1e-4, half_tolerance=1e-4, max_products=400)
-    rows, scores = measure.measure(subject)
+    rows, scores = measure.measure(context)
     found = by_name(scores)
     truths = {
         "top_eigenvalue_answer_loss": spectrum("train", 7)[-1],
@@ -61,15 +62,15 @@ def test_both_ends_and_the_half_equal_the_dense_spectrum(subject, spectrum):
     assert found["top_eigenvalue_answer_loss"].count == 7
     assert found["top_eigenvalue_half_answer_loss"].count == 3
     norm = found["parameter_norm"]
-    expected = float(Reference(subject, "train", 7).flat.norm())
+    expected = float(Reference(context, "train", 7).flat.norm())
     assert norm.value == pytest.approx(expected, rel=1e-6) and norm.error_bound > 0
     assert len(rows[-1]["parameter_norms"]) == norm.count
 
 
-def test_a_row_says_what_was_done_on_which_examples(subject, place):
-    rows, _ = Flatness().measure(subject)
+def test_a_row_says_what_was_done_on_which_examples(context, place):
+    rows, _ = Flatness().measure(context)
     answer, own, half, _ = rows
-    reference = Reference(subject, "train", 7)
+    reference = Reference(context, "train", 7)
     assert answer["mean_loss"] == pytest.approx(float(reference(reference.flat)), rel=1e-5)
     assert answer["gradient_norm"] == pytest.approx(float(reference.gradient().norm()), rel=1e-4)
     labels = reference.batch["labels"][:, 1:]
@@ -79,17 +80,17 @@ def test_a_row_says_what_was_done_on_which_examples(subject, place):
     # The other end is an upper bound as long as nobody waits for it.
     smallest = np.linalg.eigvalsh(reference.hessian())[0]
     assert answer["smallest_value"] + 1e-4 >= smallest
-    other, _ = Flatness().measure(make_subject(place / "other", steps=3))
+    other, _ = Flatness().measure(make_context(place / "other", steps=3))
     assert answer["fingerprint"] == own["fingerprint"] == other[0]["fingerprint"]
     assert answer["fingerprint"] != half["fingerprint"]
 
 
-def test_memory_bound_and_batch_size_move_no_number(subject, place):
-    rows, scores = Flatness(ends="both").measure(subject)
-    bound_rows, bound = Flatness(ends="both", graph_memory_bytes=0).measure(subject)
+def test_memory_bound_and_batch_size_move_no_number(context, place):
+    rows, scores = Flatness(ends="both").measure(context)
+    bound_rows, bound = Flatness(ends="both", graph_memory_bytes=0).measure(context)
     assert bound_rows[0]["kept_graphs"] == 0 < rows[0]["kept_graphs"]
     _, alone = Flatness(ends="both").measure(
-        make_subject(place / "b", batch_tokens=1, objective=NTP())
+        make_context(place / "b", batch_tokens=1, objective=NTP())
     )
     for first, second, third in zip(scores, bound, alone, strict=True):
         # The smallest is near 0.1 % of the largest, whose rounding it carries.
@@ -97,48 +98,48 @@ def test_memory_bound_and_batch_size_move_no_number(subject, place):
         assert third.value == pytest.approx(first.value, rel=1e-3), first.score
 
 
-def test_splits_may_be_several(subject, spectrum):
-    _, scores = Flatness(split=["test", "train"]).measure(subject)
+def test_splits_may_be_several(context, spectrum):
+    _, scores = Flatness(split=["test", "train"]).measure(context)
     for split, number in (("test", 5), ("train", 7)):
         top = by_name(scores, split)["top_eigenvalue_answer_loss"]
         assert top.value == pytest.approx(spectrum(split, number)[-1], rel=1e-3)
         assert top.count == number
     with pytest.raises(InputError, match=r"unknown split 'tset'; did you mean 'test'"):
-        Flatness(split="tset").measure(subject)
+        Flatness(split="tset").measure(context)
 
 
-def test_each_end_is_judged_by_its_own_residual(subject, monkeypatch):
+def test_each_end_is_judged_by_its_own_residual(context, monkeypatch):
     def unfinished(*args, **options):
         found = top_eigenvalues(*args, **options)
         return replace(found, converged=False, opposite_residual=0.1, opposite_value=-5.0)
 
     monkeypatch.setattr(flatness, "top_eigenvalues", unfinished)
-    found = by_name(Flatness(ends="both").measure(subject)[1])
+    found = by_name(Flatness(ends="both").measure(context)[1])
     assert found["top_eigenvalue_answer_loss"].value is not None
     smallest = found["smallest_eigenvalue_answer_loss"]
     assert smallest.value is None and smallest.error_bound == 0.1
     assert "the residual 0.1 exceeds 0.001 of the estimate -5" in smallest.reason
 
 
-def test_one_item_has_no_half(subject):
-    _, scores = Flatness(max_items=1).measure(subject)
+def test_one_item_has_no_half(context):
+    _, scores = Flatness(max_items=1).measure(context)
     half = by_name(scores)["top_eigenvalue_half_answer_loss"]
     assert half.value is None and half.reason == "there is one item, and half of it is none"
-    rows, scores = Flatness(half=False).measure(subject)
+    rows, scores = Flatness(half=False).measure(context)
     assert len(rows) == 3 and "top_eigenvalue_half_answer_loss" not in by_name(scores)
 
 
 def test_a_selective_objective_has_no_own_eigenvalues(place):
-    subject = make_subject(place / "selective", objective=Selective(reference="anywhere"))
-    _, scores = Flatness(ends="both").measure(subject)
+    context = make_context(place / "selective", objective=Selective(reference="anywhere"))
+    _, scores = Flatness(ends="both").measure(context)
     for end in ("top", "smallest"):
         assert "no single Hessian" in by_name(scores)[f"{end}_eigenvalue_own_loss"].reason
 
 
-def test_half_precision_is_measured_in_full(subject, place):
-    half = make_subject(place / "bf16", objective=NTP(), dtype=torch.bfloat16)
+def test_half_precision_is_measured_in_full(context, place):
+    half = make_context(place / "bf16", objective=NTP(), dtype=torch.bfloat16)
     assert next(half.model.parameters()).dtype == torch.bfloat16
-    scores = [Flatness().measure(s)[1] for s in (subject, half)]
+    scores = [Flatness().measure(s)[1] for s in (context, half)]
     assert [s.value for s in scores[0]] == [s.value for s in scores[1]]
 
 

@@ -8,7 +8,7 @@ import torch
 
 from ntpctp._core.rng import torch_seed
 from ntpctp.measures import Landscape
-from tests.measures.curvature_subject import Reference, make_subject
+from tests.measures.curvature_context import Reference, make_context
 
 SMALL = {"directions": 2, "points": 9, "plane_points": 3, "probes": 2, "lanczos_steps": 4}
 
@@ -16,15 +16,15 @@ SMALL = {"directions": 2, "points": 9, "plane_points": 3, "probes": 2, "lanczos_
 @pytest.fixture(scope="module", params=["gpt2", "llama"])
 def measured(request, tmp_path_factory):
     """Subject, dense reference, rows by kind, and scores by name."""
-    subject = make_subject(tmp_path_factory.mktemp(request.param), request.param)
+    context = make_context(tmp_path_factory.mktemp(request.param), request.param)
     measure = Landscape(
         **SMALL | {"probes": 6, "lanczos_steps": 20}, relative_tolerance=1e-4, seed=5
     )
-    rows, scores = measure.measure(subject)
+    rows, scores = measure.measure(context)
     kinds = {}
     for row in rows:
         kinds.setdefault(row["kind"], []).append(row)
-    return subject, Reference(subject, "train", 7), kinds, {score.score: score for score in scores}
+    return context, Reference(context, "train", 7), kinds, {score.score: score for score in scores}
 
 
 def directions(reference, seed=5):
@@ -88,12 +88,12 @@ def test_the_eigenvector_slice_goes_uphill_along_the_dense_one(measured):
 
 
 def test_the_side_of_the_eigenvector_is_not_left_to_chance(tmp_path):
-    subject = make_subject(tmp_path)
+    context = make_context(tmp_path)
     settings = {"directions": 1, "points": 5, "probes": 2, "lanczos_steps": 2}
     first, *others = (
         next(
             row["losses"]
-            for row in Landscape(**settings, seed=seed).measure(subject)[0]
+            for row in Landscape(**settings, seed=seed).measure(context)[0]
             if row["kind"] == "eigenvector"
         )
         for seed in range(6)
@@ -116,10 +116,10 @@ def test_moments_of_the_spectrum_lie_within_their_standard_errors(measured):
 
 
 def test_pyhessian_gives_the_same_moments(tmp_path):
-    subject = make_subject(tmp_path)
-    values = np.linalg.eigvalsh(Reference(subject, "train", 7).hessian())
+    context = make_context(tmp_path)
+    values = np.linalg.eigvalsh(Reference(context, "train", 7).hessian())
     settings = {"directions": 1, "points": 5, "probes": 4, "lanczos_steps": 10}
-    rows, scores = Landscape(**settings, backend="pyhessian").measure(subject)
+    rows, scores = Landscape(**settings, backend="pyhessian").measure(context)
     assert rows[0]["backend"] == "pyhessian" and not any(row["kind"] == "plane" for row in rows)
     assert abs(scores[0].value - values.mean()) < 4 * scores[0].standard_error
     slices = next(score for score in scores if score.score == "slice_rise")
@@ -128,7 +128,7 @@ def test_pyhessian_gives_the_same_moments(tmp_path):
 
 def test_arms_share_their_directions_and_batches_move_nothing(tmp_path):
     one, many = (
-        Landscape(**SMALL).measure(make_subject(tmp_path / str(tokens), batch_tokens=tokens))
+        Landscape(**SMALL).measure(make_context(tmp_path / str(tokens), batch_tokens=tokens))
         for tokens in (1, 9999)
     )
     for first, second in zip(one[1], many[1], strict=True):
@@ -138,7 +138,7 @@ def test_arms_share_their_directions_and_batches_move_nothing(tmp_path):
 
 def test_a_loss_that_overflows_is_null_in_rows_and_score(tmp_path):
     measure = Landscape(**SMALL, extent=1e30, eigenvector_extent=1e38)
-    rows, scores = measure.measure(make_subject(tmp_path))
+    rows, scores = measure.measure(make_context(tmp_path))
     found = {score.score: score for score in scores}
     for name in ("slice_rise", "eigenvector_rise"):
         assert found[name].value is None
@@ -151,7 +151,7 @@ def test_a_loss_that_overflows_is_null_in_rows_and_score(tmp_path):
 
 def test_an_eigenvector_that_has_not_converged_is_null(tmp_path):
     measure = Landscape(**SMALL, max_products=2, relative_tolerance=1e-6)
-    rows, scores = measure.measure(make_subject(tmp_path))
+    rows, scores = measure.measure(make_context(tmp_path))
     score = next(score for score in scores if score.score == "eigenvector_rise")
     assert score.value is None and "has not converged: after 2 products" in score.reason
     assert "losses" not in next(row for row in rows if row["kind"] == "eigenvector")

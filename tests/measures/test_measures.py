@@ -11,8 +11,9 @@ from ntpctp._core.errors import InputError
 from ntpctp.data.encoded import trim_prompt
 from ntpctp.data.example import Example, Segment
 from ntpctp.data.tokenize import closed_tokenizer, encode
-from ntpctp.measures import Accuracy, EncodedSplit, EvaluationContext, Flatness
-from ntpctp.measures.measure import mean_score
+from ntpctp.measures import Accuracy, EncodedSplit, Flatness
+from ntpctp.measures.context import EvaluationContext
+from ntpctp.measures.scoring import mean_score
 from ntpctp.models.build import build_model
 from ntpctp.models.inference import TokenBudget, batches_by_length, decode_greedily, score_examples
 from ntpctp.models.options import ModelOptions
@@ -50,16 +51,16 @@ def trained(family="gpt2", steps=60, **changes):
     return model.eval()
 
 
-def subject_of(model, tmp_path, items=None, objective=None, batch_tokens=64):
+def context_of(model, tmp_path, items=None, objective=None, batch_tokens=64):
     model.save_pretrained(tmp_path)
     items = items or examples()
     split = EncodedSplit(items, encode(items, TOKENIZER))
     return EvaluationContext(
-        tmp_path,
-        TOKENIZER,
-        {"train": split, "test": split},
-        ("test",),
-        objective or CTP(),
+        source=tmp_path,
+        tokenizer=TOKENIZER,
+        splits={"train": split, "test": split},
+        evaluation_splits=("test",),
+        objective=objective or CTP(),
         batch_tokens=batch_tokens,
     )
 
@@ -122,7 +123,7 @@ def test_decoding_stops_at_the_context():
 @pytest.mark.parametrize("family", FAMILIES)
 def test_exact_match_equals_decoding_every_item(family, tmp_path):
     model = trained(family)
-    rows, scores = Accuracy(train_items=0).measure(subject_of(model, tmp_path))
+    rows, scores = Accuracy(train_items=0).measure(context_of(model, tmp_path))
     right = []
     for example, row in zip(examples(), encode(examples(), TOKENIZER), strict=True):
         prompt = row.input_ids[: row.answer_start]
@@ -138,7 +139,7 @@ def test_exact_match_equals_decoding_every_item(family, tmp_path):
 
 def test_losses_are_token_means_over_the_split(tmp_path):
     model = trained().requires_grad_(False)
-    _, scores = Accuracy(train_items=0).measure(subject_of(model, tmp_path))
+    _, scores = Accuracy(train_items=0).measure(context_of(model, tmp_path))
     rows = encode(examples(), TOKENIZER)
     for name, objective in (("answer_loss", CTP()), ("all_loss", NTP())):
         loss, weight = token_loss(model, collate(rows, objective))
@@ -154,7 +155,7 @@ def test_losses_are_token_means_over_the_split(tmp_path):
 def test_scores_do_not_depend_on_the_batch(tmp_path):
     model = trained()
     results = [
-        Accuracy().measure(subject_of(model, tmp_path, batch_tokens=tokens)) for tokens in (1, 9999)
+        Accuracy().measure(context_of(model, tmp_path, batch_tokens=tokens)) for tokens in (1, 9999)
     ]
     for one, many in zip(results[0][1], results[1][1], strict=True):
         assert one.value == pytest.approx(many.value, abs=1e-6), one.score
@@ -163,7 +164,7 @@ def test_scores_do_not_depend_on_the_batch(tmp_path):
 def test_choices_by_log_likelihood(tmp_path):
     model = trained()
     items = [Example(e.segments, choices=(e.answer, "99")) for e in examples()]
-    rows, scores = Accuracy(train_items=0).measure(subject_of(model, tmp_path, items))
+    rows, scores = Accuracy(train_items=0).measure(context_of(model, tmp_path, items))
     for example, row in zip(items, rows, strict=True):
         for choice, found in zip(example.choices, row["choice_log_likelihoods"], strict=True):
             (encoded,) = encode(
@@ -201,7 +202,7 @@ def test_reasoning_is_the_models_own(tmp_path):
         token_loss(model, collate(taught, NTP()))[0].backward()
         optimizer.step()
         optimizer.zero_grad()
-    rows, _ = Accuracy(train_items=0).measure(subject_of(model.eval(), tmp_path, items))
+    rows, _ = Accuracy(train_items=0).measure(context_of(model.eval(), tmp_path, items))
     assert (rows[0]["prediction"], rows[0]["exact_match"]) == ("2", 1)
 
 
@@ -238,9 +239,9 @@ def test_flatness_equals_the_dense_hessian_on_uneven_masks(family, objective, tm
     items = examples(8)
     measure = Flatness(max_items=8, relative_tolerance=1e-4)
     # Batches of few tokens: several batches with different numbers of answer tokens.
-    subject = subject_of(model, tmp_path, items, objective, batch_tokens=64)
-    rows, scores = measure.measure(subject)
-    reference = subject.load("eager")
+    context = context_of(model, tmp_path, items, objective, batch_tokens=64)
+    rows, scores = measure.measure(context)
+    reference = context.load("eager")
     for name, of in (("answer", CTP()), ("own", objective)):
         truth = dense_top_eigenvalue(reference, collate(encode(items, TOKENIZER), of))
         score = scores_by_name(scores, "train")[f"top_eigenvalue_{name}_loss"]
@@ -251,7 +252,7 @@ def test_flatness_equals_the_dense_hessian_on_uneven_masks(family, objective, tm
 
 def test_own_loss_of_a_selective_objective_has_no_hessian(tmp_path):
     selective = Selective(reference="anywhere")
-    _, scores = Flatness(max_items=8).measure(subject_of(trained(), tmp_path, None, selective))
+    _, scores = Flatness(max_items=8).measure(context_of(trained(), tmp_path, None, selective))
     found = scores_by_name(scores, "train")
     assert found["top_eigenvalue_answer_loss"].value > 0
     assert found["top_eigenvalue_own_loss"].value is None
@@ -260,7 +261,7 @@ def test_own_loss_of_a_selective_objective_has_no_hessian(tmp_path):
 
 def test_unconverged_eigenvalue_is_null_with_its_reason(tmp_path):
     measure = Flatness(max_items=8, max_products=2, relative_tolerance=1e-6, half_tolerance=1e-6)
-    _, scores = measure.measure(subject_of(trained(), tmp_path))
+    _, scores = measure.measure(context_of(trained(), tmp_path))
     unconverged = [score for score in scores if score.score.endswith(("answer_loss", "own_loss"))]
     assert len(unconverged) == 2 + 1  # the half's too
     for score in unconverged:
@@ -290,19 +291,19 @@ def test_choices_are_read_after_the_prompt_that_is_left(tmp_path):
         )
         for n in (4, 8)
     ]
-    subject = subject_of(model, tmp_path, items)
-    split = subject.splits["test"]
+    context = context_of(model, tmp_path, items)
+    split = context.splits["test"]
     trimmed = [trim_prompt(row, 4, "") for row in split.encoded]
-    subject.splits = {"test": EncodedSplit(split.examples, trimmed)}
-    subject.evaluation_splits = ("test",)
-    rows, _ = Accuracy(train_items=0).measure(subject)
+    context.splits = {"test": EncodedSplit(split.examples, trimmed)}
+    context.evaluation_splits = ("test",)
+    rows, _ = Accuracy(train_items=0).measure(context)
     for row, result in zip(trimmed, rows, strict=True):
         for choice, found in zip(("3", "14"), result["choice_log_likelihoods"], strict=True):
-            answer = [*subject.tokenizer(choice, add_special_tokens=False).input_ids]
-            answer.append(subject.tokenizer.eos_token_id)
+            answer = [*context.tokenizer(choice, add_special_tokens=False).input_ids]
+            answer.append(context.tokenizer.eos_token_id)
             given = row.input_ids[: row.answer_start].tolist()
             ids = torch.tensor([given + answer])
-            logs = subject.model(ids).logits[0].detach().log_softmax(-1)
+            logs = context.model(ids).logits[0].detach().log_softmax(-1)
             at = range(len(given) - 1, len(given) + len(answer) - 1)
             expected = sum(float(logs[t, i]) for t, i in zip(at, answer, strict=True))
             assert found == pytest.approx(expected, rel=1e-4)
@@ -314,8 +315,8 @@ def test_a_score_counts_the_items_that_have_it(tmp_path, first):
     bare = Example((Segment("prompt", "1+1="), Segment("answer", "2")))
     chosen = Example((Segment("prompt", "1+2="), Segment("answer", "3")), choices=("3", "4"))
     items = [plain, bare, chosen, chosen][:: 1 if first else -1]
-    subject = subject_of(trained(steps=5), tmp_path, items)
-    rows, scores = Accuracy(train_items=0).measure(subject)
+    context = context_of(trained(steps=5), tmp_path, items)
+    rows, scores = Accuracy(train_items=0).measure(context)
     counts = {score.score: score.count for score in scores if score.split == "test"}
     assert counts["choice"] == 2 and counts["exact_match"] == counts["stopped"] == 3
     found = scores_by_name(scores)

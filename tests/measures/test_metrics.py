@@ -87,7 +87,7 @@ def test_brier_score_by_hand():
 
 
 def test_token_loss_is_no_mean_of_means():
-    loss = metrics.token_loss([6.0, 1.0], [2, 1])
+    loss = metrics.loss_per_token([6.0, 1.0], [2, 1])
     assert loss.nats == 7 / 3 and loss.tokens == 3
     assert loss.bits == pytest.approx(7 / 3 / math.log(2), rel=1e-15)
 
@@ -106,8 +106,8 @@ def test_token_loss_is_no_mean_of_means():
         (lambda: metrics.expected_calibration_error([], []), "two lists of one length"),
         (lambda: metrics.expected_calibration_error([0.1, 1.5], [0, 1]), "found 1.5 at item 1"),
         (lambda: metrics.expected_calibration_error([0.1], [0], 0), "num_bins: expected at least"),
-        (lambda: metrics.token_loss([1.0], [0]), "together at least 1"),
-        (lambda: metrics.token_loss([1.0], [1, 2]), r"found shapes \(1,\) and \(2,\)"),
+        (lambda: metrics.loss_per_token([1.0], [0]), "together at least 1"),
+        (lambda: metrics.loss_per_token([1.0], [1, 2]), r"found shapes \(1,\) and \(2,\)"),
     ],
 )
 def test_what_cannot_be_computed_is_refused(call, message):

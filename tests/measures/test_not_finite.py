@@ -11,7 +11,8 @@ from safetensors.torch import load_file, save_file
 from ntpctp._core.layout import RunId, checkpoint_directory, stage_directory
 from ntpctp.analysis.scores import read_scores
 from ntpctp.config import experiment_of
-from ntpctp.measures import MEASURES, EvaluationContext
+from ntpctp.measures import MEASURES
+from ntpctp.measures.context import EvaluationContext
 from ntpctp.objectives import CTP
 from ntpctp.runner.evaluate import Results, measure_into
 from ntpctp.runner.prepare import prepare
@@ -62,9 +63,16 @@ def trained(tmp_path_factory):
 def measured(trained, directory, name):
     data, _ = trained
     measure = MEASURES[name].model_validate({"name": name, **OPTIONS[name]})
-    splits = data.tokenizer, data.splits, data.evaluation_splits
-    subject = EvaluationContext(directory, *splits, CTP(), task=data.task, context=data.context)
-    return measure_into(Results(directory / "results", "x", "y", None), subject, [measure])
+    context = EvaluationContext(
+        source=directory,
+        tokenizer=data.tokenizer,
+        splits=data.splits,
+        evaluation_splits=data.evaluation_splits,
+        objective=CTP(),
+        task=data.task,
+        max_length=data.context,
+    )
+    return measure_into(Results(directory / "results", "x", "y", None), context, [measure])
 
 
 def test_all_measures_are_tried():

@@ -8,7 +8,8 @@ import torch
 
 from ntpctp._core.layout import RunId, checkpoint_directory, stage_directory
 from ntpctp.config import experiment_of
-from ntpctp.measures import MEASURES, EvaluationContext
+from ntpctp.measures import MEASURES
+from ntpctp.measures.context import EvaluationContext
 from ntpctp.objectives import CTP
 from ntpctp.runner.prepare import prepare
 from ntpctp.runner.run import execute
@@ -31,7 +32,7 @@ BOUNDS = {
 
 
 class Throughout(EvaluationContext):
-    """A subject whose own precision is used for everything: curvature else asks for float32."""
+    """A context whose own precision is used for everything: curvature else asks for float32."""
 
     def load(self, attention, dtype=None):
         return super().load(attention, self.dtype)
@@ -53,10 +54,17 @@ def difference(trained, name):
     """The largest relative difference between the precisions, and how many numbers there are."""
     data, checkpoint = trained
     measure = MEASURES[name].model_validate({"name": name, **OPTIONS[name]})
-    splits = data.tokenizer, data.splits, data.evaluation_splits
-    more = {"task": data.task, "context": data.context}
+    fields = {
+        "source": checkpoint,
+        "tokenizer": data.tokenizer,
+        "splits": data.splits,
+        "evaluation_splits": data.evaluation_splits,
+        "objective": CTP(),
+        "task": data.task,
+        "max_length": data.context,
+    }
     single, double = (
-        measure.measure(Throughout(checkpoint, *splits, CTP(), dtype=dtype, **more))[1]
+        measure.measure(Throughout(**fields, dtype=dtype))[1]
         for dtype in (torch.float32, torch.float64)
     )
     assert [(s.score, s.strength) for s in single] == [(s.score, s.strength) for s in double]

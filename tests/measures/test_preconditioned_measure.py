@@ -10,7 +10,8 @@ from safetensors.torch import load_file
 
 from ntpctp._core.errors import InputError
 from ntpctp.data.tokenize import encode
-from ntpctp.measures import EncodedSplit, EvaluationContext, Preconditioned
+from ntpctp.measures import EncodedSplit, Preconditioned
+from ntpctp.measures.context import EvaluationContext
 from ntpctp.models import checkpoints
 from ntpctp.models.build import build_model
 from ntpctp.models.lora import add_lora
@@ -19,7 +20,7 @@ from ntpctp.objectives import CTP, NTP, Selective
 from ntpctp.objectives.dataset import SupervisedExamples
 from ntpctp.training import TrainingOptions
 from ntpctp.training.loop import TrainingLoop
-from tests.measures.curvature_subject import TOKENIZER, Reference, items, make_subject
+from tests.measures.curvature_context import TOKENIZER, Reference, items, make_context
 
 STEPS = 12
 
@@ -46,10 +47,12 @@ def trained(directory, **options):
     return directory
 
 
-def subject_of(path, **fields):
+def context_of(path, **fields):
     splits = {"train": EncodedSplit(items(0, 7), encode(items(0, 7), TOKENIZER))}
     settings = {"objective": NTP(), "batch_tokens": 64} | fields
-    return EvaluationContext(path, TOKENIZER, splits, ("train",), **settings)
+    return EvaluationContext(
+        source=path, tokenizer=TOKENIZER, splits=splits, evaluation_splits=("train",), **settings
+    )
 
 
 @pytest.fixture(scope="module")
@@ -65,11 +68,11 @@ def by_name(scores):
 @pytest.mark.parametrize("step", [6, STEPS])
 def test_equals_the_dense_matrix_and_the_files_of_the_checkpoint(stage, step):
     path = stage / f"step-{step:06d}"
-    subject = subject_of(path)
-    rows, scores = Preconditioned(relative_tolerance=1e-5).measure(subject)
+    context = context_of(path)
+    rows, scores = Preconditioned(relative_tolerance=1e-5).measure(context)
     found = by_name(scores)
 
-    reference = Reference(subject, "train", 7, NTP())
+    reference = Reference(context, "train", 7, NTP())
     stored = load_file(path / "optimizer.safetensors")
     moments = torch.cat([stored[f"exp_avg_sq/{n}"].flatten() for n in reference.parameters])
     diagonal = 1 / ((moments.double() / (1 - 0.95**step)).sqrt() + 1e-4)
@@ -99,36 +102,36 @@ def test_equals_the_dense_matrix_and_the_files_of_the_checkpoint(stage, step):
     assert rows[0]["updates"] == step
 
 
-def reasons(subject):
-    _, scores = Preconditioned().measure(subject)
+def reasons(context):
+    _, scores = Preconditioned().measure(context)
     assert len(scores) == 5 and all(score.value is None for score in scores)
     (reason,) = {score.reason for score in scores}
     return reason
 
 
 def test_before_the_first_update_there_is_no_such_matrix(stage):
-    assert "before the first update" in reasons(subject_of(stage / "step-000000"))
+    assert "before the first update" in reasons(context_of(stage / "step-000000"))
 
 
 def test_other_optimizers_and_lora_have_none(tmp_path):
     sgd = trained(tmp_path / "sgd", optimizer="sgd", momentum=0.5, steps=6)
-    assert "trained with SGD" in reasons(subject_of(sgd / "step-000006"))
+    assert "trained with SGD" in reasons(context_of(sgd / "step-000006"))
     lora = trained(tmp_path / "lora", lora={"rank": 2}, steps=6)
-    assert "trained with LoRA" in reasons(subject_of(lora / "step-000006"))
+    assert "trained with LoRA" in reasons(context_of(lora / "step-000006"))
 
 
 def test_weights_without_a_training_run_have_none(tmp_path):
-    assert "holds no optimizer state" in reasons(make_subject(tmp_path / "hub"))
+    assert "holds no optimizer state" in reasons(make_context(tmp_path / "hub"))
 
 
 def test_a_selective_loss_has_none(stage):
-    subject = subject_of(stage / "step-000012", objective=Selective(reference="anywhere"))
-    assert "no single Hessian" in reasons(subject)
+    context = context_of(stage / "step-000012", objective=Selective(reference="anywhere"))
+    assert "no single Hessian" in reasons(context)
 
 
 def test_what_has_not_converged_has_no_value(stage):
     measure = Preconditioned(relative_tolerance=1e-6, max_products=3)
-    found = by_name(measure.measure(subject_of(stage / "step-000012"))[1])
+    found = by_name(measure.measure(context_of(stage / "step-000012"))[1])
     for name in ("top_eigenvalue_preconditioned", "stability_ratio"):
         assert found[name].value is None and "raise max_products" in found[name].reason
     assert found["gradient_curvature_preconditioned"].value is not None
@@ -147,4 +150,4 @@ def test_settings_are_those_of_the_last_update(stage):
 
 def test_refuses_a_split_that_is_not_there(stage):
     with pytest.raises(InputError, match="unknown split 'tain'; did you mean 'train'"):
-        Preconditioned(split="tain").measure(subject_of(stage / "step-000012", objective=CTP()))
+        Preconditioned(split="tain").measure(context_of(stage / "step-000012", objective=CTP()))

@@ -4,17 +4,24 @@ import numpy as np
 import pytest
 from pydantic import TypeAdapter, ValidationError
 
-from ntpctp.measures.computation.curve import RobustnessCurve, Strengths, half_strengths, item_rows
-from tests.measures.robustness_subject import by_name
+from ntpctp.measures.computation.curve import RobustnessCurve, half_strengths, item_results
+from ntpctp.measures.fields import Strengths
+from tests.measures.robustness_context import by_name
 
 STRENGTHS = [0.0, 0.5, 2.0]
 
 
 def curve(right, chance=0.0, **fields):
     return RobustnessCurve(
-        "robustness", "test", "noise", STRENGTHS, np.asarray(right, float), chance, "deviations",
+        measure="robustness",
+        split="test",
+        kind="noise",
+        strengths=STRENGTHS,
+        right=np.asarray(right, float),
+        chance=chance,
+        strength_unit="deviations",
         **fields,
-    )  # fmt: skip
+    )
 
 
 def drawn(draws=3, items=40, missing=0.0, seed=0):
@@ -55,7 +62,7 @@ def test_scores_equal_a_loop(missing):
 @pytest.mark.parametrize("missing", [0.0, 0.5])
 def test_rows_hold_what_scores_are_the_means_of(missing):
     found = curve(drawn(missing=missing), shared={"deviation": 2.5})
-    rows = item_rows([found])
+    rows = item_results([found])
     assert [(row["split"], row["item"], row["deviation"]) for row in rows] == [
         ("test", item, 2.5) for item in range(40)
     ]

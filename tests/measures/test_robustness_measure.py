@@ -9,7 +9,7 @@ from ntpctp._core.rng import generator
 from ntpctp.measures import EncodedSplit, Robustness
 from ntpctp.measures.computation.gaussian import GaussianNoise, deviation
 from ntpctp.models.inference import TokenBudget
-from tests.measures.robustness_subject import WIDTH, by_name, make_subject, reference_right
+from tests.measures.robustness_context import WIDTH, by_name, make_context, reference_right
 
 FAMILIES = ["gpt2", "llama", "openai-gpt"]
 
@@ -54,11 +54,11 @@ def block_output(block, states, mask):
 )
 @torch.no_grad()
 def test_noise_arrives_as_stated(family, module, choices, tmp_path):
-    subject = make_subject(tmp_path, family, choices=choices)
+    context = make_context(tmp_path, family, choices=choices)
     measure = Robustness(strengths=[0.0, 0.5, 1.5], draws=3, seed=4, modules=[module])
-    rows, scores = measure.measure(subject)
+    rows, scores = measure.measure(context)
     kind = "noise" if module == "embeddings" else f"noise_at_{module}"
-    model = subject.model
+    model = context.model
     run = disturbed_embeddings if module == "embeddings" else disturbed_first_block
     size = rows[0][f"deviation_{kind}"]
     changed = 0
@@ -69,7 +69,7 @@ def test_noise_arrives_as_stated(family, module, choices, tmp_path):
                     lambda item, ids, d=draw, s=strength: run(
                         model, ids, s * size, noise_of(4, d, item, 24)
                     ),
-                    subject,
+                    context,
                     choices,
                 )
                 for draw in range(3)
@@ -88,11 +88,11 @@ def test_noise_arrives_as_stated(family, module, choices, tmp_path):
 
 
 def test_chance_is_that_of_the_candidates(tmp_path):
-    subject = make_subject(tmp_path, choices=True)
-    _, scores = Robustness(strengths=[0.0, 30.0], draws=8).measure(subject)
+    context = make_context(tmp_path, choices=True)
+    _, scores = Robustness(strengths=[0.0, 30.0], draws=8).measure(context)
     clean = by_name(scores, "accuracy_under_noise")[0.0].value
     far = by_name(scores, "accuracy_under_noise")[30.0].value
-    chances = [1 / len(example.choices) for example in subject.splits["test"].examples]
+    chances = [1 / len(example.choices) for example in context.splits["test"].examples]
     half = by_name(scores, "half_strength_noise")[None]
     target = (clean + np.mean(chances)) / 2
     assert far < target
@@ -101,8 +101,8 @@ def test_chance_is_that_of_the_candidates(tmp_path):
 
 @torch.no_grad()
 def test_the_unit_is_the_deviation_of_the_clean_states(tmp_path):
-    subject = make_subject(tmp_path)
-    model, rows = subject.model, subject.splits["test"].encoded
+    context = make_context(tmp_path)
+    model, rows = context.model, context.splits["test"].encoded
     outputs = []
     handle = model.transformer.h[1].register_forward_hook(
         lambda _, inputs, output: outputs.append(output[0] if isinstance(output, tuple) else output)
@@ -127,13 +127,13 @@ def test_noise_is_the_same_whatever_the_batch_and_changes_with_the_seed(choices,
         "modules": ["embeddings", "transformer.h.0"],
     }
     small, large = (
-        Robustness(**settings).measure(make_subject(tmp_path, choices=choices, batch_tokens=t))[0]
+        Robustness(**settings).measure(make_context(tmp_path, choices=choices, batch_tokens=t))[0]
         for t in (1, 9999)
     )
     for one, many in zip(small, large, strict=True):
         assert one.pop("split") == many.pop("split")
         assert one == pytest.approx(many, rel=1e-6)
-    other = Robustness(**settings, seed=1).measure(make_subject(tmp_path, choices=choices))[0]
+    other = Robustness(**settings, seed=1).measure(make_context(tmp_path, choices=choices))[0]
     decisions = [[{k: v for k, v in r.items() if "under" in k} for r in t] for t in (other, large)]
     assert decisions[0] != decisions[1]
 
@@ -143,7 +143,7 @@ def test_draws_are_kept_within_a_bound_and_are_the_same_without():
     kept, bare = GaussianNoise(0, 1), GaussianNoise(0, 1, most_bytes=0)
     first = kept.of([7, 9], positions, like)
     assert torch.equal(first, bare.of([7, 9], positions, like))
-    assert torch.equal(first, kept.of([7, 9], positions, like)) and not bare._kept
+    assert torch.equal(first, kept.of([7, 9], positions, like)) and not bare._cache
     # A shorter batch has the beginning; a longer one goes on behind it.
     longer = kept.of([9], torch.arange(8)[None], torch.zeros(1, 8, 3))
     assert torch.equal(longer[0, :3], first[1, :3])
@@ -158,19 +158,19 @@ def test_draws_are_kept_within_a_bound_and_are_the_same_without():
 def test_an_unknown_module_is_found_before_anything_is_measured(tmp_path, monkeypatch):
     from ntpctp.measures.computation.judging import JudgedItems
 
-    subject = make_subject(tmp_path)
+    context = make_context(tmp_path)
     monkeypatch.setattr(JudgedItems, "right", lambda *_: pytest.fail("measured too early"))
     with pytest.raises(InputError, match=r"unknown module of the model 'transformer.h.7'; did you"):
-        Robustness(modules=["embeddings", "transformer.h.7"]).measure(subject)
-    for name in ("transformer.wpe", "lm_head", "transformer"):  # one row; never asked; no tensor
-        with pytest.raises(InputError, match=f"module '{name}' gives no hidden state for each to"):
-            Robustness(modules=[name]).measure(subject)
+        Robustness(modules=["embeddings", "transformer.h.7"]).measure(context)
+    for name in ("transformer.wpe", "lm_head", "transformer"):  # one row; never called; no tensor
+        with pytest.raises(InputError, match=f"module '{name}' does not output a hidden state"):
+            Robustness(modules=[name]).measure(context)
     with pytest.raises(ValueError, match="expected different modules"):
         Robustness(modules=["embeddings", "embeddings"])
 
 
 def test_a_split_without_items_is_refused(tmp_path):
-    subject = make_subject(tmp_path)
-    subject.splits = {"test": EncodedSplit([], [])}
+    context = make_context(tmp_path)
+    context.splits = {"test": EncodedSplit([], [])}
     with pytest.raises(InputError, match="no item"):
-        Robustness().measure(subject)
+        Robustness().measure(context)

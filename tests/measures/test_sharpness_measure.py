@@ -6,7 +6,7 @@ import torch
 
 from ntpctp._core.rng import torch_seed
 from ntpctp.measures import Sharpness
-from tests.measures.curvature_subject import Reference, make_subject
+from tests.measures.curvature_context import Reference, make_context
 
 CHEAP = {"draws": 2, "ascent_steps": 2, "trace_products": 6, "blocks": False}
 
@@ -14,12 +14,12 @@ CHEAP = {"draws": 2, "ascent_steps": 2, "trace_products": 6, "blocks": False}
 @pytest.fixture(scope="module", params=["gpt2", "llama"])
 def measured(request, tmp_path_factory):
     """Subject, dense reference, Hessian, and the scores by name of one measurement."""
-    subject = make_subject(tmp_path_factory.mktemp(request.param), request.param)
-    reference = Reference(subject, "train", 7)
+    context = make_context(tmp_path_factory.mktemp(request.param), request.param)
+    reference = Reference(context, "train", 7)
     measure = Sharpness(draws=6, l2_radius=1e-3, linf_radius=1e-4, seed=3)
-    rows, scores = measure.measure(subject)
+    rows, scores = measure.measure(context)
     assert [row["score"] for row in rows] == [score.score for score in scores]
-    return subject, reference, reference.hessian(), {score.score: score for score in scores}
+    return context, reference, reference.hessian(), {score.score: score for score in scores}
 
 
 def noises(reference, number, seed=3):
@@ -80,9 +80,9 @@ def test_blocks_are_those_of_the_dense_hessian(measured):
 
 
 def test_pyhessian_gives_the_eigenvalue_of_largest_magnitude(measured):
-    subject, _, hessian, _ = measured
+    context, _, hessian, _ = measured
     measure = Sharpness(**CHEAP | {"trace_products": 40}, backend="pyhessian", max_products=300)
-    rows, scores = measure.measure(subject)
+    rows, scores = measure.measure(context)
     found = {score.score: score for score in scores}
     values = np.linalg.eigvalsh(hessian)
     largest = values[np.argmax(np.abs(values))]
@@ -96,11 +96,11 @@ def test_pyhessian_gives_the_eigenvalue_of_largest_magnitude(measured):
 def test_same_seed_same_draws_whatever_the_batch(tmp_path):
     results = []
     for place, tokens in enumerate((1, 9999)):
-        subject = make_subject(tmp_path / str(place), batch_tokens=tokens)
-        results.append(Sharpness(**CHEAP).measure(subject)[1])
+        context = make_context(tmp_path / str(place), batch_tokens=tokens)
+        results.append(Sharpness(**CHEAP).measure(context)[1])
     for one, many in zip(*results, strict=True):
         assert one.value == pytest.approx(many.value, rel=1e-2, abs=2e-6), one.score
-    other = Sharpness(**CHEAP, seed=1).measure(subject)[1]
+    other = Sharpness(**CHEAP, seed=1).measure(context)[1]
     assert other[0].value != results[1][0].value
 
 
@@ -108,7 +108,7 @@ def test_a_loss_that_overflows_is_null_with_its_reason(tmp_path):
     measure = Sharpness(
         **CHEAP, average_radius=1e30, filter_radius=1e30, l2_radius=1e30, linf_radius=1e30
     )
-    rows, scores = measure.measure(make_subject(tmp_path))
+    rows, scores = measure.measure(make_context(tmp_path))
     for score in scores[:4]:
         assert score.value is None and score.error_bound is None
         assert "not finite" in score.reason
@@ -117,7 +117,7 @@ def test_a_loss_that_overflows_is_null_with_its_reason(tmp_path):
 
 def test_a_block_that_has_not_converged_is_null(tmp_path):
     measure = Sharpness(**CHEAP | {"blocks": True}, max_products=2, relative_tolerance=1e-6)
-    _, scores = measure.measure(make_subject(tmp_path))
+    _, scores = measure.measure(make_context(tmp_path))
     blocks = [score for score in scores if "block" in score.score]
     assert blocks and all(score.value is None for score in blocks)
     assert "not converged: after 2 products" in blocks[0].reason

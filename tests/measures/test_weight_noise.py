@@ -9,8 +9,8 @@ import torch
 from ntpctp._core.rng import generator
 from ntpctp.measures import WeightNoise
 from ntpctp.measures.computation.judging import JudgedItems
-from ntpctp.measures.weight_noise import disturbed_weights, weight_directions
-from tests.measures.robustness_subject import by_name, make_subject, reference_right
+from ntpctp.measures.computation.weight_noise import perturbed_weights, weight_directions
+from tests.measures.robustness_context import by_name, make_context, reference_right
 
 
 def drawn(seed, draw, name, shape):
@@ -36,7 +36,7 @@ def reference_direction(scale, name, weights, seed, draw):
 
 @pytest.mark.parametrize("scale", ["relative", "filter"])
 def test_directions_equal_a_loop(scale, tmp_path):
-    model = make_subject(tmp_path).model
+    model = make_context(tmp_path).model
     found = weight_directions(model, scale, seed=3, draw=1)
     assert found.keys() == dict(model.named_parameters()).keys()
     assert "lm_head.weight" not in found  # tied to the embedding
@@ -56,18 +56,18 @@ def test_directions_equal_a_loop(scale, tmp_path):
 @pytest.mark.parametrize("scale", ["relative", "filter"])
 @torch.no_grad()
 def test_scores_equal_a_disturbed_copy(scale, choices, tmp_path):
-    subject = make_subject(tmp_path, choices=choices)
+    context = make_context(tmp_path, choices=choices)
     settings = {"strengths": [0.0, 0.1, 0.5], "draws": 3, "seed": 2}
-    rows, scores = WeightNoise(scale=scale, **settings).measure(subject)
+    rows, scores = WeightNoise(scale=scale, **settings).measure(context)
     accuracies = []
     for strength in settings["strengths"]:
         right = []
         for draw in range(3):
-            model = copy.deepcopy(subject.model)
+            model = copy.deepcopy(context.model)
             for name, weights in model.named_parameters():
                 weights += strength * reference_direction(scale, name, weights, 2, draw).float()
             right.append(
-                reference_right(lambda _, ids, m=model: m(ids).logits[0], subject, choices)
+                reference_right(lambda _, ids, m=model: m(ids).logits[0], context, choices)
             )
         key = f"accuracy_under_weight_noise_{strength:g}"
         assert [row[key] for row in rows] == np.mean(right, axis=0).tolist()
@@ -93,8 +93,8 @@ def assert_same_bits(before, model):
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("family", ["gpt2", "llama"])
 def test_weights_are_put_back_bit_for_bit(family, dtype, tmp_path):
-    subject = make_subject(tmp_path, family, dtype=dtype)
-    before = bits(subject.model)
+    context = make_context(tmp_path, family, dtype=dtype)
+    before = bits(context.model)
     inside = []
     right = JudgedItems.right
 
@@ -105,14 +105,14 @@ def test_weights_are_put_back_bit_for_bit(family, dtype, tmp_path):
     name = next(iter(before))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(JudgedItems, "right", look)
-        WeightNoise(strengths=[0.0, 0.3, 1.0], draws=2).measure(subject)
+        WeightNoise(strengths=[0.0, 0.3, 1.0], draws=2).measure(context)
     assert inside == [False, True, True, True, True]
-    assert_same_bits(before, subject.model)
+    assert_same_bits(before, context.model)
 
 
 def test_weights_are_put_back_after_an_error(tmp_path, monkeypatch):
-    subject = make_subject(tmp_path)
-    before = bits(subject.model)
+    context = make_context(tmp_path)
+    before = bits(context.model)
     right = JudgedItems.right
 
     def fail(self, model, *others):
@@ -122,20 +122,20 @@ def test_weights_are_put_back_after_an_error(tmp_path, monkeypatch):
 
     monkeypatch.setattr(JudgedItems, "right", fail)
     with pytest.raises(KeyboardInterrupt):
-        WeightNoise().measure(subject)
-    assert_same_bits(before, subject.model)
+        WeightNoise().measure(context)
+    assert_same_bits(before, context.model)
     # Also if the disturbance itself fails half-way.
-    directions = weight_directions(subject.model, "relative", 0, 0)
+    directions = weight_directions(context.model, "relative", 0, 0)
     *_, last = directions
     directions[last] = torch.zeros(1, 2, 3, 5)
-    with pytest.raises(RuntimeError), disturbed_weights(subject.model, directions, 1.0):
+    with pytest.raises(RuntimeError), perturbed_weights(context.model, directions, 1.0):
         pytest.fail("it should not have come so far")
-    assert_same_bits(before, subject.model)
+    assert_same_bits(before, context.model)
 
 
 def test_decisions_do_not_depend_on_the_batch(tmp_path):
     small, large = (
-        WeightNoise(draws=2).measure(make_subject(tmp_path, choices=True, batch_tokens=t))[0]
+        WeightNoise(draws=2).measure(make_context(tmp_path, choices=True, batch_tokens=t))[0]
         for t in (1, 9999)
     )
     assert small == large

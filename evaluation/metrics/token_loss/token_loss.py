@@ -1,4 +1,4 @@
-"""Mean loss of a token, for ``evaluate.load("evaluation/metrics/loss_per_token")``."""
+"""Mean loss of a token, for ``evaluate.load("evaluation/metrics/token_loss")``."""
 
 import datasets
 import evaluate

@@ -1,9 +1,8 @@
-"""What a model answers to each item, beside what was asked for: the rows of ``accuracy``."""
+"""The answers of a model beside the references: the result rows of ``accuracy``."""
 
 from collections.abc import Collection
 from dataclasses import replace
 from functools import cache
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,8 +11,10 @@ from transformers import PreTrainedTokenizerBase
 from ntpctp.data.encoded import EncodedExample
 from ntpctp.data.example import Example
 from ntpctp.data.tasks import score_answer
-from ntpctp.measures.computation.judging import Mode, check_finite, choices_of
-from ntpctp.measures.measure import EncodedSplit, EvaluationContext
+from ntpctp.measures.accuracy import Mode
+from ntpctp.measures.computation.judging import check_finite, choices_of
+from ntpctp.measures.context import EvaluationContext
+from ntpctp.measures.measure import ItemResult
 from ntpctp.measures.metrics import (
     brier_score,
     choice_correct,
@@ -21,6 +22,7 @@ from ntpctp.measures.metrics import (
     exact_match,
     normalised_choice_correct,
 )
+from ntpctp.measures.split import EncodedSplit
 from ntpctp.models.inference import (
     Decoded,
     ExampleScores,
@@ -30,162 +32,103 @@ from ntpctp.models.inference import (
 )
 
 OTHER = "other"
-"""The solution of an answer that is none of the named ones."""
+"""The solution of an answer that equals none of the task's named references."""
 
 
-def answer_rows(
-    subject: EvaluationContext,
+def answer_results(
+    context: EvaluationContext,
     name: str,
     split: EncodedSplit,
     modes: Collection[Mode],
     prompt_loss: bool,
-) -> list[dict[str, Any]]:
-    """Return a row an item, see ``Accuracy``; what an item does not have is not in its row.
+) -> list[ItemResult]:
+    """Return a row for each item, see ``Accuracy``, with the fields that apply to it.
 
     Args:
-        subject: the checkpoint.
+        context: the checkpoint.
         name: of the split.
-        split: what to answer.
-        modes: in which ways.
-        prompt_loss: whether the loss on all that is not the answer is asked for.
+        split: the items to answer.
+        modes: how answers are judged.
+        prompt_loss: also compute the loss on all tokens outside the answer.
 
     Raises:
-        NotFiniteError: if a probability is.
+        NotFiniteError: if a probability is NaN or infinite.
     """
-    read, likelihoods, written = _read(subject, split, modes, prompt_loss)
-    texts = _Texts(subject.tokenizer)
-    rows: list[dict[str, Any]] = []
-    pairs = zip(split.examples, split.encoded, read, strict=True)
-    for item, (example, row, seen) in enumerate(pairs):
-        found: dict[str, Any] = {
+    read, likelihoods, answers = _read(context, split, modes, prompt_loss)
+    texts = _Texts(context.tokenizer)
+    rows: list[ItemResult] = []
+    items = zip(split.examples, split.encoded, read, likelihoods, answers, strict=True)
+    for item, (example, encoded, tokens, log_likelihoods, decoded) in enumerate(items):
+        row: ItemResult = {
             "split": name,
             "item": item,
             "strata": [f"{stratum} = {level}" for stratum, level in example.strata],
-            **_losses(row, seen, prompt_loss or example.is_plain_text),
+            **_losses(encoded, tokens, prompt_loss or example.is_plain_text),
         }
         if "teacher_forced" in modes and not example.is_plain_text:
-            found["teacher_forced"] = int(seen.matches[row.has_role("answer")].all())
-        of_item, decoded = likelihoods[item], written[item]
-        if of_item is not None:
-            check_finite(of_item)
-            found |= _chosen(example, of_item)
+            row["teacher_forced"] = int(tokens.matches[encoded.has_role("answer")].all())
+        if log_likelihoods is not None:
+            check_finite(log_likelihoods)
+            row |= _by_choice(example, log_likelihoods)
         if decoded is not None:
-            found |= _answered(example, row, seen, decoded, texts)
-        rows.append(found)
+            row |= _by_decoding(example, encoded, tokens, decoded, texts)
+        rows.append(row)
     return rows
 
 
 def _read(
-    subject: EvaluationContext, split: EncodedSplit, modes: Collection[Mode], prompt_loss: bool
+    context: EvaluationContext, split: EncodedSplit, modes: Collection[Mode], prompt_loss: bool
 ) -> tuple[list[ExampleScores], list[NDArray[np.float64] | None], list[Decoded | None]]:
-    """Read each item once: its reference, its candidates' log-likelihoods, what follows it."""
+    """Return, for each item, its reference read, its candidates' log-likelihoods, its answer."""
     by_choice = "choices" in modes
-    choices = choices_of(split, subject.tokenizer) if by_choice else [None] * len(split.encoded)
-    asked = []
-    for example, row, candidates in zip(split.examples, split.encoded, choices, strict=True):
-        # What the model writes is compared with the reference from where decoding takes over.
-        first_of_answer = int(row.has_role("answer").argmax())
-        whole = prompt_loss or row.answer_start < first_of_answer
-        written = ("reasoning" if example.text("reasoning") else "greedy") in modes
-        # Behind twice the reference's length no answer is right; the rest would be waste.
-        limit = 2 * (len(row) - row.answer_start)
-        asked.append(
+    texts = choices_of(split, context.tokenizer) if by_choice else [None] * len(split.encoded)
+    requests = []
+    for example, encoded, candidates in zip(split.examples, split.encoded, texts, strict=True):
+        # The answer is compared with the reference from the position where decoding starts.
+        first_of_answer = int(encoded.has_role("answer").argmax())
+        whole = prompt_loss or encoded.answer_start < first_of_answer
+        decode = ("reasoning" if example.text("reasoning") else "greedy") in modes
+        # No answer longer than twice the reference is right; decoding more would be waste.
+        limit = 2 * (len(encoded) - encoded.answer_start)
+        requests.append(
             GenerationRequest(
-                scoring_request(row, whole=whole)
+                scoring_request(encoded, whole=whole)
                 if candidates is None
                 else replace(candidates, whole=whole),
-                row,
+                encoded,
                 0 if candidates is None else example.choices.index(example.answer),
-                limit if written and not example.is_plain_text else None,
+                limit if decode and not example.is_plain_text else None,
             )
         )
-    eos = int(subject.tokenizer.eos_token_id)
-    found, answers = score_and_generate(subject.model, asked, eos, subject.budget)
+    eos = int(context.tokenizer.eos_token_id)
+    read, answers = score_and_generate(context.model, requests, eos, context.budget)
     likelihoods = [
         None
         if candidates is None
-        else np.array([-seen.losses.sum() for seen in read.continuations])
-        for candidates, read in zip(choices, found, strict=True)
+        else np.array([-tokens.losses.sum() for tokens in of_item.continuations])
+        for candidates, of_item in zip(texts, read, strict=True)
     ]
-    return [one.read(read) for one, read in zip(asked, found, strict=True)], likelihoods, answers
+    references = [request.read(of_item) for request, of_item in zip(requests, read, strict=True)]
+    return references, likelihoods, answers
 
 
-def _losses(row: EncodedExample, seen: ExampleScores, whole: bool) -> dict[str, Any]:
-    """Sums over the tokens that have a predecessor, in nats, and their numbers."""
-    predicted = np.arange(len(row)) > 0
-    answer = row.has_role("answer") & predicted
+def _losses(encoded: EncodedExample, tokens: ExampleScores, whole: bool) -> ItemResult:
+    """Return sums of losses over tokens with a predecessor, in nats, and the numbers of tokens."""
+    predicted = np.arange(len(encoded)) > 0
+    answer = encoded.has_role("answer") & predicted
     parts = {"answer": answer}
     if whole:
         parts |= {"uncritical": predicted & ~answer, "all": predicted}
-    found: dict[str, Any] = {}
+    row: ItemResult = {}
     for key, where in parts.items():
-        check_finite(seen.losses[where])
-        found[f"{key}_loss_sum"] = float(seen.losses[where].sum())
-        found[f"{key}_tokens"] = int(where.sum())
-    return found
+        check_finite(tokens.losses[where])
+        row[f"{key}_loss_sum"] = float(tokens.losses[where].sum())
+        row[f"{key}_tokens"] = int(where.sum())
+    return row
 
 
-def _answered(
-    example: Example, row: EncodedExample, seen: ExampleScores, decoded: Decoded, texts: "_Texts"
-) -> dict[str, Any]:
-    """Return what the model writes, and whether it is right."""
-    reference = texts.reference(row)
-    is_reference = seen.matches[row.answer_start :].all()
-    answer = reference if is_reference else texts.answer(decoded, example)
-    right = decoded.stopped and exact_match(answer, reference, example.normalise)
-    found: dict[str, Any] = {
-        "prediction": answer,
-        "reference": reference,
-        "exact_match": int(right),
-        "stopped": int(decoded.stopped),
-    }
-    if not example.text("reasoning"):
-        confidence = min(1.0, float(np.exp(decoded.log_probability)))
-        found |= {"confidence": confidence, "brier": (confidence - right) ** 2}
-    if example.judge:
-        found["judged"] = score_answer(example.judge, answer) if decoded.stopped else 0.0
-    if example.references:
-        found["solutions"] = texts.solutions(answer, example) if decoded.stopped else [OTHER]
-    return found
-
-
-class _Texts:
-    """Token ids as text; what recurs is decoded once."""
-
-    def __init__(self, tokenizer: PreTrainedTokenizerBase):
-        self._tokenizer = tokenizer
-        self._decoded = cache(self._decode)
-        self._as_written = cache(self._round_trip)
-
-    def reference(self, row: EncodedExample) -> str:
-        return self._decoded(tuple(row.input_ids[row.has_role("answer")].tolist()))
-
-    def answer(self, decoded: Decoded, example: Example) -> str:
-        """The answer in what was written: behind the last marker, where there is reasoning."""
-        text = self._decoded(tuple(decoded.ids.tolist()))
-        if not example.text("reasoning"):
-            return text
-        marker = self._as_written(example.answer_marker)
-        return text.rpartition(marker)[2].strip() if marker in text else ""
-
-    def solutions(self, answer: str, example: Example) -> list[str]:
-        """The names of all references that the answer equals; several may be one answer."""
-        found = [
-            name
-            for name, text in example.references
-            if exact_match(answer, self._as_written(text), example.normalise)
-        ]
-        return found or [OTHER]
-
-    def _decode(self, ids: tuple[int, ...]) -> str:
-        return str(self._tokenizer.decode(list(ids), skip_special_tokens=True)).strip()
-
-    def _round_trip(self, text: str) -> str:
-        """``text`` as this tokenizer writes it: a closed vocabulary does not keep white space."""
-        return self._decode(tuple(self._tokenizer(text, add_special_tokens=False).input_ids))
-
-
-def _chosen(example: Example, log_likelihoods: NDArray[np.float64]) -> dict[str, Any]:
+def _by_choice(example: Example, log_likelihoods: NDArray[np.float64]) -> ItemResult:
+    """Return the fields of an item that is judged by its candidates."""
     right = example.choices.index(example.answer)
     probabilities = choice_probabilities(log_likelihoods)
     by_length = normalised_choice_correct(log_likelihoods, example.choices, right)
@@ -196,3 +139,67 @@ def _chosen(example: Example, log_likelihoods: NDArray[np.float64]) -> dict[str,
         "choice_confidence": float(probabilities.max()),
         "choice_brier": brier_score(probabilities, right),
     }
+
+
+def _by_decoding(
+    example: Example,
+    encoded: EncodedExample,
+    tokens: ExampleScores,
+    decoded: Decoded,
+    texts: "_Texts",
+) -> ItemResult:
+    """Return the decoded answer, and whether it is right."""
+    reference = texts.reference(encoded)
+    is_reference = tokens.matches[encoded.answer_start :].all()
+    answer = reference if is_reference else texts.answer(decoded, example)
+    right = decoded.stopped and exact_match(answer, reference, example.normalise)
+    row: ItemResult = {
+        "prediction": answer,
+        "reference": reference,
+        "exact_match": int(right),
+        "stopped": int(decoded.stopped),
+    }
+    if not example.text("reasoning"):
+        confidence = min(1.0, float(np.exp(decoded.log_probability)))
+        row |= {"confidence": confidence, "brier": (confidence - right) ** 2}
+    if example.judge:
+        row["judged"] = score_answer(example.judge, answer) if decoded.stopped else 0.0
+    if example.references:
+        row["solutions"] = texts.solutions(answer, example) if decoded.stopped else [OTHER]
+    return row
+
+
+class _Texts:
+    """Decodes token ids to text; repeated ids are decoded once."""
+
+    def __init__(self, tokenizer: PreTrainedTokenizerBase):
+        self._tokenizer = tokenizer
+        self._decoded = cache(self._decode)
+        self._round_trip = cache(self._encode_and_decode)
+
+    def reference(self, encoded: EncodedExample) -> str:
+        return self._decoded(tuple(encoded.input_ids[encoded.has_role("answer")].tolist()))
+
+    def answer(self, decoded: Decoded, example: Example) -> str:
+        """Return the decoded answer: where there is reasoning, the text after the last marker."""
+        text = self._decoded(tuple(decoded.ids.tolist()))
+        if not example.text("reasoning"):
+            return text
+        marker = self._round_trip(example.answer_marker)
+        return text.rpartition(marker)[2].strip() if marker in text else ""
+
+    def solutions(self, answer: str, example: Example) -> list[str]:
+        """Return the names of all references that the answer equals; there may be several."""
+        names = [
+            name
+            for name, text in example.references
+            if exact_match(answer, self._round_trip(text), example.normalise)
+        ]
+        return names or [OTHER]
+
+    def _decode(self, ids: tuple[int, ...]) -> str:
+        return str(self._tokenizer.decode(list(ids), skip_special_tokens=True)).strip()
+
+    def _encode_and_decode(self, text: str) -> str:
+        """Return ``text`` as this tokenizer writes it: some vocabularies drop white space."""
+        return self._decode(tuple(self._tokenizer(text, add_special_tokens=False).input_ids))

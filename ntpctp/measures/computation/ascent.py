@@ -1,16 +1,14 @@
-"""Projected gradient ascent of many items at once, each within a ball of its own.
+"""Projected gradient ascent on many items at once, each within its own ball.
 
 Shape letters: B = items of a batch, T = tokens of the longest, D = width.
 """
 
 from collections.abc import Callable
-from typing import Literal
 
 import torch
 from torch import Tensor
 
-Ball = Literal["token", "item"]
-"""What is bounded: the Euclidean norm of each token's perturbation, or of an item's as a whole."""
+from ntpctp.measures.adversarial import Ball
 
 
 def ascend(
@@ -22,25 +20,26 @@ def ascend(
     steps: int,
     step_size: float,
 ) -> tuple[Tensor, Tensor]:
-    r"""Return the perturbation of largest loss that was seen, and that loss, for each item.
+    r"""Return, for each item, the perturbation of the largest loss found, and that loss.
 
     .. math:: \delta \leftarrow P(\delta + \eta r g / \lVert g \rVert)
 
-    g is the gradient of the item's loss, cut to where ``start`` may move; the norm is that of each
-    token or of the whole item, as the ball is; r its radius, eta the step size. P projects on the
-    ball: what is longer than r is shortened to r (Madry et al. 2018, ICLR, section 2.1, with the
-    steepest step for the Euclidean norm in place of the sign). The start counts among what is seen.
+    g is the gradient of the item's loss, zero where ``start`` is NaN; the norm is that of each
+    token or of the whole item, depending on the ball; r is the ball's radius, eta the step size. P
+    projects on the ball: a longer vector is shortened to r (Madry et al. 2018, ICLR, section 2.1,
+    with the steepest step for the Euclidean norm instead of the sign). The start is a candidate
+    too.
 
     Args:
-        losses_of: perturbations (B, T, D) -> losses (B,), each of its own item alone.
-        start: (B, T, D), within the ball. Entries of NaN mark what is not disturbed.
+        losses_of: perturbations (B, T, D) -> losses (B,), each a function of its own item.
+        start: (B, T, D), within the ball. NaN marks the entries that are not perturbed.
         radius: (B,), positive.
-        ball: what is bounded.
-        steps: gradients that are taken; one loss more is computed.
+        ball: the norm that is bounded.
+        steps: number of gradients; one loss more is computed.
         step_size: in radii.
 
     Returns:
-        Perturbations (B, T, D), zero where nothing is disturbed, and losses (B,), nats.
+        Perturbations (B, T, D), zero where ``start`` is NaN, and losses (B,), nats.
     """
     free = ~start.isnan()
     current = start.nan_to_num(0.0)
@@ -57,20 +56,20 @@ def ascend(
         largest = torch.where(better, losses.detach().to(largest), largest)
         if gradient is not None:
             uphill = gradient.masked_fill(~free, 0.0)
-            # Where there is no slope there is no direction either.
+            # A zero gradient stays zero: no step.
             uphill = uphill / norms(uphill, ball).clamp_min(torch.finfo(uphill.dtype).tiny)
             current = project(current + step_size * length * uphill, radius, ball)
     return best, largest
 
 
 def project(perturbations: Tensor, radius: Tensor, ball: Ball) -> Tensor:
-    """Return the nearest perturbations within the ball: (B, T, D)."""
+    """Return the nearest perturbations in the ball: (B, T, D)."""
     bound = radius.to(perturbations)[:, None, None]
     return perturbations * (bound / norms(perturbations, ball).clamp_min(1e-30)).clamp_max(1.0)
 
 
 def norms(perturbations: Tensor, ball: Ball) -> Tensor:
-    """Return the norms that the ball bounds: (B, T, 1) or (B, 1, 1)."""
+    """Return the norms that the ball bounds, (B, T, 1) or (B, 1, 1)."""
     inside = (2,) if ball == "token" else (1, 2)
-    found: Tensor = torch.linalg.vector_norm(perturbations, dim=inside, keepdim=True)
-    return found
+    lengths: Tensor = torch.linalg.vector_norm(perturbations, dim=inside, keepdim=True)
+    return lengths

@@ -1,69 +1,59 @@
-"""From answers under a disturbance of rising strength to rows and scores: all robustness curves.
+"""Robustness curves: from answers under a perturbation of rising strength to rows and scores.
 
-Shape letters: R = draws of the disturbance, N = items, K = strengths.
+Shape letters: R = draws of the perturbation, N = items, K = strengths.
 """
 
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from itertools import pairwise
-from typing import Annotated, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import AfterValidator, Field
 
 from ntpctp._core.rng import generator
-from ntpctp.measures.measure import Score, mean_score
+from ntpctp.measures.measure import ItemResult, Score
+from ntpctp.measures.scoring import mean_score
 
 _RESAMPLES = 1000
 
 
-def _rising(strengths: list[float]) -> list[float]:
-    if strengths[0] != 0 or not all(a < b for a, b in pairwise(strengths)):
-        raise ValueError(f"expected rising strengths that start with 0, found {strengths}")
-    return strengths
-
-
-Strengths = Annotated[list[float], Field(min_length=2), AfterValidator(_rising)]
-"""Where a curve is measured; the first is 0, the undisturbed model."""
-
-
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, kw_only=True)
 class RobustnessCurve:
-    """Which items are answered rightly at each strength, and what follows from it.
+    """Which items are answered correctly at each strength, and the scores computed from it.
 
-    ``rows`` and ``scores`` belong together: each score that is a mean over items names the field of
-    the rows that it is the mean of. With ``<kind>`` as given and A the accuracy:
+    ``rows`` and ``scores`` belong together: a score that is a mean over items names the field of
+    the rows that it averages. With ``<kind>`` as given and A the accuracy:
 
     * ``accuracy_under_<kind>`` at each strength: share of draws in which an item is right, mean
       over the items.
     * ``worst_of_draws_under_<kind>`` at each strength: share of the items that are right in every
       draw. Not given for a single draw, where it is the accuracy.
     * ``flip_rate_under_<kind>`` at each strength above 0: share of (item, draw) that is right where
-      it was wrong without the disturbance, or the other way round. Neither direction is better: a
-      model that is never right flips least.
+      it was wrong without perturbation, or wrong where it was right. Descriptive: a model that is
+      never right flips least.
     * ``area_<kind>``: area under A by the trapezoidal rule, divided by the largest strength.
     * ``half_strength_<kind>``: see ``half_strengths``; its standard error is that of a bootstrap
       over the items, and null if some resample has no such strength.
 
-    An item that could not be disturbed at some strength is left out there, and of the last two
-    scores altogether, so that these follow the same items along the whole curve; counts tell.
+    An item that could not be perturbed at a strength is left out there, and left out of the last
+    two scores altogether, so that these are over the same items along the whole curve. The counts
+    of the scores show it.
 
     Attributes:
         measure: the name of the measure.
         split: the name of the split.
-        kind: of the disturbance, as it stands in the names of the scores.
+        kind: of the perturbation, as in the names of the scores.
         strengths: rising, the first is 0, K of them.
         right: float64, shape (R, N, K): 1 right, 0 wrong, NaN not measured. Strength 0 is measured
-            for every item and alike in all draws.
-        chance: how probable it is that guessing gets an item right: of all, or of each, (N,).
-        strength_unit: what a strength of 1 is.
-        with_flips: whether ``flip_rate_under_<kind>`` is given.
-        shared: further fields that all rows have.
-        causes: strength -> why items could not be disturbed there; None -> at all strengths. They
-            are told where a score is missing for it.
+            for every item and is the same in all draws.
+        chance: probability that a guess is right: one number, or (N,), one an item.
+        strength_unit: unit of the strengths.
+        with_flips: also give ``flip_rate_under_<kind>``.
+        shared: further fields of all rows.
+        causes: strength -> why items could not be perturbed there; None -> at any strength. Part of
+            the reason of a score without a value.
     """
 
     measure: str
@@ -77,8 +67,8 @@ class RobustnessCurve:
     shared: Mapping[str, Any] = field(default_factory=dict)
     causes: Mapping[float | None, str] = field(default_factory=dict)
 
-    def rows(self) -> list[dict[str, Any]]:
-        """Return the fields of each item's row, N of them; what was not measured is left out."""
+    def rows(self) -> list[ItemResult]:
+        """Return the fields of each item's row, N rows, without the fields not measured."""
         columns = self._columns
         return [
             {
@@ -93,7 +83,7 @@ class RobustnessCurve:
         ]
 
     def scores(self) -> list[Score]:
-        """Return the scores, strength by strength, then those of the whole curve."""
+        """Return the scores of each strength, then those of the whole curve."""
         scores = [
             self._mean(name, strength)
             for name in self._names
@@ -104,18 +94,18 @@ class RobustnessCurve:
 
     @cached_property
     def _names(self) -> dict[str, NDArray[np.float64]]:
-        """Name of a score -> its value for each item and strength: (N, K), NaN: not measured."""
+        """Name of a score -> value for each item and strength: (N, K), NaN: not measured."""
         changed = np.where(np.isnan(self.right), np.nan, self.right != self.right[:, :, :1])
-        with warnings.catch_warnings():  # of items without any draw: they stay NaN
+        with warnings.catch_warnings():  # about items without any draw, which stay NaN
             warnings.simplefilter("ignore", RuntimeWarning)
-            found = {f"accuracy_under_{self.kind}": np.nanmean(self.right, axis=0)}
+            values = {f"accuracy_under_{self.kind}": np.nanmean(self.right, axis=0)}
             if len(self.right) > 1:
-                found[f"worst_of_draws_under_{self.kind}"] = np.nanmin(self.right, axis=0)
+                values[f"worst_of_draws_under_{self.kind}"] = np.nanmin(self.right, axis=0)
             if self.with_flips:
                 flips = np.nanmean(changed, axis=0)
-                flips[:, 0] = np.nan  # by definition none
-                found[f"flip_rate_under_{self.kind}"] = flips
-        return found
+                flips[:, 0] = np.nan  # strength 0 is what flips are counted from
+                values[f"flip_rate_under_{self.kind}"] = flips
+        return values
 
     @property
     def _area(self) -> str:
@@ -123,15 +113,15 @@ class RobustnessCurve:
 
     @cached_property
     def _columns(self) -> dict[str, NDArray[np.float64]]:
-        """Field of the rows -> its value for each item: (N,)."""
+        """Field of the rows -> value for each item: (N,)."""
         columns = {
-            self._key(name, strength): values[:, place]
+            self._key(name, strength): values[:, k]
             for name, values in self._names.items()
-            for place, strength in enumerate(self.strengths)
-            if place or not name.startswith("flip_rate")
+            for k, strength in enumerate(self.strengths)
+            if k or not name.startswith("flip_rate")
         }
         accuracy = self._names[f"accuracy_under_{self.kind}"]
-        # An item that lacks a strength has no area: NaN.
+        # NaN for an item that was not measured at every strength.
         area = np.trapezoid(accuracy, self.strengths, axis=1) / self.strengths[-1]
         columns[self._area] = np.asarray(area)
         return columns
@@ -143,7 +133,7 @@ class RobustnessCurve:
         key = name if strength is None else self._key(name, strength)
         values = self._columns[key]
         measured = values[~np.isnan(values)]
-        # The area is a mean of shares: its own unit, so that figures and tables keep them apart.
+        # The area is a mean of shares. Its unit differs, so that figures and tables separate them.
         unit = "share of items" if strength is not None else "mean share of items"
         if name.startswith("flip_rate"):
             unit = "share of answers"
@@ -176,12 +166,12 @@ class RobustnessCurve:
             reason = f"no item could be disturbed at every strength{self._because(None)}"
         else:
             curve = complete.mean(axis=0)
-            (found,) = half_strengths(self.strengths, curve[None], float(chance.mean()))
-            if np.isnan(found):
+            (half,) = half_strengths(self.strengths, curve[None], float(chance.mean()))
+            if np.isnan(half):
                 censored = bool(curve[0] > chance.mean())
-                reason = self._why_none(float(curve[0]), float(chance.mean()))
+                reason = self._no_half_strength(float(curve[0]), float(chance.mean()))
             else:
-                value = float(found)
+                value = float(half)
                 error = self._bootstrap(complete, chance)
         return Score(
             self.measure,
@@ -199,7 +189,7 @@ class RobustnessCurve:
     def _because(self, strength: float | None) -> str:
         return f": {self.causes[strength]}" if strength in self.causes else ""
 
-    def _why_none(self, clean: float, chance: float) -> str:
+    def _no_half_strength(self, clean: float, chance: float) -> str:
         if clean <= chance:
             return (
                 f"without a disturbance {clean:.3g} of the items are right, no more than the "
@@ -213,31 +203,31 @@ class RobustnessCurve:
     def _bootstrap(
         self, accuracy: NDArray[np.float64], chance: NDArray[np.float64]
     ) -> float | None:
-        """Return the standard error over items of (N, K), None if a resample has no value."""
+        """Return the standard error over the N items, None if a resample has no value."""
         count = len(accuracy)
         draws = generator(0, "half strength").integers(count, size=(_RESAMPLES, count))
         curves = np.stack([accuracy[draw].mean(axis=0) for draw in draws])
-        found = half_strengths(self.strengths, curves, chance[draws].mean(axis=1))
-        return None if np.isnan(found).any() or count < 2 else float(found.std(ddof=1))
+        halves = half_strengths(self.strengths, curves, chance[draws].mean(axis=1))
+        return None if np.isnan(halves).any() or count < 2 else float(halves.std(ddof=1))
 
 
-def item_rows(curves: Sequence[RobustnessCurve]) -> list[dict[str, Any]]:
+def item_results(curves: Sequence[RobustnessCurve]) -> list[ItemResult]:
     """Return one row an item, with the fields of all ``curves`` of one split."""
-    of_items = zip(*(curve.rows() for curve in curves), strict=True)
+    by_item = zip(*(curve.rows() for curve in curves), strict=True)
     return [
         {
             "split": curves[0].split,
             "item": item,
             **{name: value for row in rows for name, value in row.items()},
         }
-        for item, rows in enumerate(of_items)
+        for item, rows in enumerate(by_item)
     ]
 
 
 def half_strengths(
     strengths: list[float], curves: NDArray[np.float64], chance: float | NDArray[np.float64]
 ) -> NDArray[np.float64]:
-    """Return the strength at which half of the advantage over chance is gone, of each curve.
+    """Return, for each curve, the strength at which half of the advantage over chance is lost.
 
     With A(s) the accuracy, linear between the strengths, it is the smallest s at which A(s) =
     chance + (A(0) - chance) / 2. NaN where A(0) is not above chance, or A stays above that value
@@ -246,7 +236,7 @@ def half_strengths(
     Args:
         strengths: rising, the first is 0, K of them.
         curves: accuracies, float64, shape (curves, K).
-        chance: the accuracy of guessing, of all or of each curve.
+        chance: the accuracy of guessing: one number, or one a curve.
 
     Returns:
         float64, shape (curves,), in units of strength.
@@ -255,9 +245,9 @@ def half_strengths(
     target = chance + (curves[:, 0] - chance) / 2
     height = curves - target[:, None]
     below = height <= 0
-    found = np.full(len(curves), np.nan)
+    halves = np.full(len(curves), np.nan)
     at = np.flatnonzero((curves[:, 0] > chance) & below.any(axis=1))
     after = below[at].argmax(axis=1)  # at least 1: the clean accuracy is above the target
     high, low = height[at, after - 1], height[at, after]
-    found[at] = x[after - 1] + high / (high - low) * (x[after] - x[after - 1])
-    return found
+    halves[at] = x[after - 1] + high / (high - low) * (x[after] - x[after - 1])
+    return halves

@@ -1,7 +1,6 @@
-"""Is an answer right? By what a task is judged, and many times over on the same items."""
+"""Is an answer right? Judging the same items many times, by their candidates or teacher-forced."""
 
 from functools import cached_property
-from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,8 +9,9 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from ntpctp._core.errors import InputError, NotFiniteError
 from ntpctp.data.example import Example, Segment
 from ntpctp.data.tokenize import encode
-from ntpctp.measures.measure import EncodedSplit
+from ntpctp.measures.accuracy import Mode
 from ntpctp.measures.metrics import choice_correct
+from ntpctp.measures.split import EncodedSplit
 from ntpctp.models.inference import (
     Perturbation,
     ScoringRequest,
@@ -20,17 +20,12 @@ from ntpctp.models.inference import (
     score_examples,
 )
 
-Mode = Literal["choices", "greedy", "reasoning", "teacher_forced"]
-"""``choices``: the likeliest candidate. ``greedy``: the answer as decoded. ``reasoning``: the one
-behind the model's own reasoning. ``teacher_forced``: the greedy choice at every position of the
-answer, given the reference before it."""
-
 
 def default_mode(example: Example) -> Mode:
-    """Return how a task with examples like this one is judged.
+    """Return the primary mode of a task with examples like this one.
 
-    By the model's own reasoning where there is some, else by candidates where there are some, else
-    by the decoded answer.
+    ``reasoning`` if the example has reasoning, else ``choices`` if it has candidates, else
+    ``greedy``.
     """
     if example.text("reasoning"):
         return "reasoning"
@@ -38,17 +33,17 @@ def default_mode(example: Example) -> Mode:
 
 
 class JudgedItems:
-    """Items of a split, ready to be answered again and again by a model that is disturbed.
+    """Items of a split, to be judged repeatedly under perturbations of a model.
 
-    ``mode`` is ``choices`` where all items have candidates. Otherwise an answer would have to be
-    decoded, and is judged by teacher forcing: without a disturbance that finds the same greedy
-    answers right, at the cost of one pass. Where there is reasoning, it is the reference's.
+    ``mode`` is ``choices`` where all items have candidates. Otherwise answers are judged by teacher
+    forcing, one pass instead of decoding: without a perturbation the same greedy answers are right.
+    Where there is reasoning, it is that of the reference.
 
     Args:
-        split: at least one item that has an answer.
+        split: at least one item, each with an answer.
         tokenizer: of the model.
-        mode: ``choices`` or ``teacher_forced``; None: what ``split`` allows. Edited items take that
-            of their originals.
+        mode: ``choices`` or ``teacher_forced``; None: ``choices`` if all items have candidates.
+            Edited items take the mode of their originals.
 
     Raises:
         InputError: if there is no item.
@@ -58,17 +53,17 @@ class JudgedItems:
         self, split: EncodedSplit, tokenizer: PreTrainedTokenizerBase, mode: Mode | None = None
     ):
         if not len(split.encoded):
-            raise InputError("a split has no item; there is nothing to judge")
+            raise InputError("the split has no items to judge")
         self._split, self._tokenizer = split, tokenizer
-        all_have = all(example.choices for example in split.examples)
-        self.mode: Mode = mode or ("choices" if all_have else "teacher_forced")
+        with_choices = all(example.choices for example in split.examples)
+        self.mode: Mode = mode or ("choices" if with_choices else "teacher_forced")
 
     def __len__(self) -> int:
         return len(self._split.encoded)
 
     @property
     def chance(self) -> NDArray[np.float64]:
-        """How probable it is that guessing among the candidates is right, else 0: (items,)."""
+        """Probability that a guess among the candidates is right, else 0: (items,)."""
         if self.mode != "choices":
             return np.zeros(len(self))
         return np.array([1 / len(example.choices) for example in self._split.examples])
@@ -77,32 +72,32 @@ class JudgedItems:
         self,
         model: PreTrainedModel,
         budget: TokenBudget,
-        disturbance: Perturbation | None = None,
+        perturbation: Perturbation | None = None,
     ) -> NDArray[np.bool_]:
-        """Return which items ``model`` answers rightly: bool, shape (items,). One pass over them.
+        """Return which items ``model`` answers correctly: bool, shape (items,). One pass over them.
 
         A tie between candidates counts as wrong.
 
         Raises:
-            NotFiniteError: if a number of the model is: no answer is right or wrong then.
+            NotFiniteError: if a log-likelihood is NaN or infinite.
         """
         if self.mode != "choices":
             read = score_examples(
-                model, self._split.encoded, budget, answers_only=True, perturbation=disturbance
+                model, self._split.encoded, budget, answers_only=True, perturbation=perturbation
             )
             right = []
-            for row, seen in zip(self._split.encoded, read, strict=True):
-                inside = row.has_role("answer")
-                check_finite(seen.losses[inside])
-                right.append(seen.matches[inside].all())
+            for encoded, tokens in zip(self._split.encoded, read, strict=True):
+                answer = encoded.has_role("answer")
+                check_finite(tokens.losses[answer])
+                right.append(tokens.matches[answer].all())
             return np.array(right)
-        found = log_likelihoods(model, self._choices, budget, disturbance)
-        for of_item in found:
+        likelihoods = log_likelihoods(model, self._choices, budget, perturbation)
+        for of_item in likelihoods:
             check_finite(of_item)
         return np.array(
             [
                 choice_correct(of_item, example.choices.index(example.answer))
-                for of_item, example in zip(found, self._split.examples, strict=True)
+                for of_item, example in zip(likelihoods, self._split.examples, strict=True)
             ]
         )
 
@@ -112,10 +107,10 @@ class JudgedItems:
 
 
 def check_finite(values: NDArray[np.float64]) -> None:
-    """Look at what a model says of an item, before anything is made of it.
+    """Check the log-likelihoods or losses of an item before it is judged.
 
     Raises:
-        NotFiniteError: if a number is NaN or infinite: no answer is right or wrong then.
+        NotFiniteError: if a value is NaN or infinite: the answer is then neither right nor wrong.
     """
     if not np.isfinite(values).all():
         raise NotFiniteError(
@@ -127,19 +122,19 @@ def check_finite(values: NDArray[np.float64]) -> None:
 def choices_of(
     split: EncodedSplit, tokenizer: PreTrainedTokenizerBase
 ) -> list[ScoringRequest | None]:
-    """Return each item's candidates behind what is given; None for an item without any.
+    """Return each item's prompt with its candidates; None for an item without candidates.
 
-    What is given is the row's own prompt (which may have been trimmed) and, if any, the reference
-    reasoning. A candidate is its tokens and the end of sequence.
+    The prompt is that of the encoded example (it may have been trimmed), with the reference
+    reasoning, if any. A candidate is its tokens and the end of sequence.
 
     Raises:
-        InputError: if the tokenizer has no token for a part of a candidate.
+        InputError: if a part of a candidate is outside the vocabulary.
     """
     if not any(example.choices for example in split.examples):
         return [None] * len(split.examples)
     first = {choice: example for example in split.examples for choice in example.choices}
-    # Behind a text that has tokens if the choice has: what the prompts are made of is no matter.
-    rows = encode(
+    # Any prompt will do that is in the vocabulary if the choice is: here the choice itself.
+    encoded = encode(
         [
             Example((Segment("prompt", choice), Segment("answer", choice)), source=example.source)
             for choice, example in first.items()
@@ -147,15 +142,15 @@ def choices_of(
         tokenizer,
     )
     candidates = {
-        choice: row.input_ids[row.has_role("answer")].astype(np.int64)
-        for choice, row in zip(first, rows, strict=True)
+        choice: tokens.input_ids[tokens.has_role("answer")].astype(np.int64)
+        for choice, tokens in zip(first, encoded, strict=True)
     }
     return [
         ScoringRequest(
-            row.input_ids[~row.has_role("answer")].astype(np.int64),
+            tokens.input_ids[~tokens.has_role("answer")].astype(np.int64),
             tuple(candidates[choice] for choice in example.choices),
         )
         if example.choices
         else None
-        for example, row in zip(split.examples, split.encoded, strict=True)
+        for example, tokens in zip(split.examples, split.encoded, strict=True)
     ]

@@ -1,21 +1,22 @@
-"""What a measure would have given, had all been finite: each score a null with a reason."""
+"""The scores of a measure that met NaN or infinity: each null, with the reason."""
 
 from dataclasses import fields, replace
 
 import torch
 from transformers import PreTrainedModel
 
-from ntpctp.measures.measure import EvaluationContext, Measure, Score
+from ntpctp.measures.context import EvaluationContext
+from ntpctp.measures.measure import Measure, Score
 from ntpctp.models.options import Attention
 
 
-class _Blank(EvaluationContext):
-    """A subject whose weights are zero: all tokens are alike to it, and no number overflows."""
+class _ZeroWeights(EvaluationContext):
+    """A context whose model has all weights zero: no number overflows."""
 
     def load(
         self, attention: Attention | None, dtype: torch.dtype | None = None
     ) -> PreTrainedModel:
-        """Load the model, and forget what it has learned."""
+        """Load the model and set all weights to zero."""
         model = super().load(attention, dtype)
         with torch.no_grad():
             for parameter in model.parameters():
@@ -23,14 +24,14 @@ class _Blank(EvaluationContext):
         return model
 
 
-def nulls(measure: Measure, subject: EvaluationContext, reason: str) -> list[Score]:
-    """Return the scores that ``measure`` has for such data and such a model, all without a value.
+def nulls(measure: Measure, context: EvaluationContext, reason: str) -> list[Score]:
+    """Return the scores that ``measure`` gives for such data and such a model, without values.
 
-    A comparison then finds a null with a reason where other checkpoints have numbers; it cannot
-    take the score for one that was never asked for. Costs measuring a model of zeros.
+    A comparison then finds a null with a reason where other checkpoints have numbers, and does not
+    mistake the score for one that was not requested. Costs measuring a model of zeros.
     """
-    given = {field.name: getattr(subject, field.name) for field in fields(subject)}
-    _, scores = measure.measure(_Blank(**given))
+    arguments = {field.name: getattr(context, field.name) for field in fields(context)}
+    _, scores = measure.measure(_ZeroWeights(**arguments))
     return [
         replace(
             score,

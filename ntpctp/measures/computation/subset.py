@@ -1,11 +1,12 @@
 """The loss whose curvature is measured: a fixed set of examples under one objective.
 
-All curvature measures take it from here, so that they speak of the same function of the weights.
+All curvature measures use this one, so that their numbers are of the same function of the weights.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -14,27 +15,30 @@ from transformers.pytorch_utils import Conv1D
 
 from ntpctp._core.errors import lookup
 from ntpctp._core.files import fingerprint
-from ntpctp.curvature import HessianOperator, MeanLoss
-from ntpctp.data.tokenize import EncodedExample
-from ntpctp.measures.measure import EvaluationContext
+from ntpctp.curvature import Eigenvalues, HessianOperator, MeanLoss, PyHessianBackend
+from ntpctp.curvature.directions import FilterDimension
+from ntpctp.data.encoded import EncodedExample
+from ntpctp.measures.context import EvaluationContext
+from ntpctp.measures.measure import Score
 from ntpctp.models.inference import batches_by_length
 from ntpctp.objectives import CTP, Objective
 from ntpctp.objectives.collator import Batch
 from ntpctp.objectives.dataset import SupervisedExamples
 from ntpctp.objectives.loss import token_loss
 
+RISE_UNIT = "nats per token"
 CURVATURE_UNIT = "nats per token and squared unit of weight"
 _BATCH_TOKENS = 16_384
 _LAST_STEP = 2**62
-"""A schedule's own loss is the one it has ended with."""
+"""A schedule's own loss is that of its last stage."""
 
 
-def differentiable_model(subject: EvaluationContext) -> PreTrainedModel:
+def differentiable_model(context: EvaluationContext) -> PreTrainedModel:
     """Load the model so that its loss can be differentiated twice.
 
-    Fused attention has no second derivative, and half precision none that could be trusted.
+    Fused attention has no second derivative; in half precision it would be too inaccurate.
     """
-    return subject.load("eager", torch.float32)
+    return context.load("eager", torch.float32)
 
 
 @dataclass(frozen=True)
@@ -42,59 +46,72 @@ class Subset:
     """The first items of a split."""
 
     split: str
-    rows: Sequence[EncodedExample]
+    examples: Sequence[EncodedExample]
 
     @classmethod
-    def of(cls, subject: EvaluationContext, split: str, max_items: int) -> "Subset":
+    def of(cls, context: EvaluationContext, split: str, max_items: int) -> "Subset":
         """Return the first ``max_items`` items of ``split``.
 
         Raises:
-            InputError: if there is no such split; lists those there are.
+            InputError: for an unknown split; lists the known ones.
         """
-        return cls(split, lookup(subject.splits, split, "split").head(max_items).encoded)
+        return cls(split, lookup(context.splits, split, "split").head(max_items).encoded)
 
     def __len__(self) -> int:
-        return len(self.rows)
+        return len(self.examples)
 
     def half(self) -> "Subset":
         """Return its first half, rounded down."""
-        return Subset(self.split, self.rows[: len(self.rows) // 2])
+        return Subset(self.split, self.examples[: len(self.examples) // 2])
 
     @cached_property
     def fingerprint(self) -> str:
-        """SHA-256 of all tokens and their roles: equal for two arms that saw the same examples."""
-        return fingerprint([[row.input_ids.tolist(), row.roles.tolist()] for row in self.rows])
+        """SHA-256 of all tokens and their roles: equal for arms measured on the same examples."""
+        return fingerprint([[one.input_ids.tolist(), one.roles.tolist()] for one in self.examples])
+
+    def score(
+        self,
+        measure: str,
+        name: str,
+        unit: str,
+        value: float | None = None,
+        *,
+        higher_is_better: bool | None = False,
+        **fields: Any,
+    ) -> Score:
+        """Return a score over these examples; further ``fields`` as in ``Score``."""
+        return Score(measure, self.split, name, value, unit, len(self), higher_is_better, **fields)
 
 
 class SubsetLoss:
-    r"""The token-mean loss of a subset, :math:`\sum_t w_t \ell_t / \sum_t w_t`, ready to derive.
+    r"""The token-mean loss of a subset, :math:`\sum_t w_t \ell_t / \sum_t w_t`.
 
     Args:
-        subject: gives tokenizer, device and the bound on a batch.
+        context: gives tokenizer, device and the bound on a batch.
         model: from ``differentiable_model``.
         subset: the examples.
-        objective: decides which tokens count; by default those of the answer.
+        objective: decides which tokens count; None: those of the answer (CTP).
     """
 
     def __init__(
         self,
-        subject: EvaluationContext,
+        context: EvaluationContext,
         model: PreTrainedModel,
         subset: Subset,
         objective: Objective | None = None,
     ):
         self.model, self.subset = model, subset
         self.parameters: dict[str, Tensor] = dict(model.named_parameters())
-        supervised = SupervisedExamples(subset.rows, objective or CTP())
-        pad = int(subject.tokenizer.pad_token_id or 0)
-        lengths = [len(row) for row in subset.rows]
+        supervised = SupervisedExamples(subset.examples, objective or CTP())
+        pad = int(context.tokenizer.pad_token_id or 0)
+        lengths = [len(example) for example in subset.examples]
         # A second derivative holds about four times the activations of a forward pass.
         self.batches: list[Batch] = [
             {
-                name: tensor.to(subject.device)
-                for name, tensor in supervised.batch(rows, _LAST_STEP, pad_token_id=pad).items()
+                name: tensor.to(context.device)
+                for name, tensor in supervised.batch(indices, _LAST_STEP, pad_token_id=pad).items()
             }
-            for rows in batches_by_length(lengths, (subject.batch_tokens or _BATCH_TOKENS) // 4)
+            for indices in batches_by_length(lengths, (context.batch_tokens or _BATCH_TOKENS) // 4)
         ]
 
     def __call__(self, batch: Batch) -> tuple[Tensor, Tensor]:
@@ -111,12 +128,40 @@ class SubsetLoss:
             self, self.parameters, self.batches, graph_memory_bytes=graph_memory_bytes
         )
 
+    def pyhessian(self) -> PyHessianBackend:
+        """Return PyHessian's estimators of the same Hessian."""
+        return PyHessianBackend(self, self.parameters, self.batches)
 
-def filter_dimensions(model: PreTrainedModel) -> dict[str, int]:
-    """Return, for each weight that is not stored as (output, ...), which dimension counts filters.
 
-    The ``Conv1D`` of the GPT-2 and GPT families is a linear layer stored as (input, output).
+def eigenvalue_score(
+    measure: str, subset: Subset, name: str, value: float, residual: float, result: Eigenvalues
+) -> Score:
+    """Return an eigenvalue as a score, null where its own residual exceeds the tolerance."""
+    reason = None
+    if not residual <= result.relative_tolerance * abs(value):
+        reason = (
+            f"not converged: after {result.num_products} products the residual {residual:.3g} "
+            f"exceeds {result.relative_tolerance:g} of the estimate {value:.4g}; raise "
+            "max_products"
+        )
+    return subset.score(
+        measure,
+        name,
+        CURVATURE_UNIT,
+        None if reason else value,
+        higher_is_better=None,
+        error_bound=residual,
+        reason=reason,
+    )
+
+
+def filter_dimension_of(model: PreTrainedModel) -> FilterDimension:
+    """Return a function: name of a parameter -> the dimension that counts its filters.
+
+    That is the first one, except for ``Conv1D`` of the GPT-2 and GPT families: a linear layer
+    stored as (input, output).
     """
-    return {
-        f"{name}.weight": 1 for name, module in model.named_modules() if isinstance(module, Conv1D)
+    transposed = {
+        f"{name}.weight" for name, module in model.named_modules() if isinstance(module, Conv1D)
     }
+    return lambda name: int(name in transposed)

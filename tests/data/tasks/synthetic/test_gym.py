@@ -76,8 +76,9 @@ def test_a_split_that_cannot_be_filled(monkeypatch):
 
 
 def test_the_measure_takes_the_task_s_own_judgement(tiny, tmp_path, monkeypatch):
-    from ntpctp.measures import Accuracy, EvaluationContext
+    from ntpctp.measures import Accuracy
     from ntpctp.measures.computation import answers as judging
+    from ntpctp.measures.context import EvaluationContext
     from ntpctp.models.inference import Decoded, score_and_generate
     from ntpctp.runner.prepare import initial_model, prepare
 
@@ -96,8 +97,14 @@ def test_the_measure_takes_the_task_s_own_judgement(tiny, tmp_path, monkeypatch)
     monkeypatch.setattr(judging, "score_and_generate", write)
     initial_model(experiment.arms["ctp"], data, 0).save_pretrained(tmp_path / "m")
     objective = experiment.arms["ctp"].objective
-    subject = EvaluationContext(tmp_path / "m", data.tokenizer, data.splits, ("test",), objective)
-    rows, scores = Accuracy(train_items=0).measure(subject)
+    context = EvaluationContext(
+        source=tmp_path / "m",
+        tokenizer=data.tokenizer,
+        splits=data.splits,
+        evaluation_splits=("test",),
+        objective=objective,
+    )
+    rows, scores = Accuracy(train_items=0).measure(context)
     wrong = score_answer(examples[1].judge, "1")
     assert wrong < 1
     # The third did not stop.

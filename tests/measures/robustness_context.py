@@ -8,7 +8,8 @@ from transformers import PreTrainedModel
 
 from ntpctp.data.example import Example, Segment
 from ntpctp.data.tokenize import closed_tokenizer, encode
-from ntpctp.measures import EncodedSplit, EvaluationContext
+from ntpctp.measures import EncodedSplit
+from ntpctp.measures.context import EvaluationContext
 from ntpctp.models.build import build_model
 from ntpctp.models.options import ModelOptions
 from ntpctp.objectives import CTP
@@ -46,7 +47,7 @@ def _state(family: str, layers: int, steps: int) -> PreTrainedModel:
     return model.eval()
 
 
-def make_subject(
+def make_context(
     path: Path,
     family: str = "gpt2",
     *,
@@ -62,19 +63,23 @@ def make_subject(
     split = EncodedSplit(items, encode(items, TOKENIZER))
     settings = {"objective": CTP(), "batch_tokens": 64} | fields
     return EvaluationContext(
-        path, TOKENIZER, {"train": split, "test": split}, ("test",), **settings
+        source=path,
+        tokenizer=TOKENIZER,
+        splits={"train": split, "test": split},
+        evaluation_splits=("test",),
+        **settings,
     )
 
 
-def reference_right(logits_of, subject: EvaluationContext, choices: bool) -> list[bool]:
+def reference_right(logits_of, context: EvaluationContext, choices: bool) -> list[bool]:
     """Judge every item with passes over one unpadded row.
 
     Args:
         logits_of: (item, token ids (1, T)) -> logits (T, vocabulary).
-        subject: of ``make_subject``.
+        context: of ``make_context``.
         choices: whether by the likeliest candidate, else by teacher forcing.
     """
-    split, right = subject.splits["test"], []
+    split, right = context.splits["test"], []
     for item, (example, row) in enumerate(zip(split.examples, split.encoded, strict=True)):
         if not choices:
             logits = logits_of(item, torch.from_numpy(row.input_ids)[None])

@@ -7,7 +7,8 @@ import torch
 
 from ntpctp.data.example import Example, Segment
 from ntpctp.data.tokenize import closed_tokenizer, encode
-from ntpctp.measures import EncodedSplit, EvaluationContext
+from ntpctp.measures import EncodedSplit
+from ntpctp.measures.context import EvaluationContext
 from ntpctp.models.build import build_model
 from ntpctp.models.options import ModelOptions
 from ntpctp.objectives import CTP, Objective
@@ -25,7 +26,7 @@ def items(first: int, number: int) -> list[Example]:
     ]
 
 
-def make_subject(path: Path, family: str = "gpt2", steps: int = 12, **fields) -> EvaluationContext:
+def make_context(path: Path, family: str = "gpt2", steps: int = 12, **fields) -> EvaluationContext:
     """Train a tiny model for a few steps, store it, and return it with two splits."""
     options = ModelOptions(family=family, layers=1, width=4, heads=2, context=8)
     model = build_model(options, TOKENIZER, 8, seed=0)
@@ -42,7 +43,9 @@ def make_subject(path: Path, family: str = "gpt2", steps: int = 12, **fields) ->
         for name, examples in {"train": items(0, 7), "test": items(20, 5)}.items()
     }
     settings = {"objective": CTP(), "batch_tokens": 64} | fields
-    return EvaluationContext(path, TOKENIZER, splits, ("test",), **settings)
+    return EvaluationContext(
+        source=path, tokenizer=TOKENIZER, splits=splits, evaluation_splits=("test",), **settings
+    )
 
 
 class Reference:
@@ -50,13 +53,13 @@ class Reference:
 
     def __init__(
         self,
-        subject: EvaluationContext,
+        context: EvaluationContext,
         split: str,
         number: int,
         objective: Objective | None = None,
     ):
-        self.model = subject.load("eager").double().requires_grad_(False)
-        rows = subject.splits[split].encoded[:number]
+        self.model = context.load("eager").double().requires_grad_(False)
+        rows = context.splits[split].encoded[:number]
         batch = SupervisedExamples(rows, objective or CTP()).batch(range(len(rows)), 0)
         self.batch = batch
         self.parameters = dict(self.model.named_parameters())
