@@ -1,5 +1,6 @@
 """Encoded tasks: rows against a plain loop, the cache against what is made anew."""
 
+import hashlib
 import json
 import pickle
 import tracemalloc
@@ -11,6 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from ntpctp import data
 from ntpctp._core.errors import InputError
 from ntpctp.data import cache
 from ntpctp.data.cache import encode_task
@@ -230,6 +232,24 @@ def test_everything_that_decides_is_in_the_key(own_file, tmp_path, monkeypatch):
     with open(own_file.path, "a") as file:
         file.write('{"prompt": "new", "answer": "line"}\n')
     assert is_new(JsonLines(path=own_file.path), "characters")
+
+
+def test_every_file_that_makes_or_encodes_examples_is_in_the_key(monkeypatch):
+    task = Addition(digits=1, train_size=20, test_size=9)
+    folder = Path(data.__file__).parent
+    files = sorted(folder.rglob("*.py"))
+    assert len(files) > 60 and {len(file.relative_to(folder).parts) for file in files} == {1, 2, 3}
+    key = cache._key(task, "characters")
+
+    def with_a_changed_byte(path):
+        content = path.read_bytes() + (b" " if path == changed else b"")
+        return hashlib.sha256(content).hexdigest()
+
+    monkeypatch.setattr(cache, "sha256_of", with_a_changed_byte)
+    changed = None
+    assert cache._key(task, "characters") == key
+    for changed in files:
+        assert cache._key(task, "characters") != key, changed
 
 
 def test_what_may_have_changed_is_not_stored(tmp_path, monkeypatch):

@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 from ntpctp._core.errors import lookup
 from ntpctp._core.options import Options
@@ -66,6 +66,26 @@ class Task(Options, ABC):
     def _edits(self, split: str) -> Mapping[str, Edit]:
         """The edits of a split that there is; by default those of any text."""
         return generic_edits()
+
+    def to_datasets(self, tokenizer: Any = None) -> Any:
+        """Return all splits as a ``datasets.DatasetDict``, for other tools to train on.
+
+        Args:
+            tokenizer: a tokenizer of ``transformers``, or None for text without tokens.
+
+        Returns:
+            Per split the columns ``text`` (all that the model reads; null for a chat without a
+            tokenizer), ``prompt``, ``reasoning``, ``answer``, ``choices``, ``spans``, ``messages``,
+            ``tools`` and one per stratum, each where an example of the split has it; with a
+            tokenizer also ``input_ids`` (list of int) and ``roles`` (list of str: one of ``ROLES``
+            per token). All splits are held in memory.
+
+        Raises:
+            InputError: for an example that cannot be encoded.
+        """
+        from ntpctp.data.to_datasets import to_datasets
+
+        return to_datasets(self, tokenizer)
 
     def all_splits(self) -> dict[str, Sequence[Example]]:
         """Return the examples of all splits by name, ``train`` first."""

@@ -1,57 +1,97 @@
-"""Any data set that the library ``datasets`` can load: by its name on the hub, or a directory.
+"""Any data set of the library ``datasets``: from the Hub, from a directory, or from memory.
 
     task: {name: dataset, path: openai/gsm8k, config: main, fields: {prompt: question}, ...}
-    task: {name: dataset, path: my_folder}      # what save_to_disk wrote, or files to load
+    task: {name: dataset, path: my_folder}      # written by save_to_disk, or files to load
+
+    Dataset.of(my_dataset, fields={"prompt": "question"})     # in Python
 
 ``streaming: true`` reads the rows one by one instead of downloading and converting all of them
-first; ``max_rows`` then says how many. ``datasets`` comes with the extra ``datasets``.
+first; ``max_rows`` limits their number.
 """
 
 import re
 from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 import yaml
-from pydantic import Field
+from pydantic import Field, PrivateAttr
 
 from ntpctp._core.errors import InputError, nearest
 from ntpctp._core.runtime import NOT_CACHED, is_offline
 from ntpctp.data.tasks.files.own import OwnData, UserRow
 
-_SAVED = ("dataset_info.json", "state.json", "dataset_dict.json")  # what save_to_disk leaves
+_SAVED = ("dataset_info.json", "state.json", "dataset_dict.json")  # written by save_to_disk
+_IN_MEMORY = "memory:"  # begins the path of data that were given in Python; no name on the Hub can
 
 
 class Dataset(OwnData):
     """Examples from a split of a data set; rows are counted from 1 in messages."""
 
     name: Literal["dataset"] = "dataset"
-    path: str = Field(description="name on the hub, or a directory")
-    config: str | None = Field(None, description="configuration of the data set, if it has several")
-    revision: str | None = Field(None, description="commit or tag on the hub")
-    train_split: str = Field("train", description="what the data set calls the split to train on")
+    path: str = Field(description="id on the Hub, or a directory")
+    config: str | None = Field(
+        None, description="configuration of the data set, if it has more than one"
+    )
+    revision: str | None = Field(None, description="commit or tag on the Hub")
+    train_split: str = Field("train", description="name of the data set's split to train on")
     test_split: str | None = Field(
-        None, description="what it calls the split to test on; without it, one is held out"
+        None,
+        description="name of the data set's split to test on; without it, a test split is held out",
     )
     streaming: bool = Field(False, description="read row by row, without a copy on the disk")
-    max_rows: int | None = Field(None, ge=1, description="the first rows of each split; null: all")
+    max_rows: int | None = Field(
+        None, ge=1, description="number of rows to read from each split, the first ones; null: all"
+    )
+
+    _data: Any = PrivateAttr(None)
+    """The ``datasets.Dataset`` or ``DatasetDict`` of ``of``; None: it is loaded from ``path``."""
+
+    @classmethod
+    def of(cls, data: Any, **options: Any) -> Self:
+        """Return the task that reads a data set in memory. It cannot be written to a YAML file.
+
+        Args:
+            data: a ``datasets.Dataset``, or a ``DatasetDict`` with the split ``train_split``.
+            options: further fields of this task.
+
+        Raises:
+            InputError: for any other type.
+        """
+        import datasets
+
+        if not isinstance(data, datasets.Dataset | datasets.DatasetDict):
+            raise InputError(
+                "expected a datasets.Dataset or a datasets.DatasetDict, found "
+                f"{type(data).__name__}. Other data can be converted by Dataset.from_dict, "
+                "from_list or from_pandas"
+            )
+        parts = data.values() if isinstance(data, datasets.DatasetDict) else [data]
+        task = cls(path=_IN_MEMORY + "-".join(part._fingerprint for part in parts), **options)
+        task._data = data.with_format(None)  # plain Python values, whatever format was set
+        return task
 
     @property
     def _test_option(self) -> str | None:
         return "test_split" if self.test_split is not None else None
 
     def source_fingerprint(self) -> str | None:  # noqa: D102
-        return None  # the hub, a directory of many files, or a stream may change at any time
+        return None  # the Hub, a directory of many files, or a stream may change at any time
 
     def _source(self, split: str) -> str:
-        return f"{self.path}, split {self._name_of(split)}"
+        return self._where(self._name_of(split))
+
+    def _where(self, name: str) -> str:
+        path = "data set in memory" if self.path.startswith(_IN_MEMORY) else self.path
+        return f"{path}, split {name}"
 
     def _name_of(self, split: str) -> str:
         return self.train_split if split == "train" or self.test_split is None else self.test_split
 
     def _rows(self, split: str) -> Iterator[UserRow]:
         name = self._name_of(split)
+        where = self._where(name)
         rows = iter(islice(self._load(name), self.max_rows))
         number = 0
         while True:
@@ -61,22 +101,23 @@ class Dataset(OwnData):
             except StopIteration:
                 return
             except Exception as error:  # of whatever format and transport the data set has
-                raise InputError(
-                    f"{self.path}, split {name}: cannot read row {number}: {error}"
-                ) from error
-            yield f"{self.path}, split {name}, row {number}", row
+                raise InputError(f"{where}: cannot read row {number}: {error}") from error
+            yield f"{where}, row {number}", row
 
     def _load(self, split: str) -> Any:
-        try:
-            import datasets
-        except ImportError as error:
+        import datasets
+
+        if self._data is not None:
+            return self._split_of(self._data, split)
+        if self.path.startswith(_IN_MEMORY):
             raise InputError(
-                "the task dataset needs the library datasets: pip install 'ntpctp[datasets]'"
-            ) from error
+                "the data set was given in memory, by Dataset.of, and is not part of this file. "
+                "Write it with save_to_disk, and set path to that directory"
+            )
         directory = Path(self.path)
         try:
             if any((directory / name).is_file() for name in _SAVED):
-                return self._saved(datasets, split)
+                return self._split_of(datasets.load_from_disk(self.path), split)
             if directory.is_dir():
                 _check_card(directory)
             return datasets.load_dataset(
@@ -90,49 +131,53 @@ class Dataset(OwnData):
             raise
         except Exception as error:
             why = NOT_CACHED if is_offline() and not directory.exists() else error
-            # datasets raises a dozen types for a name, configuration, split or file that is bad.
+            # datasets raises a dozen types for a wrong name, configuration, split or file.
             raise InputError(
-                f"{self.path}: datasets cannot load split {split!r}: {why}; check path, config "
+                f"{self.path}: datasets cannot load split {split!r}: {why}. Check path, config "
                 "and train_split"
             ) from error
 
-    def _saved(self, datasets: Any, split: str) -> Any:
-        loaded = datasets.load_from_disk(self.path)
-        if isinstance(loaded, datasets.DatasetDict):
-            if split not in loaded:
+    def _split_of(self, data: Any, split: str) -> Any:
+        """Return a split of a ``datasets.DatasetDict``, or the only one of a ``Dataset``."""
+        where = self._where(split).rpartition(", ")[0]
+        if isinstance(data, dict):
+            if split not in data:
                 raise InputError(
-                    f"{self.path}: has no split {split!r}{nearest(split, loaded)} (found: "
-                    f"{', '.join(loaded)}); set train_split"
+                    f"{where}: has no split {split!r}{nearest(split, data)} (found: "
+                    f"{', '.join(data)}). Set train_split"
                 )
-            return loaded[split]
+            return data[split]
         if split != self.train_split:
-            raise InputError(f"{self.path}: holds one split, so test_split cannot be {split!r}")
-        return loaded
+            raise InputError(
+                f"{where}: has a single split, so test_split cannot be {split!r}. Remove test_split"
+            )
+        return data
 
 
 def _check_card(directory: Path) -> None:
-    """Check that what a data set says of itself names no files but its own.
+    """Check that the card of a data set names only files in its own directory.
 
     Raises:
-        InputError: names what lies elsewhere; datasets would read or fetch it.
+        InputError: names a file elsewhere, which datasets would read or fetch.
     """
     for name in ("README.md", ".huggingface.yaml"):
         if not (directory / name).is_file():
             continue
         text = (directory / name).read_text("utf-8-sig")
         if name == "README.md":
-            found = re.match(r"\s*---[ \t]*\r?\n(.*?)\n---", text, re.DOTALL)
-            text = found[1] if found else ""
+            header = re.match(r"\s*---[ \t]*\r?\n(.*?)\n---", text, re.DOTALL)
+            text = header[1] if header else ""
         for file in _files_in(yaml.safe_load(text)):
             if re.search(r"(^|/)\.\.(/|$)|^/|^~|:", file) or "\\" in file:
                 raise InputError(
-                    f"{directory / name}: names {file!r} as data, which is not in the directory; "
-                    "nothing else is read or fetched: bring it there, and mend that line"
+                    f"{directory / name}: names the data file {file!r}, which is not in the "
+                    "directory; no other file is read or fetched. Copy it into the directory, and "
+                    "correct the name"
                 )
 
 
 def _files_in(content: Any, inside: bool = False) -> Iterator[str]:
-    """Yield every text below a field that names files of data."""
+    """Yield every text below a field that names data files."""
     if isinstance(content, dict):
         for key, value in content.items():
             yield from _files_in(value, inside or key in ("data_files", "data_dir"))

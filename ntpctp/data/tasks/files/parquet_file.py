@@ -10,9 +10,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal
 
-import pyarrow as pa
-import pyarrow.parquet
-
 from ntpctp._core.errors import InputError
 from ntpctp.data.tasks.files.own import OwnFile, UserRow
 
@@ -29,6 +26,9 @@ class ParquetFile(OwnFile):
         if not Path(path).is_file():
             found = "a directory" if Path(path).is_dir() else "no such file"
             raise InputError(f"{path}: expected a Parquet file, found {found}")
+        import pyarrow as pa  # here: 30 ms that no other task needs
+        import pyarrow.parquet
+
         number = 0
         try:
             with pa.parquet.ParquetFile(path) as file:
@@ -40,7 +40,7 @@ class ParquetFile(OwnFile):
             raise InputError(f"{path}: expected a Parquet file: {error}") from error
 
 
-def _values(batch: pa.RecordBatch, path: str, before: int) -> list[dict[str, Any]]:
+def _values(batch: Any, path: str, before: int) -> list[dict[str, Any]]:
     try:
         return batch.to_pylist()  # type: ignore[no-any-return]
     except (ValueError, OverflowError) as error:  # Arrow takes text and times as they are stored

@@ -231,7 +231,7 @@ def test_a_data_set_that_cannot_be_loaded(tmp_path):
     with pytest.raises(InputError, match="datasets cannot load split 'train'"):
         Dataset(path=str(tmp_path / "none")).split("train")
     datasets.Dataset.from_list(ROWS).save_to_disk(tmp_path / "one")
-    with pytest.raises(InputError, match="holds one split, so test_split cannot be 'x'"):
+    with pytest.raises(InputError, match="has a single split, so test_split cannot be 'x'"):
         Dataset(path=str(tmp_path / "one"), fields=FIELDS, test_split="x").split("test")
 
 
