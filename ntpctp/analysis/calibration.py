@@ -1,9 +1,9 @@
-"""Is the machine honest? A/A comparisons and coverage on an experiment's own runs.
+"""Are the verdicts calibrated? A/A comparisons and coverage on an experiment's own runs.
 
 An A/A comparison calls two halves of the seeds of *one* arm A and B: every "better" is false, and
-at level 0.95 one in twenty should be. Coverage asks how often the interval of two arms holds the
-difference that is known when the stored runs are taken as all there are. Both use the scores that
-the report shows first, at the last step, whatever the verdicts were.
+at level 0.95 about one in twenty should occur. Coverage is how often the interval of two arms
+contains the true difference, which is known if the stored runs serve as the whole population. Both
+use the scores that the report shows first, at the last step, whatever their verdicts.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -31,16 +31,16 @@ from ntpctp.statistics import Calibration, coverage, false_positive_rate
 
 CALIBRATION = "calibration.json"
 TRAINED = "calibration"
-"""The subdirectory of an experiment's directory with the runs of other seeds."""
+"""Subdirectory of an experiment's directory for the runs of further seeds."""
 SCHEMA_VERSION = 1
 
 SIZES = (2, 3, 5, 8, 10, 15, 20, 30)
-"""Seeds of an experiment that are tried, as far as twice as many are stored."""
+"""Numbers of seeds per simulated experiment; used up to half of the stored seeds."""
 
 
 @dataclass(frozen=True)
 class ScoreKey:
-    """One score of one arm: what two halves of its seeds are compared on."""
+    """One score of one arm. Field names enter the names of random streams: do not rename them."""
 
     arm: str
     measure: str
@@ -50,31 +50,31 @@ class ScoreKey:
 
 @dataclass(frozen=True)
 class PooledRate:
-    """A rate over arms and scores, beside the one it should be."""
+    """A rate over arms and scores, beside its nominal value."""
 
-    num_seeds: int  # of each simulated experiment
-    num_stored: int  # of an arm: the most
+    num_seeds: int  # per simulated experiment
+    num_stored: int  # largest number of stored seeds of an arm
     num_comparisons: int  # arms (coverage: pairs of arms) times scores
-    rate: float  # mean over them
-    low: float  # 95 %, see ``method``
+    rate: float  # mean over the comparisons
+    low: float  # 95 % interval, see ``method``
     high: float
     nominal: float
-    of_normal: float  # the rate that this way of measuring gives for normal scores
+    of_normal: float  # the rate that the same procedure gives for normal scores
     method: str
-    each: list[dict[str, Any]]  # what was compared, and its ``Calibration``
+    each: list[dict[str, Any]]  # each comparison with its ``Calibration``
 
 
 def with_fresh_seeds(experiment: Experiment, count: int) -> Experiment:
-    """Return the same experiment with ``count`` seeds that it does not have.
+    """Return the experiment with ``count`` new seeds instead of its own.
 
-    Nothing else changes, so that its runs are further runs of the same arms; nothing is tracked,
-    and no path between arms is measured.
+    Its runs are further runs of the same arms: nothing else changes, except that trackers and the
+    loss path between arms are switched off.
 
     Raises:
         InputError: if ``count`` is below 1.
     """
     if count < 1:
-        raise InputError(f"--train: expected a number of seeds, at least 1, found {count}")
+        raise InputError(f"--train: expected a number of seeds of at least 1, found {count}")
     first = max(experiment.seeds) + 1
     comparison = experiment.comparison.model_copy(update={"loss_path": None})
     return experiment.model_copy(
@@ -89,17 +89,16 @@ def with_fresh_seeds(experiment: Experiment, count: int) -> Experiment:
 def calibrate(directory: Path) -> dict[str, Any]:
     """Measure false positives and coverage on the runs of an experiment.
 
-    Runs of other seeds in its subdirectory ``calibration`` count as well, as far as they are
-    measured.
+    Measured runs of further seeds in its subdirectory ``calibration`` are included.
 
     Args:
         directory: of an experiment with measured runs.
 
     Returns:
-        What ``calibration.json`` holds.
+        The content of ``calibration.json``.
 
     Raises:
-        InputError: if no arm has four seeds of any score, or the further runs are of another
+        InputError: if no arm has four seeds of any score, or the further runs belong to another
             experiment.
     """
     experiment = load_output(directory)
@@ -107,14 +106,14 @@ def calibrate(directory: Path) -> dict[str, Any]:
     if (directory / TRAINED / PROVENANCE).is_file():
         sources.append((load_output(directory / TRAINED), directory / TRAINED))
         _check_same(*sources)
-    found, left_out = _gathered(sources)
-    most = max((len(runs.seeds) for runs in found.values()), default=0)
+    scores, left_out = _collect_scores(sources)
+    most = max((len(runs.seeds) for runs in scores.values()), default=0)
     if most < 2 * SIZES[0]:
-        reasons = "" if most else "".join(f"\n  {words}" for words in left_out)
+        reasons = "" if most else "".join(f"\n  {reason}" for reason in left_out)
         raise InputError(
             f"{directory}: A/A compares two halves of one arm's seeds, at least {SIZES[0]} in "
             f"each, so it needs {2 * SIZES[0]} seeds that all have a value; found {most}{reasons}\n"
-            f"train more seeds of every arm: ntpctp calibrate {directory} --train {10 - most}"
+            f"Train more seeds of every arm: ntpctp calibrate {directory} --train {10 - most}"
         )
     level = experiment.comparison.level
     own = len(experiment.seeds)
@@ -126,8 +125,8 @@ def calibrate(directory: Path) -> dict[str, Any]:
         "seeds": experiment.seeds,
         "judged_size": max((size for size in sizes if size <= own), default=sizes[0]),
         "trained_seeds": [seed for other, _ in sources[1:] for seed in other.seeds],
-        "false_positives": [asdict(_false_positives(found, size, level)) for size in sizes],
-        "coverage": [asdict(rate) for size in sizes if (rate := _coverage(found, size, level))],
+        "false_positives": [asdict(_false_positives(scores, size, level)) for size in sizes],
+        "coverage": [asdict(rate) for size in sizes if (rate := _coverage(scores, size, level))],
         "left_out": left_out,
     }
     return {**record, "verdict": verdict_of(record)}
@@ -139,31 +138,31 @@ def write_calibration(record: Mapping[str, Any], directory: Path) -> None:
 
 
 def read_calibration(directory: Path) -> dict[str, Any] | None:
-    """Return what ``calibration.json`` holds; None where there is none, or of another version.
+    """Return the content of ``calibration.json``; None if missing or of another version.
 
     Raises:
-        InputError: if it is damaged.
+        InputError: if the file is damaged.
     """
     path = directory / CALIBRATION
     if not path.is_file():
         return None
-    record = read_sealed(path, f"`ntpctp calibrate {directory}` writes it anew")
+    record = read_sealed(path, f"`ntpctp calibrate {directory}` writes it again")
     return record if record.get("schema_version") == SCHEMA_VERSION else None
 
 
 def verdict_of(record: Mapping[str, Any]) -> str:
-    """Return one sentence on experiments of as many seeds as this one has, or as were tried."""
+    """Return one sentence on the false positives of experiments of ``judged_size`` seeds."""
     size = record["judged_size"]
     (rate,) = (rate for rate in record["false_positives"] if rate["num_seeds"] == size)
     low, high, nominal = rate["low"], rate["high"], rate["nominal"]
     if low > nominal:
-        judged = "more than it should: the intervals are too narrow for these scores"
+        judged = "more often than nominal: the intervals are too narrow for these scores"
     elif high < nominal:
-        judged = "less than it need: the intervals are wider than they have to be"
+        judged = "less often than nominal: the intervals are wider than necessary"
     else:
         judged = "no sign that the intervals are wrong"
         if high > 4 * nominal:
-            judged += f", but {rate['num_stored']} seeds could hardly show one"
+            judged += f", but {rate['num_stored']} seeds could hardly reveal one"
     return (
         f"Of A/A comparisons with {size} seeds in each half ({rate['num_comparisons']} scores of "
         f"arms, random splits of {rate['num_stored']} seeds), {rate['rate']:.1%} were called "
@@ -178,10 +177,10 @@ class SeedScores:
     seeds: list[int]
     scores: NDArray[np.float64]  # (S,) or (S, N)
     items: NDArray[np.int64] | None  # numbers of the N items
-    largest: float  # difference that there can be
+    largest: float  # largest possible difference
 
     def same_items(self, other: "SeedScores") -> bool:
-        """Whether both have the same items, or both have none."""
+        """Return whether both have the same items, or both have none."""
         if self.items is None or other.items is None:
             return self.items is other.items
         return np.array_equal(self.items, other.items)
@@ -196,35 +195,47 @@ class SeedScores:
 ScoresByKey = dict[ScoreKey, SeedScores]
 
 
-def _gathered(sources: Sequence[tuple[Experiment, Path]]) -> tuple[ScoresByKey, list[str]]:
-    """Return the scores of all sources together, and what had to be left out."""
-    found: ScoresByKey = {}
+def _collect_scores(
+    sources: Sequence[tuple[Experiment, Path]],
+) -> tuple[ScoresByKey, list[str]]:
+    """Return the scores of all sources together, and notes on scores that are left out."""
+    scores: ScoresByKey = {}
     left_out: dict[ScoreKey, str] = {}
     for experiment, output in sources:
         for measured in _first_rank(experiment, output):
-            for arm, values in measured.values.items():
-                subject = ScoreKey(arm, *(measured.score[c] for c in ("measure", "split", "score")))
+            for arm in measured.values:
+                key = ScoreKey(arm, *(measured.score[c] for c in ("measure", "split", "score")))
                 seeds = measured.seeds(experiment.seeds, [arm])
-                if len(seeds) < len(values):  # those that have a value are not a fair draw
-                    left_out[subject] = f"{len(values) - len(seeds)} seeds without a value"
-                elif differing_items := measured.differing_items([arm], seeds):
-                    left_out[subject] = differing_items
-                elif subject not in left_out:
-                    numbers = measured.item_numbers(arm, seeds)
-                    runs = SeedScores(seeds, measured.array(arm, seeds), numbers, measured.largest)
-                    before = found.get(subject)
-                    if before is None:
-                        found[subject] = runs
-                    elif before.same_items(runs):
-                        found[subject] = before.joined(runs)
+                if reason := _unusable(measured, arm, seeds):
+                    left_out[key] = reason
+                elif key not in left_out:
+                    runs = SeedScores(
+                        seeds,
+                        measured.array(arm, seeds),
+                        measured.item_numbers(arm, seeds),
+                        measured.largest,
+                    )
+                    earlier = scores.get(key)
+                    if earlier is None:
+                        scores[key] = runs
+                    elif earlier.same_items(runs):
+                        scores[key] = earlier.joined(runs)
                     else:
-                        left_out[subject] = "further seeds were measured on other items"
-    kept = {subject: runs for subject, runs in found.items() if subject not in left_out}
-    return kept, [f"{s.arm}, {s.split} {s.score}: {why}" for s, why in left_out.items()]
+                        left_out[key] = "further seeds were measured on other items"
+    kept = {key: runs for key, runs in scores.items() if key not in left_out}
+    return kept, [f"{k.arm}, {k.split} {k.score}: {reason}" for k, reason in left_out.items()]
+
+
+def _unusable(measured: ScoreValues, arm: str, seeds: Sequence[int]) -> str | None:
+    """Return why the scores of an arm cannot be used; None if they can."""
+    missing = len(measured.values[arm]) - len(seeds)
+    if missing:  # the seeds that have a value are no random sample
+        return f"{missing} seeds without a value"
+    return measured.differing_items([arm], seeds)
 
 
 def _first_rank(experiment: Experiment, output: Path) -> Iterator[ScoreValues]:
-    """Yield the scores that the report shows first and that one direction is better of."""
+    """Yield the scores that the report shows first and that have a better direction."""
     frame = collect(experiment, output)
     last = {name: arm.training.steps for name, arm in experiment.arms.items()}
     final = frame[frame["step"] == frame["arm"].map(last)]
@@ -240,101 +251,103 @@ def _first_rank(experiment: Experiment, output: Path) -> Iterator[ScoreValues]:
 
 
 def _check_same(first: tuple[Experiment, Path], second: tuple[Experiment, Path]) -> None:
-    """Refuse further runs that are of other arms or data."""
+    """Refuse further runs with other arms, data, measures, or seeds that the first runs have."""
     (a, path_a), (b, path_b) = first, second
     fingerprints = set()
     for path in (path_a, path_b):
         if (of_path := read_provenance(path).get("data_fingerprint")) is None:
             raise InputError(
-                f"{path}: {PROVENANCE} does not record its data; {run_again(path)} writes it"
+                f"{path}: {PROVENANCE} has no fingerprint of the data; {run_again(path)} writes it"
             )
         fingerprints.add(of_path)
     if a.arms != b.arms or a.task != b.task or len(fingerprints) > 1:
         raise InputError(
-            f"{path_b}: its runs are of other arms or data than those of {path_a}; delete it and "
+            f"{path_b}: its runs have other arms or data than those of {path_a}. Delete it and "
             "train it again"
         )
     if a.evaluation.measures != b.evaluation.measures:
         raise InputError(
-            f"{path_b}: its runs are measured in other ways than those of {path_a}; "
-            f"`ntpctp calibrate {path_a} --train {len(b.seeds)}` measures them anew"
+            f"{path_b}: its runs were measured with other options than those of {path_a}. "
+            f"`ntpctp calibrate {path_a} --train {len(b.seeds)}` measures them again"
         )
     if both := sorted(set(a.seeds) & set(b.seeds)):
         raise InputError(
-            f"{path_b}: has the seeds {both} that {path_a} has too; delete it and train it again"
+            f"{path_b}: seeds {both} are also in {path_a}. Delete it and train it again"
         )
 
 
-def _false_positives(found: ScoresByKey, size: int, level: float) -> PooledRate:
-    each = [
-        (
-            subject,
-            false_positive_rate(
-                runs.scores, size, _stream("A/A", subject), level=level, largest=runs.largest
-            ),
+def _false_positives(scores: ScoresByKey, size: int, level: float) -> PooledRate:
+    rates = {
+        key: false_positive_rate(
+            runs.scores, size, _stream("A/A", key), level=level, largest=runs.largest
         )
-        for subject, runs in found.items()
+        for key, runs in scores.items()
         if len(runs.seeds) >= 2 * size
-    ]
-    rate = float(np.mean([one.rate for _, one in each]))
-    # Scores of one arm are of the same runs, and splits overlap: what is new in each arm is as many
-    # pairs of halves as have no seed in common.
-    arms = {subject.arm: one.num_stored // (2 * size) for subject, one in each}
-    apart = sum(arms.values())
-    low, high = _clopper_pearson(rate * apart, apart)
+    }
+    mean = float(np.mean([rate.rate for rate in rates.values()]))
+    # The scores of one arm come from the same runs, and splits overlap. Independent are only as
+    # many pairs of halves per arm as have no seed in common.
+    disjoint = {key.arm: rate.num_stored // (2 * size) for key, rate in rates.items()}
+    total = sum(disjoint.values())
+    low, high = _clopper_pearson(mean * total, total)
+    num_experiments = next(iter(rates.values())).num_experiments
     return PooledRate(
-        size,
-        max(one.num_stored for _, one in each),
-        len(each),
-        rate,
-        low,
-        high,
-        1 - level,
-        1 - level,
-        f"mean over arms, scores and {each[0][1].num_experiments} random splits of the seeds "
-        "each; the interval (Clopper and Pearson) counts only as many pairs of halves as an arm "
-        f"has without a common seed, here {apart} in {len(arms)} arms, as scores of one run are "
-        "not independent: it holds for new seeds, and more stored seeds narrow it",
-        [{**asdict(subject), **asdict(one)} for subject, one in each],
+        num_seeds=size,
+        num_stored=max(rate.num_stored for rate in rates.values()),
+        num_comparisons=len(rates),
+        rate=mean,
+        low=low,
+        high=high,
+        nominal=1 - level,
+        of_normal=1 - level,
+        method=f"mean over arms, scores and {num_experiments} random splits of the seeds each; the "
+        "interval (Clopper and Pearson) counts only as many pairs of halves as an arm has without "
+        f"a common seed, here {total} in {len(disjoint)} arms, because scores of one run are not "
+        "independent: it is valid for new seeds, and more stored seeds narrow it",
+        each=[{**asdict(key), **asdict(rate)} for key, rate in rates.items()],
     )
 
 
-def _coverage(found: ScoresByKey, size: int, level: float) -> PooledRate | None:
-    """Return the rate over all pairs of arms; None where no two can be paired."""
-    each: list[tuple[dict[str, Any], Calibration]] = []
-    for first, second in combinations(found, 2):
-        names = (first.measure, first.split, first.score)
-        if names != (second.measure, second.split, second.score):
+def _coverage(scores: ScoresByKey, size: int, level: float) -> PooledRate | None:
+    """Return the rate over all pairs of arms; None if no two arms can be paired."""
+    rates: list[Calibration] = []
+    each: list[dict[str, Any]] = []
+    for first, second in combinations(scores, 2):
+        score = {"measure": first.measure, "split": first.split, "score": first.score}
+        if (first.measure, first.split, first.score) != (
+            second.measure,
+            second.split,
+            second.score,
+        ):
             continue
-        a, b = found[first], found[second]
+        a, b = scores[first], scores[second]
         if a.seeds != b.seeds or not a.same_items(b) or len(a.seeds) < 2 * size:
             continue
-        what = {"a": first.arm, "b": second.arm} | dict(
-            zip(("measure", "split", "score"), names, strict=True)
-        )
         stream = _stream("coverage", first, second)
         largest = max(a.largest, b.largest)
-        found_rate = coverage(a.scores, b.scores, size, stream, level=level, largest=largest)
-        each.append((what, found_rate))
-    if not each:
+        rate = coverage(a.scores, b.scores, size, stream, level=level, largest=largest)
+        rates.append(rate)
+        each.append({"a": first.arm, "b": second.arm, **score, **asdict(rate)})
+    if not rates:
         return None
-    rates = [one.rate for _, one in each]
-    total = sum(one.num_experiments for _, one in each)
-    low, high = _clopper_pearson(float(np.mean(rates)) * total, total)
+    mean = float(np.mean([rate.rate for rate in rates]))
+    num_stored = max(rate.num_stored for rate in rates)
+    total = sum(rate.num_experiments for rate in rates)
+    low, high = _clopper_pearson(mean * total, total)
     return PooledRate(
-        size,
-        max(one.num_stored for _, one in each),
-        len(each),
-        float(np.mean(rates)),
-        low,
-        high,
-        level,
-        _coverage_of_normal(max(one.num_stored for _, one in each), size, level),
-        "seeds and items drawn with replacement from the stored runs, whose mean is taken as the "
-        "truth; the interval is of this drawing alone and says nothing on new seeds. Few stored "
-        "seeds make a lumpy population, of which such draws are often equal: compare with the rate "
-        "of as many normal scores, drawn likewise, for which the interval is exact",
-        [{**what, **asdict(one)} for what, one in each],
+        num_seeds=size,
+        num_stored=num_stored,
+        num_comparisons=len(rates),
+        rate=mean,
+        low=low,
+        high=high,
+        nominal=level,
+        of_normal=_coverage_of_normal(num_stored, size, level),
+        method="seeds and items drawn with replacement from the stored runs, whose mean serves as "
+        "the true difference; the interval covers the error of this drawing alone, not new seeds. "
+        "With few stored seeds equal draws are frequent, which lowers the rate: compare it with "
+        "the rate for as many normal scores, drawn likewise, for which the interval is exact",
+        each=each,
     )
 
 
@@ -348,13 +361,13 @@ def _coverage_of_normal(num_stored: int, size: int, level: float) -> float:
     return float(np.mean([one.rate for one in rates]))
 
 
-def _stream(kind: str, *subjects: ScoreKey) -> np.random.Generator:
-    """Return a stream of its own for each subject: adding an arm moves no other number."""
-    return generator(0, "calibrate", kind, *(str(asdict(subject)) for subject in subjects))
+def _stream(kind: str, *keys: ScoreKey) -> np.random.Generator:
+    """Return a separate random stream per key, so that adding an arm changes no other number."""
+    return generator(0, "calibrate", kind, *(str(asdict(key)) for key in keys))
 
 
 def _clopper_pearson(count: float, total: int) -> tuple[float, float]:
-    """Return the exact 95 % interval, also of a count between whole numbers."""
+    """Return the exact 95 % interval; ``count`` may be fractional."""
     low = float(stats.beta.ppf(0.025, count, total - count + 1)) if count > 0 else 0.0
     high = float(stats.beta.ppf(0.975, count + 1, total - count)) if count < total else 1.0
     return low, high

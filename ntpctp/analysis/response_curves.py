@@ -1,4 +1,4 @@
-"""Scores of trained arms against a number that a grid varies, such as the rate of wrong answers.
+"""Scores as a function of a numeric factor of the grid, such as the rate of wrong answers.
 
 Shape letters: S = seeds, K = levels of the factor.
 """
@@ -21,17 +21,17 @@ from ntpctp.statistics import PairedDifference, Verdict, holm_of_known, paired_d
 
 LABEL_NOISE = "objective.rate"
 _FEWEST_LEVELS = 3
-"""Two levels are a difference, which the verdicts give; from three on there is a curve."""
+"""Two levels give a difference, which the verdicts cover; a curve needs three."""
 
 
 @dataclass(frozen=True)
 class ResponseLine:
-    """The arms that are alike in all other factors, from the lowest level to the highest.
+    """Arms that differ in one factor only, sorted by its level.
 
     Attributes:
-        name: the levels of the other factors; "all arms" if there is no other.
-        arms: K of them.
-        values: seed -> K values; None where a run has none.
+        name: the levels of the other factors; "all arms" without other factors.
+        arms: the K arms.
+        values: seed -> K values; None for a run without a value.
     """
 
     name: str
@@ -40,41 +40,41 @@ class ResponseLine:
 
     @property
     def complete(self) -> dict[int, list[float]]:
-        """The seeds that have a value at every level."""
-        found = {}
+        """Seed -> values, for the seeds that have a value at every level."""
+        complete = {}
         for seed, values in self.values.items():
             known = [value for value in values if value is not None]
             if len(known) == len(self.arms):
-                found[seed] = known
-        return found
+                complete[seed] = known
+        return complete
 
 
 @dataclass(frozen=True)
 class AreaDifference:
-    """The area of line A minus that of line B, over the seeds that both have at all levels."""
+    """Area under line A minus area under line B, over the seeds complete in both."""
 
     a: str
     b: str
-    difference: PairedDifference | None  # None: no seed has both
+    difference: PairedDifference | None  # None: no seed is complete in both
     verdict: Verdict | None
     holm_p_value: float | None  # adjusted for all pairs of lines
 
 
 @dataclass(frozen=True)
 class FactorResponse:
-    """A score at the last step against one numeric factor, one line for each other setting.
+    """A score at the last step as a function of one numeric factor, one line per other setting.
 
     Attributes:
         factor: the dotted field.
-        levels: rising, K of them.
-        split: where the score was measured.
+        levels: the K levels, increasing.
+        split: on which the score was measured.
         score: its name.
         unit: its unit.
-        higher_is_better: as of the score.
+        higher_is_better: direction of the score.
         lines: in the order of the arms.
-        chance: the score of guessing.
-        is_noise: whether the factor is the rate of wrong labels, from 0: only then does an area
-            have a meaning as robustness, and a half strength any.
+        chance: chance level of the score.
+        is_noise: whether the factor is the rate of wrong labels, starting at 0; only then is the
+            area a measure of robustness and the half strength defined.
     """
 
     factor: str
@@ -88,9 +88,9 @@ class FactorResponse:
     is_noise: bool
 
     def areas(self, line: ResponseLine) -> dict[int, float]:
-        """Return, seed by seed, the area under the line, divided by the largest level.
+        """Return seed -> area under the line, divided by the largest level.
 
-        By the trapezoidal rule over the levels: the mean score over levels from 0 to the largest.
+        This is the mean score over levels from 0 to the largest, by the trapezoidal rule.
         """
         return {
             seed: float(np.trapezoid(values, self.levels) / self.levels[-1])
@@ -98,16 +98,16 @@ class FactorResponse:
         }
 
     def halves(self, line: ResponseLine) -> dict[int, float | None]:
-        """Return, seed by seed, the level at which half of the advantage over chance is gone.
+        """Return seed -> level at which half of the advantage over chance is lost.
 
-        See ``measures.curve.half_strengths``; None where there is no advantage at level 0, or more
-        than half of it is left at the largest level.
+        See ``measures.curve.half_strengths``; None if there is no advantage at level 0, or if more
+        than half of it remains at the largest level.
         """
         values = np.array(list(line.complete.values()), np.float64).reshape(-1, len(self.levels))
-        found = half_strengths(self.levels, values, self.chance)
+        halves = half_strengths(self.levels, values, self.chance)
         return {
             seed: None if np.isnan(half) else float(half)
-            for seed, half in zip(line.complete, found, strict=True)
+            for seed, half in zip(line.complete, halves, strict=True)
         }
 
     @cached_property
@@ -124,7 +124,7 @@ class FactorResponse:
         differences = [self._difference(a, b, level) for a, b in pairs]
         p_values = [None if d is None else d.p_value for d in differences]
         adjusted = holm_of_known(p_values) if len(pairs) > 1 else [None] * len(pairs)
-        found = []
+        results = []
         for (a, b), difference, p in zip(pairs, differences, adjusted, strict=True):
             decided = None
             if difference is not None and self.higher_is_better is not None:
@@ -135,8 +135,8 @@ class FactorResponse:
                     margin=None,
                     adjusted_p_value=p,
                 )
-            found.append(AreaDifference(a.name, b.name, difference, decided, p))
-        return found
+            results.append(AreaDifference(a.name, b.name, difference, decided, p))
+        return results
 
     def _difference(
         self, a: ResponseLine, b: ResponseLine, level: float
@@ -159,13 +159,13 @@ def factor_responses(
 ) -> list[FactorResponse]:
     """Return the responses to every numeric factor of the experiment's grid, at the last steps.
 
-    A factor counts if all arms have a number for it, at least three different ones.
+    A factor is numeric if all arms have a number for it, with at least three different values.
 
     Args:
-        experiment: with ``factors``, as a grid fills them in; without: no response.
-        frame: as ``scores.collect`` gives it.
-        scores: names of scores without strengths, of which each split gives the first it has.
-        chance: (split, score) -> the score of guessing.
+        experiment: with the ``factors`` of its grid; an experiment without a grid has no response.
+        frame: from ``scores.collect``.
+        scores: names of scores; the first one measured on a split is used there.
+        chance: (split, score) -> chance level.
     """
     last = {name: arm.training.steps for name, arm in experiment.arms.items()}
     final = frame[
@@ -174,7 +174,7 @@ def factor_responses(
         & frame["stratum"].isna()
         & frame["split"].isin(experiment.task.evaluation_splits)
     ]
-    found = []
+    responses: list[FactorResponse] = []
     for factor in next(iter(experiment.factors.values()), {}):
         levels = _levels(experiment, factor)
         if len(set(levels.values())) < _FEWEST_LEVELS:
@@ -184,8 +184,8 @@ def factor_responses(
             if measured:
                 group = of_split[of_split["score"] == measured[0]]
                 guess = chance(str(split), measured[0])
-                found.append(_response(experiment, factor, levels, group, guess))
-    return found
+                responses.append(_response(experiment, factor, levels, group, guess))
+    return responses
 
 
 def _response(
@@ -233,14 +233,14 @@ def _all_noisy(experiment: Experiment) -> bool:
 
 
 def _levels(experiment: Experiment, factor: str) -> dict[str, float]:
-    """Return the number that each arm has in the field ``factor``; nothing if it is no number."""
-    found = {name: _field(arm, factor) for name, arm in experiment.arms.items()}
+    """Return arm -> its number in the field ``factor``; empty if some arm has no number there."""
+    values = {name: _field(arm, factor) for name, arm in experiment.arms.items()}
     numbers = {
         name: float(value)
-        for name, value in found.items()
+        for name, value in values.items()
         if isinstance(value, int | float) and not isinstance(value, bool)
     }
-    return numbers if len(numbers) == len(found) else {}
+    return numbers if len(numbers) == len(values) else {}
 
 
 def _field(arm: Arm, field: str) -> Any:

@@ -97,7 +97,7 @@ def test_each_rate_is_that_of_the_statistics_and_the_interval_counts_disjoint_ha
     expected = stats.beta.ppf(0.025, x, n - x + 1), stats.beta.ppf(0.975, x + 1, n - x)
     assert (rate["low"], rate["high"]) == pytest.approx(expected)
     assert "here 2 in 2 arms" in rate["method"]
-    assert "11 seeds could hardly show one" in record["verdict"]
+    assert "11 seeds could hardly reveal one" in record["verdict"]
     (held,) = (r for r in record["coverage"] if r["num_seeds"] == 5)
     other = coverage(
         scores["ntp", "answer_loss"], scores["ctp", "answer_loss"], 5, np.random.default_rng(0)
@@ -143,7 +143,7 @@ def test_runs_of_other_seeds_count_too(stored, tmp_path):
 
 @pytest.mark.parametrize(
     ("seeds", "data", "match"),
-    [([3, 4], "f1", r"has the seeds \[3\]"), ([4, 5], "f2", "other arms or data")],
+    [([3, 4], "f1", r"seeds \[3\] are also in"), ([4, 5], "f2", "other arms or data")],
 )
 def test_further_runs_of_something_else_are_refused(stored, tmp_path, seeds, data, match):
     stored(gaussian(4), 4)
@@ -164,7 +164,9 @@ def test_further_runs_measured_otherwise_are_refused(stored, tmp_path):
     stored(gaussian(4), 4)
     measures = [{"name": "accuracy", "max_items": 3}]
     stored(gaussian(2), [4, 5], tmp_path / "calibration", evaluation={"measures": measures})
-    with pytest.raises(InputError, match=r"measured in other ways .* --train 2` measures them"):
+    with pytest.raises(
+        InputError, match=r"measured with other options .* --train 2` measures them"
+    ):
         calibrate(tmp_path)
 
 
@@ -199,17 +201,17 @@ def test_fresh_seeds_change_nothing_else():
     fresh = with_fresh_seeds(experiment, 3)
     assert fresh.seeds == [8, 9, 10] and fresh.comparison.loss_path is None
     assert fresh.arms == experiment.arms and fresh.evaluation == experiment.evaluation
-    with pytest.raises(InputError, match="at least 1, found 0"):
+    with pytest.raises(InputError, match="of at least 1, found 0"):
         with_fresh_seeds(experiment, 0)
 
 
 @pytest.mark.parametrize(
     ("low", "high", "words"),
     [
-        (0.06, 0.3, "more than it should"),
-        (0.0, 0.04, "less than it need"),
+        (0.06, 0.3, "more often than nominal"),
+        (0.0, 0.04, "less often than nominal"),
         (0.0, 0.15, "no sign that the intervals are wrong."),
-        (0.0, 0.6, "8 seeds could hardly show one."),
+        (0.0, 0.6, "8 seeds could hardly reveal one."),
     ],
 )
 def test_one_sentence_judges(low, high, words):
