@@ -159,9 +159,9 @@ def conclude(
         for renderable in comparison_tables(read_comparison(directory)):
             console.print(renderable)
     elif format_name is not None:
-        from ntpctp.report.tables import tidy_rows
+        from ntpctp.report.tables import comparison_rows
 
-        _print_rows(tidy_rows(read_comparison(directory)), {}, format_name, everything)
+        _print_rows(comparison_rows(read_comparison(directory)), {}, format_name, everything)
     where = errors if format_name not in (None, Format.table) else console
     where.print(f"report: {path}", highlight=False, soft_wrap=True)
 
@@ -182,11 +182,11 @@ def _join(
     """Compare several experiments from what is stored; their directories stay as they are."""
     from ntpctp._core.files import write_json
     from ntpctp.analysis.joins import join, joined_record
-    from ntpctp.report.tables import tidy_rows
+    from ntpctp.report.tables import comparison_rows
     from ntpctp.report.terminal.joins import joined_tables, joined_words
 
     record = joined_record(join(directories))
-    rows = [row for group in record["groups"] for row in tidy_rows(group)]
+    rows = [row for group in record["groups"] for row in comparison_rows(group)]
     more = {key: value for key, value in record.items() if key != "groups"}
     more["groups"] = [
         {key: value for key, value in group.items() if key != "scores"}

@@ -1,1 +1,1 @@
-"""What people read: the HTML report, the terminal, tables, model cards. From files only."""
+"""Results for readers, made from files only: HTML report, terminal, tables, model cards."""

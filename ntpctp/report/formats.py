@@ -1,4 +1,4 @@
-"""What ``ntpctp evaluate`` can make of its results, beside storing them."""
+"""Further output formats of ``ntpctp evaluate``."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -12,7 +12,7 @@ FORMATS: dict[str, Callable[[Outcome], Path]] = {"lm-eval": write_lm_eval_result
 
 
 def outputs(format_name: str | None, model_card: bool) -> list[Callable[[Outcome], Path]]:
-    """Return what is to be done with the results of every checkpoint: each writes one file.
+    """Return functions that each write one file of a checkpoint's results.
 
     Raises:
         InputError: for an unknown format.

@@ -1,7 +1,7 @@
-"""What was measured, in the layout of lm-evaluation-harness: for the tools that read its results.
+"""Results in the layout of lm-evaluation-harness, for tools that read its results.
 
-Written as ``lm_eval_results.json`` beside the results themselves. Only what was measured is there;
-what is null, of one stratum, or at one strength of a perturbation has no place in that layout.
+The file ``lm_eval_results.json`` is written beside the results. Scores that are null, of one
+stratum, or at one strength of a perturbation do not fit that layout and are left out.
 """
 
 import re
@@ -16,28 +16,28 @@ from ntpctp.runner.evaluate_paths import Outcome, TaskResult
 
 FILE = "lm_eval_results.json"
 _METRICS = {"choice": "acc", "choice_normalised": "acc_norm"}
-"""Scores that have another name there; the others keep their own."""
+"""Scores with another name in lm-eval; the others keep their name."""
 
 
 def write_lm_eval_results(outcome: Outcome) -> Path:
-    """Write the results of one checkpoint; return the file."""
+    """Write the results of one checkpoint; return the path."""
     path = outcome.directory / FILE
     write_json(path, lm_eval_results(outcome))
     return path
 
 
 def lm_eval_results(outcome: Outcome) -> dict[str, Any]:
-    """Return the results of one checkpoint, every split of a task as a task.
+    """Return the results of one checkpoint, every split of a task as one lm-eval task.
 
-    ``versions`` are those of the measure, which go up with every change that moves a number;
-    ``total_evaluation_time_seconds`` is that of this call, little where results were stored.
+    ``versions`` are those of the measure, which increase with every change that affects scores;
+    ``total_evaluation_time_seconds`` is the time of this call, short if results were stored.
     """
     results: dict[str, dict[str, Any]] = {}
     higher: dict[str, dict[str, bool | None]] = {}
     configs, versions, samples = {}, {}, {}
-    for measured in outcome.measured:
-        for split, scores in _by_split(measured).items():
-            name = task_name(measured.name, split)
+    for result in outcome.measured:
+        for split, scores in _by_split(result).items():
+            name = task_name(result.name, split)
             # The first score of a measure is one over items.
             of_answers = [score.count for score in scores if score.measure == "accuracy"]
             effective = max(of_answers, default=scores[0].count)
@@ -50,8 +50,8 @@ def lm_eval_results(outcome: Outcome) -> dict[str, Any]:
                 results[name][f"{metric}_stderr,none"] = "N/A" if error is None else error
                 higher[name][metric] = score.higher_is_better
             versions[name] = MEASURES[scores[0].measure].version
-            samples[name] = {"original": measured.sizes[split], "effective": effective}
-            configs[name] = _config(measured, name, split, list(higher[name]), versions[name])
+            samples[name] = {"original": result.sizes[split], "effective": effective}
+            configs[name] = _config(result, name, split, list(higher[name]), versions[name])
     origin = provenance()
     model = outcome.target.given
     return {
@@ -77,27 +77,27 @@ def lm_eval_results(outcome: Outcome) -> dict[str, Any]:
     }
 
 
-def _by_split(measured: TaskResult) -> dict[str, list[Score]]:
-    """Return the scores that can be told, accuracy first."""
-    found: dict[str, list[Score]] = {}
-    for score in measured.scores:
+def _by_split(result: TaskResult) -> dict[str, list[Score]]:
+    """Return the scores that fit the layout, by split, accuracy first."""
+    by_split: dict[str, list[Score]] = {}
+    for score in result.scores:
         if score.value is not None and score.stratum is None and score.strength is None:
-            found.setdefault(score.split, []).append(score)
+            by_split.setdefault(score.split, []).append(score)
     return {
         split: sorted(scores, key=lambda score: score.measure != "accuracy")
-        for split, scores in found.items()
+        for split, scores in by_split.items()
     }
 
 
 def _config(
-    measured: TaskResult, name: str, split: str, metrics: list[str], version: int
+    result: TaskResult, name: str, split: str, metrics: list[str], version: int
 ) -> dict[str, Any]:
     return {
         "task": name,
-        "tag": task_name(measured.name),
+        "tag": task_name(result.name),
         "dataset_path": "ntpctp",
-        "dataset_name": measured.task.name,
-        "dataset_kwargs": measured.task.model_dump(mode="json"),
+        "dataset_name": result.task.name,
+        "dataset_kwargs": result.task.model_dump(mode="json"),
         "test_split": split,
         "num_fewshot": 0,
         "metric_list": [{"metric": metric} for metric in metrics],

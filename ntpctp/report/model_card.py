@@ -1,4 +1,4 @@
-"""Results in a model card: a section of the README and the hub's ``model-index``."""
+"""Results in a model card: a section of the README and the Hub's ``model-index``."""
 
 import re
 from html import escape
@@ -16,23 +16,23 @@ from ntpctp.runner.evaluate_paths import Outcome, TaskResult
 
 CARD = "README.md"
 _MARKUP = re.compile(r"[\\`*\[\]!~]|_(?!\w)|(?<!\w)_")
-"""What Markdown takes for a sign of its own; an underscore within a word it does not."""
+"""Characters with a meaning in Markdown, without underscores within words."""
 
 
 def write_model_card(outcome: Outcome) -> Path:
-    """Write the results of one checkpoint into its README, made if there is none; return it.
+    """Write the results of one checkpoint into its README, created if missing; return the path.
 
-    The section stands between two markers that name the suite; all other text stays as it is, and
-    so do the results of others in the metadata, which is written anew as YAML (its comments go).
-    Where results go into a directory of their own, so does the README.
+    Two markers with the name of the suite enclose the section. All other text and all other results
+    in the metadata are kept; YAML comments in the metadata are lost. If results are written to a
+    directory of their own, so is the README.
 
     Raises:
-        InputError: if the metadata of a README that is there cannot be read.
+        InputError: if the metadata of an existing README is invalid.
     """
     target = outcome.target
     beside = target.results.parent.resolve() == target.directory.resolve()
     path = (target.directory if beside else target.results) / CARD
-    with alone(path.with_name(".card.lock")):  # two suites at one time would lose one of the two
+    with alone(path.with_name(".card.lock")):  # two suites at the same time would lose one section
         _write(path, outcome)
     return path
 
@@ -42,10 +42,8 @@ def _write(path: Path, outcome: Outcome) -> None:
     text = _read(path)
     try:
         card = ModelCard(text)
-    except Exception as error:  # of the YAML, or of what the hub expects in it
-        raise InputError(f"{path}: its metadata cannot be read: {error}; mend or remove it") from (
-            error
-        )
+    except Exception as error:  # invalid YAML, or invalid fields of a model card
+        raise InputError(f"{path}: invalid metadata: {error}. Fix or remove it") from (error)
     data = cast(ModelCardData, card.data)
     others = [
         result
@@ -70,7 +68,7 @@ def _write(path: Path, outcome: Outcome) -> None:
 
 
 def _read(path: Path) -> str:
-    """Return the README with a block of metadata, empty where it had none."""
+    """Return the README's text, with an empty block of metadata if it has none."""
     if not path.is_file():
         return "---\n{}\n---\n"
     with path.open(encoding="utf-8-sig", newline="") as file:
@@ -95,16 +93,16 @@ def _with_section(text: str, suite: str, section: str) -> str:
     """Replace the section of ``suite``, or add it at the end."""
     begin, end = f"<!-- ntpctp results: {suite} -->", f"<!-- end of ntpctp results: {suite} -->"
     whole = f"{begin}\n{section}{end}"
-    before, found, rest = text.partition(begin)
+    before, opened, rest = text.partition(begin)
     _, closed, after = rest.partition(end)
-    if found and closed:
+    if opened and closed:
         return f"{before}{whole}{after}"
     gap = "\n" if not text or text.endswith("\n") else "\n\n"
     return f"{text}{gap}{whole}\n"
 
 
 def _cell(text: str) -> str:
-    """Return text of the user's data as a cell of Markdown: on one line, and no markup."""
+    """Return text of the user's data as one cell of a Markdown table, without markup."""
     return _MARKUP.sub(r"\\\g<0>", escape(" ".join(text.replace("|", "/").split()), quote=False))
 
 
@@ -126,4 +124,4 @@ def _section(outcome: Outcome, suite: str) -> str:
             error = "" if score.standard_error is None else f"{score.standard_error:.2g}"
             cells = measured.name, score.split, name, value, error, score.unit, f"{score.count}"
             lines.append(f"| {' | '.join(map(_cell, cells))} |")
-    return "\n".join([*lines, "", "TaskResult by ntpctp; the standard error is over items.", ""])
+    return "\n".join([*lines, "", "Measured by ntpctp; the standard error is over items.", ""])

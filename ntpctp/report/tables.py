@@ -1,4 +1,4 @@
-"""Comparisons for papers: tidy rows, and the same as JSON, CSV, Markdown or LaTeX."""
+"""Comparisons as tables for papers: JSON, CSV, Markdown, LaTeX."""
 
 import csv
 import io
@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from ntpctp.analysis.scores import IDENTITY, stands_alone
+from ntpctp.report.verdict_words import shown_verdict
 
 COLUMNS = (
     "data",
@@ -26,18 +27,18 @@ COLUMNS = (
     "verdict",
     "reason",
 )
-"""Of the rows. ``data`` says whose data where several experiments are joined; arm B is the one that
-is subtracted; means and standard deviations are over an arm's own seeds, ``seeds`` and ``items``
-are those that both arms share and the difference rests on."""
+"""Columns of the rows. ``data`` names the experiment whose data were used, if several are joined;
+the difference is arm A minus arm B; means and standard deviations are over all seeds of an arm;
+``seeds`` and ``items`` count those that both arms share, on which the difference rests."""
 
 TableRow = dict[str, Any]
 
 
-def tidy_rows(record: Mapping[str, Any]) -> list[TableRow]:
+def comparison_rows(record: Mapping[str, Any]) -> list[TableRow]:
     """Return one row for every score and pair of arms of a comparison.
 
     Args:
-        record: as ``comparison.comparison_record`` gives it, or ``comparison.json`` read.
+        record: as ``comparison.comparison_record`` gives it, or the content of ``comparison.json``.
     """
     return [
         {
@@ -82,12 +83,12 @@ def _of_difference(pair: Mapping[str, Any]) -> TableRow:
 
 
 def as_json(rows: Sequence[TableRow], more: Mapping[str, Any]) -> str:
-    """Return rows and what belongs to them as one JSON object, all digits kept."""
+    """Return rows and further fields as one JSON object, with all digits."""
     return json.dumps({"rows": rows, **more}, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
 
 
 def as_csv(rows: Sequence[TableRow]) -> str:
-    """Return rows as CSV with a header, all digits kept; what is null is empty."""
+    """Return rows as CSV with a header and all digits; null is empty."""
     file = io.StringIO()
     writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
     writer.writeheader()
@@ -99,9 +100,9 @@ def as_markdown(rows: Sequence[TableRow], everything: bool = False) -> str:
     """Return one Markdown table for each pair of arms, numbers rounded by their uncertainty.
 
     Args:
-        rows: as ``tidy_rows`` gives them.
-        everything: also scores by stratum and strength, those that refine others, and those of
-            which neither direction is better.
+        rows: as ``comparison_rows`` gives them.
+        everything: include scores by stratum and strength, scores that refine others, and scores
+            that are descriptive only.
     """
     parts = []
     for title, header, body in _tables(rows, everything):
@@ -117,10 +118,10 @@ def as_markdown(rows: Sequence[TableRow], everything: bool = False) -> str:
 def as_latex(rows: Sequence[TableRow], everything: bool = False) -> str:
     r"""Return one LaTeX table for each pair of arms, numbers rounded by their uncertainty.
 
-    Needs ``\usepackage{booktabs}``; names outside of Latin letters need lualatex or xelatex.
+    Needs ``\usepackage{booktabs}``; names with other than Latin letters need lualatex or xelatex.
 
     Args:
-        rows: as ``tidy_rows`` gives them.
+        rows: as ``comparison_rows`` gives them.
         everything: as for ``as_markdown``.
     """
     parts = []
@@ -190,7 +191,7 @@ def _cells(row: TableRow, holm: bool) -> list[str]:
         interval,
         _p_value(row["p_value"]),
         *[_p_value(row["holm_p_value"])] * holm,
-        row["verdict"] or row["reason"] or "-",
+        shown_verdict(row["verdict"] or row["reason"] or "-"),
     ]
 
 
@@ -216,7 +217,7 @@ def rounded(value: float | None, uncertainty: float | None) -> str:
         return "-"
     if not uncertainty:
         return f"{value:.4g}"
-    # 0.0996 rounds to 0.10: the digit that counts is that of the rounded uncertainty.
+    # 0.0996 rounds to 0.10: the digits are those of the rounded uncertainty.
     digits = 1 - math.floor(math.log10(float(f"{uncertainty:.1e}")))
     number = round(value, digits)
     return f"{number if number else 0.0:.{max(digits, 0)}f}"
@@ -247,7 +248,7 @@ _NUMBER = set("0123456789.-()[], e+")
 def _latex(text: str) -> str:
     if text[:1] == "-" and len(text) > 1 and set(text) <= _NUMBER:
         return f"$-${text[1:]}"
-    if text[:1] == "[":  # after \\ a bracket would be the argument of the line end
+    if text[:1] == "[":  # after \\ a bracket would be read as the argument of the line break
         return "{[}" + text[1:].replace("-", "$-$")
     return "".join(_LATEX.get(sign, sign) for sign in text)
 

@@ -88,7 +88,7 @@ def test_formats_have_stdout_to_themselves(runs, ntpctp, tmp_path):
     assert "kind" in ntpctp("compare", one, "--format", "markdown", "--all").out
     outcome = ntpctp("compare", one, two, "--format", "latex")
     assert outcome.out.count(r"\begin{table}") == 3
-    assert "settings that not all arms share: objective.rate" in outcome.err
+    assert "settings that differ between joined arms: objective.rate" in outcome.err
     assert ntpctp("compare", two, "--format", "csv").out.count("\n") == 1
     outcome = ntpctp("compare", one, "--output", tmp_path / "x.json")
     assert outcome.code == 2 and "is written into its directory" in outcome.err

@@ -189,7 +189,7 @@ def test_a_card_without_metadata_keeps_its_text(foreign, suite, ntpctp):
 def test_metadata_that_cannot_be_read_is_not_replaced(foreign, suite, ntpctp):
     (foreign / "README.md").write_text("---\n- a list\n---\ntext")
     outcome = ntpctp("evaluate", foreign, "--suite", suite(), "--model-card")
-    assert outcome.code == 2 and "its metadata cannot be read" in outcome.err
+    assert outcome.code == 2 and "invalid metadata" in outcome.err
     assert (foreign / "README.md").read_text() == "---\n- a list\n---\ntext"
 
 

@@ -159,7 +159,7 @@ def test_what_differs_is_said(tmp_path, ntpctp):
     outcome = ntpctp("tasks", "addition", *arguments, "--tokenizer", tmp_path / "digits")
     assert outcome.code == 0, outcome.err
     assert "ntpctp_addition_test: 9 items, judged by answer" in outcome.out
-    assert "lm-eval encodes all of them as this program does" in outcome.out
+    assert "lm-eval tokenizes all items like ntpctp" in outcome.out
     (tmp_path / "digits" / "config.json").write_text('{"model_type": "gpt2", "n_positions": 6}')
     outcome = ntpctp("tasks", "addition", *arguments, "--tokenizer", tmp_path / "digits")
     assert "9 prompts do not fit into the model's context" in outcome.out

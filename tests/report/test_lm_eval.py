@@ -110,7 +110,7 @@ def test_choices_and_their_log_likelihoods(chooser, ntpctp, harness, ours, tmp_p
     arguments = ["--split", "test", "--export", place, "--tokenizer", model, "--max-items", 30]
     outcome = ntpctp("tasks", *options_of(task), *arguments)
     assert outcome.code == 0, outcome.err
-    assert "lm-eval encodes all of them as this program does" in outcome.out
+    assert "lm-eval tokenizes all items like ntpctp" in outcome.out
     found = harness(model, place, [name])
     scores, rows = ours(model, task)
     assert 0 < scores["choice"] < 1

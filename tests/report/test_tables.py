@@ -157,7 +157,7 @@ def test_rows_of_a_comparison():
         "strength": None, "unit": "share of items", "higher_is_better": True,
         "arms": {"x": spread, "y": None}, "pairs": [pair, {**pair, "difference": None}],
     }  # fmt: skip
-    one, other = tables.tidy_rows({"experiment": "e", "scores": [score]})
+    one, other = tables.comparison_rows({"experiment": "e", "scores": [score]})
     assert tuple(one) == COLUMNS
     assert (one["mean_a"], one["mean_b"], one["seeds_b"]) == (0.5, None, 0)
     assert (one["difference"], one["items"], one["reason"]) == (0.1, 9, "one seed")

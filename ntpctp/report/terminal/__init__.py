@@ -1,1 +1,1 @@
-"""What the commands show in a terminal: the plan, progress, tables."""
+"""Terminal output of the commands: plan, progress, tables."""

@@ -1,4 +1,4 @@
-"""How honest the verdicts are, as tables."""
+"""Calibration of the verdicts as tables."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -12,17 +12,21 @@ from rich.text import Text
 def calibration_tables(record: dict[str, Any]) -> Iterator[RenderableType]:
     """Yield the rates of ``calibration.json``, then its verdict in one sentence."""
     for name, title, note in (
-        ("false_positives", "A/A: halves of one arm's seeds called different", "95 % interval"),
-        ("coverage", "intervals of two arms that hold a known difference", "of the drawing alone"),
+        ("false_positives", "false positives: comparisons within one arm (A/A)", "95 % interval"),
+        (
+            "coverage",
+            "coverage: intervals that contain the known difference",
+            "of resampling alone",
+        ),
     ):
         table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
         for column in (
             "seeds",
-            "of stored",
+            "stored seeds",
             "comparisons",
             "rate",
             note,
-            "normal scores",
+            "for normal scores",
             "nominal",
         ):
             table.add_column(column, justify="right")
@@ -38,5 +42,5 @@ def calibration_tables(record: dict[str, Any]) -> Iterator[RenderableType]:
             yield table
             yield Text(record[name][-1]["method"], style="dim")
     for words in record["left_out"]:
-        yield Text(f"left out: {words}", style="yellow")
+        yield Text(f"excluded: {words}", style="yellow")
     yield Text(record["verdict"], style="bold")

@@ -1,4 +1,4 @@
-"""Tasks and measures as a terminal shows them: options, splits, examples with their roles."""
+"""Tasks and measures in the terminal: options, splits, examples with the roles of their text."""
 
 from collections.abc import Iterator, Sequence
 from itertools import islice
@@ -26,7 +26,7 @@ _STYLES = {
 
 
 def task_table(names: Sequence[str] = ()) -> Table:
-    """Return tasks with their options, defaults and meaning; all of them if none is named.
+    """Return the options of the named tasks with defaults and meaning; of all if none is named.
 
     Raises:
         InputError: for an unknown name.
@@ -35,7 +35,7 @@ def task_table(names: Sequence[str] = ()) -> Table:
     for name in names or TASKS:
         kind = lookup(TASKS, name, "task")
         if not any(field.is_required() for field in kind.model_fields.values()):
-            # With the defaults; some options add splits.
+            # With default options; some options add splits.
             splits = kind.model_validate({"name": name}).evaluation_splits
             name = "\n".join([name, "  train", *(f"  {split}" for split in splits)])
         for option, field in kind.model_fields.items():
@@ -53,7 +53,7 @@ def task_table(names: Sequence[str] = ()) -> Table:
 
 
 def measure_table(names: Sequence[str] = ()) -> Table:
-    """Return measures with their options, defaults and meaning; all of them if none is named.
+    """Return the options of the named measures with defaults and meaning; of all if none is named.
 
     Raises:
         InputError: for an unknown name.
@@ -85,7 +85,7 @@ def examples_of(task: Task, split: str, number: int) -> Iterator[RenderableType]
     """Yield the splits with their sizes, then the first examples of ``split``.
 
     Raises:
-        InputError: for an unknown split, or as the task itself.
+        InputError: for an unknown split, or raised by the task.
     """
     names = ("train", *task.evaluation_splits)
     chosen = task.split(lookup({n: n for n in names}, split, f"split of {task.name}"))
@@ -97,32 +97,32 @@ def examples_of(task: Task, split: str, number: int) -> Iterator[RenderableType]
 
 
 def exported_lines(exported: Sequence[Exported], directory: Path) -> Iterator[str]:
-    """Yield what was written for lm-eval, what differs there, and how to use it."""
+    """Yield the exported tasks, differences in lm-eval, and the command that uses them."""
     for split in exported:
         yield f"{split.name}: {split.items} items, judged by {split.judged_by}"
         if split.differing is None:
             continue
         other, elsewhere = split.differing.other_tokens, split.differing.split_elsewhere
         if other:
-            yield f"  {other} items have other tokens in lm-eval: their numbers differ"
+            yield f"  {other} items are tokenized differently in lm-eval, so their scores differ"
         if elsewhere:
             yield (
-                f"  {elsewhere} items end their prompt in white space, which lm-eval counts as part"
-                " of every choice: log-likelihoods differ by its own, accuracy does not"
+                f"  {elsewhere} prompts end in white space, which lm-eval moves to every choice: "
+                "log-likelihoods include it, accuracy is the same"
             )
         if split.cut:
             yield (
-                f"  {split.cut} prompts do not fit into the model's context with the longest answer"
-                " behind them: lm-eval would cut them on the left, without a word"
+                f"  {split.cut} prompts with their longest answer exceed the model's context: "
+                "lm-eval truncates them on the left without a warning"
             )
         if not other and not elsewhere:
-            yield "  lm-eval encodes all of them as this program does"
+            yield "  lm-eval tokenizes all items like ntpctp"
     names = ",".join(split.name for split in exported)
     yield f"lm_eval --include_path {directory} --tasks {names} --model_args pretrained=CHECKPOINT"
 
 
 def _roles(example: Example) -> Table:
-    """Every piece of an example beside its role, then what else it has."""
+    """Return the pieces of an example beside their roles, then its other fields."""
     table = Table.grid(padding=(0, 2))
     pieces: list[tuple[str, str]] = [(s.role, s.text) for s in example.segments]
     for index, message in enumerate(example.messages, start=1):
@@ -146,12 +146,12 @@ def _roles(example: Example) -> Table:
 
 
 def _marked(text: str, style: str) -> Text:
-    """The text with its line breaks visible, so that white space at the ends can be seen."""
+    """Return the text with visible line breaks and a visible space at its end."""
     shown = text.replace("\n", "\u21b5\n").removesuffix("\n")
     return Text(shown, style) + (Text("\u2423", "dim") if shown.endswith(" ") else Text())
 
 
 def _critical(example: Example) -> str:
-    """What the data mark as critical."""
+    """Return the parts of the text that the data mark as critical."""
     text = "".join(segment.text for segment in example.segments)
     return " | ".join(text[start:end] for start, end in example.spans)

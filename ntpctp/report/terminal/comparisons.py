@@ -1,4 +1,4 @@
-"""Comparisons as tables: of one experiment."""
+"""The comparison of one experiment as tables."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -9,6 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from ntpctp.analysis.scores import IDENTITY, stands_alone
+from ntpctp.report.verdict_words import shown_verdict
 
 _MOST_MISSING = 10
 
@@ -16,13 +17,13 @@ _MOST_MISSING = 10
 def comparison_tables(
     comparison: dict[str, Any], others: str = "see the report"
 ) -> Iterator[RenderableType]:
-    """Yield the tables of a comparison, as ``comparison.json`` has it: one a pair of arms.
+    """Yield the tables of a comparison, one for each pair of arms.
 
-    Here stand the scores that one direction is better of and that do not merely refine another one.
+    They have the scores with a better direction that do not refine another score.
 
     Args:
-        comparison: its content.
-        others: where the other scores are.
+        comparison: content of ``comparison.json``.
+        others: where to find the other scores.
     """
     left_out = 0
     pairs: dict[tuple[str, str], list[tuple[dict[str, Any], dict[str, Any]]]] = {}
@@ -40,7 +41,7 @@ def comparison_tables(
         level = f"{100 * comparison['level']:g}%"
         title = f"{a} against {b} at the last step: mean (sd over seeds), {level} interval"
         table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
-        # Folded, where a terminal is narrow: a number must not lose its end.
+        # Wrapped in a narrow terminal: a number must not be truncated.
         table.add_column("score", min_width=12, overflow="fold")
         for name in (a, b, f"{a} - {b}"):
             table.add_column(Text(name), justify="right", overflow="fold")
@@ -50,7 +51,11 @@ def comparison_tables(
                 score_name(score),
                 *(_level_and_spread(score["arms"][arm]) for arm in (a, b)),
                 _interval(pair) + _fewer_seeds(score, pair),
-                Text(pair["verdict"]["words"] if pair["verdict"] else pair["reason"] or "-"),
+                Text(
+                    shown_verdict(pair["verdict"]["words"])
+                    if pair["verdict"]
+                    else pair["reason"] or "-"
+                ),
             )
         yield table
     if left_out and pairs:
@@ -59,19 +64,19 @@ def comparison_tables(
     yield from _effects_tables(comparison)
     missing: dict[str, list[str]] = {}
     for score in comparison["scores"]:
-        for what in score["missing"]:
-            missing.setdefault(what, []).append(score_name(score))
-    for what, names in list(missing.items())[:_MOST_MISSING]:
+        for value in score["missing"]:
+            missing.setdefault(value, []).append(score_name(score))
+    for value, names in list(missing.items())[:_MOST_MISSING]:
         more = f" and {len(names) - 2} more scores" if len(names) > 2 else ""
-        yield Text(f"missing: {what} ({', '.join(names[:2])}{more})", style="yellow")
+        yield Text(f"missing: {value} ({', '.join(names[:2])}{more})", style="yellow")
     if len(missing) > _MOST_MISSING:
         yield Text(f"missing: {len(missing) - _MOST_MISSING} more, {others}", style="yellow")
 
 
 def _effects_tables(comparison: dict[str, Any]) -> Iterator[Table]:
-    """Yield the table of a grid's main effects and interactions, if there is one."""
+    """Yield the table of main effects and interactions, if the experiment has a grid."""
     level = f"{100 * comparison['level']:g}%"
-    title = f"factors at the last step: mean difference, {level} interval, p after Holm"
+    title = f"factors at the last step: mean difference, {level} interval, p (Holm)"
     table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
     for name in ("score", "contrast"):
         table.add_column(name)
@@ -80,9 +85,8 @@ def _effects_tables(comparison: dict[str, Any]) -> Iterator[Table]:
     for score in comparison["scores"]:
         if score["higher_is_better"] is None or not _stands_alone(score):
             continue
-        for found in score["effects"]:
-            p = found["holm_p_value"]
-            effect = found["effect"]
+        for entry in score["effects"]:
+            p, effect = entry["holm_p_value"], entry["effect"]
             table.add_row(
                 score_name(score),
                 "; ".join(
@@ -101,7 +105,7 @@ def _stands_alone(score: dict[str, Any]) -> bool:
 
 
 def score_name(score: dict[str, Any]) -> str:
-    """Return how a score is called in tables: its split, stratum, name and strength."""
+    """Return the label of a score in tables: its split, stratum, name and strength."""
     stratum = "" if score["stratum"] is None else f" ({score['stratum']})"
     strength = "" if score["strength"] is None else f" {score['strength']:g}"
     return f"{score['split']}{stratum} {score['score']}{strength}".replace("_", " ")
@@ -117,7 +121,7 @@ def _level_and_spread(spread: dict[str, Any] | None) -> str:
 
 
 def _fewer_seeds(score: dict[str, Any], pair: dict[str, Any]) -> str:
-    """Say on how many seeds a difference rests, if the arms' means rest on more."""
+    """Return the number of seeds of a difference, if the arms' means have more."""
     spreads = [score["arms"][arm] for arm in (pair["a"], pair["b"])]
     most = max((spread["num_seeds"] for spread in spreads if spread), default=0)
     if pair["difference"] is None or len(pair["seeds"]) == most:

@@ -1,4 +1,4 @@
-"""Comparisons as tables: of several experiments, joined."""
+"""The joined comparison of several experiments as tables."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -30,11 +30,11 @@ def joined_tables(record: dict[str, Any]) -> Iterator[RenderableType]:
 
 
 def joined_words(record: dict[str, Any]) -> Iterator[str]:
-    """Yield what has to be said beside the rows of several experiments, line by line."""
+    """Yield the notes on the rows of several experiments, line by line."""
     for group in record["groups"]:
         if group["differing_settings"]:
             fields = ", ".join(group["differing_settings"])
-            yield f"{group['experiment']}: settings that not all arms share: {fields}"
+            yield f"{group['experiment']}: settings that differ between joined arms: {fields}"
         yield from (f"{group['experiment']}: {note}" for note in group["notes"])
     yield from record["notes"]
     if record["over_tasks"] is not None:
@@ -42,9 +42,9 @@ def joined_words(record: dict[str, Any]) -> Iterator[str]:
 
 
 def _settings_table(group: dict[str, Any]) -> Table:
-    """Return which settings the joined arms do not share: rule 1 holds within experiments alone."""
+    """Return the settings in which joined arms differ: only one experiment keeps them equal."""
     arms = list(dict.fromkeys(arm for of in group["differing_settings"].values() for arm in of))
-    title = "settings that not all joined arms share: nobody has seen to it that they do"
+    title = "settings that differ between joined arms (joining does not check them)"
     table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
     table.add_column("setting")
     for arm in arms:
@@ -96,8 +96,8 @@ def _over_tables(over: dict[str, Any]) -> Iterator[RenderableType]:
         yield Text(words, style="dim")
 
 
-def _aggregate(found: dict[str, Any]) -> str:
-    if found["low"] is None:
-        return f"{number(found['estimate'])} ({found['reason']})"
-    ends = f"\\[{number(found['low'])}, {number(found['high'])}]"
-    return f"{number(found['estimate'])} {ends}"
+def _aggregate(mean: dict[str, Any]) -> str:
+    if mean["low"] is None:
+        return f"{number(mean['estimate'])} ({mean['reason']})"
+    ends = f"\\[{number(mean['low'])}, {number(mean['high'])}]"
+    return f"{number(mean['estimate'])} {ends}"

@@ -1,4 +1,4 @@
-"""What a run will take."""
+"""The cost of a run before it starts."""
 
 from collections.abc import Callable, Mapping, Sequence
 
@@ -10,13 +10,13 @@ from ntpctp.runner.plan import SHARE_OF_PEAK, ArmPlan
 
 
 def plan(name: str, experiments: Sequence[Experiment], output: str, how: str) -> str:
-    """Return in one line what will be done, how, and where to.
+    """Return one line with the runs, the engine and the output directory.
 
     Args:
-        name: of the whole.
-        experiments: one, or the cells of a map, whose arms and seeds are alike.
-        output: where to.
-        how: where runs are executed.
+        name: of the experiment or map.
+        experiments: one, or the cells of a map, which have the same arms and seeds.
+        output: directory or URL of the results.
+        how: engine and workers.
     """
     arms, seeds = list(experiments[0].arms), len(experiments[0].seeds)
     cells = f"{len(experiments)} cells x " if len(experiments) > 1 else ""
@@ -27,8 +27,8 @@ def plan(name: str, experiments: Sequence[Experiment], output: str, how: str) ->
 
 
 def plan_table(plans: dict[str, ArmPlan], num_runs: dict[str, int]) -> Table:
-    """Return what one run of every arm takes, and all of its runs together."""
-    table = Table("of one run", *plans, f"all {sum(num_runs.values())} runs")
+    """Return the cost of one run of every arm, and of all runs."""
+    table = Table("one run", *plans, f"all {sum(num_runs.values())} runs")
     total = {
         name: sum(num_runs[arm] * getattr(arm_plan, name) for arm, arm_plan in plans.items())
         for name in ("steps", "tokens", "supervised_tokens", "flops", "checkpoints", "disk_bytes")
@@ -43,10 +43,10 @@ def map_plan_table(
     levels: Mapping[str, Mapping[str, str]],
     planned: Sequence[tuple[Mapping[str, ArmPlan], Mapping[str, int]]],
 ) -> Table:
-    """Return what all runs of every cell of a map take, and those of all cells together.
+    """Return the cost of all runs of every cell of a map, and of all cells.
 
     Args:
-        levels: cell -> field -> its level there.
+        levels: cell -> field -> its level.
         planned: the arms' plans and their numbers of runs, cell by cell.
     """
     fields = list(next(iter(levels.values())))
@@ -63,7 +63,7 @@ def map_plan_table(
     return table
 
 
-_OF_MAP = (("steps", "steps"), ("operations (FLOPs)", "flops"), ("on the disk", "disk_bytes"))
+_OF_MAP = (("steps", "steps"), ("operations (FLOPs)", "flops"), ("on disk", "disk_bytes"))
 
 
 def _shown(amounts: Sequence[float]) -> list[str]:
@@ -86,15 +86,15 @@ _PLANNED: tuple[tuple[str, str, Callable[[float], str]], ...] = (
     ("tokens in the loss", "supervised_tokens", _amount),
     ("operations (FLOPs)", "flops", _amount),
     ("checkpoints", "checkpoints", _amount),
-    ("on the disk", "disk_bytes", _bytes),
-    ("memory of a process, at least", "memory_bytes", _bytes),
+    ("on disk", "disk_bytes", _bytes),
+    ("memory per process, at least", "memory_bytes", _bytes),
 )
 
 
 def plan_time(flops: float, rate: float, num_workers: int, processes: int, measured: bool) -> str:
-    """Return how long training will take, with what that assumes."""
+    """Return the estimated training time with its assumptions."""
     seconds = flops / (SHARE_OF_PEAK * rate * num_workers * processes)
-    device = "that a matmul reaches here in one thread" if measured else "of the device"
+    device = "of a matmul on one thread of this machine" if measured else "of the device"
     unit, length = next(
         (unit, length)
         for unit, length in {"hours": 3600.0, "minutes": 60.0, "seconds": 1.0}.items()
@@ -106,5 +106,5 @@ def plan_time(flops: float, rate: float, num_workers: int, processes: int, measu
     each = ", each at" if num_workers * processes > 1 else " at"
     return (
         f"training: about {seconds / length:.1f} {unit}, if {together}{each} {SHARE_OF_PEAK:.0%} "
-        f"of the {rate:.3g} operations a second {device}; measures come on top"
+        f"of the {rate:.3g} operations a second {device}; without the time of measures"
     )

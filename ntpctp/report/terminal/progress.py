@@ -21,14 +21,14 @@ from ntpctp.runner.events import Event
 
 
 class ProgressDisplay:
-    """Bars of all runs at work, and one for the whole; plain lines where there is no terminal."""
+    """Progress bars of all running runs and one for all steps; plain lines without a terminal."""
 
     def __init__(self, console: Console, experiments: Mapping[str, Experiment]):
-        """Begin with nothing done.
+        """Start at zero.
 
         Args:
-            console: where it is shown.
-            experiments: by name; "" is the name of one that is alone.
+            console: for the output.
+            experiments: by name; a single experiment has the name "".
         """
         self._console = console
         self._steps = {
@@ -59,7 +59,7 @@ class ProgressDisplay:
         self._progress.stop()
 
     def show(self, event: Event, experiment: str = "") -> None:
-        """Show an event of a run of an experiment."""
+        """Update the display by an event of a run."""
         if event.kind == "checkpoint":
             return
         key = experiment, event.run
@@ -70,7 +70,7 @@ class ProgressDisplay:
             self._update(key, event, f"loss {event.loss:.3f}")
         elif event.kind == "measuring":
             if self._trained.get(key, 0) < self._steps[key] and event.done:
-                return  # measured apart, while training goes on: its bar shows that
+                return  # evaluated by another worker during training: the bar shows the training
             self._trained[key] = self._steps[key]
             self._update(key, event, "measuring")
         elif event.kind == "path":

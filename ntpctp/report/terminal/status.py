@@ -1,4 +1,4 @@
-"""What the runs of an experiment are doing, as a table."""
+"""The states of an experiment's runs as a table."""
 
 import time
 from collections import Counter
@@ -20,14 +20,12 @@ _STYLES = {"running": "green", "failed": "red", "stopped": "yellow"}
 def states_tables(
     name: str, states: Sequence[RunStatus], everything: bool
 ) -> Iterator[RenderableType]:
-    """Yield one line on all runs of an experiment, then those that are neither done nor waiting.
-
-    At the end stands why runs failed, each reason once.
+    """Yield a line on all runs, a table of those neither done nor waiting, the reasons of failures.
 
     Args:
         name: of the experiment.
         states: of its runs.
-        everything: list all of them; otherwise at most as many as a screen or two hold.
+        everything: list all runs; otherwise at most ``_MOST``.
     """
     counts = Counter(state.state for state in states)
     words = ", ".join(f"{counts[state]} {state}" for state in _ORDER if counts[state])
@@ -69,7 +67,7 @@ def _table(states: Sequence[RunStatus]) -> Table:
 
 
 def duration(seconds: float) -> str:
-    """Return a time span in the largest unit of which it has two or more.
+    """Return a duration in hours, minutes or seconds.
 
     >>> duration(90), duration(7300), duration(3e5)
     ('90 s', '122 min', '83 h')

@@ -1,4 +1,4 @@
-"""What the loss sees: marked tokens, and counts."""
+"""Supervised tokens in the terminal: marked text and counts."""
 
 from collections.abc import Iterator
 from itertools import groupby
@@ -11,20 +11,20 @@ from ntpctp.runner.audit import count_tables
 
 
 def weighted_tokens(arms: list[str], tokens: list[tuple[str, list[float]]], colour: bool) -> Text:
-    """Return an example once for each arm, tokens marked by their weight.
+    """Return an example once for each arm, with tokens marked by their weight.
 
     Args:
         arms: names, in the order of the weights.
         tokens: pieces of text with their weight under each arm.
-        colour: green for the arm's largest weight, yellow for smaller ones, dim for none;
-            otherwise [full weight], (smaller weight) and bare text.
+        colour: True: green for the arm's largest weight, yellow for smaller weights, dim for none;
+            False: [largest weight], (smaller weight) and plain text.
     """
     width = max(map(len, arms))
     lines = Text()
-    for place, arm in enumerate(arms):
+    for index, arm in enumerate(arms):
         lines.append(f"{arm:<{width}}  ")
-        largest = max(weights[place] for _, weights in tokens) or 1.0
-        kinds = groupby(tokens, key=lambda token: _kind(token[1][place] / largest))
+        largest = max(weights[index] for _, weights in tokens) or 1.0
+        kinds = groupby(tokens, key=lambda token: _kind(token[1][index] / largest))
         for kind, group in kinds:
             text = "".join(piece for piece, _ in group).replace("\n", "\u21b5")
             style, before, after = _MARKS[kind]
