@@ -18,9 +18,6 @@ from transformers import PreTrainedModel
 from ntpctp._core.errors import InputError
 from ntpctp.models.options import LoraOptions
 
-ADAPTER = "adapter"
-"""Directory of the update in a checkpoint."""
-
 _WEIGHTS = "adapter_model.safetensors"
 _PREFIX = "base_model.model."  # of names in peft's files
 

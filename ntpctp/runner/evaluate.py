@@ -106,7 +106,7 @@ def evaluate(
     """Measure a checkpoint; what is stored and holds is not computed again.
 
     Args:
-        checkpoint: a directory that ``checkpoints.save`` wrote.
+        checkpoint: a directory that ``checkpoint_state.save`` wrote.
         data: as the run was trained on.
         objective: of the run.
         measures: each with its options.

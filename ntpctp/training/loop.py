@@ -25,7 +25,7 @@ from ntpctp._core.errors import InputError
 from ntpctp._core.layout import LOG, checkpoint_directory
 from ntpctp._core.rng import torch_seed
 from ntpctp._core.signals import Stopped
-from ntpctp.models import checkpoints
+from ntpctp.models import checkpoint_state, checkpoints
 from ntpctp.models.checkpoints import Progress
 from ntpctp.models.sharding import whole
 from ntpctp.objectives.collator import Batch
@@ -142,7 +142,7 @@ class TrainingLoop:
         """Restore weights, counters, log and optimizer state; wrap the model for this launch."""
         unfinished = None
         if resumed is not None:
-            checkpoints.load_weights(resumed, self.model)
+            checkpoint_state.load_weights(resumed, self.model)
             self._progress = checkpoints.read_progress(resumed)
             unfinished = checkpoints.read_interval(resumed)
         log = Log(self.directory / LOG, self._progress, self.accelerator.is_main_process)
@@ -152,7 +152,7 @@ class TrainingLoop:
         bare = self.accelerator.unwrap_model(self._module).model
         inner = self._optimizer.optimizer
         if resumed is not None and self._progress.step:
-            checkpoints.load_optimizer(resumed, inner, bare)
+            checkpoint_state.load_optimizer(resumed, inner, bare)
         self._interval = Interval(started=self._progress.seconds)
         if unfinished is not None:
             self._interval = Interval.resumed(unfinished, self.accelerator)

@@ -10,7 +10,7 @@ from accelerate import Accelerator
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from ntpctp._core.layout import checkpoint_directory
-from ntpctp.models import checkpoints
+from ntpctp.models import checkpoint_state, checkpoints
 from ntpctp.models.checkpoints import Progress
 from ntpctp.training.log import Interval, Log
 
@@ -60,8 +60,8 @@ class CheckpointWriter:
         skip: bool = False,
     ) -> None:
         main = self.accelerator.is_main_process
-        state = checkpoints.snapshot(self.model, self.optimizer, keep=main)
+        state = checkpoint_state.snapshot(self.model, self.optimizer, keep=main)
         if main and not skip:
             path = checkpoint_directory(self.directory, progress.step)
             logged = replace(progress, log=self.log.digest())
-            checkpoints.save(path, state, self.tokenizer, logged, interval)
+            checkpoint_state.save(path, state, self.tokenizer, logged, interval)

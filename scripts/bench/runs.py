@@ -24,7 +24,7 @@ import torch
 from ntpctp._core.layout import RunId
 from ntpctp._core.runtime import quiet_libraries
 from ntpctp.config import load_experiment
-from ntpctp.models import checkpoints
+from ntpctp.models import checkpoint_state
 from ntpctp.runner.prepare import prepare
 from ntpctp.runner.run import accelerator_for, train_run
 
@@ -69,20 +69,20 @@ def checkpoint_cost(overrides: list[str]) -> tuple[float, float, int]:
     experiment = load_experiment(RECIPE, overrides)
     run, data = RunId("ntp", 0), prepare(experiment)
     spent: list[float] = []
-    save = checkpoints.save
+    save = checkpoint_state.save
 
     def timed(*arguments: Any) -> None:
         begin = time.perf_counter()
         save(*arguments)
         spent.append(time.perf_counter() - begin)
 
-    checkpoints.save = timed
+    checkpoint_state.save = timed
     with tempfile.TemporaryDirectory() as output:
         directory = Path(output)
         begin = time.perf_counter()
         train_run(experiment, data, run, directory, accelerator_for(experiment, run, directory))
         whole = time.perf_counter() - begin
-    checkpoints.save = save
+    checkpoint_state.save = save
     return whole, sum(spent), len(spent)
 
 

@@ -12,7 +12,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from ntpctp._core import files
 from ntpctp._core.errors import InputError
 from ntpctp.data.tokenize import closed_tokenizer
-from ntpctp.models import checkpoints
+from ntpctp.models import checkpoint_state, checkpoints
 from ntpctp.models.build import build_model
 from ntpctp.models.checkpoints import Progress
 from ntpctp.models.options import ModelOptions
@@ -33,9 +33,9 @@ def trained_model():
 @pytest.fixture
 def saved(tmp_path):
     model, optimizer = trained_model()
-    state = checkpoints.snapshot(model, optimizer)
+    state = checkpoint_state.snapshot(model, optimizer)
     path = tmp_path / "step-000002"
-    checkpoints.save(path, state, TOKENIZER, Progress(2, 6, 4, 0.5))
+    checkpoint_state.save(path, state, TOKENIZER, Progress(2, 6, 4, 0.5))
     return path, model, optimizer
 
 
@@ -54,9 +54,9 @@ def test_progress_and_optimizer_come_back_bit_for_bit(saved):
     assert checkpoints.read_progress(path) == Progress(2, 6, 4, 0.5)
     other, _ = trained_model()
     fresh = torch.optim.AdamW(other.parameters(), lr=1e-2)
-    checkpoints.load_optimizer(path, fresh, other)
-    before = checkpoints.optimizer_tensors(optimizer, model)
-    after = checkpoints.optimizer_tensors(fresh, other)
+    checkpoint_state.load_optimizer(path, fresh, other)
+    before = checkpoint_state.optimizer_tensors(optimizer, model)
+    after = checkpoint_state.optimizer_tensors(fresh, other)
     assert before.keys() == after.keys() and len(before) > 30
     assert all(torch.equal(before[name], after[name]) for name in before)
 
@@ -64,11 +64,11 @@ def test_progress_and_optimizer_come_back_bit_for_bit(saved):
 def test_digest_changes_with_any_file(saved):
     path, model, optimizer = saved
     digest = checkpoints.verify(path)
-    state = checkpoints.snapshot(model, optimizer)
+    state = checkpoint_state.snapshot(model, optimizer)
     again = path.with_name("step-000003")
-    checkpoints.save(again, state, TOKENIZER, Progress(2, 6, 4, 0.5))
+    checkpoint_state.save(again, state, TOKENIZER, Progress(2, 6, 4, 0.5))
     assert checkpoints.verify(again) == digest
-    checkpoints.save(again, state, TOKENIZER, Progress(3, 6, 4, 0.5))
+    checkpoint_state.save(again, state, TOKENIZER, Progress(3, 6, 4, 0.5))
     assert checkpoints.verify(again) != digest
 
 
@@ -90,7 +90,7 @@ def test_weights_of_another_model_are_refused(saved):
     path, _, _ = saved
     deeper = ModelOptions(family="gpt2", layers=2, width=8, heads=2)
     with pytest.raises(InputError, match="do not belong to this model: missing"):
-        checkpoints.load_weights(path, build_model(deeper, TOKENIZER, 8, 0))
+        checkpoint_state.load_weights(path, build_model(deeper, TOKENIZER, 8, 0))
 
 
 def test_listing_ignores_what_is_no_checkpoint(tmp_path):
@@ -108,14 +108,14 @@ import resource, signal, sys
 from pathlib import Path
 sys.path.insert(0, {tests!r})
 from tests.models.test_checkpoints import TOKENIZER, trained_model
-from ntpctp.models import checkpoints
+from ntpctp.models import checkpoint_state, checkpoints
 model, optimizer = trained_model()
 # A file may grow to 6 kB: enough for the config, not for the weights.
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 resource.setrlimit(resource.RLIMIT_FSIZE, (6_000, 6_000))
 try:
-    state = checkpoints.snapshot(model, optimizer)
-    checkpoints.save(Path(sys.argv[1]), state, TOKENIZER, checkpoints.Progress(2))
+    state = checkpoint_state.snapshot(model, optimizer)
+    checkpoint_state.save(Path(sys.argv[1]), state, TOKENIZER, checkpoints.Progress(2))
 except OSError as error:
     print(error)
     raise SystemExit(3)

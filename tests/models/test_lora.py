@@ -5,6 +5,7 @@ import pytest
 import torch
 from accelerate import Accelerator
 from peft import PeftModel
+from safetensors.torch import load_file
 from torch.utils.flop_counter import FlopCounterMode
 
 from ntpctp._core.errors import InputError
@@ -192,7 +193,7 @@ def test_an_arm_with_lora_beside_a_full_one(tiny, tmp_path):
         for p in initial_model(experiment.arms["lora"], data, 0).parameters()
         if p.requires_grad
     )
-    state = checkpoints.load_file(lora / "step-000008" / "optimizer.safetensors")
+    state = load_file(lora / "step-000008" / "optimizer.safetensors")
     moments = [v for k, v in state.items() if k.startswith("exp_avg/")]
     assert sum(v.numel() for v in moments) == trained
     assert (lora / "step-000008" / "evaluation" / "flatness.json").is_file()

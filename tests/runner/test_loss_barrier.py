@@ -11,7 +11,7 @@ from ntpctp._core.errors import InputError
 from ntpctp._core.layout import RunId, checkpoint_directory, stage_directory
 from ntpctp._core.records import read_sealed, write_sealed
 from ntpctp.config import experiment_of
-from ntpctp.models import checkpoints
+from ntpctp.models import checkpoint_state
 from ntpctp.models.build import build_model
 from ntpctp.models.checkpoints import Progress
 from ntpctp.objectives import CTP
@@ -51,7 +51,9 @@ def trained(output, settings=SETTINGS):
             stage = stage_directory(output, RunId(name, seed))
             path = checkpoint_directory(stage, arm.training.steps)
             path.parent.mkdir(parents=True)
-            checkpoints.save(path, checkpoints.snapshot(model), data.tokenizer, Progress(7))
+            checkpoint_state.save(
+                path, checkpoint_state.snapshot(model), data.tokenizer, Progress(7)
+            )
     return experiment, data
 
 

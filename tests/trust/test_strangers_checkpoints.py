@@ -16,7 +16,7 @@ from safetensors.torch import load_file
 from ntpctp._core.errors import InputError
 from ntpctp._core.files import read_json, write_json
 from ntpctp.data.tokenize import load_tokenizer
-from ntpctp.models import checkpoints
+from ntpctp.models import checkpoint_state, checkpoints
 from ntpctp.models.build import context_of, load_model, stated_context
 from ntpctp.models.options import ModelOptions
 from tests.models.external_checkpoints import save_foreign
@@ -255,7 +255,7 @@ def test_optimizer_state_is_safetensors_and_json(stranger, ran):
     write_json(stranger / "optimizer.json", {"name": "AdamW"})
     model = load_model(stranger)
     with pytest.raises(Exception, match=r"[Hh]eader"):
-        checkpoints.load_optimizer(stranger, torch.optim.AdamW(model.parameters()), model)
+        checkpoint_state.load_optimizer(stranger, torch.optim.AdamW(model.parameters()), model)
     assert not ran.exists()
 
 

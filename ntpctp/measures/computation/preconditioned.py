@@ -27,7 +27,7 @@ from ntpctp.measures.context import EvaluationContext
 from ntpctp.measures.fields import split_names
 from ntpctp.measures.measure import ItemResult, Measurement, Score
 from ntpctp.measures.preconditioned import RATIO, Preconditioned
-from ntpctp.models import checkpoints
+from ntpctp.models import checkpoint_state, checkpoints
 from ntpctp.objectives import Selective
 
 UNIT = "per unit of weight"
@@ -152,5 +152,5 @@ def _stored_state(context: EvaluationContext, model: PreTrainedModel) -> AdamSta
     if checkpoints.has_adapter(path):
         raise InputError("trained with LoRA: Adam's moments are of its factors, not of the weights")
     optimizer = torch.optim.AdamW(model.parameters(), **settings)
-    checkpoints.load_optimizer(path, optimizer, model)
+    checkpoint_state.load_optimizer(path, optimizer, model)
     return adam_state(optimizer, dict(model.named_parameters()))

@@ -12,7 +12,7 @@ import torch
 from moto.server import ThreadedMotoServer
 
 from ntpctp.data.tokenize import closed_tokenizer
-from ntpctp.models import checkpoints
+from ntpctp.models import checkpoint_state
 from ntpctp.models.build import build_model
 from ntpctp.models.checkpoints import Progress
 from ntpctp.models.options import ModelOptions
@@ -101,7 +101,9 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     model(torch.tensor([[3, 4, 5]]), labels=torch.tensor([[3, 4, 5]])).loss.backward()
     optimizer.step()
     path = tmp_path_factory.mktemp("trained") / "step-000002"
-    checkpoints.save(path, checkpoints.snapshot(model, optimizer), tokenizer, Progress(2, 6, 4))
+    checkpoint_state.save(
+        path, checkpoint_state.snapshot(model, optimizer), tokenizer, Progress(2, 6, 4)
+    )
     return path
 
 
