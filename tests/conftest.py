@@ -1,21 +1,21 @@
-"""What all tests share: one thread, no network, tiny models and data."""
+"""What all tests share: one thread, no network, tiny models and data, one fork server."""
 
 import os
 import tempfile
 
 os.environ["HF_HUB_OFFLINE"] = "1"
-# Where evaluate puts the code that it loads. Python takes it from one place a process, so all tests
-# of a process share it; and not with other processes, nor with the user.
+# evaluate copies the code of metrics here before it imports it: a directory of this process alone.
 os.environ["HF_MODULES_CACHE"] = tempfile.mkdtemp(prefix="ntpctp-modules-")
 os.environ["ACCELERATE_USE_CPU"] = "true"
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import atexit
 import shutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import pytest
 import torch
@@ -25,9 +25,11 @@ from ntpctp import cli
 from ntpctp._core.runtime import quiet_libraries
 from ntpctp.cli.console import console, errors
 from ntpctp.config import Experiment, experiment_of
+from tests.drivers import Outcome, command, load_once
 
 atexit.register(shutil.rmtree, os.environ["HF_MODULES_CACHE"], ignore_errors=True)
 quiet_libraries()
+load_once()
 torch.set_num_threads(1)
 
 collect_ignore_glob = ["*/conftest.py"]  # these are all named alike, and have no doctests
@@ -51,13 +53,13 @@ TINY: dict[str, Any] = {
 
 
 def tiny_content(**changes: Any) -> dict[str, Any]:
-    """A small experiment as YAML would give it, with top-level blocks changed."""
+    """Return ``TINY`` with top-level fields replaced, or left out where the value is None."""
     content = {**TINY, **changes}
     return {key: value for key, value in content.items() if value is not None}
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Begin with the files that have slow tests: what is begun last decides when all is over."""
+    """Put the files with slow tests first: a slow file started last delays the end of the run."""
     slow = {item.path for item in items if item.get_closest_marker("slow")}
     items.sort(key=lambda item: item.path not in slow)
 
@@ -77,15 +79,22 @@ def tiny_file(tmp_path: Path) -> Callable[..., Path]:
     return write
 
 
-class Outcome(NamedTuple):
-    code: int
-    out: str
-    err: str
+@pytest.fixture(scope="session")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+    """A directory with ``TINY`` as tiny.yaml, run by a driver to out/; and what the driver printed.
+
+    Shared by all tests of a process: copy it before you change it.
+    """
+    directory = tmp_path_factory.mktemp("finished")
+    (directory / "tiny.yaml").write_text(yaml.safe_dump(TINY, sort_keys=False))
+    outcome = command("run", directory / "tiny.yaml", "--output", directory / "out")
+    assert outcome.code == 0, outcome.err
+    return directory, outcome.out
 
 
 @pytest.fixture
 def ntpctp(monkeypatch, capsys) -> Callable[..., Outcome]:
-    """The command line in this process: what is printed, and the exit code."""
+    """Run a command in this process; return its exit code and what it printed."""
 
     def run(*arguments: object) -> Outcome:
         # Wide enough that no message is wrapped.

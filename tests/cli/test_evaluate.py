@@ -1,10 +1,7 @@
 """`ntpctp evaluate` on checkpoints that this program did not train, by suites."""
 
 import json
-import os
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -15,7 +12,7 @@ from transformers import AutoTokenizer
 
 from ntpctp.data.tasks import TASKS
 from ntpctp.models.build import load_model
-from tests.conftest import TINY
+from tests.drivers import run_module
 from tests.models.external_checkpoints import save_foreign
 
 ROOT = Path(__file__).parents[2]
@@ -201,37 +198,24 @@ def test_processes_share_checkpoints(model, suite, tmp_path):
     names = ["a", "b", "c"]
     for name in names:
         shutil.copytree(model, tmp_path / name)
-    launch = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node=2"]
-    launch += ["--standalone", "evaluation/evaluate_checkpoints.py"]
-    done = subprocess.run(
-        [*launch, *(str(tmp_path / name) for name in names), "--suite", str(suite())],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        timeout=300,
-        env={**os.environ, "OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true"},
-    )
-    assert done.returncode == 0, done.stderr
-    assert [done.stdout.count(f"{name}, sums: test exact_match") for name in names] == [1, 1, 1]
+    done = run_module(
+        "torch.distributed.run", "--nproc_per_node=2", "--standalone",
+        "evaluation/evaluate_checkpoints.py", *(tmp_path / name for name in names),
+        "--suite", suite(), cwd=ROOT, environment={"ACCELERATE_USE_CPU": "true"},
+    )  # fmt: skip
+    assert done.code == 0, done.err
+    assert [done.out.count(f"{name}, sums: test exact_match") for name in names] == [1, 1, 1]
     files = [tmp_path / name / "evaluation/small/sums/accuracy.jsonl" for name in names]
     assert files[0].read_bytes() == files[1].read_bytes() == files[2].read_bytes()
 
 
-@pytest.fixture(scope="module")
-def finished(tmp_path_factory):
-    """One arm and seed of the tiny experiment."""
-    directory = tmp_path_factory.mktemp("finished")
-    content = {**TINY, "arms": {"ntp": {"objective": "ntp"}}, "seeds": 1}
-    content["evaluation"] = {"measures": ["accuracy"]}
-    (directory / "tiny.yaml").write_text(yaml.safe_dump(content, sort_keys=False))
-    arguments = ["run", directory / "tiny.yaml", "--output", directory / "out"]
-    subprocess.run(
-        [sys.executable, "-m", "ntpctp", *arguments],
-        check=True,
-        capture_output=True,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-    )
-    return directory / "out"
+@pytest.fixture
+def finished(finished, tmp_path):
+    """A run of the tiny experiment."""
+    directory, _ = finished
+    out = tmp_path / "out"
+    shutil.copytree(directory / "out", out, ignore=shutil.ignore_patterns("seed-1", "ctp"))
+    return out
 
 
 @pytest.mark.slow

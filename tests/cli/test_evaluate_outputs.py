@@ -2,17 +2,13 @@
 
 import json
 import math
-import os
 import shutil
-import subprocess
-import sys
 
 import pytest
 import yaml
 from huggingface_hub import ModelCard
 
 from ntpctp.models import checkpoints
-from tests.conftest import TINY
 from tests.models.external_checkpoints import save_foreign
 
 TASK = {"name": "parity", "bits": 8, "relevant": 3}
@@ -200,19 +196,10 @@ def test_results_elsewhere_have_their_card_there(foreign, suite, ntpctp, tmp_pat
     assert not (foreign / "README.md").exists()
 
 
-@pytest.mark.slow
-def test_a_checkpoint_of_a_run_still_verifies(ntpctp, tmp_path):
-    content = {**TINY, "arms": {"ntp": {"objective": "ntp"}}, "seeds": 1}
-    content["training"] = {**content["training"], "steps": 2}
-    content["evaluation"] = {"measures": ["accuracy"]}
-    (tmp_path / "tiny.yaml").write_text(yaml.safe_dump(content))
-    subprocess.run(
-        [sys.executable, "-m", "ntpctp", "run", tmp_path / "tiny.yaml", "--output", tmp_path / "o"],
-        check=True,
-        capture_output=True,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-    )
-    checkpoint = tmp_path / "o/ntp/seed-0/train/step-000002"
+def test_a_checkpoint_of_a_run_still_verifies(finished, ntpctp, tmp_path):
+    directory, _ = finished
+    out = shutil.copytree(directory / "out", tmp_path / "out")
+    checkpoint = out / "ntp/seed-0/train/step-000008"
     digest = checkpoints.verify(checkpoint)
     outcome = ntpctp("evaluate", checkpoint, "--model-card", "--format", "lm-eval")
     assert outcome.code == 0, outcome.err

@@ -1,10 +1,7 @@
 """What goes wrong while runs are at work: the message, the exit code, and what is left."""
 
 import errno
-import os
 import signal
-import subprocess
-import sys
 import time
 
 import psutil
@@ -14,6 +11,7 @@ from ntpctp._core.layout import RunId, stage_directory
 from ntpctp.analysis.scores import read_scores
 from ntpctp.cli.console import clear_errors
 from ntpctp.models import checkpoints
+from tests.drivers import start_driver
 from tests.runner.run_contents import contents
 
 LONG = {
@@ -24,13 +22,7 @@ LONG = {
 
 
 def start(path, output):
-    return subprocess.Popen(
-        [sys.executable, "-m", "ntpctp", "run", str(path), "--output", str(output)],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        env={**os.environ, "OMP_NUM_THREADS": "1", "COLUMNS": "400"},
-    )
+    return start_driver("run", path, "--output", output)
 
 
 def until(condition):
@@ -40,13 +32,10 @@ def until(condition):
         time.sleep(0.005)
 
 
-def workers_of(process):
-    """The processes that train: forked by the server, without children of their own."""
-    return [
-        child
-        for child in psutil.Process(process.pid).children(recursive=True)
-        if "forkserver" in " ".join(child.cmdline()) and not child.children()
-    ]
+def workers_of(driver):
+    """The processes that train: children of the driver's fork server."""
+    (server,) = psutil.Process(driver.pid).children()
+    return server.children()
 
 
 def test_output_that_cannot_be_written(ntpctp, tiny_file, tmp_path):
@@ -100,12 +89,12 @@ def test_an_arm_that_diverges_leaves_the_others_alone(ntpctp, tiny_file, tmp_pat
 @pytest.mark.slow
 def test_a_worker_that_is_killed_leaves_the_others_alone(ntpctp, tiny_file, tmp_path):
     path, out = tiny_file(**LONG), tmp_path / "out"
-    process = start(path, out)
+    driver = start(path, out)
     stages = [stage_directory(out, RunId(arm, 0)) for arm in ("ntp", "ctp")]
     until(lambda: all(checkpoints.list_checkpoints(stage) for stage in stages))
-    workers_of(process)[0].kill()
-    printed, err = process.communicate(timeout=400)
-    assert process.returncode == 1, printed
+    workers_of(driver)[0].kill()
+    printed, err = driver.communicate(timeout=400)
+    assert driver.returncode == 1, printed
     assert "the process of the job ended early: killed by SIGKILL" in err
     assert "1 of 2 runs failed; the others are complete" in err
     done = [(stage / "step-000600").is_dir() for stage in stages]
@@ -125,14 +114,14 @@ def test_sigterm_saves_within_ten_seconds_and_the_same_command_carries_on(
     evaluation = {"measures": ["accuracy"]}
     path = tiny_file(**{**LONG, "training": training, "evaluation": evaluation})
     out = tmp_path / "out"
-    process = start(path, out)
+    driver = start(path, out)
     logs = [stage_directory(out, RunId(arm, 0)) / "log.jsonl" for arm in ("ntp", "ctp")]
     until(lambda: all(log.is_file() and log.read_text().count("\n") >= 2 for log in logs))
-    workers, told = workers_of(process), time.monotonic()
-    process.terminate()
-    _, err = process.communicate(timeout=300)
+    workers, told = workers_of(driver), time.monotonic()
+    driver.terminate()
+    _, err = driver.communicate()
     assert time.monotonic() - told < 10
-    assert process.returncode == 143
+    assert driver.returncode == 143
     assert "the same command carries on" in err and "Traceback" not in err
     assert not any(worker.is_running() for worker in workers)
     # Between two checkpoints: what was done since the last is not lost.
@@ -203,12 +192,12 @@ def test_sigterm_while_the_report_is_written(ntpctp, tiny_file, tmp_path, monkey
 @pytest.mark.slow
 def test_a_second_command_on_the_same_directory_is_refused(ntpctp, tiny_file, tmp_path):
     path, out = tiny_file(**LONG), tmp_path / "out"
-    process = start(path, out)
+    driver = start(path, out)
     until(lambda: (out / "experiment.yaml").exists())
     outcome = ntpctp("run", path, "--output", out)
     assert outcome.code == 2 and "another process is working on this experiment" in outcome.err
-    _, err = process.communicate(timeout=400)
-    assert process.returncode == 0, err
+    _, err = driver.communicate(timeout=400)
+    assert driver.returncode == 0, err
 
 
 @pytest.mark.parametrize("field", ["training.learning_rate=0.5", "task.digits=2"])

@@ -1,11 +1,8 @@
 """`ntpctp run` as a user types it: from a file to a verdict, again, and after a stop."""
 
 import json
-import os
 import shutil
 import signal
-import subprocess
-import sys
 import time
 
 import pandas as pd
@@ -13,31 +10,8 @@ import pytest
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from ntpctp.analysis.scores import read_scores
-
-
-@pytest.fixture(scope="module")
-def finished(tmp_path_factory):
-    """The tiny experiment, run once; tests copy it before they change it."""
-    import yaml
-
-    from tests.conftest import TINY
-
-    directory = tmp_path_factory.mktemp("finished")
-    (directory / "tiny.yaml").write_text(yaml.safe_dump(TINY, sort_keys=False))
-    done = command("run", directory / "tiny.yaml", "--output", directory / "out")
-    assert done.returncode == 0, done.stderr
-    return directory, done.stdout
-
-
-def command(*arguments, **options):
-    return subprocess.run(
-        [sys.executable, "-m", "ntpctp", *map(str, arguments)],
-        capture_output=True,
-        text=True,
-        timeout=300,
-        env={**os.environ, "OMP_NUM_THREADS": "1", "COLUMNS": "200"},
-        **options,
-    )
+from tests.drivers import run_module, start_driver
+from tests.test_house import ROOT
 
 
 @pytest.mark.slow
@@ -123,21 +97,13 @@ def test_second_run_computes_nothing(finished, tmp_path, ntpctp):
 def test_interrupted_run_is_carried_on_to_the_same_results(finished, tmp_path, ntpctp):
     directory, _ = finished
     out = tmp_path / "out"
-    arguments = [sys.executable, "-m", "ntpctp", "run", str(directory / "tiny.yaml")]
-    process = subprocess.Popen(
-        [*arguments, "--output", str(out)],
-        stderr=subprocess.PIPE,
-        stdout=subprocess.DEVNULL,
-        text=True,
-        # Tests that a shell has put into the background ignore the signal, and so would this.
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
-    )
-    while not list(out.rglob("step-000000")):  # until it is at work
-        assert process.poll() is None
-        time.sleep(0.05)
-    process.send_signal(signal.SIGINT)
-    _, printed = process.communicate(timeout=300)
-    assert process.returncode == 130
+    driver = start_driver("run", directory / "tiny.yaml", "--output", out)
+    while not list(out.rglob("step-000000")):  # until training has started
+        assert driver.poll() is None
+        time.sleep(0.01)
+    driver.send_signal(signal.SIGINT)
+    _, printed = driver.communicate()
+    assert driver.returncode == 130
     assert "the same command carries on" in printed
     outcome = ntpctp("run", directory / "tiny.yaml", "--output", out)
     assert outcome.code == 0, outcome.err
@@ -231,36 +197,15 @@ def test_one_failed_run_does_not_stop_the_others(finished, tmp_path, ntpctp):
 def test_recipe_and_evaluation_scripts(finished, tmp_path):
     """`accelerate launch` of the two scripts gives what `ntpctp run` gives."""
     directory, _ = finished
-    from tests.test_house import ROOT
-
     out = tmp_path / "out"
-    launch = [sys.executable, "-m", "accelerate.commands.launch", "--cpu", "--num_processes", "1"]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    for script in (
-        [
-            "recipes/train.py",
-            directory / "tiny.yaml",
-            "--arm",
-            "ctp",
-            "--seed",
-            "1",
-            "--output",
-            out,
-        ],
-    ):
-        done = subprocess.run(
-            [*launch, *map(str, script)], cwd=ROOT, capture_output=True, text=True, env=environment
-        )
-        assert done.returncode == 0, done.stderr
+    launch = ["accelerate.commands.launch", "--cpu", "--num_processes", 1]
+    one_run = ["--arm", "ctp", "--seed", 1, "--output", out]
+    done = run_module(*launch, "recipes/train.py", directory / "tiny.yaml", *one_run, cwd=ROOT)
+    assert done.code == 0, done.err
     there = directory / "out/ctp/seed-1/train/step-000008/model.safetensors"
     here = out / "ctp/seed-1/train/step-000008/model.safetensors"
     assert here.read_bytes() == there.read_bytes()
-    done = subprocess.run(
-        [*launch, "evaluation/evaluate_checkpoints.py", str(directory / "out/ntp/seed-0")],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        env=environment,
-    )
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.count("test exact_match") == 3
+    script = "evaluation/evaluate_checkpoints.py"
+    done = run_module(*launch, script, directory / "out/ntp/seed-0", cwd=ROOT)
+    assert done.code == 0, done.err
+    assert done.out.count("test exact_match") == 3

@@ -15,6 +15,7 @@ from ntpctp._core.redaction import scrubbed
 from ntpctp.cli.console import print_fault
 from ntpctp.runner.engines import Failure
 from tests.conftest import tiny_content
+from tests.drivers import command
 
 SECRETS = {
     "HF_TOKEN": "hf_aQ7uVbXcYdZe",
@@ -57,14 +58,20 @@ def test_no_byte_of_a_run_that_works_or_fails_holds_a_secret(tmp_path):
     bad = {**good, "name": "bad", "task": task, "tokenizer": "characters"}
     for name, content in (("good", good), ("bad", bad)):
         (tmp_path / f"{name}.yaml").write_text(yaml.safe_dump(content))
-    environment = {**os.environ, **SECRETS, "PYTHONPATH": str(tmp_path)}
-    for name, code in (("good", 0), ("bad", 1)):
-        done = subprocess.run(
-            [sys.executable, "-m", "ntpctp", "run", f"{name}.yaml", "--output", f"out/{name}"],
-            cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=600,
-        )  # fmt: skip
-        assert done.returncode == code, done.stderr
-        assert leaks(done.stdout) == leaks(done.stderr) == []
+    environment = {**SECRETS, "PYTHONPATH": str(tmp_path)}
+    done = command(
+        "run", "good.yaml", "--output", "out/good", cwd=tmp_path, environment=environment
+    )
+    assert done.code == 0, done.err
+    assert leaks(done.out) == leaks(done.err) == []
+    # The installed command: libraries look at the environment when they are imported, too.
+    done = subprocess.run(
+        [Path(sys.executable).with_name("ntpctp"), "run", "bad.yaml", "--output", "out/bad"],
+        cwd=tmp_path, env={**os.environ, **environment}, capture_output=True, text=True,
+        timeout=600,
+    )  # fmt: skip
+    assert done.returncode == 1, done.stderr
+    assert leaks(done.stdout) == leaks(done.stderr) == []
     assert "the request failed" in done.stderr and "HF_TOKEN=***" in done.stderr
     files = [path for path in (tmp_path / "out").rglob("*") if path.is_file()]
     assert {"report.html", "failure.json", "provenance.json", "log.jsonl"} <= {

@@ -1,10 +1,7 @@
 """Whole experiments in a bucket: machines that share nothing else, one lost in the middle."""
 
 import json
-import os
 import shutil
-import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -14,6 +11,7 @@ import yaml
 from ntpctp.runner import heartbeat, location
 from ntpctp.runner.stores import Store
 from tests.conftest import tiny_content
+from tests.drivers import start_driver
 from tests.runner.run_contents import contents
 
 TRAINING = {"steps": 60, "batch_size": 8, "learning_rate": 1e-2, "log_every": 5}
@@ -43,20 +41,14 @@ def content(tmp_path):
 
 
 def command(tmp_path, machine, *arguments):
-    """The ntpctp command on a machine, which is no more than its scratch directory."""
-    return subprocess.Popen(
-        [sys.executable, "-m", "ntpctp", *map(str, arguments)],
-        cwd=tmp_path,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        env={**os.environ, "NTPCTP_SCRATCH": str(tmp_path / machine), "COLUMNS": "300"},
-    )
+    """Start ntpctp on a machine, which is no more than its scratch directory."""
+    scratch = {"NTPCTP_SCRATCH": str(tmp_path / machine)}
+    return start_driver(*arguments, cwd=tmp_path, environment=scratch)
 
 
-def done(process):
-    printed, _ = process.communicate(timeout=300)
-    assert process.returncode == 0, printed
+def done(driver):
+    code, printed, errors = driver.outcome()
+    assert code == 0, errors
     return printed
 
 
