@@ -22,7 +22,7 @@ LONG = {
 
 
 def start(path, output):
-    return start_driver("run", path, "--output", output)
+    return start_driver("run", path, "--output", output, "--workers", 2)
 
 
 def until(condition):
@@ -109,10 +109,10 @@ def test_a_worker_that_is_killed_leaves_the_others_alone(ntpctp, tiny_file, tmp_
 def test_sigterm_saves_within_ten_seconds_and_the_same_command_carries_on(
     ntpctp, tiny_file, tmp_path
 ):
-    training = {**LONG["training"], "steps": 1500}
+    training = {**LONG["training"], "log_every": 10}
     # No checkpoint on the way: while one is measured, there would be nothing to save.
     evaluation = {"measures": ["accuracy"]}
-    path = tiny_file(**{**LONG, "training": training, "evaluation": evaluation})
+    path = tiny_file(**LONG | {"training": training, "evaluation": evaluation})
     out = tmp_path / "out"
     driver = start(path, out)
     logs = [stage_directory(out, RunId(arm, 0)) / "log.jsonl" for arm in ("ntp", "ctp")]

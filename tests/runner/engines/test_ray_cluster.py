@@ -1,9 +1,6 @@
 """A cluster of two nodes on this machine: one is killed, the driver too, and nothing is lost."""
 
 import json
-import os
-import subprocess
-import sys
 import time
 
 import pytest
@@ -14,11 +11,13 @@ from ntpctp.analysis.scores import read_scores
 from ntpctp.config import load_experiment
 from ntpctp.runner.engines import Local, RayCluster
 from ntpctp.runner.experiment import run_experiment
+from tests import drivers
 from tests.conftest import tiny_content
+from tests.runner.engines.test_ray_vanished import processes_of
 from tests.runner.run_contents import contents
 
 CONTENT = tiny_content(
-    seeds=6,
+    seeds=4,
     training={"steps": 200, "batch_size": 8, "learning_rate": 1e-2, "log_every": 50},
     evaluation={"every": 50, "measures": ["accuracy"]},
 )
@@ -39,41 +38,46 @@ def cluster():
 
 @pytest.fixture
 def start_driver():
-    """A function that starts the command; what it has started ends with the test."""
+    """Start the command; what was started ends with the test."""
     started = []
 
     def start(path, output, address):
-        command = [sys.executable, "-m", "ntpctp", "run", path, "--output", output]
-        driver = subprocess.Popen(
-            [*map(str, command), "--on", f"ray:{address}"],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            env={**os.environ, "OMP_NUM_THREADS": "1"},
-        )
+        driver = drivers.start_driver("run", path, "--output", output, "--on", f"ray:{address}")
         started.append(driver)
         return driver
 
     yield start
     for driver in started:
         driver.kill()
-        driver.wait()
-        driver.stdout.close()
 
 
-def until(condition, process, seconds=900):
+def until(condition, driver, seconds=900):
     end = time.monotonic() + seconds
     while not condition():
-        if process.poll() is not None:
-            raise AssertionError(f"the driver has ended: {process.communicate()[0]}")
+        if driver.poll() is not None:
+            raise AssertionError(f"the driver has ended: {driver.communicate()}")
         assert time.monotonic() < end, "it did not come so far"
         time.sleep(0.05)
 
 
-def workers(output):
-    """The process that works, or worked last, on each run."""
-    paths = sorted(output.glob("*/seed-*/worker.json"))
-    return {path.parent: json.loads(path.read_text())["process"] for path in paths}
+def worker_of(run):
+    """The id of the process that trains a run, or did so last."""
+    return json.loads((run / "worker.json").read_text())["process"]
+
+
+def run_in_training_on(node, output):
+    """Stop all processes of a node at a moment when one of them is training; return its run."""
+    processes = processes_of(node)
+    for process in processes:
+        process.suspend()
+    ids = {process.pid for process in processes}
+    for path in sorted(output.glob("*/seed-*/train/step-000050")):
+        run = path.parents[1]
+        if worker_of(run) in ids and not (run / "train/step-000200").exists():
+            return run
+    for process in processes:
+        process.resume()
+    return None
 
 
 @pytest.mark.slow
@@ -81,17 +85,19 @@ def test_a_killed_node_and_a_killed_driver_lose_nothing(cluster, start_driver, t
     path, output = tmp_path / "tiny.yaml", tmp_path / "disturbed"
     path.write_text(yaml.safe_dump(CONTENT))
     driver = start_driver(path, output, cluster.address)
-    until(lambda: len(list(output.glob("*/seed-*/train/step-000050"))) >= 2, driver)
-    begun = workers(output)
+    until(lambda: list(output.glob("*/seed-*/train/step-000050")), driver)
+    lost = []
+    until(lambda: lost.append(run_in_training_on(cluster.second, output)) or lost[-1], driver)
+    lost_run, lost_worker = lost[-1], worker_of(lost[-1])
     cluster.remove_node(cluster.second, allow_graceful=False)
-    # The run of the lost node is begun again by another process, while the driver goes on.
-    until(lambda: any(workers(output)[run] != process for run, process in begun.items()), driver)
+    # Another process resumes the run of the lost node, while the driver goes on.
+    until(lambda: worker_of(lost_run) != lost_worker, driver)
     driver.kill()
     driver.communicate()
     cluster.add_node(num_cpus=1)
     driver = start_driver(path, output, cluster.address)
-    printed, _ = driver.communicate(timeout=900)
-    assert driver.returncode == 0, printed
+    code, _, errors = driver.outcome(timeout=900)
+    assert code == 0, errors
 
     undisturbed = tmp_path / "undisturbed"
     failures = run_experiment(
@@ -99,10 +105,10 @@ def test_a_killed_node_and_a_killed_driver_lose_nothing(cluster, start_driver, t
     )
     assert not failures
     expected = contents(undisturbed)
-    assert len(expected) == 12 * (1 + 5 * 4)
+    assert len(expected) == 8 * (1 + 5 * 4)
     assert contents(output) == expected
     scores = read_scores(output)
-    assert len(scores[scores["step"] == 200].groupby(["arm", "seed"])) == 12
+    assert len(scores[scores["step"] == 200].groupby(["arm", "seed"])) == 8
 
 
 def test_a_cluster_that_does_not_answer_is_an_error_that_says_what_to_do(monkeypatch):

@@ -32,8 +32,8 @@ def cluster():
     nodes.shutdown()
 
 
-def of_node(node):
-    """Its processes and all that they have started."""
+def processes_of(node):
+    """The processes of a node of a cluster, and all that they have started."""
     begun = [
         psutil.Process(info.process.pid) for kind in node.all_processes.values() for info in kind
     ]
@@ -58,7 +58,7 @@ class Vanishing:
     def on_event(self, name):
         self.begun.append(name)
         if len(self.begun) == 2:
-            self.stopped = of_node(self.node)
+            self.stopped = processes_of(self.node)
             for process in self.stopped:
                 process.suspend()
             self.at = time.monotonic()

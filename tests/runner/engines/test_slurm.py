@@ -3,8 +3,6 @@
 import json
 import os
 import signal
-import subprocess
-import sys
 import time
 
 import pytest
@@ -16,6 +14,7 @@ from ntpctp.config.resources import Resources
 from ntpctp.runner.engines import Local, Slurm
 from ntpctp.runner.engines.slurm import parameters
 from ntpctp.runner.experiment import run_experiment
+from tests import drivers
 from tests.conftest import tiny_content
 from tests.runner.engines import fake_slurm
 from tests.runner.run_contents import contents
@@ -43,10 +42,7 @@ def slurm(tmp_path, monkeypatch):
 def start_driver(tmp_path, output):
     path = tmp_path / "tiny.yaml"
     path.write_text(yaml.safe_dump(CONTENT, sort_keys=False))  # NTP is the first job
-    command = [sys.executable, "-m", "ntpctp", "run", path, "--output", output, "--on", "slurm"]
-    return subprocess.Popen(
-        list(map(str, command)), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-    )
+    return drivers.start_driver("run", path, "--output", output, "--on", "slurm")
 
 
 def until(condition, seconds=300):
@@ -78,8 +74,8 @@ def test_preempted_jobs_come_back_and_a_new_driver_finds_those_in_the_queue(slur
     until(lambda: (slurm / "100_0.requeued").exists())
     assert time.monotonic() - told < 10
     driver = start_driver(tmp_path, output)
-    printed, _ = driver.communicate(timeout=300)
-    assert driver.returncode == 0, printed
+    code, _, errors = driver.outcome()
+    assert code == 0, errors
     assert (slurm / "count").read_text() == "100"  # nothing was submitted twice
     assert (slurm / "100_0.requeued").read_text() == "1"
     assert contents(output) == undisturbed(tmp_path)
