@@ -1,11 +1,11 @@
 """Training: what arms share, normalisation over micro-batches and processes, and resumption."""
 
 import json
-import os
+import runpy
 import shutil
-import subprocess
-import sys
+import socket
 import textwrap
+import time
 from pathlib import Path
 
 import numpy as np
@@ -26,6 +26,7 @@ from ntpctp.objectives.dataset import SupervisedExamples
 from ntpctp.training import TrainingOptions
 from ntpctp.training.loop import TrainingLoop
 from ntpctp.training.order import batch_indices
+from tests.drivers import Program
 from tests.objectives.objective_cases import OBJECTIVES, losses_of
 
 ROOT = Path(__file__).parents[2]
@@ -130,12 +131,14 @@ def test_accumulation_gives_the_same_weights(tmp_path):
     assert any((whole[name] - start[name]).abs().max() > 1e-3 for name in whole)
 
 
+def run_file(path):
+    runpy.run_path(path, run_name="__main__")
+
+
 def two_processes(body, tmp_path):
     """Run ``body`` in two processes, with this module as ``t`` and the output directory ``out``."""
     script = tmp_path / "two.py"
     script.write_text(
-        "import sys\n"
-        f"sys.path.insert(0, {str(ROOT)!r})\n"
         "from pathlib import Path\n"
         "from accelerate import PartialState\n"
         "from tests.training import test_training as t\n"
@@ -145,16 +148,22 @@ def two_processes(body, tmp_path):
         # Its threads may abort the interpreter when it ends.
         + "\nPartialState().destroy_process_group()\n"
     )
-    # `accelerate launch --cpu --num_processes 2` starts one process, hence torchrun.
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
-    done = subprocess.run(
-        [*command, "--nproc-per-node", "2", str(script)],
-        env={**os.environ, "ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
-    assert done.returncode == 0, done.stderr
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+    # What torchrun sets. (`accelerate launch --cpu --num_processes 2` starts one process.)
+    shared = {"ACCELERATE_USE_CPU": "true", "WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2"}
+    shared |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    processes = [
+        Program(run_file, script, environment={**shared, "RANK": rank, "LOCAL_RANK": rank})
+        for rank in ("0", "1")
+    ]
+    while any(process.poll() is None for process in processes):
+        if any(process.poll() for process in processes):  # the other would wait for it
+            for process in processes:
+                process.kill()
+        time.sleep(0.02)
+    outcomes = [process.outcome() for process in processes]
+    assert [outcome.code for outcome in outcomes] == [0, 0], [outcome.err for outcome in outcomes]
     return tmp_path / "two"
 
 
