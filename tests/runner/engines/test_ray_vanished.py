@@ -33,11 +33,11 @@ def cluster():
 
 
 def processes_of(node):
-    """The processes of a node of a cluster, and all that they have started."""
-    begun = [
+    """The servers of a node of a cluster, and the processes that they have started."""
+    servers = [
         psutil.Process(info.process.pid) for kind in node.all_processes.values() for info in kind
     ]
-    return [*begun, *(child for process in begun for child in process.children(recursive=True))]
+    return servers, [child for server in servers for child in server.children(recursive=True)]
 
 
 def holds(directory, name, send):
@@ -58,7 +58,8 @@ class Vanishing:
     def on_event(self, name):
         self.begun.append(name)
         if len(self.begun) == 2:
-            self.stopped = processes_of(self.node)
+            servers, workers = processes_of(self.node)
+            self.stopped = [*servers, *workers]
             for process in self.stopped:
                 process.suspend()
             self.at = time.monotonic()
