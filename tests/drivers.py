@@ -8,6 +8,7 @@ server is forked too. ``tests/bad_input/test_bad_input_table.py`` and
 """
 
 import atexit
+import importlib.util
 import multiprocessing
 import os
 import runpy
@@ -24,7 +25,8 @@ from typing import Any, NamedTuple
 
 LOADED = [
     "ntpctp.runner.worker",
-    "ntpctp.runner.pipeline",
+    "ntpctp.runner.experiment",
+    "ntpctp.runner.stages",
     "ntpctp.analysis.pipeline",
     "ntpctp.report.html",
     "ntpctp.report.terminal.progress",
@@ -43,6 +45,8 @@ def load_once() -> None:
 
     A process has one fork server for all pools; later requests to import more have no effect.
     """
+    missing = [name for name in LOADED if importlib.util.find_spec(name) is None]
+    assert not missing, f"no such modules: {missing}"  # the server would skip them
     forkserver.set_forkserver_preload(LOADED)
     forkserver.set_forkserver_preload = lambda modules: None
 
