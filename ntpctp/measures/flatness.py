@@ -42,9 +42,9 @@ class Flatness(Measure):
       the scale on which the eigenvalues are measured.
 
     With ``backend: pyhessian`` the largest eigenvalues are those of PyHessian's power iteration,
-    run until two estimates agree to the square of the tolerance. One more product of our own gives
-    the residual. Power iteration finds the eigenvalue of largest *magnitude*: where that is
-    negative, the score is null.
+    run until two estimates agree to the square of a quarter of the tolerance; one more product of
+    our own gives the residual. Power iteration finds the eigenvalue of largest *magnitude*: where
+    that is negative, the score is null.
 
     Eigenvalues change when weights are rescaled; compare arms of one architecture only, and see
     ``sharpness`` for numbers on the scale of the weights.

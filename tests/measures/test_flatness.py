@@ -147,3 +147,46 @@ def test_the_dear_measures_are_taken_only_where_named():
     assert {"sharpness", "landscape"} <= set(MEASURES)
     taken = [measure.name for measure in Evaluation().measures]
     assert taken == ["accuracy", "robustness", "flatness"]
+
+
+def test_pyhessian_finds_the_largest_eigenvalue_unless_a_negative_one_is_larger(context, spectrum):
+    rows, scores = Flatness(backend="pyhessian", max_products=1000).measure(context)
+    found = by_name(scores)
+    truths = {
+        "top_eigenvalue_answer_loss": spectrum("train", 7),
+        "top_eigenvalue_own_loss": spectrum("train", 7, own=True),
+        "top_eigenvalue_half_answer_loss": spectrum("train", 3),
+    }
+    assert {*found} == {*truths, "parameter_norm"}
+    negative = [-values[0] > values[-1] for values in truths.values()]
+    assert negative == [True, False, False]
+    for (name, values), tolerance in zip(truths.items(), (1e-3, 1e-3, 1e-2), strict=True):
+        score, largest = found[name], max(values, key=abs)
+        assert 0 < score.error_bound <= tolerance * abs(largest), name
+        if largest < 0:
+            assert score.value is None and f"PyHessian found {largest:.0f}" in score.reason
+        else:
+            assert score.value == pytest.approx(largest, rel=1e-3) and score.reason is None
+    assert [row.get("backend") for row in rows] == ["pyhessian"] * 3 + [None]
+    assert rows[0]["value"] == pytest.approx(spectrum("train", 7)[0], rel=1e-3)
+    ours = by_name(Flatness().measure(context)[1])
+    for name in truths:
+        assert found[name].higher_is_better == ours[name].higher_is_better
+        assert (found[name].unit, found[name].count) == (ours[name].unit, ours[name].count)
+
+
+def test_pyhessian_without_convergence_is_null(context):
+    measure = Flatness(backend="pyhessian", relative_tolerance=1e-4, max_products=2, half=False)
+    rows, scores = measure.measure(context)
+    score = by_name(scores)["top_eigenvalue_answer_loss"]
+    assert score.value is None and score.error_bound > 0 and not rows[0]["converged"]
+    assert "after at most 2 iterations of PyHessian" in score.reason
+
+
+def test_the_default_backend_leaves_stored_results_valid():
+    """Options stored before there was a choice have no such field."""
+    assert "backend" not in Flatness().model_dump(mode="json")
+    other = Flatness(backend="pyhessian")
+    assert Flatness.model_validate(other.model_dump(mode="json")) == other
+    with pytest.raises(ValueError, match="expected ends: largest with backend: pyhessian"):
+        Flatness(backend="pyhessian", ends="both")
