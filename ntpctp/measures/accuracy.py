@@ -35,11 +35,10 @@ class Accuracy(Measure):
       for tasks that have one (``gym``), which may accept more answers than the reference.
     * ``solution_<name>``: share of items whose decoded answer is the task's reference of that name
       (``inferential``, ``symmetric``; an answer may be both). ``solution_other``: none of them.
-    * ``choice_calibration_error``: expected calibration error of the confidence in the likeliest
-      candidate (its share of the candidates' likelihood). ``calibration_error``: that of the
-      confidence in the decoded answer (its probability; not given where there is reasoning). Both
-      over 15 bins, :math:`\sum_b n_b/n |acc_b - conf_b|`; the standard error is that of 200
-      resamples of the items.
+    * ``choice_calibration_error``, ``calibration_error``: expected calibration error over 15 bins,
+      :math:`\sum_b n_b/n |acc_b - conf_b|`, of the confidence in the likeliest candidate (its share
+      of the candidates' likelihood), and of that in the decoded answer (its probability; not given
+      where there is reasoning). The standard error is that of 200 resamples of the items.
     * ``choice_brier``: squared distance of the candidates' probabilities from the right answer,
       0 to 2. ``brier``: squared distance of the decoded answer's probability from 1 (right) or 0
       (wrong), 0 to 1.

@@ -1,7 +1,8 @@
-"""The numbers themselves: functions of answers, log-likelihoods and losses, without any model.
+"""Metrics: functions of answers, log-likelihoods and losses, without a model.
 
-Each has one definition, here; the measures and the modules of ``evaluate`` in
-``evaluation/metrics`` call it. Shape letters: N = items, C = candidates of one item.
+The measures and the modules for ``evaluate`` in ``evaluation/metrics`` call these definitions.
+
+Shape letters: N = items, C = candidates of one item.
 """
 
 from collections.abc import Collection, Sequence
@@ -18,7 +19,7 @@ NUM_BINS = 15
 
 
 def exact_match(prediction: str, reference: str, rules: Collection[Rule] = ()) -> bool:
-    """Return whether an answer is the reference, by the rules of ``tasks.normalisation``.
+    """Return whether an answer equals the reference after ``data.normalisation``.
 
     >>> exact_match(" 1,234.", "1234", ["number", "full_stop"])
     True
@@ -29,15 +30,14 @@ def exact_match(prediction: str, reference: str, rules: Collection[Rule] = ()) -
 def choice_correct(log_likelihoods: ArrayLike, right: int) -> bool:
     """Return whether the right candidate alone has the highest log-likelihood.
 
-    A tie is wrong: a model that gives all candidates the same has chosen none, and the first place
-    must not be an advantage.
+    A tie is wrong: the model has not chosen, and the order of candidates must not matter.
 
     Args:
         log_likelihoods: of each candidate, shape (C,).
         right: index of the right one.
 
     Raises:
-        InputError: if there is no such candidate, or a log-likelihood is NaN.
+        InputError: if ``right`` is not an index of a candidate, or a log-likelihood is NaN.
     """
     values = _log_likelihoods(log_likelihoods, right)
     return bool(values[right] == values.max() and (values == values[right]).sum() == 1)
@@ -48,11 +48,11 @@ def normalised_choice_correct(
 ) -> bool:
     """Return ``choice_correct`` of log-likelihoods per character of the candidate.
 
-    What lm-evaluation-harness calls ``acc_norm``: a long candidate is not punished for its length.
+    ``acc_norm`` of lm-evaluation-harness: a long candidate is not penalised for its length.
 
     Args:
         log_likelihoods: of each candidate, summed over its tokens, shape (C,).
-        candidates: their texts; the end of sequence is no character.
+        candidates: their texts; the end of sequence does not count as a character.
         right: index of the right one.
 
     Raises:
@@ -69,7 +69,7 @@ def normalised_choice_correct(
 
 
 def choice_probabilities(log_likelihoods: ArrayLike) -> NDArray[np.float64]:
-    r"""Return how a model shares its belief among the candidates of one item alone.
+    r"""Return the probabilities of the candidates of one item, given that it is one of them.
 
     :math:`p_c = e^{l_c} / \sum_{c'} e^{l_{c'}}`, float64 of shape (C,).
     """
@@ -81,12 +81,12 @@ def choice_probabilities(log_likelihoods: ArrayLike) -> NDArray[np.float64]:
 def expected_calibration_error(
     confidences: ArrayLike, correct: ArrayLike, num_bins: int = NUM_BINS
 ) -> float:
-    r"""Return how far confidence and accuracy are apart, on average over items.
+    r"""Return the mean distance between confidence and accuracy over bins of items.
 
     :math:`\sum_b \frac{n_b}{N} |\mathrm{acc}_b - \mathrm{conf}_b|` over bins
     :math:`(\frac{b-1}{B}, \frac{b}{B}]` of equal width, b = 1 ... B; the first one holds 0 as well.
     ``acc`` and ``conf`` are the means over the items of a bin. Guo et al. 2017 (ICML, equation 3).
-    It is biased upwards for few items: a bin of one item is never calibrated.
+    Biased upwards for few items: a bin of one item is never calibrated.
 
     Args:
         confidences: of the chosen candidate, in [0, 1], shape (N,).
@@ -94,7 +94,7 @@ def expected_calibration_error(
         num_bins: B.
 
     Raises:
-        InputError: if shapes differ, there is no item, or a confidence is no probability.
+        InputError: if shapes differ, there are no items, or a confidence is outside [0, 1].
     """
     sure, right = _alike("confidences", confidences, "correct", correct)
     outside = ~((sure >= 0) & (sure <= 1))
@@ -112,18 +112,18 @@ def expected_calibration_error(
 
 
 def brier_score(probabilities: ArrayLike, right: int) -> float:
-    r"""Return the squared distance of one item's belief from the truth, from 0 to 2.
+    r"""Return the squared distance of one item's probabilities from the truth, 0 to 2.
 
     :math:`\sum_c (p_c - [c = \mathrm{right}])^2`, the original of Brier 1950 (Monthly Weather
-    Review 78), for any number of candidates. With two candidates it is twice the form that looks
-    at one of them alone.
+    Review 78), for any number of candidates. With two candidates it is twice the form for the
+    probability of one of them.
 
     Args:
         probabilities: of the candidates, shape (C,).
         right: index of the right one.
 
     Raises:
-        InputError: if they do not add up to 1, or there is no such candidate.
+        InputError: if they do not sum to 1, or ``right`` is not an index of a candidate.
     """
     values = np.asarray(probabilities, np.float64)
     if values.ndim != 1 or not abs(values.sum() - 1) < 1e-6:
@@ -135,7 +135,7 @@ def brier_score(probabilities: ArrayLike, right: int) -> float:
 
 @dataclass(frozen=True)
 class LossPerToken:
-    """The mean loss of a token: the same number in two units."""
+    """The mean loss per token, in two units."""
 
     nats: float
     tokens: int
@@ -147,14 +147,14 @@ class LossPerToken:
 
 
 def loss_per_token(loss_sums: ArrayLike, num_tokens: ArrayLike) -> LossPerToken:
-    """Return the loss of all tokens divided by their number: not the mean of means.
+    """Return the summed loss of all tokens divided by their number, not a mean of means.
 
     Args:
         loss_sums: nats, summed over the tokens of each item, shape (N,).
         num_tokens: of each item, shape (N,).
 
     Raises:
-        InputError: if shapes differ, a number is negative, or there is no token at all.
+        InputError: if shapes differ, a number is negative, or all numbers are 0.
     """
     sums, tokens = _alike("loss_sums", loss_sums, "num_tokens", num_tokens)
     total = int(tokens.sum())
@@ -180,7 +180,7 @@ def _index(right: int, number: int) -> int:
 def _alike(
     name: str, values: ArrayLike, other_name: str, others: ArrayLike
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Both as float64 of shape (N,), N at least 1."""
+    """Return both as float64 of shape (N,), N at least 1."""
     one, other = np.asarray(values, np.float64), np.asarray(others, np.float64)
     if one.ndim != 1 or one.shape != other.shape or not len(one):
         raise InputError(

@@ -11,7 +11,7 @@ Loss of all tokens divided by their number (not a mean of means), in nats and in
 
 
 class TokenLoss(evaluate.Metric):
-    """What ``ntpctp.measures.metrics.loss_per_token`` says."""
+    """``ntpctp.measures.metrics.loss_per_token`` as a metric of ``evaluate``."""
 
     def _info(self):
         return evaluate.MetricInfo(
