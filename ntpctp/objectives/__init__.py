@@ -1,4 +1,7 @@
-"""Objectives: which tokens the loss sees. Only there do arms differ. ``OBJECTIVES`` lists all."""
+"""Objectives: which tokens are supervised, the only difference between arms.
+
+``OBJECTIVES`` lists all, and loads no torch; ``collator``, ``loss`` and ``dataset`` do.
+"""
 
 from ntpctp.objectives.marked import Critical
 from ntpctp.objectives.objective import (

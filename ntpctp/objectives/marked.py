@@ -1,4 +1,4 @@
-"""Critical tokens that the text or the data mark, whatever their role."""
+"""An objective on tokens marked by a regular expression or by the data, whatever their role."""
 
 import re
 from collections.abc import Sequence
@@ -16,11 +16,11 @@ from ntpctp.objectives.objective import LossesOf, Objective, Supervision
 class Critical(Objective):
     """``w_t = 1`` for tokens that overlap a marked piece of text, ``else_weight`` for all others.
 
-    Marked is what the regular expression ``pattern`` matches in the text of the row (prompt,
-    reasoning and answer as the model reads them), or what the data's own ``spans`` name, or both.
+    Marked is the text that the regular expression ``pattern`` matches in the example (prompt,
+    reasoning and answer as the model reads them), or the ``spans`` that the data give, or both.
     The end-of-sequence token is marked if the last character of the text is.
 
-    Source: marked critical tokens elsewhere than at the end, as in ReCOGS (arXiv 2303.13716), after
+    Source: critical tokens elsewhere than at the end, as in ReCOGS (arXiv 2303.13716), requested in
     the reviews of the follow-up of arXiv 2502.02007.
     """
 
@@ -35,28 +35,32 @@ class Critical(Objective):
             raise ValueError("give a pattern, or spans: true")
         return self
 
-    def supervise(self, rows: Sequence[EncodedExample], losses_of: LossesOf) -> list[Supervision]:  # noqa: D102
+    def supervise(  # noqa: D102
+        self, examples: Sequence[EncodedExample], losses_of: LossesOf
+    ) -> list[Supervision]:
         return [
             Supervision(
-                row.input_ids,
-                np.where(self._marked(row, index), 1, self.else_weight).astype(np.float32),
+                example.input_ids,
+                np.where(self._marked(example), 1, self.else_weight).astype(np.float32),
             )
-            for index, row in enumerate(rows)
+            for example in examples
         ]
 
-    def _marked(self, row: EncodedExample, index: int) -> np.ndarray:
-        if row.offsets is None:
+    def _marked(self, example: EncodedExample) -> np.ndarray:
+        if example.offsets is None:
             raise InputError(
-                "objective 'critical' needs to know which characters a token stands for, which "
-                "this tokenizer does not tell; use a fast tokenizer"
+                "objective 'critical' needs the character offsets of tokens, which this tokenizer "
+                "does not give; use a fast tokenizer"
             )
-        spans = list(row.marked) if self.spans else []
+        spans = list(example.marked) if self.spans else []
         if self.pattern is not None:
-            spans += [match.span() for match in re.finditer(self.pattern, row.text)]
-        first, last = row.offsets.T
-        marked = np.zeros(len(row), bool)
+            spans += [match.span() for match in re.finditer(self.pattern, example.text)]
+        first, last = example.offsets.T
+        marked = np.zeros(len(example), bool)
         for start, end in spans:
             marked |= (first < end) & (last > start)
             # The end of sequence has no characters of its own.
-            marked |= (first == last) & (first == len(row.text)) & (end == len(row.text) > start)
+            marked |= (
+                (first == last) & (first == len(example.text)) & (end == len(example.text) > start)
+            )
         return marked

@@ -1,17 +1,20 @@
-"""What an objective is: a rule that gives every token of every row a label and a loss weight.
+"""The base of all objectives: a rule that gives every token a label and a loss weight.
 
 With label y_t, weight w_t and the tokens x_<t before it, the loss of an optimizer step is
 
     sum_t w_t * -log p(y_t | x_<t) / Z        in nats,
 
-over all positions of all rows of the step that have a predecessor. The normaliser Z is
+over all tokens of the step that have a predecessor. The normaliser Z is
 
     supervised   sum_t w_t: the mean over what is supervised (the default), or
-    sequence     the number of those positions, whatever their weight: a critical token then counts
+    sequence     the number of those tokens, whatever their weight: a critical token then counts
                  1/T, as it does inside NTP (the follow-up of arXiv 2502.02007). An arm with it
                  answers whether NTP and CTP differ by more than the scale of the critical gradient.
 
-Shape letter: T = tokens of one row.
+NTP is next-token prediction (loss on all tokens), CTP critical-token prediction (loss on the
+answer).
+
+Shape letter: T = tokens of one example.
 """
 
 from abc import ABC, abstractmethod
@@ -30,18 +33,19 @@ Weights = NDArray[np.float32]
 Normalisation = Literal["supervised", "sequence"]
 
 LossesOf = Callable[[str, Sequence[EncodedExample]], list[NDArray[np.float32]]]
-"""(checkpoint, rows) -> the loss of every token under that checkpoint, in nats; NaN at token 0."""
+"""(checkpoint, examples) -> loss of every token under that checkpoint, in nats; NaN at token 0."""
 
 
 class Supervision(NamedTuple):
-    """What the loss sees of one row; entry t belongs to token t, entry 0 is never used."""
+    """Labels and weights of one example; entry t belongs to token t, entry 0 is never used."""
 
     labels: Labels
-    """int64, (T,): what is to be predicted there; the tokens themselves for most objectives."""
+    """int64, (T,): the token to predict there; the example's own tokens for most objectives."""
     weights: Weights
     """float32, (T,), >= 0."""
     reference_losses: NDArray[np.float32] | None = None
-    """Where given, the loss keeps the ``num_kept`` weighted tokens that exceed these the most."""
+    """If given, the loss counts only the ``num_kept`` weighted tokens with the largest excess over
+    these."""
     num_kept: int | None = None
 
     @property
@@ -53,9 +57,9 @@ class Supervision(NamedTuple):
 class Objective(Options, ABC):
     """The options of an objective and its rule.
 
-    A subclass has a ``name: Literal["..."]`` field; adding it to ``OBJECTIVES`` is all that a new
-    objective needs. What is random is drawn once for each position of the data set, from the
-    objective's own seed and the row's index: it does not depend on batches, order or the run.
+    A subclass has a ``name: Literal["..."]`` field; a new objective needs only an entry in
+    ``OBJECTIVES``. Random choices are drawn once per example of the data set, from the objective's
+    own seed and the example's index: they do not depend on batches, order or the run.
     """
 
     name: str
@@ -66,29 +70,31 @@ class Objective(Options, ABC):
     )
 
     @abstractmethod
-    def supervise(self, rows: Sequence[EncodedExample], losses_of: LossesOf) -> list[Supervision]:
-        """Return the supervision of each of ``rows``, a whole split.
+    def supervise(
+        self, examples: Sequence[EncodedExample], losses_of: LossesOf
+    ) -> list[Supervision]:
+        """Return the supervision of each of ``examples``, a whole split.
 
         Args:
-            rows: in the order of the split; the index of a row names its random draws.
-            losses_of: for objectives that compare with another model.
+            examples: in the order of the split; the index of an example seeds its random draws.
+            losses_of: for objectives that compare with a reference model.
         """
 
     @property
     def settled_from(self) -> int:
-        """The first optimizer step (from 0) from which ``mixture`` changes no more."""
+        """The optimizer step (from 0) from which on ``mixture`` is constant."""
         return 0
 
     def mixture(self, step: int) -> list[tuple[float, "Objective"]]:
-        """Return the objectives that make up this one at optimizer step ``step`` (from 0).
+        """Return the objectives mixed at optimizer step ``step`` (from 0), each with its share.
 
-        Each with its share; shares sum to 1, and weights are mixed by them.
+        Shares sum to 1; weights are averaged by them.
         """
         return [(1.0, self)]
 
 
 def no_reference_losses(
-    checkpoint: str, rows: Sequence[EncodedExample]
+    checkpoint: str, examples: Sequence[EncodedExample]
 ) -> list[NDArray[np.float32]]:
-    """Stand in for ``losses_of`` where no objective can need it."""
-    raise AssertionError(f"the losses of {checkpoint} were not expected to be needed")
+    """Stand in for ``losses_of`` where no objective compares with a reference model."""
+    raise AssertionError(f"no reference model expected here, but losses of {checkpoint} requested")

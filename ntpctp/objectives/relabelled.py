@@ -1,4 +1,4 @@
-"""Objectives that change labels: what does the structure of the uncritical tokens add to noise?"""
+"""Objectives that change labels: shuffled outside the answer, or wrong in the answer."""
 
 from collections.abc import Sequence
 from typing import Literal
@@ -13,10 +13,10 @@ from ntpctp.objectives.objective import LossesOf, Objective, Supervision
 
 
 class Shuffled(Objective):
-    """NTP whose uncritical labels are permuted within the row: ``w_t = 1`` everywhere.
+    """NTP with the labels outside the answer permuted within the example: ``w_t = 1`` everywhere.
 
-    The model reads the true tokens; what it is asked to predict at uncritical positions are the
-    labels of other uncritical positions. The same noise in amount, without its structure.
+    The model reads the true tokens; the labels outside the answer are those of other such
+    positions. As many noisy labels as under NTP, without their structure.
 
     Source: NTP-shuffle, appendix A.1 of the follow-up of arXiv 2502.02007.
     """
@@ -24,60 +24,65 @@ class Shuffled(Objective):
     name: Literal["shuffled"] = "shuffled"
     seed: int = Field(0, ge=0, description="of the permutations")
 
-    def supervise(self, rows: Sequence[EncodedExample], losses_of: LossesOf) -> list[Supervision]:  # noqa: D102
+    def supervise(  # noqa: D102
+        self, examples: Sequence[EncodedExample], losses_of: LossesOf
+    ) -> list[Supervision]:
         supervisions = []
-        for index, row in enumerate(rows):
-            labels = row.input_ids.copy()
-            places = np.flatnonzero(~row.has_role("answer"))
-            places = places[places > 0]  # token 0 is no label
-            order = generator(self.seed, "shuffled", index).permutation(len(places))
-            labels[places] = labels[places[order]]
-            supervisions.append(Supervision(labels, np.ones(len(row), np.float32)))
+        for index, example in enumerate(examples):
+            labels = example.input_ids.copy()
+            positions = np.flatnonzero(~example.has_role("answer"))
+            positions = positions[positions > 0]  # token 0 is no label
+            order = generator(self.seed, "shuffled", index).permutation(len(positions))
+            labels[positions] = labels[positions[order]]
+            supervisions.append(Supervision(labels, np.ones(len(example), np.float32)))
         return supervisions
 
 
 class Noisy(Objective):
-    """Wrong labels: each token of an answer is replaced with probability ``rate`` in the labels.
+    """Wrong labels: each label in an answer is replaced with probability ``rate``.
 
-    The new label is uniform over the other tokens that stand in answers of the split; the
-    end-of-sequence label stays. The model reads the true tokens. ``base`` says what else counts:
-    ``ctp`` nothing, ``ntp`` all other tokens, with their true labels.
+    The new label is uniform over the other tokens in answers of the split; the end-of-sequence
+    label stays. The model reads the true tokens. With ``base: ctp`` only the answer is supervised,
+    with ``base: ntp`` also all other tokens, with their true labels.
 
-    Source: robustness to label errors in training is claimed by the follow-up of arXiv 2502.02007;
-    rates and procedure are not published, these are ours.
+    Source: the follow-up of arXiv 2502.02007 claims robustness to label errors in training; it does
+    not publish rates and procedure, these are ours.
     """
 
     name: Literal["noisy"] = "noisy"
     rate: float = Field(ge=0, le=1, description="share of answer labels that are wrong")
-    base: Literal["ctp", "ntp"] = Field("ctp", description="which tokens count")
+    base: Literal["ctp", "ntp"] = Field("ctp", description="which tokens are supervised")
     seed: int = Field(0, ge=0, description="of the draws")
 
-    def supervise(self, rows: Sequence[EncodedExample], losses_of: LossesOf) -> list[Supervision]:  # noqa: D102
-        answers = [_answer_places(row) for row in rows]
+    def supervise(  # noqa: D102
+        self, examples: Sequence[EncodedExample], losses_of: LossesOf
+    ) -> list[Supervision]:
+        answers = [_answer_positions(example) for example in examples]
         used = np.unique(
-            np.concatenate([row.input_ids[at] for row, at in zip(rows, answers, strict=True)])
+            np.concatenate([e.input_ids[at] for e, at in zip(examples, answers, strict=True)])
         )
         if len(used) < 2 and self.rate > 0:
             raise InputError(
-                "objective 'noisy': all answers are one token, none other to put there"
+                "objective 'noisy': all answers are the same token, so no wrong label exists; set "
+                "rate: 0 or use another task"
             )
         supervisions = []
-        for index, (row, places) in enumerate(zip(rows, answers, strict=True)):
+        for index, (example, positions) in enumerate(zip(examples, answers, strict=True)):
             draw = generator(self.seed, "noisy", index)
-            labels = row.input_ids.copy()
-            places = places[draw.random(len(places)) < self.rate]
+            labels = example.input_ids.copy()
+            positions = positions[draw.random(len(positions)) < self.rate]
             # Skip over the true label: uniform over the others.
-            true = np.searchsorted(used, labels[places])
-            labels[places] = used[
-                (true + draw.integers(1, max(len(used), 2), len(places))) % len(used)
+            true = np.searchsorted(used, labels[positions])
+            labels[positions] = used[
+                (true + draw.integers(1, max(len(used), 2), len(positions))) % len(used)
             ]
-            everything = np.ones(len(row), np.float32)
-            critical = row.has_role("answer").astype(np.float32)
+            everything = np.ones(len(example), np.float32)
+            critical = example.has_role("answer").astype(np.float32)
             supervisions.append(Supervision(labels, critical if self.base == "ctp" else everything))
         return supervisions
 
 
-def _answer_places(row: EncodedExample) -> np.ndarray:
+def _answer_positions(example: EncodedExample) -> np.ndarray:
     """Positions of the answer's tokens without the end of sequence, which is the last token."""
-    places = np.flatnonzero(row.roles == ROLE_CODES["answer"])
-    return places[places < len(row) - 1]
+    positions = np.flatnonzero(example.roles == ROLE_CODES["answer"])
+    return positions[positions < len(example) - 1]

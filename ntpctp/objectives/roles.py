@@ -1,4 +1,4 @@
-"""Objectives that follow the roles of tokens: NTP, CTP and the dial between them."""
+"""Objectives that follow the roles of tokens: NTP, CTP and a weight for each role."""
 
 from abc import abstractmethod
 from collections.abc import Sequence
@@ -13,14 +13,16 @@ from ntpctp.objectives.objective import LossesOf, Objective, Supervision
 
 
 class ExampleObjective(Objective):
-    """An objective for which a row's roles and ids alone decide what the loss sees of it."""
+    """An objective whose labels and weights follow from each example alone."""
 
     @abstractmethod
-    def of_example(self, row: EncodedExample) -> Supervision:
-        """Return the supervision of ``row``, wherever in the split it stands."""
+    def of_example(self, example: EncodedExample) -> Supervision:
+        """Return the supervision of ``example``, whatever its place in the split."""
 
-    def supervise(self, rows: Sequence[EncodedExample], losses_of: LossesOf) -> list[Supervision]:  # noqa: D102
-        return [self.of_example(row) for row in rows]
+    def supervise(  # noqa: D102
+        self, examples: Sequence[EncodedExample], losses_of: LossesOf
+    ) -> list[Supervision]:
+        return [self.of_example(example) for example in examples]
 
 
 class NTP(ExampleObjective):
@@ -31,25 +33,25 @@ class NTP(ExampleObjective):
 
     name: Literal["ntp"] = "ntp"
 
-    def of_example(self, row: EncodedExample) -> Supervision:  # noqa: D102
-        return Supervision(row.input_ids, np.ones(len(row), np.float32))
+    def of_example(self, example: EncodedExample) -> Supervision:  # noqa: D102
+        return Supervision(example.input_ids, np.ones(len(example), np.float32))
 
 
 class CTP(ExampleObjective):
     """Critical-token prediction: ``w_t = 1`` where the role is critical, else 0; Z by choice.
 
-    ``roles: [answer]`` is the answer alone (of a chat: the last turn); ``[answer, reasoning]`` adds
-    what is worked out before it; ``[answer, assistant]`` is every turn of the assistant.
+    ``roles: [answer]`` is the answer alone (in a chat, the last turn); ``[answer, reasoning]`` adds
+    the reasoning; ``[answer, assistant]`` is every turn of the assistant.
 
-    Source: arXiv 2502.02007. That the loss is a mean over the critical tokens is our default; the
-    paper's normalisation is not published (``normalisation: sequence`` is the other reading).
+    Source: arXiv 2502.02007, which does not publish its normalisation. Our default is the mean over
+    critical tokens; ``normalisation: sequence`` is the other reading.
     """
 
     name: Literal["ctp"] = "ctp"
     roles: list[Role] = Field(["answer"], min_length=1, description="which roles are critical")
 
-    def of_example(self, row: EncodedExample) -> Supervision:  # noqa: D102
-        return Supervision(row.input_ids, row.has_role(*self.roles).astype(np.float32))
+    def of_example(self, example: EncodedExample) -> Supervision:  # noqa: D102
+        return Supervision(example.input_ids, example.has_role(*self.roles).astype(np.float32))
 
 
 class Weighted(ExampleObjective):
@@ -68,13 +70,13 @@ class Weighted(ExampleObjective):
     text: float = Field(1.0, ge=0, description="weight of plain text")
 
     @model_validator(mode="after")
-    def _something(self) -> "Weighted":
+    def _some_weight(self) -> "Weighted":
         if not any(getattr(self, role) for role in ROLE_CODES):
-            raise ValueError("all weights are 0: there is nothing to learn")
+            raise ValueError("all weights are 0: no token is supervised; give one role a weight")
         return self
 
-    def of_example(self, row: EncodedExample) -> Supervision:  # noqa: D102
+    def of_example(self, example: EncodedExample) -> Supervision:  # noqa: D102
         table = np.zeros(len(ROLE_CODES), np.float32)
         for role, code in ROLE_CODES.items():
             table[code] = getattr(self, role)
-        return Supervision(row.input_ids, table[row.roles])
+        return Supervision(example.input_ids, table[example.roles])

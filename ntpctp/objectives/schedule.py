@@ -1,4 +1,4 @@
-"""An objective as a function of the step: curricula without a second stage."""
+"""An objective that changes with the step: curricula within one stage."""
 
 from collections.abc import Sequence
 from itertools import pairwise
@@ -24,14 +24,14 @@ PHASES: dict[str, type[Objective]] = {
     "shuffled": Shuffled,
     "noisy": Noisy,
 }
-"""What a phase may be: what decides on each row by itself."""
+"""The objectives that a phase may have: those that need no reference model."""
 
 
 class Phase(Options):
     """A part of training under one objective."""
 
     objective: SerializeAsAny[Annotated[Objective, Choice(PHASES)]] = Field(
-        description="which tokens count"
+        description="which tokens are supervised"
     )
     until: int | None = Field(None, ge=1, description="its last step; null: to the end")
 
@@ -39,11 +39,11 @@ class Phase(Options):
 class Schedule(Objective):
     """One objective after another: ``phases: [{objective: ntp, until: 500}, {objective: ctp}]``.
 
-    With ``fade: f`` the change takes f steps: at step s after ``until`` the weights are
+    With ``fade: f`` the change takes f steps: s steps after ``until`` the weights are
     ``(1 - s/f) w_before + (s/f) w_after``. A prompt weight that decays from 1 to 0 is
     ``phases: [{objective: ntp, until: 1}, {objective: ctp}]`` with ``fade: 1000``.
 
-    Z as for the phases: all have the schedule's ``normalisation``.
+    All phases have the schedule's ``normalisation``.
     """
 
     name: Literal["schedule"] = "schedule"
@@ -58,10 +58,15 @@ class Schedule(Objective):
         known = [end for end in ends if end is not None]
         gaps = [later - earlier for earlier, later in pairwise(known)]
         if any(gap <= self.fade for gap in gaps):
-            raise ValueError(f"until must rise by more than fade ({self.fade}), found {known}")
+            raise ValueError(
+                f"until must rise by more than fade ({self.fade}) in each phase, found {known}"
+            )
         relabelled = any(isinstance(phase.objective, Shuffled | Noisy) for phase in self.phases)
         if self.fade and relabelled:
-            raise ValueError("fade mixes weights, which needs phases with the same labels")
+            raise ValueError(
+                "fade mixes weights, which needs phases with the same labels; leave out fade, or "
+                "the phases shuffled and noisy"
+            )
         if any(p.objective.normalisation != self.normalisation for p in self.phases):
             raise ValueError(
                 f"phases must have the schedule's own normalisation ({self.normalisation})"
@@ -86,6 +91,8 @@ class Schedule(Objective):
                 return [(1 - share, self.phases[current - 1].objective), (share, now)]
         return [(1.0, now)]
 
-    def supervise(self, rows: Sequence[EncodedExample], losses_of: LossesOf) -> list[Supervision]:
-        """Return the supervision of the last phase, which a finished run has ended with."""
-        return self.phases[-1].objective.supervise(rows, losses_of)
+    def supervise(
+        self, examples: Sequence[EncodedExample], losses_of: LossesOf
+    ) -> list[Supervision]:
+        """Return the supervision of the last phase, that of a finished run."""
+        return self.phases[-1].objective.supervise(examples, losses_of)

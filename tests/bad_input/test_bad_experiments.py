@@ -222,7 +222,7 @@ CASES: dict[str, Case] = {
         {}, ["unknown family 'gtp2'; did you mean 'gpt2'?"], "model.family=gtp2"
     ),
     "family that is not causal": experiment(
-        {}, ["'bert' looks at later tokens"], "model.family=bert"
+        {}, ["'bert' attends to later tokens"], "model.family=bert"
     ),
     "family that is no language model": experiment(
         {}, ["model.family 'vit' with 1 layers", "AutoModelForCausalLM"], "model.family=vit"

@@ -225,7 +225,7 @@ def test_model_that_looks_ahead_is_refused():
     for layer in model.bert.encoder.layer:
         layer.attention.self.is_causal = False
         layer.attention.self.is_decoder = False
-    with pytest.raises(InputError, match="'bert' looks at later tokens"):
+    with pytest.raises(InputError, match="'bert' attends to later tokens"):
         check_model(model, torch.tensor([[1, 2, 3, 4]]))
 
 
@@ -238,5 +238,5 @@ def test_capped_logits_are_refused():
         head_dim=4,
         final_logit_softcapping=0.01,
     )
-    with pytest.raises(InputError, match="'gemma2' changes its logits behind"):
+    with pytest.raises(InputError, match="'gemma2' changes its logits after"):
         check_model(AutoModelForCausalLM.from_config(config), torch.tensor([[1, 2, 3, 4]]))

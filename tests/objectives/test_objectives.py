@@ -130,7 +130,7 @@ def test_noisy_replaces_answer_labels_at_the_stated_rate(base):
 
 def test_noisy_needs_another_answer():
     rows = [EncodedExample(np.array([1, 2, 5, 0]), np.array([0, 0, 2, 2], np.uint8), 2)] * 3
-    with pytest.raises(InputError, match="all answers are one token"):
+    with pytest.raises(InputError, match="all answers are the same token"):
         supervise(Noisy(rate=0.5), rows)
     assert supervise(Noisy(rate=0.0), rows)[0].labels.tolist() == [1, 2, 5, 0]
 
@@ -173,7 +173,7 @@ def test_critical_else_weight_and_missing_offsets():
         Critical(pattern="x", else_weight=0.5), EncodedExample(*_plain(), text="ab", offsets=_at())
     )
     assert made == [0.5, 0.5]
-    with pytest.raises(InputError, match="which characters a token stands for"):
+    with pytest.raises(InputError, match="needs the character offsets of tokens"):
         weights(Critical(pattern="x"), EncodedExample(*_plain(), text="ab"))
 
 
