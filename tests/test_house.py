@@ -37,6 +37,7 @@ APART = {
 RUNNER = [
     "events",
     "summary",
+    "exclusions",
     "prepare",
     "budget",
     "plan",

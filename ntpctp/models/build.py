@@ -188,8 +188,8 @@ def check_fits(config: PretrainedConfig, longest: int) -> None:
     if context is not None and longest > context:
         raise InputError(
             f"the longest example has {longest} tokens (prompt, answer and end of sequence), the "
-            f"model's context only {context}; nothing is cut: shorten or remove the example, or "
-            "raise model.context"
+            f"model's context only {context}; nothing is truncated: shorten or remove the example, "
+            "or raise model.context"
         )
 
 

@@ -6,12 +6,12 @@ from pathlib import Path
 from ntpctp._core.errors import lookup
 from ntpctp.report.lm_eval import write_lm_eval_results
 from ntpctp.report.model_card import write_model_card
-from ntpctp.runner.evaluate_paths import Outcome
+from ntpctp.runner.evaluate_paths import CheckpointResult
 
-FORMATS: dict[str, Callable[[Outcome], Path]] = {"lm-eval": write_lm_eval_results}
+FORMATS: dict[str, Callable[[CheckpointResult], Path]] = {"lm-eval": write_lm_eval_results}
 
 
-def outputs(format_name: str | None, model_card: bool) -> list[Callable[[Outcome], Path]]:
+def outputs(format_name: str | None, model_card: bool) -> list[Callable[[CheckpointResult], Path]]:
     """Return functions that each write one file of a checkpoint's results.
 
     Raises:

@@ -12,21 +12,21 @@ from ntpctp._core.files import write_json
 from ntpctp._core.provenance import provenance
 from ntpctp.data.lm_eval_export import task_name
 from ntpctp.measures import MEASURES, Score
-from ntpctp.runner.evaluate_paths import Outcome, TaskResult
+from ntpctp.runner.evaluate_paths import CheckpointResult, TaskResult
 
 FILE = "lm_eval_results.json"
 _METRICS = {"choice": "acc", "choice_normalised": "acc_norm"}
 """Scores with another name in lm-eval; the others keep their name."""
 
 
-def write_lm_eval_results(outcome: Outcome) -> Path:
+def write_lm_eval_results(outcome: CheckpointResult) -> Path:
     """Write the results of one checkpoint; return the path."""
     path = outcome.directory / FILE
     write_json(path, lm_eval_results(outcome))
     return path
 
 
-def lm_eval_results(outcome: Outcome) -> dict[str, Any]:
+def lm_eval_results(outcome: CheckpointResult) -> dict[str, Any]:
     """Return the results of one checkpoint, every split of a task as one lm-eval task.
 
     ``versions`` are those of the measure, which increase with every change that affects scores;

@@ -12,14 +12,14 @@ from ntpctp._core.files import atomic_file
 from ntpctp._core.locks import alone
 from ntpctp.data.lm_eval_export import task_name
 from ntpctp.measures import Score
-from ntpctp.runner.evaluate_paths import Outcome, TaskResult
+from ntpctp.runner.evaluate_paths import CheckpointResult, TaskResult
 
 CARD = "README.md"
 _MARKUP = re.compile(r"[\\`*\[\]!~]|_(?!\w)|(?<!\w)_")
 """Characters with a meaning in Markdown, without underscores within words."""
 
 
-def write_model_card(outcome: Outcome) -> Path:
+def write_model_card(outcome: CheckpointResult) -> Path:
     """Write the results of one checkpoint into its README, created if missing; return the path.
 
     Two markers with the name of the suite enclose the section. All other text and all other results
@@ -37,7 +37,7 @@ def write_model_card(outcome: Outcome) -> Path:
     return path
 
 
-def _write(path: Path, outcome: Outcome) -> None:
+def _write(path: Path, outcome: CheckpointResult) -> None:
     suite = outcome.suite or "experiment"
     text = _read(path)
     try:
@@ -106,7 +106,7 @@ def _cell(text: str) -> str:
     return _MARKUP.sub(r"\\\g<0>", escape(" ".join(text.replace("|", "/").split()), quote=False))
 
 
-def _section(outcome: Outcome, suite: str) -> str:
+def _section(outcome: CheckpointResult, suite: str) -> str:
     lines = [
         f"## Results ({suite})",
         "",

@@ -1,4 +1,4 @@
-"""What the loss sees: counts for every arm and split, and the tokens with their weights."""
+"""Audit of the objectives: counts of supervised tokens by arm and split, and loss weights."""
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -19,16 +19,16 @@ AUDIT = "audit.json"
 
 
 def audit(experiment: Experiment, data: Data) -> dict[str, Any]:
-    """Count what every arm's loss sees at the first step, split by split.
+    """Count the supervised tokens of every arm at the first step, split by split.
 
     Returns:
         A JSON-ready record. ``splits``: counts that do not depend on the arm (examples, tokens,
-        duplicates, boundaries merged by the tokenizer, what was dropped or trimmed). ``arms``: per
+        duplicates, boundaries merged by the tokenizer, dropped or trimmed examples). ``arms``: per
         split the supervised tokens (a token counts if its weight is not 0; selective objectives
-        count those that they keep) with minimum, median and maximum a row, their share of all
-        tokens that have a predecessor, rows of which the loss sees nothing, and the share of rows
-        whose end of sequence is supervised. Examples shared between splits are an error before
-        this, so their number is 0.
+        count those that they keep) with minimum, median and maximum per example, their share of all
+        tokens that have a predecessor, examples without a supervised token, and the share of
+        examples whose end of sequence is supervised. Examples shared between splits are an earlier
+        error, so their number is 0.
     """
     return {
         "data_fingerprint": data.fingerprint,
@@ -44,7 +44,7 @@ def audit(experiment: Experiment, data: Data) -> dict[str, Any]:
 
 
 class CountTable(NamedTuple):
-    """Counts as words, for a terminal or a page."""
+    """Formatted counts, for a terminal or a page."""
 
     title: str
     columns: tuple[str, ...]
@@ -52,7 +52,7 @@ class CountTable(NamedTuple):
 
 
 def count_tables(record: dict[str, Any]) -> tuple[CountTable, CountTable]:
-    """Return the counts of ``audit`` as two tables: of splits, and of arms in splits."""
+    """Return the counts of ``audit`` as two tables: by split, and by arm and split."""
     splits = record["splits"]
     names = dict.fromkeys(key for counts in splits.values() for key in counts)
     of_splits = [
@@ -82,26 +82,28 @@ def count_tables(record: dict[str, Any]) -> tuple[CountTable, CountTable]:
 def first_tokens(
     experiment: Experiment, data: Data, examples: int, split: str = "train"
 ) -> Iterator[list[tuple[str, list[float]]]]:
-    """Yield the first examples as (token, its weight under each arm) lists."""
-    rows = data.splits[split].encoded
-    weights = [list(_weights(arm.objective, rows[:examples])) for arm in experiment.arms.values()]
-    for index, row in enumerate(rows[:examples]):
-        tokens = data.tokenizer.convert_ids_to_tokens(row.input_ids.tolist())
+    """Yield each of the first examples as a list of (token, its weight under each arm)."""
+    first = data.splits[split].encoded[:examples]
+    weights = [list(_weights(arm.objective, first)) for arm in experiment.arms.values()]
+    for index, encoded in enumerate(first):
+        tokens = data.tokenizer.convert_ids_to_tokens(encoded.input_ids.tolist())
         columns = [of_arm[index].tolist() for of_arm in weights]
-        yield [(piece_of(row, t, tokens[t]), [c[t] for c in columns]) for t in range(len(row))]
+        yield [
+            (piece_of(encoded, t, tokens[t]), [c[t] for c in columns]) for t in range(len(encoded))
+        ]
 
 
-def piece_of(row: EncodedExample, index: int, token: str) -> str:
-    """Return the text that a token stands for; special tokens by their name."""
-    if row.offsets is None or row.offsets[index, 0] == row.offsets[index, 1]:
+def piece_of(encoded: EncodedExample, index: int, token: str) -> str:
+    """Return the text of a token; the name of a special token."""
+    if encoded.offsets is None or encoded.offsets[index, 0] == encoded.offsets[index, 1]:
         return token
-    start, end = row.offsets[index]
-    return row.text[start:end]
+    start, end = encoded.offsets[index]
+    return encoded.text[start:end]
 
 
 def _split_counts(split: EncodedSplit) -> dict[str, int]:
     sizes = lengths(split.encoded)
-    # Equal hashes of 64 bits stand for equal examples: the texts of all would be in memory.
+    # 64-bit hashes are compared, as the texts of all examples may not fit into memory.
     different = np.unique(np.fromiter((hash(e.key) for e in split.examples), np.int64, len(sizes)))
     return {
         "examples": len(sizes),
@@ -134,27 +136,29 @@ def _arm_counts(split: EncodedSplit, arm: Arm) -> dict[str, Any]:
 
 
 def _different_weights(
-    objective: Objective, rows: Sequence[EncodedExample]
+    objective: Objective, examples: Sequence[EncodedExample]
 ) -> Iterator[tuple[NDArray[np.float32], int]]:
-    """Yield loss weights and how many rows have them, at least once each."""
+    """Yield loss weights and how many examples have them; equal weights may come twice."""
     if all(isinstance(part, ExampleObjective) for _, part in _rule(objective).mixture(0)):
-        numbers = Counter(patterns(rows))
-        for roles, index in role_patterns(rows).items():
-            (weights,) = _weights(objective, [rows[index]])
+        numbers = Counter(patterns(examples))
+        for roles, index in role_patterns(examples).items():
+            (weights,) = _weights(objective, [examples[index]])
             yield weights, numbers[roles]
     else:
-        yield from ((weights, 1) for weights in _weights(objective, rows))
+        yield from ((weights, 1) for weights in _weights(objective, examples))
 
 
-def _weights(objective: Objective, rows: Sequence[EncodedExample]) -> Iterator[NDArray[np.float32]]:
-    """Yield the loss weights of each row at the first step; token 0 has none."""
-    supervised = SupervisedExamples(rows, _rule(objective))
-    for index in range(len(rows)):
+def _weights(
+    objective: Objective, examples: Sequence[EncodedExample]
+) -> Iterator[NDArray[np.float32]]:
+    """Yield the loss weights of each example at the first step; that of token 0 is 0."""
+    supervised = SupervisedExamples(examples, _rule(objective))
+    for index in range(len(examples)):
         weights = supervised.at(index, 0).weights.copy()
         weights[0] = 0
         yield weights
 
 
 def _rule(objective: Objective) -> Objective:
-    """A selective loss chooses among all tokens while it trains."""
+    """Return an objective with fixed weights: a selective loss chooses among all tokens."""
     return NTP() if isinstance(objective, Selective) else objective

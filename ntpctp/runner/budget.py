@@ -1,4 +1,4 @@
-"""From budgets to optimizer steps, once the data are known."""
+"""From training budgets to optimizer steps, given the encoded data."""
 
 from collections.abc import Callable, Sequence
 from itertools import count
@@ -24,11 +24,11 @@ def with_steps(experiment: Experiment, cache: Path | None = None) -> Experiment:
     """Return ``experiment`` with the steps that its budgets give.
 
     Args:
-        experiment: with or without budgets; without them it is returned as it is.
+        experiment: returned unchanged if it has no budgets.
         cache: as for ``prepare``.
 
     Raises:
-        InputError: as ``prepare``, or if both steps and a budget are given and do not agree.
+        InputError: as ``prepare``, or if steps and budget are both set and disagree.
     """
     if all(arm.training.budget is None for arm in experiment.arms.values()):
         return experiment
@@ -48,7 +48,7 @@ def _resolved(name: str, arm: Arm, data: Data, seed: int) -> TrainingOptions:
     if options.steps not in (0, steps):
         raise InputError(
             f"arm {name!r}: training.budget {options.budget.unit}: {options.budget.amount:g} is "
-            f"{steps} steps, but training.steps says {options.steps}; leave one of them out"
+            f"{steps} steps, but training.steps is {options.steps}. Omit one of them"
         )
     try:
         return TrainingOptions.model_validate({**options.model_dump(), "steps": steps})
@@ -60,7 +60,7 @@ def _resolved(name: str, arm: Arm, data: Data, seed: int) -> TrainingOptions:
 def steps_of(arm: Arm, data: Data, seed: int) -> int:
     """Return the fewest steps whose expected cost reaches the budget of ``arm``.
 
-    The cost of a step is that of ``batch_size`` average rows of the training split. Where the
+    The cost of a step is that of ``batch_size`` average examples of the training split. Where the
     objective changes with the step, so does the cost of supervised tokens and operations.
 
     Raises:
@@ -74,15 +74,15 @@ def steps_of(arm: Arm, data: Data, seed: int) -> int:
         if step >= arm.objective.settled_from:  # from here on all steps cost the same
             if not cost(step):
                 raise InputError(
-                    f"training.budget {budget.unit}: the objective {arm.objective.name} ends with "
-                    "steps that have none, so it is never reached; give steps"
+                    f"training.budget {budget.unit}: never reached, as the objective "
+                    f"{arm.objective.name} ends with steps that cost none. Set training.steps"
                 )
             # An exact multiple is not rounded up.
             more = (budget.amount - reached) / cost(step) * (1 - 1e-12)
             if not more <= MOST_STEPS:
                 raise InputError(
                     f"training.budget {budget.unit}: {budget.amount:g} takes more than "
-                    f"{MOST_STEPS} steps; lower it"
+                    f"{MOST_STEPS} steps. Lower it"
                 )
             return step + max(1, ceil(more))
         reached += cost(step)
@@ -92,19 +92,19 @@ def steps_of(arm: Arm, data: Data, seed: int) -> int:
 
 
 def amount_of(arm: Arm, data: Data, seed: int, unit: Unit) -> float:
-    """Return how much of ``unit`` a run of ``arm`` is expected to take, all its steps."""
+    """Return the expected total of ``unit`` for a run of ``arm``."""
     return amounts_at(arm, data, seed, unit, [arm.training.steps])[0]
 
 
 def amounts_at(arm: Arm, data: Data, seed: int, unit: Unit, steps: Sequence[int]) -> list[float]:
-    """Return how much of ``unit`` a run of ``arm`` is expected to have taken at each of ``steps``.
+    """Return the expected total of ``unit`` for a run of ``arm`` up to each of ``steps``.
 
     Args:
-        arm: what is trained.
-        data: its data.
-        seed: any of the experiment's.
-        unit: what is counted.
-        steps: rising.
+        arm: with its training options.
+        data: of the experiment.
+        seed: any seed of the experiment.
+        unit: of a budget.
+        steps: ascending.
     """
     cost = _cost_of_steps(arm, data, seed, unit)
     total, done, found = 0.0, 0, []
@@ -138,7 +138,7 @@ def expected_flops(experiment: Experiment, data: Data) -> dict[str, dict[str, An
 
 
 def _cost_of_steps(arm: Arm, data: Data, seed: int, unit: Unit) -> Callable[[int], float]:
-    """Return the expected cost of a step as a function of it; a cost is computed once."""
+    """Return the expected cost of a step as a cached function of the step."""
     known: dict[str, float] = {}
 
     def cost(step: int) -> float:
@@ -163,11 +163,11 @@ def _supervised_tokens(arm: Arm, data: Data, seed: int, step: int) -> float:
 
 
 def _flops(arm: Arm, data: Data, seed: int, step: int) -> float:
-    rows = data.splits["train"].encoded
-    sizes = lengths(rows)
-    # To choose among tokens, a selective loss needs the logits of all of them.
+    examples = data.splits["train"].encoded
+    sizes = lengths(examples)
+    # A selective loss needs the logits of all tokens to choose among them.
     selective = isinstance(arm.objective, Selective)
-    head = sizes - 1 if selective else num_supervised(arm.objective, rows, step)
+    head = sizes - 1 if selective else num_supervised(arm.objective, examples, step)
     return float(training_flops(initial_model(arm, data, seed), sizes, head).mean())
 
 
@@ -177,4 +177,4 @@ _COSTS: dict[Unit, Callable[[Arm, Data, int, int], float]] = {
     "supervised_tokens": _supervised_tokens,
     "flops": _flops,
 }
-"""Of an average row, by what is counted."""
+"""Cost of an average example, by unit."""

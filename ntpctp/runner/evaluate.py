@@ -1,9 +1,9 @@
-"""Measures of one checkpoint, stored beside it: rows first, scores second, never twice.
+"""Measures of one checkpoint, stored in it: items first, scores second, never computed twice.
 
 step-000500/evaluation/accuracy.jsonl     one row an item
-step-000500/evaluation/accuracy.json      scores, and the key under which they hold
+step-000500/evaluation/accuracy.json      scores, and the key of what they depend on
 
-Those of a suite are in a directory of their own, so that they never replace an experiment's:
+The results of a suite have directories of their own and never replace those of an experiment:
 
 step-000500/evaluation/quick/prontoqa/accuracy.jsonl
 """
@@ -32,20 +32,19 @@ from ntpctp.runner.prepare import Data
 def stored(
     checkpoint: Path, measure: Measure, key: str | None = None, *, verify: bool = True
 ) -> list[Score] | None:
-    """Return the stored scores of ``measure``, or None if there are none that hold.
+    """Return the stored scores of ``measure``; None: missing or outdated.
 
     Args:
         checkpoint: its directory.
-        measure: whose options and version count.
-        key: what the scores must have been computed under; None: any weights and data.
-        verify: whether the rows must be those of the scores, which costs reading them; needless
-            where they are not used.
+        measure: with the current options and version.
+        key: of the scores, see ``ResultsLocation.key``; None: of any weights and data.
+        verify: whether to check that the items belong to the scores, which costs reading them.
     """
     return _stored(checkpoint / RESULTS, measure, key, verify)
 
 
 def outdated(checkpoint: Path, measure: Measure) -> str | None:
-    """Say why the stored scores of ``measure`` do not hold; None: they do, or there are none."""
+    """Return why the stored scores of ``measure`` are outdated; None: valid, or missing."""
     rows, scores = _paths(checkpoint / RESULTS, measure)
     if not scores.is_file():
         return None
@@ -57,8 +56,8 @@ def outdated(checkpoint: Path, measure: Measure) -> str | None:
         return f"{age} version of measure {measure.name} ({version}, here {measure.version})"
     settings, before = _settings(measure), record["measure"]
     if settings == before:
-        whole = rows.is_file() and record["rows_sha256"] == sha256_of(rows)
-        return None if whole else f"measure {measure.name}, but its rows ({rows.name}) are damaged"
+        intact = rows.is_file() and record["rows_sha256"] == sha256_of(rows)
+        return None if intact else f"measure {measure.name}, but its rows ({rows.name}) are damaged"
     fields = sorted(name for name in {*settings, *before} if settings.get(name) != before.get(name))
     return f"other options of measure {measure.name} ({', '.join(fields)})"
 
@@ -67,12 +66,12 @@ _FIELDS = {"key", "measure", "version", "data_fingerprint", "rows_sha256", "scor
 
 
 def _record(path: Path) -> dict[str, Any] | None:
-    """Return what is stored beside the rows; None: it is damaged."""
+    """Return the stored record of scores; None: it is damaged."""
     try:
         record = read_sealed(path, "they are measured again")
     except InputError:
         return None
-    return record if record.keys() == _FIELDS else None  # an earlier version had others
+    return record if record.keys() == _FIELDS else None  # an earlier version wrote other fields
 
 
 def _stored(
@@ -103,15 +102,15 @@ def evaluate(
     device: str | torch.device = "cpu",
     dtype: torch.dtype = torch.float32,
 ) -> list[Score]:
-    """Measure a checkpoint; what is stored and holds is not computed again.
+    """Measure a checkpoint; valid stored results are not computed again.
 
     Args:
         checkpoint: a directory that ``checkpoint_state.save`` wrote.
-        data: as the run was trained on.
+        data: of the run.
         objective: of the run.
         measures: each with its options.
         batch_tokens: of one forward pass; None: as many as fit.
-        device: where the model runs.
+        device: of the model.
         dtype: of the weights in memory.
 
     Returns:
@@ -133,17 +132,17 @@ def evaluate(
         task=data.task,
         max_length=data.context,
     )
-    results = Results(checkpoint / RESULTS, digest, data.fingerprint, data.context)
+    results = ResultsLocation(checkpoint / RESULTS, digest, data.fingerprint, data.context)
     return measure_into(results, context, measures)
 
 
 @dataclass(frozen=True)
-class Results:
-    """Where the results on one task are kept, and what they hold for.
+class ResultsLocation:
+    """Directory of the results on one task, and what they depend on.
 
     Attributes:
-        directory: of rows and scores.
-        checkpoint: digest of all that decides what the model says.
+        directory: of items and scores.
+        checkpoint: content hash of weights, config and tokenizer.
         data: fingerprint of the encoded splits.
         max_length: see ``EvaluationContext``.
     """
@@ -154,7 +153,7 @@ class Results:
     max_length: int | None
 
     def key(self, objective: Objective | None, measure: Measure) -> str:
-        """Return what changes with anything that moves a number of ``measure``."""
+        """Return a hash of everything that the numbers of ``measure`` depend on."""
         return fingerprint(
             [
                 self.checkpoint,
@@ -168,28 +167,29 @@ class Results:
 
 
 def measure_into(
-    results: Results,
+    results: ResultsLocation,
     context: EvaluationContext,
     measures: Sequence[Measure],
     *,
     before: Callable[[EvaluationContext, Measure], None] = lambda context, measure: None,
 ) -> list[Score]:
-    """Measure a checkpoint; what is stored in ``results`` and holds is not computed again.
+    """Measure a checkpoint; valid results in ``results`` are not computed again.
 
-    Processes that come to one directory at the same time take turns, so that the later finds what
-    the earlier has stored.
+    Concurrent processes on one directory take turns, so that the later finds the results of the
+    earlier.
 
     Args:
-        results: where to look and to store.
+        results: location of stored and new results.
         context: the checkpoint and its data.
         measures: each with its options.
-        before: called before each measure that has to be computed.
+        before: called before each measure that must be computed.
 
     Returns:
-        The scores of all measures, in order; those of a measure that met NaN or infinity are nulls.
+        The scores of all measures, in order; null with a reason where a measure met NaN or
+        infinity.
 
     Raises:
-        InputError: if the weights that are needed were not kept.
+        InputError: if a measure needs weights that were deleted.
     """
     keys = {measure.name: results.key(context.objective, measure) for measure in measures}
     found = {m.name: _stored(results.directory, m, keys[m.name]) for m in measures}
@@ -207,14 +207,14 @@ def measure_into(
 
 
 def _measured(
-    results: Results, key: str, context: EvaluationContext, measure: Measure
+    results: ResultsLocation, key: str, context: EvaluationContext, measure: Measure
 ) -> list[Score]:
-    """Compute and store."""
+    """Compute and store the scores of a measure."""
     if checkpoints.is_thin(Path(context.source)):
         raise InputError(
-            f"{context.source}: {measure.name} is not measured yet, and the weights were not kept "
-            "(evaluation.keep); measure what was kept, or train again with keep: all in another "
-            "--output"
+            f"{context.source}: cannot measure {measure.name}: the weights were deleted by "
+            "evaluation.keep. Measure a checkpoint that has weights, or train again with keep: all "
+            "in another --output"
         )
     try:
         rows, scores = measure.measure(context)
@@ -238,12 +238,12 @@ def _measured(
 def is_evaluated(
     checkpoint: Path, data: Data, objective: Objective, measures: Sequence[Measure]
 ) -> bool:
-    """Whether a checkpoint verifies and all of ``measures`` are stored and hold."""
+    """Whether a checkpoint verifies and valid results of all ``measures`` are stored."""
     try:
         digest = checkpoints.verify(checkpoint)
     except InputError:
         return False
-    results = Results(checkpoint / RESULTS, digest, data.fingerprint, data.context)
+    results = ResultsLocation(checkpoint / RESULTS, digest, data.fingerprint, data.context)
     return all(
         stored(checkpoint, measure, results.key(objective, measure)) is not None
         for measure in measures
@@ -265,5 +265,5 @@ def _paths(directory: Path, measure: Measure) -> tuple[Path, Path]:
 
 
 def _settings(measure: Measure) -> dict[str, Any]:
-    """Return the options that move a number: not at which checkpoints it is taken."""
+    """Return the options that numbers depend on: all but ``at``."""
     return measure.model_dump(mode="json", exclude={"at"})

@@ -1,4 +1,4 @@
-"""Measures of many checkpoints on many tasks: found, prepared, shared out, and reported."""
+"""Measures of many checkpoints on many tasks, shared out among processes."""
 
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -22,7 +22,7 @@ from ntpctp.models.external import ExternalCheckpoint
 from ntpctp.objectives import Objective
 from ntpctp.objectives.loss import check_model
 from ntpctp.runner.checkpoint_paths import EvaluationTarget, RunOrigin, find_targets
-from ntpctp.runner.evaluate import Results, measure_into
+from ntpctp.runner.evaluate import ResultsLocation, measure_into
 from ntpctp.runner.prepare import Data, encoded_beside, prepare, prepare_task
 from ntpctp.training.accelerator import accelerator_here, leave_process_group
 
@@ -33,24 +33,24 @@ _console = Console(emoji=False)
 class TaskResult:
     """The scores of one checkpoint on one task."""
 
-    name: str  # of the task: in a suite, the name that it has there
+    name: str  # of the task, in the suite if there is one
     task: Task
-    sizes: dict[str, int]  # items of every split
+    sizes: dict[str, int]  # split -> number of items
     scores: list[Score]
 
 
 @dataclass(frozen=True)
-class Outcome:
-    """All that was measured on one checkpoint.
+class CheckpointResult:
+    """All scores of one checkpoint.
 
     Attributes:
         target: the checkpoint.
-        suite: its name; None: the measures of an experiment.
+        suite: its name; None: the measures of the experiment.
         directory: of the results of all tasks.
         measured: task by task.
-        device: where the model ran.
-        started: when, in seconds since 1970.
-        seconds: how long this call took; little where results were stored.
+        device: of the model.
+        started: time in seconds since 1970.
+        seconds: duration of this call; short if results were stored.
     """
 
     target: EvaluationTarget
@@ -68,24 +68,24 @@ def evaluate_paths(
     *,
     suite: Suite | None = None,
     output: Path | None = None,
-    then: Sequence[Callable[[Outcome], Path]] = (),
+    then: Sequence[Callable[[CheckpointResult], Path]] = (),
 ) -> None:
-    """Measure what ``paths`` name; with several processes, each takes its share of checkpoints.
+    """Measure the checkpoints in ``paths``; several processes share them out.
 
     Args:
         paths: see ``find_targets``.
         measures: names; empty: those of the suite, or of the experiment.
         suite: tasks and measures; None: those of the experiment.
-        output: where results go; by default beside each checkpoint.
-        then: called with what was measured on each checkpoint; return the file they write.
+        output: directory of results; by default in each checkpoint.
+        then: called with the result of each checkpoint; return the path of the file they write.
 
     Raises:
-        InputError: if a path is none of these, or there is nothing to measure on.
+        InputError: if a path names no checkpoint, or a checkpoint has no task.
     """
     for name in measures:
         lookup(MEASURES, name, "measure")
     accelerator = accelerator_here()
-    prepared = _Prepared(suite, measures)
+    prepared = _PreparedTasks(suite, measures)
     targets = find_targets(paths, output)
     for target in targets:
         prepared.check(target)
@@ -94,11 +94,12 @@ def evaluate_paths(
         directory = target.results / suite.name if suite else target.results
         measured = []
         digest = target.digest()
-        for work in prepared.of(target):
-            scores = _measure(work, target, digest, directory, accelerator.device, suite)
-            sizes = {name: len(split.encoded) for name, split in work.data.splits.items()}
-            measured.append(TaskResult(work.name, work.data.task, sizes, scores))
-        outcome = Outcome(
+        for task in prepared.of(target):
+            place = directory if suite is None else directory / task.name
+            scores = _measure(task, target, digest, place, accelerator.device)
+            sizes = {name: len(split.encoded) for name, split in task.data.splits.items()}
+            measured.append(TaskResult(task.name, task.data.task, sizes, scores))
+        result = CheckpointResult(
             target,
             suite.name if suite else None,
             directory,
@@ -108,16 +109,17 @@ def evaluate_paths(
             time.perf_counter() - clock,
         )
         for act in then:
-            _say(f"{target.label}: wrote {act(outcome)}")
+            _say(f"{target.label}: wrote {act(result)}")
     accelerator.wait_for_everyone()
     leave_process_group(accelerator)
 
 
 @dataclass(frozen=True)
-class _Work:
-    """A task, prepared for one checkpoint, and what is to be measured."""
+class _PreparedTask:
+    """A task, encoded for one checkpoint, and its measures."""
 
-    name: str
+    name: str  # in the suite, or of the task
+    label: str  # of checkpoint and task, for messages
     data: Data
     objective: Objective | None
     measures: list[Measure]
@@ -125,8 +127,8 @@ class _Work:
 
 
 @dataclass
-class _Prepared:
-    """Experiments and tasks, each read and encoded once."""
+class _PreparedTasks:
+    """Cache of experiments and tasks, each read and encoded once."""
 
     suite: Suite | None
     names: Sequence[str]
@@ -134,22 +136,22 @@ class _Prepared:
     _tasks: dict[tuple[str, str, int | None], Data] = field(default_factory=dict)
 
     def check(self, target: EvaluationTarget) -> None:
-        """Refuse a checkpoint for which there is no task."""
+        """Refuse a checkpoint without a task."""
         if isinstance(target.origin, RunOrigin):
             return
         given = target.origin.given
         if self.suite is None:
             raise InputError(
-                f"{given}: neither an experiment's directory nor inside one, so it has no task of "
-                "its own; say what to measure: --suite evaluation/suites/quick.yaml"
+                f"{given}: not in the directory of an experiment, so it has no task of its own. "
+                "Choose tasks and measures: --suite evaluation/suites/quick.yaml"
             )
         if not self.suite.tasks:
             raise InputError(
-                f"{given}: is no checkpoint of an experiment, and the suite {self.suite.name} has "
-                "no tasks: add some to its file"
+                f"{given}: not a checkpoint of an experiment, and the suite {self.suite.name} has "
+                "no tasks. Add tasks to its file"
             )
 
-    def of(self, target: EvaluationTarget) -> Iterator[_Work]:
+    def of(self, target: EvaluationTarget) -> Iterator[_PreparedTask]:
         """Yield the tasks of a checkpoint."""
         suite, origin = self.suite, target.origin
         if isinstance(origin, RunOrigin) and (suite is None or suite.own_task):
@@ -157,8 +159,9 @@ class _Prepared:
             check_fits(_config(target), data.longest)
             objective = experiment.arms[origin.run.arm].objective
             settings = suite or experiment.evaluation
-            yield _Work(
+            yield _PreparedTask(
                 data.task.name,
+                f"{target.label}, {data.task.name}" if suite else target.label,
                 data,
                 objective,
                 experiment.evaluation.measures,
@@ -167,8 +170,9 @@ class _Prepared:
             return
         assert suite is not None  # see check
         for name, task in suite.tasks.items():
-            yield _Work(
+            yield _PreparedTask(
                 name,
+                f"{target.label}, {name}",
                 self._task(suite, name, task, target),
                 None if isinstance(origin, ExternalCheckpoint) else self._objective(origin),
                 _chosen(suite.measures, self.names),
@@ -176,7 +180,7 @@ class _Prepared:
             )
 
     def _experiment(self, root: Path) -> tuple[Experiment, Data]:
-        """Return an experiment with the measures that are wanted, and its data."""
+        """Return an experiment with the chosen measures, and its data."""
         if root not in self._experiments:
             experiment = load_output(root)
             own = self.suite.measures if self.suite else experiment.evaluation.measures
@@ -214,11 +218,11 @@ def _config(target: EvaluationTarget) -> PretrainedConfig:
     try:
         return read_config(target.directory)
     except (OSError, ValueError, KeyError) as error:
-        raise InputError(f"{target.directory}: cannot read its config: {error}") from error
+        raise InputError(f"{target.directory}: cannot read config.json: {error}") from error
 
 
 def _chosen(measures: Sequence[Measure], names: Sequence[str]) -> list[Measure]:
-    """Return all of ``measures``, or the named ones, with default options where it has none."""
+    """Return the named measures, with options of ``measures`` or defaults; without names, all."""
     if not names:
         return list(measures)
     own = {measure.name: measure for measure in measures}
@@ -226,31 +230,26 @@ def _chosen(measures: Sequence[Measure], names: Sequence[str]) -> list[Measure]:
 
 
 def _measure(
-    work: _Work,
+    task: _PreparedTask,
     target: EvaluationTarget,
     digest: str,
     directory: Path,
     device: torch.device,
-    suite: Suite | None,
 ) -> list[Score]:
-    """Measure a checkpoint on one task, and print what was found."""
-    data = work.data
-    if suite is not None:
-        directory = directory / work.name
+    """Measure a checkpoint on one task, and print its scores."""
+    data, label = task.data, task.label
     context = EvaluationContext(
         source=target.directory,
         tokenizer=data.tokenizer,
         splits=data.splits,
         evaluation_splits=data.evaluation_splits,
-        objective=work.objective,
-        batch_tokens=work.batch_tokens,
+        objective=task.objective,
+        batch_tokens=task.batch_tokens,
         device=device,
         task=data.task,
         max_length=data.context,
     )
-    results = Results(directory, digest, data.fingerprint, data.context)
-    label = f"{target.label}, {work.name}" if suite else target.label
-
+    results = ResultsLocation(directory, digest, data.fingerprint, data.context)
     unchecked = [context] if isinstance(target.origin, ExternalCheckpoint) else []
 
     def before(context: EvaluationContext, measure: Measure) -> None:
@@ -258,10 +257,15 @@ def _measure(
             _check(unchecked.pop())
         _say(f"{label}: measuring {measure.name} ...")
 
-    scores = measure_into(results, context, work.measures, before=before)
+    scores = measure_into(results, context, task.measures, before=before)
     for split, counts in data.exclusions.items():
-        for what, count in counts.items():
-            _say(f"{label}: {split}: {count} examples {what.replace('_', ' ')}")
+        for kind, count in counts.items():
+            _say(f"{label}: {split}: {count} examples {kind.replace('_', ' ')}")
+    _print_scores(label, scores, directory)
+    return scores
+
+
+def _print_scores(label: str, scores: list[Score], directory: Path) -> None:
     shown = [score for score in scores if score.strength is None and score.stratum is None]
     for score in shown:
         value = f"null: {score.reason}"
@@ -270,20 +274,19 @@ def _measure(
             value = f"{score.value:.4f}{error} {score.unit}, {score.count} items"
         _say(f"{label}: {score.split} {score.score} = {value}")
     _say(f"{label}: {len(scores) - len(shown)} more (curves, strata) and all items: {directory}")
-    return scores
 
 
 def _check(context: EvaluationContext) -> None:
-    """Refuse a model whose loss is not what the measures compute."""
-    rows = [row for split in context.splits.values() for row in split.encoded[:2]]
+    """Refuse a model that lacks a token, or whose loss is not the one that measures compute."""
+    first = [encoded for split in context.splits.values() for encoded in split.encoded[:2]]
     vocabulary = embedding_of(context.model).num_embeddings
-    highest = max(int(row.input_ids.max()) for row in rows)
+    highest = max(int(encoded.input_ids.max()) for encoded in first)
     if highest >= vocabulary:
         raise InputError(
-            f"{context.source}: the tokenizer gives the token {highest}, but the model has "
-            f"{vocabulary}; use the tokenizer that belongs to it"
+            f"{context.source}: the tokenizer does not belong to the model: it yields token id "
+            f"{highest}, and the model has {vocabulary} tokens. Use the model's own tokenizer"
         )
-    ids = torch.from_numpy(rows[0].input_ids)[None].to(context.device)
+    ids = torch.from_numpy(first[0].input_ids)[None].to(context.device)
     check_model(context.model, ids)
 
 

@@ -1,10 +1,9 @@
-"""The loss between the weights of two arms: is there a barrier on the straight path?
+"""The loss along the straight path between the weights of two arms, and its barrier.
 
-<output>/loss-paths.json    a row for every pair of arms and seed, and the key under which it holds
+<output>/loss-paths.json    a row for every pair of arms and seed, and the key of what it depends on
 
-Two arms of one model and seed start from the same weights; whether they end in one valley of the
-loss or in two is a property of the pair, not of a checkpoint: it is measured once all runs are
-trained.
+Two arms of one model and seed start from the same weights. Whether they end in one valley of the
+loss or in two is a property of the pair, not of a checkpoint, so it is measured after all runs.
 """
 
 import re
@@ -43,26 +42,26 @@ def measure_paths(
     on_event: Callable[[Event], None] = lambda event: None,
     device: str | torch.device = "cpu",
 ) -> None:
-    """Measure the loss on the answers along the path between arms that are compared, seed by seed.
+    """Measure the loss on the answers along the paths between compared arms, seed by seed.
 
-    Weights are those of each arm's last step, in float32. What is stored and holds is not computed
+    Weights are those of each arm's last step, in float32. Valid stored paths are not computed
     again. Costs a forward pass over the examples for each point of each path.
 
     Args:
         experiment: with ``comparison.loss_path``.
-        data: as the runs were trained on.
-        output: of the experiment, with all runs trained.
+        data: of the runs.
+        output: directory of the experiment, with all runs trained.
         on_event: called after every path.
-        device: where the models run.
+        device: of the models.
 
     Raises:
-        InputError: if a checkpoint is missing or damaged, or there is no such split.
+        InputError: if a checkpoint is missing or damaged, or the split does not exist.
     """
     options = experiment.comparison.loss_path
     if options is None:
         return
     known: dict[str, dict[str, Any]] = {}
-    with suppress(InputError):  # what is damaged is measured again
+    with suppress(InputError):  # a damaged file is measured again
         known = {row["key"]: row for row in read_paths(output)}
     pairs = [
         (RunId(a, s), RunId(b, s))
@@ -77,11 +76,11 @@ def measure_paths(
         row = known.get(key) or _path(experiment, data, options, ends, device)
         rows.append({**row, "key": key, "a": a.arm, "b": b.arm, "seed": a.seed})
         write_sealed(output / PATHS, {"rows": rows})
-        on_event(Event(a, "path", number, len(pairs), text=f"loss on the way to {b.arm}"))
+        on_event(Event(a, "path", number, len(pairs), text=f"loss on the path to {b.arm}"))
 
 
 def read_paths(output: Path) -> list[dict[str, Any]]:
-    """Return the rows of ``loss-paths.json``, none if there is no such file.
+    """Return the rows of ``loss-paths.json``; empty if the file is missing.
 
     Raises:
         InputError: if it is damaged.
@@ -141,9 +140,9 @@ def _path(
 
 
 def _difference(first: PreTrainedModel, second: PreTrainedModel) -> str | None:
-    """Return why no path joins two models, or None if they are one function of their weights.
+    """Return how two model configurations differ, so that no path joins them; None: they agree.
 
-    Shapes alone do not tell: with another number of heads the same weights are another function.
+    Equal shapes are not enough: with another number of heads equal weights are another function.
     """
     one, other = first.config.to_dict(), second.config.to_dict()
     for name in sorted({*one, *other}):

@@ -1,9 +1,9 @@
-"""What an experiment will take, computed before anything is trained.
+"""Cost of an experiment, computed before training.
 
 Steps, tokens, operations and bytes on the disk follow from data and model. Memory is that of
-weights, gradients, optimizer and of what one forward pass keeps for the backward pass, which is
-counted on the longest example. Time is an estimate: operations through an assumed share of the
-device's matmul rate.
+weights, gradients, optimizer state and of the tensors that one forward pass keeps for the backward
+pass, counted on the longest example. Time is an estimate: operations divided by an assumed share of
+the device's matmul rate.
 """
 
 import statistics
@@ -25,25 +25,25 @@ from ntpctp.runner.budget import amount_of
 from ntpctp.runner.prepare import Data, initial_model
 
 SHARE_OF_PEAK = 0.4
-"""Of the matmul rate that training is assumed to reach. Measured for small models in one thread:
-0.2 to 0.8 (scripts/bench/training.py)."""
+"""Share of the matmul rate that training is assumed to reach. Measured for small models in one
+thread: 0.2 to 0.8 (scripts/bench/training.py)."""
 
 
 @dataclass(frozen=True)
 class ArmPlan:
-    """What one run of an arm takes.
+    """Cost of one run of an arm.
 
     Attributes:
-        parameters: of the model, tied ones once.
+        parameters: of the model; tied ones count once.
         steps: of the optimizer.
-        tokens: read, padding excluded; expected.
-        supervised_tokens: that the loss sees; expected.
-        flops: of training, see ``ntpctp.models.flops``; expected.
+        tokens: expected number, padding excluded.
+        supervised_tokens: expected number.
+        flops: expected operations of training, see ``ntpctp.models.flops``.
         checkpoints: written to the disk.
-        disk_bytes: of their weights and optimizer states, as far as they are kept.
-        memory_bytes: of weights, gradients, optimizer state and what a forward pass on the longest
-            examples keeps: what a step takes at the least. The backward pass has tensors of its
-            own; peaks of 1.8 to 3.5 times this were measured for small models.
+        disk_bytes: of their weights and optimizer states that ``evaluation.keep`` keeps.
+        memory_bytes: lower bound for a step: weights, gradients, optimizer state and tensors kept
+            by a forward pass on the longest examples. The backward pass adds its own tensors: peaks
+            of 1.8 to 3.5 times this were measured for small models.
     """
 
     parameters: int
@@ -57,12 +57,12 @@ class ArmPlan:
 
 
 def plan(experiment: Experiment, data: Data, processes: int = 1) -> dict[str, ArmPlan]:
-    """Return what a run of every arm takes; costs building each model once, and trains nothing.
+    """Return the cost of a run of every arm, without training; builds each model once.
 
     Args:
-        experiment: what is asked, with steps.
-        data: its data.
-        processes: that share a batch, each with the whole model; memory is that of one of them.
+        experiment: with steps.
+        data: of the experiment.
+        processes: sharing a batch, each with the whole model; memory is that of one of them.
 
     Raises:
         InputError: if a batch does not divide over the processes.
@@ -71,7 +71,7 @@ def plan(experiment: Experiment, data: Data, processes: int = 1) -> dict[str, Ar
         if arm.training.batch_size % processes:
             raise InputError(
                 f"arm {name!r}: training.batch_size {arm.training.batch_size} does not divide over "
-                f"{processes} processes; choose a multiple"
+                f"{processes} processes. Choose a multiple"
             )
     return {
         name: _plan_of(arm, experiment, data, processes) for name, arm in experiment.arms.items()
@@ -79,7 +79,7 @@ def plan(experiment: Experiment, data: Data, processes: int = 1) -> dict[str, Ar
 
 
 def matmul_rate(size: int = 1024, repetitions: int = 9) -> float:
-    """Return the float32 operations a second of a square matmul here, in the threads of now."""
+    """Return the float32 operations a second of a square matmul, with torch's current threads."""
     left, right = torch.rand(size, size), torch.rand(size, size)
     seconds = []
     for _ in range(repetitions):
@@ -96,10 +96,10 @@ def _plan_of(arm: Arm, experiment: Experiment, data: Data, processes: int) -> Ar
     weights = _bytes(parameters)
     trained = _bytes([p for p in parameters if p.requires_grad])
     moments = 2 if arm.training.optimizer == "adamw" else int(arm.training.momentum > 0)
-    rows = arm.training.micro_batch_size or arm.training.batch_size // processes
+    num_examples = arm.training.micro_batch_size or arm.training.batch_size // processes
     saved = experiment.evaluation.checkpoint_steps(arm.training.steps)
     keep, num_kept = experiment.evaluation.keep, len(saved)
-    if keep != "all":  # beside the first: the newest, or the best and the newest
+    if keep != "all":  # the first, and the newest or the best and the newest
         num_kept = min(num_kept, 1 + (keep.last or 2))
     return ArmPlan(
         parameters=sum(p.numel() for p in parameters),
@@ -110,7 +110,9 @@ def _plan_of(arm: Arm, experiment: Experiment, data: Data, processes: int) -> Ar
         checkpoints=len(saved),
         # The first checkpoint has no optimizer state yet.
         disk_bytes=num_kept * weights + (num_kept - 1) * moments * trained,
-        memory_bytes=weights + (1 + moments) * trained + rows * _kept_bytes(arm, data, model),
+        memory_bytes=weights
+        + (1 + moments) * trained
+        + num_examples * _kept_bytes(arm, data, model),
     )
 
 
@@ -119,22 +121,22 @@ def _bytes(parameters: Iterable[torch.nn.Parameter]) -> int:
 
 
 def _kept_bytes(arm: Arm, data: Data, model: PreTrainedModel) -> int:
-    """Return the bytes that a forward pass on the longest row keeps, without the weights."""
-    rows = data.splits["train"].encoded
-    longest = int(np.argmax(lengths(rows)))
+    """Return the bytes that a forward pass on the longest example keeps, without the weights."""
+    examples = data.splits["train"].encoded
+    longest = int(np.argmax(lengths(examples)))
     if arm.training.gradient_checkpointing:
         model.activation_checkpointing_enable({"use_reentrant": False})
-    batch = SupervisedExamples(rows, NTP() if _selective(arm) else arm.objective).batch(
+    batch = SupervisedExamples(examples, NTP() if _selective(arm) else arm.objective).batch(
         [longest], 0
     )
     weights = {p.untyped_storage().data_ptr() for p in model.parameters()}
-    kept: dict[int, torch.UntypedStorage] = {}  # held, so that no address is used again
+    kept: dict[int, torch.UntypedStorage] = {}  # held, so that no address is reused
 
     def keep(tensor: torch.Tensor) -> torch.Tensor:
         storage = tensor.untyped_storage()
         if storage.data_ptr() not in weights:
             kept[storage.data_ptr()] = storage
-        return tensor.detach()  # with its history, it would keep itself alive
+        return tensor.detach()  # with its graph, it would keep itself alive
 
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
         token_loss(model.train(), batch)
@@ -142,6 +144,6 @@ def _kept_bytes(arm: Arm, data: Data, model: PreTrainedModel) -> int:
 
 
 def _selective(arm: Arm) -> bool:
-    """Whether the loss chooses among all tokens by a reference, whose losses are not known yet."""
+    """Whether the loss chooses among all tokens by a reference model, which is not run here."""
     parts = [arm.objective, *(part for _, part in arm.objective.mixture(0))]
     return any(isinstance(part, Selective) for part in parts)

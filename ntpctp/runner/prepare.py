@@ -1,12 +1,11 @@
-"""From an experiment to encoded data: one tokenizer, all splits, checked before anything is run."""
+"""From an experiment to encoded data: one tokenizer, all splits, checked before training."""
 
 import hashlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast
 
-import numpy as np
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
@@ -15,7 +14,7 @@ from ntpctp._core.files import fingerprint
 from ntpctp._core.rng import torch_seed
 from ntpctp.config import Arm, Experiment, Keep
 from ntpctp.data.cache import encode_task
-from ntpctp.data.encoded import EncodedExample, Selection, lengths, role_patterns, trim_prompt
+from ntpctp.data.encoded import EncodedExample, lengths
 from ntpctp.data.tasks import Task
 from ntpctp.data.tokenize import Pieces, load_tokenizer
 from ntpctp.measures import EncodedSplit, Measure
@@ -23,24 +22,23 @@ from ntpctp.measures.fields import split_names
 from ntpctp.models.build import build_model, context_length, source_of, stated_context
 from ntpctp.models.lora import add_lora
 from ntpctp.models.options import LoraOptions, ModelOptions
-from ntpctp.objectives import ExampleObjective, Selective
-from ntpctp.objectives.dataset import SupervisedExamples
 from ntpctp.objectives.loss import check_model
+from ntpctp.runner.exclusions import candidate_lengths, fit, supervised
 
 
 @dataclass(frozen=True)
 class Data:
-    """All that an experiment's runs read.
+    """The encoded data of an experiment.
 
     Attributes:
-        task: where the examples come from.
+        task: source of the examples.
         tokenizer: shared by all arms.
-        splits: encoded, by name; ``train`` first.
+        splits: by name; ``train`` first.
         evaluation_splits: names of the held-out splits.
-        longest: tokens of the longest row of any split.
+        longest: tokens of the longest example of any split, or of one with another choice.
         fingerprint: changes with any text, split, role or token id.
-        exclusions: split -> what was done to it -> number of examples, where it is not 0.
-        context: the smallest of all models that are to be measured; None: not limited.
+        exclusions: split -> kind (``dropped_too_long``, ...) -> number of examples, if not 0.
+        context: positions of the smallest model to be measured; None: not limited.
     """
 
     task: Task
@@ -59,67 +57,51 @@ def encoded_beside(output: Path) -> Path:
 
 
 def prepare(experiment: Experiment, cache: Path | None = None) -> Data:
-    """Read, check and encode all that ``experiment`` needs, and try each arm's model on it.
+    """Read, check and encode the data of an experiment, and try each arm's model on it.
+
+    Costs building each distinct model once.
 
     Args:
-        experiment: what is asked.
-        cache: directory of encoded tasks, see ``encoded.encode_task``.
+        experiment: validated.
+        cache: directory of encoded tasks, see ``data.cache.encode_task``.
 
     Raises:
-        InputError: for any bad example, an example that is in two splits, one that does not fit
-            or is not supervised (where the experiment does not say drop), a missing tokenizer, or
-            a model that is not causal. Costs building each distinct model once.
+        InputError: for a bad example, an example in two splits, an example that is too long or not
+            supervised (unless the experiment sets drop), a missing checkpoint or tokenizer, or a
+            model that is not causal.
     """
-    task, arms = experiment.task, experiment.arms
+    arms, first = experiment.arms, experiment.seeds[0]
     for arm in arms.values():
-        for seed in experiment.seeds:  # a checkpoint that is missing is missed before the start
+        for seed in experiment.seeds:  # so that a missing checkpoint is an error before the start
             source_of(arm.model, seed)
-    first = experiment.seeds[0]
     sources = {source for arm in arms.values() if (source := source_of(arm.model, first))}
-    encoded = encode_task(task, _tokenizer(task, experiment.tokenizer, sources), cache)
-    exclusions: dict[str, dict[str, int]] = {}
-    splits = {}
     contexts = [stated_context(arm.model, first) for arm in arms.values()]
-    context = min((c for c in contexts if c is not None), default=None)
-    fingerprints = {}
-    for name, of_split in encoded.splits.items():
-        split = EncodedSplit(of_split.examples, of_split.encoded)
-        split, counts = fit(split, context, experiment.data.too_long, name)
-        if name == "train":
-            for arm_name, arm in arms.items():
-                split, dropped = _supervised(split, arm_name, arm, experiment.data.unsupervised)
-                counts["dropped_unsupervised"] = counts.get("dropped_unsupervised", 0) + dropped
-        if not split.encoded:
-            raise InputError(f"task {task.name!r}: no example is left in the split {name!r}")
-        splits[name] = split
-        exclusions[name] = {what: count for what, count in counts.items() if count}
-        fingerprints[name] = of_split.fingerprint
-        if exclusions[name]:
-            fingerprints[name] = fingerprint([of_split.fingerprint, _ids(split.encoded)])
-    _check_measures(experiment, splits)
-    data = Data(
-        task,
-        encoded.tokenizer,
-        splits,
-        task.evaluation_splits,
-        max(
-            *(int(lengths(split.encoded).max()) for split in splits.values()),
-            *_candidate_lengths(
-                experiment.evaluation.measures, task, splits, encoded.tokenizer, context
-            ),
-        ),
-        fingerprint([fingerprints, _tokens_of(encoded.tokenizer)]),
-        exclusions,
-        context,
+
+    def drop_unsupervised(split: EncodedSplit) -> tuple[EncodedSplit, int]:
+        total = 0
+        for name, arm in arms.items():
+            split, dropped = supervised(split, name, arm, experiment.data.unsupervised)
+            total += dropped
+        return split, total
+
+    data = _encoded(
+        experiment.task,
+        _tokenizer(experiment.task, experiment.tokenizer, sources),
+        experiment.evaluation.measures,
+        context=min((c for c in contexts if c is not None), default=None),
+        too_long=experiment.data.too_long,
+        cache=cache,
+        drop_unsupervised=drop_unsupervised,
     )
+    _check_split_names(experiment, data.splits)
     checked: list[tuple[ModelOptions, LoraOptions | None]] = []
     for arm in arms.values():
         start = arm.model, arm.training.lora
         if start not in checked:
-            model = initial_model(arm, data, experiment.seeds[0])
+            model = initial_model(arm, data, first)
             for measure in experiment.evaluation.measures:
                 measure.check_model(model)
-            contexts.append(context_length(model.config))  # of one that is made to fit too
+            contexts.append(context_length(model.config))  # a fresh model is made to fit
             checked.append(start)
     return replace(data, context=min((c for c in contexts if c is not None), default=None))
 
@@ -133,48 +115,66 @@ def prepare_task(
     too_long: str = "error",
     cache: Path | None = None,
 ) -> Data:
-    """Read, check and encode a task for measures alone: nothing is trained on it.
+    """Read, check and encode a task for measures alone, without training.
 
     Args:
-        task: where the examples come from.
-        tokenizer: of the checkpoint that is to be measured.
-        measures: what is to be measured.
+        task: source of the examples.
+        tokenizer: of the checkpoint to be measured.
+        measures: with their options.
         context: positions of the model; None: not limited.
-        too_long: the policy for examples that do not fit, see ``fit``.
-        cache: directory of encoded tasks, see ``encoded.encode_task``.
+        too_long: policy for examples that do not fit, see ``exclusions.fit``.
+        cache: directory of encoded tasks, see ``data.cache.encode_task``.
 
     Raises:
-        InputError: for any bad example, one that does not fit, or one that a measure cannot judge.
+        InputError: for a bad example, one that does not fit, or one that a measure cannot judge.
+    """
+    return _encoded(task, tokenizer, measures, context=context, too_long=too_long, cache=cache)
+
+
+def _encoded(
+    task: Task,
+    tokenizer: Pieces | PreTrainedTokenizerBase,
+    measures: Sequence[Measure],
+    *,
+    context: int | None,
+    too_long: str,
+    cache: Path | None,
+    drop_unsupervised: Callable[[EncodedSplit], tuple[EncodedSplit, int]] | None = None,
+) -> Data:
+    """Return the encoded splits of a task, after exclusions; arguments as ``prepare_task``.
+
+    ``drop_unsupervised`` is applied to ``train``; it returns the split and the number dropped.
     """
     encoded = encode_task(task, tokenizer, cache)
-    splits, exclusions, fingerprints = {}, {}, {}
-    for name, of_split in encoded.splits.items():
-        split = EncodedSplit(of_split.examples, of_split.encoded)
-        split, counts = fit(split, context, too_long, name)
+    splits: dict[str, EncodedSplit] = {}
+    exclusions, fingerprints = {}, {}
+    for name, whole in encoded.splits.items():
+        split, counts = fit(EncodedSplit(whole.examples, whole.encoded), context, too_long, name)
+        if name == "train" and drop_unsupervised is not None:
+            split, counts["dropped_unsupervised"] = drop_unsupervised(split)
         if not split.encoded:
             raise InputError(f"task {task.name!r}: no example is left in the split {name!r}")
-        splits[name], exclusions[name] = split, counts
-        fingerprints[name] = of_split.fingerprint
-        if counts:
-            fingerprints[name] = fingerprint([of_split.fingerprint, _ids(split.encoded)])
-    _check_answers(task, measures, splits)
+        splits[name] = split
+        exclusions[name] = {kind: count for kind, count in counts.items() if count}
+        fingerprints[name] = whole.fingerprint
+        if exclusions[name]:
+            fingerprints[name] = fingerprint([whole.fingerprint, _hash_of_ids(split.encoded)])
+    _check_measures(task, measures, splits)
+    candidates = candidate_lengths(measures, task, splits, encoded.tokenizer, context)
     return Data(
         task,
         encoded.tokenizer,
         splits,
         task.evaluation_splits,
-        max(
-            *(int(lengths(split.encoded).max()) for split in splits.values()),
-            *_candidate_lengths(measures, task, splits, encoded.tokenizer, context),
-        ),
-        fingerprint([fingerprints, _tokens_of(encoded.tokenizer)]),
+        max(*(int(lengths(split.encoded).max()) for split in splits.values()), *candidates),
+        fingerprint([fingerprints, _vocabulary_of(encoded.tokenizer)]),
         exclusions,
         context,
     )
 
 
-def _check_measures(experiment: Experiment, splits: Mapping[str, EncodedSplit]) -> None:
-    """Refuse splits that are not there, and measures of answers where a split has none."""
+def _check_split_names(experiment: Experiment, splits: Mapping[str, EncodedSplit]) -> None:
+    """Refuse names of splits that the task does not have."""
     for name, arm in experiment.arms.items():
         if arm.training.stop is not None:
             lookup(splits, arm.training.stop.split, f"split of arms.{name}.training.stop")
@@ -182,158 +182,45 @@ def _check_measures(experiment: Experiment, splits: Mapping[str, EncodedSplit]) 
         lookup(splits, experiment.evaluation.keep.split, "split of evaluation.keep")
     if experiment.comparison.loss_path is not None:
         lookup(splits, experiment.comparison.loss_path.split, "split of comparison.loss_path")
-    _check_answers(experiment.task, experiment.evaluation.measures, splits)
 
 
-def _check_answers(
+def _check_measures(
     task: Task, measures: Sequence[Measure], splits: Mapping[str, EncodedSplit]
 ) -> None:
-    """Refuse measures that do not fit the task or its splits, or that need answers it has not."""
+    """Refuse measures that do not fit the task or its splits, or need answers that are missing."""
     for measure in measures:
         measure.check(task)
-        for split in split_names(dict(measure).get("split", [])):  # of those that have this option
+        for split in split_names(dict(measure).get("split", [])):  # if the measure has this option
             lookup(splits, split, f"split of evaluation.measures.{measure.name}")
     names = [measure.name for measure in measures]
     for name in task.evaluation_splits:
         first = splits[name].examples[0]
         if first.is_plain_text and names != ["accuracy"]:
             raise InputError(
-                f"{first.source or name}: is plain text without an answer, of which only the loss "
-                f"can be measured; say evaluation.measures: [accuracy] (found: {', '.join(names)})"
+                f"{first.source or name}: is plain text without an answer: only its loss can be "
+                f"measured. Set evaluation.measures: [accuracy] (found: {', '.join(names)})"
             )
 
 
-def fit(
-    split: EncodedSplit, context: int | None, policy: str, name: str
-) -> tuple[EncodedSplit, dict[str, int]]:
-    """Apply the policy for examples that are longer than ``context`` tokens.
-
-    Returns:
-        The split, and how many examples were ``dropped_too_long`` or ``prompts_trimmed``.
-
-    Raises:
-        InputError: under ``error``, names the first such example; under ``trim_prompt``, one whose
-            reasoning and answer alone do not fit.
-    """
-    if context is None:
-        return split, {}
-    num_tokens = lengths(split.encoded)
-    too_long = np.flatnonzero(num_tokens > context)
-    if not len(too_long):
-        return split, {}
-    if policy == "error":
-        where = _where(split, int(too_long[0]), name)
-        raise InputError(
-            f"{where}: has {num_tokens[too_long[0]]} tokens (prompt, answer and end of sequence), "
-            f"the model's context only {context}; nothing is cut: shorten it, raise "
-            "model.context, or say data.too_long: drop or trim_prompt"
-        )
-    if policy == "drop":
-        return _without(split, too_long), {"dropped_too_long": len(too_long)}
-    rows = list(split.encoded)
-    for index in too_long.tolist():
-        where = _where(split, index, name)
-        if split.examples[index].is_plain_text:
-            raise InputError(
-                f"{where}: is plain text of {len(rows[index])} tokens and has no prompt to trim; "
-                "cut it up, raise model.context, or say data.too_long: drop"
-            )
-        rows[index] = trim_prompt(rows[index], context, where)
-    return EncodedSplit(split.examples, rows), {"prompts_trimmed": len(too_long)}
-
-
-def _where(split: EncodedSplit, index: int, name: str) -> str:
-    return split.examples[index].source or f"{name} example {index}"
-
-
-def _without(split: EncodedSplit, indices: Iterable[int]) -> EncodedSplit:
-    """Leave out some items; what is left is a view."""
-    left = np.setdiff1d(np.arange(len(split.encoded)), list(indices))
-    return EncodedSplit(Selection(split.examples, left), Selection(split.encoded, left))
-
-
-def _candidate_lengths(
-    measures: Sequence[Measure],
-    task: Task,
-    splits: Mapping[str, EncodedSplit],
-    tokenizer: PreTrainedTokenizerBase,
-    context: int | None,
-) -> Iterator[int]:
-    """Yield how long measured examples are with their longest choice for an answer."""
-    fitted = max((getattr(m, "train_items", 0) for m in measures), default=0)
-    known: dict[str, int] = {}
-    for name in ("train", *task.evaluation_splits):
-        split = splits[name].head(fitted if name == "train" else None)
-        for index, example in enumerate(split.examples):
-            if not example.choices:
-                continue
-            for choice in example.choices:
-                if choice not in known:
-                    ids = tokenizer(choice, add_special_tokens=False).input_ids
-                    known[choice] = len(ids) + 1  # and the end of sequence
-            row, longest = split.encoded[index], max(example.choices, key=known.__getitem__)
-            length = int((~row.has_role("answer")).sum()) + known[longest]
-            if context is not None and length > context:
-                raise InputError(
-                    f"{_where(split, index, name)}: has {length} tokens with the choice "
-                    f"{longest[:80]!r} for an answer, the model's context only {context}; shorten "
-                    "it or raise model.context"
-                )
-            yield length
-
-
-def _tokens_of(tokenizer: PreTrainedTokenizerBase) -> list[Any]:
-    """What decides the size of a fresh model and how it is prompted, beside the rows."""
+def _vocabulary_of(tokenizer: PreTrainedTokenizerBase) -> list[Any]:
+    """Return what decides a fresh model's size and prompts, beside the encoded examples."""
     return [sorted(tokenizer.get_vocab().items()), tokenizer.chat_template]
 
 
-def _ids(rows: Sequence[EncodedExample]) -> str:
-    """A hash of all token ids."""
+def _hash_of_ids(examples: Sequence[EncodedExample]) -> str:
+    """Return a hash of all token ids."""
     hashed = hashlib.sha256()
-    for row in rows:
-        hashed.update(row.input_ids.tobytes())
+    for encoded in examples:
+        hashed.update(encoded.input_ids.tobytes())
     return hashed.hexdigest()
 
 
-def _supervised(split: EncodedSplit, name: str, arm: Arm, policy: str) -> tuple[EncodedSplit, int]:
-    """Apply the policy for rows of which the loss of an arm would see nothing."""
-    if isinstance(arm.objective, Selective):
-        return split, 0  # keeps at least one token of every row
-    if isinstance(arm.objective, ExampleObjective):  # of alike roles it sees alike
-        patterns = role_patterns(split.encoded)
-        firsts = list(patterns.values())
-        blind = SupervisedExamples([split.encoded[index] for index in firsts], arm.objective)
-        without = {firsts[k] for k in blind.unsupervised()}
-        if not without:
-            return split, 0
-        unseen = {pattern for pattern, index in patterns.items() if index in without}
-        empty = {k for k, row in enumerate(split.encoded) if row.roles.tobytes() in unseen}
-    else:
-        empty = set(SupervisedExamples(split.encoded, arm.objective).unsupervised())
-    if not empty:
-        return split, 0
-    first = min(empty)
-    if policy == "error":
-        where, objective = _where(split, first, "train"), arm.objective.name
-        if split.examples[first].is_plain_text:
-            raise InputError(
-                f"{where}: is plain text without an answer, of which arm {name!r} ({objective}) "
-                "supervises nothing; train on it with ntp, or give prompt and answer"
-            )
-        raise InputError(
-            f"{where}: arm {name!r} ({objective}) supervises none of its tokens "
-            f"({len(empty)} such examples); choose an objective that covers it, or say "
-            "data.unsupervised: drop"
-        )
-    return _without(split, empty), len(empty)
-
-
 def initial_model(arm: Arm, data: Data, seed: int) -> PreTrainedModel:
-    """Return the model that a run of ``arm`` starts from, checked on the first rows of the data."""
+    """Return the model from which a run starts, checked on the first training examples."""
     model = build_model(arm.model, data.tokenizer, data.longest, seed)
-    rows = data.splits["train"].encoded[:2]
-    length = min(len(row) for row in rows)
-    ids = torch.stack([torch.from_numpy(row.input_ids[:length]) for row in rows])
+    examples = data.splits["train"].encoded[:2]
+    length = min(len(encoded) for encoded in examples)
+    ids = torch.stack([torch.from_numpy(encoded.input_ids[:length]) for encoded in examples])
     check_model(model, ids)
     if arm.training.lora is not None:
         add_lora(model, arm.training.lora, torch_seed(seed, "adapter"))
@@ -341,22 +228,22 @@ def initial_model(arm: Arm, data: Data, seed: int) -> PreTrainedModel:
 
 
 def _tokenizer(
-    task: Task, wanted: str | None, checkpoints: set[str]
+    task: Task, source: str | None, checkpoints: set[str]
 ) -> Pieces | PreTrainedTokenizerBase:
-    """Return the tokenizer, or how to cut the text for one that is built from the data."""
-    if wanted in ("characters", "words"):
-        return cast(Pieces, wanted)
-    if wanted or checkpoints:
-        sources = {wanted} if wanted else checkpoints
+    """Return the tokenizer, or the pieces (characters, words) of one to be built from the data."""
+    if source in ("characters", "words"):
+        return cast(Pieces, source)
+    if source or checkpoints:
+        sources = {source} if source else checkpoints
         if len(sources) > 1:
             raise InputError(
-                f"arms start from different checkpoints ({', '.join(sorted(map(str, sources)))}); "
-                "say which tokenizer all of them use: tokenizer: DIRECTORY"
+                f"arms start from different checkpoints ({', '.join(sorted(map(str, sources)))}). "
+                "Set the tokenizer that all of them use: tokenizer: DIRECTORY"
             )
         return load_tokenizer(str(sources.pop()))
     if task.pieces is None:
         raise InputError(
-            f"tokenizer: the task {task.name!r} reads open text; give the directory or hub id of "
-            "a Hugging Face tokenizer, or 'characters' or 'words' to build one from the data"
+            f"tokenizer: the task {task.name!r} reads open text. Set the directory or Hub id of a "
+            "Hugging Face tokenizer, or 'characters' or 'words' to build one from the data"
         )
     return task.pieces

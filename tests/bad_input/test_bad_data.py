@@ -254,19 +254,19 @@ CASES: dict[str, Case] = {
     "answer that is too long": own(
         "jsonl",
         lines(*items(), {"prompt": "1=", "answer": "7" * 40}),
-        ["line 21", "nothing is cut"],
+        ["line 21", "nothing is truncated"],
         "model.context=16",
     ),
     "prompt that is too long": own(
         "jsonl",
         lines(*items(), {"prompt": "1" * 40, "answer": "7"}),
-        ["line 21", "nothing is cut"],
+        ["line 21", "nothing is truncated"],
         "model.context=16",
     ),
     "line of a megabyte in a small context": own(
         "jsonl",
         lines(*items(), {"prompt": "1" * 2**20, "answer": "7"}),
-        ["line 21", "1048578 tokens", "nothing is cut"],
+        ["line 21", "1048578 tokens", "nothing is truncated"],
         "model.context=16",
     ),
     # tables as text

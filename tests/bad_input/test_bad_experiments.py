@@ -148,7 +148,7 @@ CASES: dict[str, Case] = {
     ),
     "budget without end": experiment(
         {"training": {"batch_size": 8, "budget": {"epochs": 1e300}}},
-        ["training.budget epochs: 1e+300 takes more than 1000000000 steps; lower it"],
+        ["training.budget epochs: 1e+300 takes more than 1000000000 steps. Lower it"],
     ),
     "option of another optimizer": experiment(
         {}, ["momentum: not of the optimizer adamw"], "training.momentum=0.5"
@@ -259,7 +259,7 @@ CASES: dict[str, Case] = {
     ),
     "context too small": experiment(
         {},
-        ["example 0: has 7 tokens", "context only 4", "nothing is cut"],
+        ["example 0: has 7 tokens", "context only 4", "nothing is truncated"],
         "model.context=4",
     ),
     "no such checkpoint": experiment(

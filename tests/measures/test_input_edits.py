@@ -238,7 +238,7 @@ def test_what_fits_does_not_depend_on_the_arm(tmp_path):
 
 def test_the_context_of_an_experiment_is_the_smallest_of_its_arms(tiny, tmp_path):
     """That of a model that is made to fit the data is not stated anywhere."""
-    from ntpctp.runner.evaluate import Results
+    from ntpctp.runner.evaluate import ResultsLocation
     from ntpctp.runner.prepare import prepare
 
     arms = {"short": {"objective": "ctp"}, "long": {"objective": "ctp", "model": {"context": 64}}}
@@ -246,7 +246,10 @@ def test_the_context_of_an_experiment_is_the_smallest_of_its_arms(tiny, tmp_path
     assert data.context == -(-data.longest // 8) * 8 < 64
     # Edited items are judged anew where another context is shared, and nothing else is.
     keys = [
-        [Results(tmp_path, "a", "b", length).key(CTP(), m) for m in (InputEdits(), Accuracy())]
+        [
+            ResultsLocation(tmp_path, "a", "b", length).key(CTP(), m)
+            for m in (InputEdits(), Accuracy())
+        ]
         for length in (8, 64)
     ]
     assert keys[0][0] != keys[1][0] and keys[0][1] == keys[1][1]

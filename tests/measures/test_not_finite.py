@@ -14,7 +14,7 @@ from ntpctp.config import experiment_of
 from ntpctp.measures import MEASURES
 from ntpctp.measures.context import EvaluationContext
 from ntpctp.objectives import CTP
-from ntpctp.runner.evaluate import Results, measure_into
+from ntpctp.runner.evaluate import ResultsLocation, measure_into
 from ntpctp.runner.prepare import prepare
 from ntpctp.runner.run import execute
 from tests.conftest import tiny_content
@@ -72,7 +72,7 @@ def measured(trained, directory, name):
         task=data.task,
         max_length=data.context,
     )
-    return measure_into(Results(directory / "results", "x", "y", None), context, [measure])
+    return measure_into(ResultsLocation(directory / "results", "x", "y", None), context, [measure])
 
 
 def test_all_measures_are_tried():

@@ -228,7 +228,7 @@ def test_jobs_of_slurm_that_somebody_sent_are_refused(tmp_path, entry):
     whole = {"digest": "0", **entry} if isinstance(entry, dict) else entry
     write_sealed(folder / "submitted.json", {"ntp, seed 0": whole})
     with pytest.raises(InputError, match="invalid list of queued jobs"):
-        Slurm(folder)._queued()
+        Slurm(folder)._queued({})
 
 
 def test_the_outcome_of_a_job_is_read_without_its_pickle(tmp_path):
