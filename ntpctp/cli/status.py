@@ -6,31 +6,29 @@ from typing import Annotated
 
 import typer
 
+from ntpctp._core.layout import experiments_below, is_url
 from ntpctp.cli.console import console, warn
+from ntpctp.cli.options import Directory
 
 
 def status(
-    directory: Annotated[
-        str,
-        typer.Argument(help="an experiment's directory or URL, or one with several in it"),
-    ],
-    json: Annotated[bool, typer.Option("--json", help="all runs, for machines")] = False,
+    directory: Directory,
+    json: Annotated[bool, typer.Option("--json", help="print all runs as JSON")] = False,
     everything: Annotated[
-        bool, typer.Option("--all", help="also list the runs that are done or wait")
+        bool, typer.Option("--all", help="also list runs that are done or waiting")
     ] = False,
 ) -> None:
-    """Show what every run is doing: done, running, failed, stopped, waiting, and the time left.
+    """Show the state of every run (done, running, failed, stopped, waiting) and the time left.
 
-    A failed run keeps its traceback until the same `ntpctp run` begins it again.
+    A failed run keeps its traceback until the same `ntpctp run` restarts it.
     """
-    # Nothing here imports torch: that would take several times as long as looking.
-    from ntpctp._core.layout import experiments_below
+    # Nothing imported here loads torch, which would take several times as long as the command.
     from ntpctp.report.terminal.status import states_tables
     from ntpctp.runner.status import run_statuses, status_record
     from ntpctp.runner.summary import read_summary
 
     records = []
-    for path in experiments_below(_brought(directory)):
+    for path in experiments_below(_with_states(directory)):
         asked = read_summary(path)
         states = list(run_statuses(asked, path))
         if json:
@@ -42,14 +40,12 @@ def status(
         typer.echo(json_format.dumps(records))
 
 
-def _brought(text: str) -> Path:
-    """Return the directory that a path or URL names, with what its store says of runs."""
-    from ntpctp._core.layout import is_url
-
+def _with_states(text: str) -> Path:
+    """Return the directory that a path or URL names, with the states of runs in a store."""
     if not is_url(text):
         return Path(text)
     from ntpctp.runner.location import location_of
 
-    place = location_of(text, warn)
-    place.pull_status()
-    return place.directory
+    location = location_of(text, warn)
+    location.pull_status()
+    return location.directory

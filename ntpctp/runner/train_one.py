@@ -22,22 +22,6 @@ from ntpctp.training.trackers import check_trackers
 _console = Console(emoji=False)
 
 
-def runs_in(path: Path, overrides: Sequence[str] = ()) -> list[tuple[str | None, RunId]]:
-    """Return all runs of an experiment file with their stages, in an order that can be executed.
-
-    Raises:
-        InputError: for a bad experiment.
-    """
-    stages = load_stages(path, overrides)
-    if stages is None:
-        return [(None, run) for run in load_experiment(path, overrides).runs()]
-    return [
-        (stage, run)
-        for stage, experiment in stages.experiments(Path("runs") / stages.name).items()
-        for run in experiment.runs()
-    ]
-
-
 def train_one(
     path: Path,
     overrides: Sequence[str],

@@ -13,10 +13,11 @@ from accelerate.commands.config.config_args import load_config_from_file
 
 from ntpctp._core.yaml_loader import read_yaml
 from ntpctp.config import cells, load_experiment, set_field
+from ntpctp.config.experiment_file import runs_in
 from ntpctp.config.stages import load_stages
 from ntpctp.config.sweep import load_sweep
 from ntpctp.models.build import load_model
-from ntpctp.runner.train_one import runs_in, train_one
+from ntpctp.runner.train_one import train_one
 from tests.config.test_stages import changed
 from tests.conftest import tiny_content
 from tests.data.published_tokenizer import gpt2_tokenizer
