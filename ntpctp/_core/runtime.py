@@ -2,6 +2,8 @@
 
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 NOT_CACHED = (
     "it is not in the hub's cache, and nothing is fetched: --offline, or HF_HUB_OFFLINE in the "
@@ -9,7 +11,12 @@ NOT_CACHED = (
 )
 """Why something of the hub is not to be had."""
 
+START_DIRECTORY = "NTPCTP_START_DIRECTORY"
+"""Variable that names the directory with modules of the user; by default the current directory.
+Workers on other machines start elsewhere."""
+
 _OFFLINE = "NTPCTP_OFFLINE"
+_SAFE_PATH = "PYTHONSAFEPATH"
 _HUB_OFFLINE = ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE", "HF_DATASETS_OFFLINE")
 _TRUE = {"1", "ON", "YES", "TRUE"}  # as the libraries have it
 
@@ -34,6 +41,24 @@ def quiet_libraries() -> None:
         from transformers.utils import logging
 
         logging.disable_progress_bar()
+
+
+@contextmanager
+def isolated_imports() -> Iterator[None]:
+    """Keep the current directory off the module path of Python processes that start inside.
+
+    ``python -c`` and ``python -m`` put it first, so that workers would import, and thereby execute,
+    any ``queue.py`` or ``datasets/`` that lies there.
+    """
+    before = os.environ.get(_SAFE_PATH)
+    os.environ[_SAFE_PATH] = "1"
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ[_SAFE_PATH]
+        else:
+            os.environ[_SAFE_PATH] = before
 
 
 def go_offline() -> None:

@@ -208,7 +208,7 @@ CASES: dict[str, Case] = {
     "compare two that are none": command("compare DIR/empty DIR/file", ["DIR/empty"]),
     "compare one into a file": command(
         "compare DIR/out --output DIR/joined.json",
-        ["--output: one experiment's comparison is written into its directory"],
+        ["--output: expected several directories; the comparison of one experiment is written"],
         files={"out/experiment.yaml": GOOD},
     ),
     "compare an experiment that is a directory": command(
@@ -222,14 +222,15 @@ CASES: dict[str, Case] = {
     "report on nothing": command("report DIR/nowhere", ["DIR/nowhere: not an experiment's"]),
     "report on an empty directory": command("report DIR/empty", ["DIR/empty: expected the direct"]),
     "format without figures": command(
-        "report DIR/empty --figure-format pdf", ["--figure-format: expected --figures with it"]
+        "report DIR/empty --figure-format pdf",
+        ["--figure-format: expected --figures DIRECTORY with it"],
     ),
     "figures into a file": command(
         "report DIR/empty --figures DIR/file", ["--figures: expected a directory", "is a file"]
     ),
     "figures of nothing": command(
         "report DIR/empty --figures DIR/figures",
-        ["--figures: expected one experiment's directory, DIR/empty is none"],
+        ["--figures: expected the directory of one experiment or map, found DIR/empty"],
     ),
     "figures in an unknown format": command(
         "report DIR/empty --figures DIR/figures --figure-format gif", ["'gif' is not one of"]

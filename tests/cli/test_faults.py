@@ -51,14 +51,20 @@ def test_a_disk_that_is_full(capsys):
     with pytest.raises(SystemExit) as stop, clear_errors():
         raise OSError(errno.ENOSPC, "No space left on device", "scores.parquet")
     assert stop.value.code == 1
-    assert "free some space; what is finished is kept" in capsys.readouterr().err
+    assert (
+        "free some disk space; finished work is kept, run the same command again"
+        in capsys.readouterr().err
+    )
 
 
 def test_memory_that_is_full(capsys):
     with pytest.raises(SystemExit) as stop, clear_errors():
         raise MemoryError
     assert stop.value.code == 1
-    assert "out of memory\nwhat is finished is kept" in capsys.readouterr().err
+    assert (
+        "out of memory\nfinished work is kept, run the same command again"
+        in capsys.readouterr().err
+    )
 
 
 def test_memory_that_a_library_did_not_get(capsys):

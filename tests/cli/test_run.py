@@ -104,7 +104,7 @@ def test_interrupted_run_is_carried_on_to_the_same_results(finished, tmp_path, n
     driver.send_signal(signal.SIGINT)
     _, printed = driver.communicate()
     assert driver.returncode == 130
-    assert "the same command carries on" in printed
+    assert "run the same command again to resume" in printed
     outcome = ntpctp("run", directory / "tiny.yaml", "--output", out)
     assert outcome.code == 0, outcome.err
     assert contents(out) == contents(directory / "out")

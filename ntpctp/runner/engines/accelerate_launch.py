@@ -121,7 +121,8 @@ def command(module: str, job: Path, resources: Resources, config: str | None) ->
 
 def _environment(resources: Resources) -> dict[str, str]:
     threads = max(1, (resources.cpus or 1) // resources.num_processes)
-    environment = {**os.environ, "OMP_NUM_THREADS": str(threads)}
+    # PYTHONSAFEPATH keeps the current directory off the module path, see `isolated_imports`.
+    environment = {**os.environ, "OMP_NUM_THREADS": str(threads), "PYTHONSAFEPATH": "1"}
     if not resources.gpus:
         environment["ACCELERATE_USE_CPU"] = "true"
     return environment

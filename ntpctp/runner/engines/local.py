@@ -17,6 +17,7 @@ from typing import Any
 import psutil
 
 from ntpctp._core import signals
+from ntpctp._core.runtime import isolated_imports
 from ntpctp.runner.engines.base import Failure, Job, Watcher, attempt
 
 _POLL_SECONDS = 0.5
@@ -93,7 +94,8 @@ class Local:
         process = context.Process(
             target=_child, args=(job, sending, threads), name=job.name, daemon=True
         )
-        process.start()
+        with isolated_imports():  # the first job starts the server that all jobs are forked from
+            process.start()
         sending.close()
         return _Running(process, receiving)
 

@@ -13,6 +13,7 @@ from typing import Any
 
 from ntpctp._core.cpu import cores
 from ntpctp._core.errors import InputError
+from ntpctp._core.runtime import START_DIRECTORY, isolated_imports
 from ntpctp.runner.engines.base import Failure, Job, Note, Watcher, attempt
 
 _POLL_SECONDS = 0.2
@@ -53,12 +54,19 @@ class _Mailbox:
         return messages
 
 
-def _task(job: Job, mailbox: Any) -> Failure | None:
-    """Execute a job in a Ray worker, which Ray reuses for other jobs."""
+def _task(job: Job, mailbox: Any, directory: str) -> Failure | None:
+    """Execute a job in a Ray worker, which Ray reuses for other jobs.
+
+    Args:
+        job: what to execute.
+        mailbox: receives its events.
+        directory: the driver's current directory.
+    """
     import ray
     import torch
 
     torch.set_num_threads(job.resources.cpus or 1)
+    os.environ[START_DIRECTORY] = directory
     # A Ray job that requests no GPU sees all of them.
     os.environ["ACCELERATE_USE_CPU"] = str(not job.resources.gpus).lower()
     mailbox.put.remote(_Started(job.name, ray.get_runtime_context().get_node_id()))
@@ -99,14 +107,21 @@ class RayCluster:
                 ray.shutdown()
 
     def _connect(self, ray: Any) -> None:
-        quiet = {"log_to_driver": False, "configure_logging": False}
+        options = {
+            "log_to_driver": False,
+            "configure_logging": False,
+            # Jobs of Ray's client alone do not get the driver's current directory on their module
+            # path, where they would import any `queue.py` or `ntpctp/` that lies there.
+            "job_config": ray.job_config.JobConfig(_client_job=True),
+        }
         on_termination = signal.getsignal(signal.SIGTERM)  # Ray replaces the handler
         try:
             if self.address is None:
-                ray.init(address="local", num_cpus=cores(), include_dashboard=False, **quiet)
+                with isolated_imports():
+                    ray.init(address="local", num_cpus=cores(), include_dashboard=False, **options)
             else:
                 _check_answers(self.address)
-                ray.init(address=self.address, **quiet)
+                ray.init(address=self.address, **options)
         except (OSError, RuntimeError, ValueError) as error:
             raise InputError(
                 f"--on ray: cannot reach Ray at {self.address or 'this machine'}: "
@@ -156,7 +171,7 @@ def _run(ray: Any, jobs: list[Job], watcher: Watcher) -> dict[str, Failure]:
         if resources.memory_gib:
             options["memory"] = int(resources.memory_gib * 2**30)
         named = task.options(name=job.name, max_retries=_RETRIES, **options)
-        pending[named.remote(job, mailbox)] = job
+        pending[named.remote(job, mailbox, os.getcwd())] = job
         times[job.name] += 1
 
     def submit_lost() -> None:

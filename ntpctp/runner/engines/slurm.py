@@ -26,6 +26,7 @@ from ntpctp._core import signals
 from ntpctp._core.errors import InputError
 from ntpctp._core.files import write_json
 from ntpctp._core.records import read_sealed, write_sealed
+from ntpctp._core.runtime import isolated_imports
 from ntpctp.config.resources import Resources
 from ntpctp.runner.engines.base import Failure, Job, Watcher, attempt
 from ntpctp.runner.engines.mailbox import Mailbox, read_outcome
@@ -110,7 +111,7 @@ class Slurm:
                 for job in alike
             ]
             try:
-                with executor.batch():
+                with isolated_imports(), executor.batch():
                     handles = [
                         executor.submit(_Call(job, box))
                         for job, box in zip(alike, boxes, strict=True)
@@ -255,7 +256,7 @@ def parameters(resources: Resources) -> dict[str, Any]:
     site = resources.slurm
     named = {
         f"slurm_{name}": getattr(site, name)
-        for name in ("partition", "account", "qos", "constraint", "setup")
+        for name in ("partition", "account", "qos", "constraint")
         if getattr(site, name)
     }
     return {
@@ -270,6 +271,8 @@ def parameters(resources: Resources) -> dict[str, Any]:
         "slurm_signal_delay_s": site.signal_seconds,
         # Slurm requeues jobs whose node fails, and those that it preempts.
         "slurm_additional_parameters": {"requeue": True, **site.more},
+        # As `isolated_imports`, where sbatch does not pass the environment on.
+        "slurm_setup": [*site.setup, "export PYTHONSAFEPATH=1"],
         **named,
     }
 

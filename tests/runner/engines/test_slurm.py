@@ -118,7 +118,7 @@ def test_what_submitit_is_told():
     told = parameters(asked)
     assert told["gpus_per_node"] == 4 and told["cpus_per_task"] == 8
     assert told["tasks_per_node"] == 1  # accelerate launch starts the four processes
-    assert told["slurm_setup"] == ["module load cuda"]
+    assert told["slurm_setup"] == ["module load cuda", "export PYTHONSAFEPATH=1"]
     assert "mem_gb" not in told and "slurm_partition" not in told
 
 

@@ -13,13 +13,18 @@ call, for all arms and seeds are to see the same data.
 
 import importlib
 import os
+import re
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from importlib.machinery import ModuleSpec, PathFinder
+from types import ModuleType
 from typing import Any, Literal
 
 from pydantic import Field
 
 from ntpctp._core.errors import InputError, nearest
+from ntpctp._core.runtime import START_DIRECTORY
 from ntpctp.data.tasks.files.own import OwnData, UserRow
 
 
@@ -51,15 +56,16 @@ class PythonFunction(OwnData):
         arguments = self.arguments if split == "train" else self.test_arguments or {}
         number = 0
         try:
-            for row in self._load()(**arguments):
-                number += 1
-                where = f"{self.function}, row {number}"
-                if not isinstance(row, Mapping):
-                    raise InputError(
-                        f"{where}: expected a dict of fields, found {type(row).__name__} "
-                        f"{str(row)[:80]}"
-                    )
-                yield where, row
+            with _user_modules(re.split("[.:]", self.function)[0]):
+                for row in self._load()(**arguments):
+                    number += 1
+                    where = f"{self.function}, row {number}"
+                    if not isinstance(row, Mapping):
+                        raise InputError(
+                            f"{where}: expected a dict of fields, found {type(row).__name__} "
+                            f"{str(row)[:80]}"
+                        )
+                    yield where, row
         except InputError:
             raise
         except Exception as error:  # the user's own code may fail in any way
@@ -69,9 +75,6 @@ class PythonFunction(OwnData):
 
     def _load(self) -> Callable[..., Any]:
         module_name, _, name = self.function.partition(":")
-        here = os.getcwd()
-        if here not in sys.path:
-            sys.path.insert(0, here)
         try:
             module = importlib.import_module(module_name)
         except ImportError as error:
@@ -86,3 +89,37 @@ class PythonFunction(OwnData):
                 f"{nearest(name, vars(module))}"
             )
         return found  # type: ignore[no-any-return]
+
+
+class _Finder:
+    """Finds top-level modules in one directory: the one called ``name``, or any."""
+
+    def __init__(self, directory: str, name: str | None = None):
+        self._directory, self._name = directory, name
+
+    def find_spec(
+        self, name: str, path: Sequence[str] | None = None, target: ModuleType | None = None
+    ) -> ModuleSpec | None:
+        if "." in name or self._name not in (None, name):
+            return None
+        spec = PathFinder.find_spec(name, [self._directory])
+        # A folder without code does not take precedence over an installed package.
+        return None if self._name and spec and spec.loader is None else spec
+
+
+@contextmanager
+def _user_modules(name: str) -> Iterator[None]:
+    """Let the user's directory provide the module ``name``, and any that is found nowhere else.
+
+    The directory is not put first on the module path: there it would also provide its ``queue.py``
+    or ``datasets/`` to all other code.
+    """
+    directory = os.environ.get(START_DIRECTORY) or os.getcwd()
+    first, last = _Finder(directory, name), _Finder(directory)
+    sys.meta_path.insert(0, first)
+    sys.meta_path.append(last)
+    try:
+        yield
+    finally:
+        sys.meta_path.remove(first)
+        sys.meta_path.remove(last)
