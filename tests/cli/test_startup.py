@@ -90,7 +90,7 @@ REFUSED = {
         tiny_content(evaluation={"measures": ["acuracy"]}),
         "unknown name 'acuracy'",
     ),
-    "unknown family": ("run FILE model.family=gpt9", tiny_content(), "model.family: expected"),
+    "unknown family": ("run FILE model.family=gpt9", tiny_content(), "unknown family 'gpt9'"),
     "grid": (
         "run FILE",
         tiny_content(arms=None, grid={"objective": ["ntp"]}),
@@ -120,7 +120,8 @@ def refused_command(name: str, directory: Path) -> list[str]:
     command, content, _ = REFUSED[name]
     path = directory / name / "experiment.yaml"
     path.parent.mkdir()
-    path.write_text(content if isinstance(content, str) else yaml.safe_dump(content, sort_keys=False))
+    text = content if isinstance(content, str) else yaml.safe_dump(content, sort_keys=False)
+    path.write_text(text)
     replaced = command.replace("FILE", "{file}").replace("DIR", "{directory}")
     return [part.format(file=path, directory=path.parent) for part in replaced.split()]
 
