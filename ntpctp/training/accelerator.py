@@ -1,4 +1,7 @@
-"""accelerate with its settings looked at: they come from variables that no record mentions."""
+"""The accelerator of a process, with accelerate's environment variables checked.
+
+These variables are in no record of a run, so they must not change what is trained.
+"""
 
 import os
 import re
@@ -15,41 +18,43 @@ _VARIABLES = re.compile(r"ACCELERATE_.+|(LOCAL_)?RANK|(LOCAL_)?WORLD_SIZE|MASTER
 
 
 def accelerator_here(*, trains: bool = False, **options: Any) -> Accelerator:
-    """Return the accelerator of this process, on whatever it was launched with.
+    """Return the accelerator of this process, for any launch.
 
     Args:
         trains: whether gradients are computed.
         options: of ``Accelerator``.
 
     Raises:
-        InputError: if accelerate does not come up with its settings, or these would change what is
-            trained: batches are those of the experiment, so none is accumulated.
+        InputError: if accelerate cannot be initialised with its settings, or if these ask for
+            gradient accumulation, which would change the batches of the experiment.
     """
-    names = sorted(name for name in os.environ if _VARIABLES.fullmatch(name))  # it sets some itself
+    names = sorted(
+        name for name in os.environ if _VARIABLES.fullmatch(name)
+    )  # before accelerate sets some
     if trains:
-        # What is compiled is training.compile's to say; accelerate would ask its variables.
+        # training.compile decides what is compiled, not ACCELERATE_DYNAMO_BACKEND.
         options = {"dynamo_backend": "no", **options}
     try:
-        found = Accelerator(**options)
+        accelerator = Accelerator(**options)
     except (Stopped, OSError):
         raise
     except Exception as error:
         if lacks_memory(error):
             raise
         raise InputError(
-            f"accelerate does not start here: {error}; of its variables "
-            f"{', '.join(names) or 'none'} are set, by hand, `accelerate launch` or its "
-            "configuration: mend or unset them"
+            f"could not initialise accelerate: {error}. Environment variables of accelerate that "
+            f"are set: {', '.join(names) or 'none'}. Fix or unset them (`accelerate launch` and "
+            "its configuration file set them, too)"
         ) from error
-    batches = found.gradient_accumulation_steps
+    batches = accelerator.gradient_accumulation_steps
     if trains and batches != 1:
         raise InputError(
             f"accelerate is set to accumulate {batches} batches, which would divide every gradient "
-            f"by {batches}: a step is one batch of training.batch_size here, cut up by "
-            "training.micro_batch_size; unset ACCELERATE_GRADIENT_ACCUMULATION_STEPS, or "
-            "gradient_accumulation_steps in the configuration of accelerate"
+            f"by {batches}. An optimizer step is one batch of training.batch_size examples, "
+            "divided by training.micro_batch_size. Unset ACCELERATE_GRADIENT_ACCUMULATION_STEPS "
+            "or gradient_accumulation_steps in the configuration of accelerate"
         )
-    return found
+    return accelerator
 
 
 def check_launch(accelerator: Accelerator, options: TrainingOptions) -> None:
@@ -85,5 +90,5 @@ def _check_sharding(accelerator: Accelerator, options: TrainingOptions) -> None:
 
 
 def leave_process_group(accelerator: Accelerator) -> None:
-    """Leave the process group: threads of one that is still open may abort the interpreter."""
+    """Leave the process group; threads of an open one may abort the interpreter at exit."""
     accelerator.state.destroy_process_group()

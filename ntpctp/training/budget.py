@@ -1,4 +1,4 @@
-"""How long to train, where that is not said in optimizer steps."""
+"""The length of training in another unit than optimizer steps."""
 
 from typing import Literal, Self
 
@@ -11,15 +11,15 @@ UNITS: tuple[Unit, ...] = ("epochs", "tokens", "supervised_tokens", "flops")
 
 
 class Budget(Options):
-    """One of four amounts; training takes as many steps as it takes to reach it.
+    """One of four amounts; training takes the smallest number of steps that reaches it.
 
-    Steps are counted by what an average example of the training split has, so all seeds of an arm
-    take equally many, and two arms with the same budget may take different numbers of them.
+    The number of steps follows from the average example of the training split, so all seeds of an
+    arm take equally many steps, and two arms with the same budget may take different numbers.
     """
 
     epochs: float | None = Field(None, gt=0, description="passes over the training split")
     tokens: int | None = Field(None, ge=1, description="tokens read, padding excluded")
-    supervised_tokens: int | None = Field(None, ge=1, description="tokens that the loss sees")
+    supervised_tokens: int | None = Field(None, ge=1, description="tokens with a loss weight")
     flops: float | None = Field(
         None,
         gt=0,
@@ -37,10 +37,10 @@ class Budget(Options):
 
     @property
     def unit(self) -> Unit:
-        """Which of the four it is."""
+        """The unit of the amount."""
         return next(unit for unit in UNITS if getattr(self, unit) is not None)
 
     @property
     def amount(self) -> float:
-        """How much of it."""
+        """The amount, in ``unit``."""
         return float(getattr(self, self.unit))

@@ -1,4 +1,4 @@
-"""``log.jsonl``: what the training loop tells while it works."""
+"""``log.jsonl``: loss, learning rate and counters of training, one line per interval."""
 
 import bisect
 import hashlib
@@ -34,7 +34,7 @@ class LogLine:
 
 @dataclass
 class Interval:
-    """Sums since the last log line, kept as tensors so that the device is not awaited each step.
+    """Sums since the last log line, kept as tensors to avoid waiting for the device each step.
 
     Attributes:
         started: seconds of training at the last log line.
@@ -47,17 +47,17 @@ class Interval:
     counts: torch.Tensor | float = 0.0
 
     @classmethod
-    def resumed(cls, kept: Mapping[str, Any], accelerator: Accelerator) -> "Interval":
-        """Return what ``unfinished`` described, bit for bit on as many processes."""
-        own = kept["loss_sums"][accelerator.process_index :: accelerator.num_processes]
+    def resumed(cls, stored: Mapping[str, Any], accelerator: Accelerator) -> "Interval":
+        """Return the interval that ``unfinished`` stored, bit for bit on as many processes."""
+        own = stored["loss_sums"][accelerator.process_index :: accelerator.num_processes]
         loss_sum, counts = (
             torch.tensor(numbers, dtype=torch.float64, device=accelerator.device)
-            for numbers in (sum(own), kept["counts"])
+            for numbers in (sum(own), stored["counts"])
         )
-        return cls(kept["started"], loss_sum, counts)
+        return cls(stored["started"], loss_sum, counts)
 
     def unfinished(self, step: int, accelerator: Accelerator) -> dict[str, Any]:
-        """Return the sums up to now as JSON has them, the losses by process; collective.
+        """Return the sums so far as JSON values, the losses by process; collective.
 
         Raises:
             InputError: if the loss is not finite.
@@ -76,7 +76,7 @@ class Interval:
     def close(
         self, progress: Progress, learning_rate: float, norm: Any, accelerator: Accelerator
     ) -> tuple[Progress, LogLine]:
-        """Return the counters with this interval added, and its log line; begin a new one.
+        """Return the counters with this interval added, and its log line; start a new interval.
 
         Raises:
             InputError: if the loss is not finite.
@@ -107,48 +107,48 @@ class Interval:
 
 
 class Log:
-    """``log.jsonl``: cut back to the checkpoint that training carries on from, then appended to."""
+    """``log.jsonl``: truncated to the checkpoint that training resumes from, then appended to."""
 
     def __init__(self, path: Path, progress: Progress, active: bool):
         self.path, self.active = path, active
-        self._hashed = hashlib.sha256()
+        self._hash = hashlib.sha256()
         if not active:
             return
         kept = [(text, line) for text, line in _lines(path) if line["step"] <= progress.step]
         with atomic_file(path) as temporary:
             temporary.write_text("".join(text for text, _ in kept), "utf-8")
         for _, line in kept:
-            self._hashed.update(_said(line))
+            self._hash.update(_reproducible(line))
 
     def write(self, line: LogLine) -> None:
-        """Append a line, on the process that keeps the log."""
+        """Append a line, on the main process."""
         if self.active:
             with self.path.open("a", encoding="utf-8") as file:
                 file.write(json.dumps(vars(line)) + "\n")
-            self._hashed.update(_said(vars(line)))
+            self._hash.update(_reproducible(vars(line)))
 
     def digest(self) -> str:
-        """Return the digest of all lines, with all of them on the disk: a checkpoint keeps it."""
+        """Return the digest of all lines, once they are on the disk; stored in checkpoints."""
         with self.path.open("ab") as file:
             os.fsync(file.fileno())
-        return self._hashed.hexdigest()
+        return self._hash.hexdigest()
 
 
 def digests(path: Path) -> Callable[[int], str]:
-    """Return what gives the digest of the lines up to a step, as ``Log.digest`` had it there.
+    """Return a function step -> ``Log.digest`` at that step, from a log on disk.
 
-    Reads the log once. What is not a line of a log ends it.
+    Reads the log once, up to the first invalid line.
     """
-    hashed, steps, found = hashlib.sha256(), [], [hashlib.sha256().hexdigest()]
+    hashed, steps, after = hashlib.sha256(), [], [hashlib.sha256().hexdigest()]
     for _, line in _lines(path):
-        hashed.update(_said(line))
+        hashed.update(_reproducible(line))
         steps.append(line["step"])
-        found.append(hashed.hexdigest())
-    return lambda step: found[bisect.bisect_right(steps, step)]
+        after.append(hashed.hexdigest())
+    return lambda step: after[bisect.bisect_right(steps, step)]
 
 
-def _said(line: Mapping[str, Any]) -> bytes:
-    """Return what of a line is the same whenever, and however often, it was computed."""
+def _reproducible(line: Mapping[str, Any]) -> bytes:
+    """Return the fields of a line without the measured times, as bytes to be hashed."""
     timed = ("seconds", "tokens_per_second")
     return json.dumps({k: v for k, v in line.items() if k not in timed}).encode()
 
@@ -156,16 +156,16 @@ def _said(line: Mapping[str, Any]) -> bytes:
 def _check_finite(loss_sum: float, step: int) -> None:
     if not math.isfinite(loss_sum):
         raise InputError(
-            f"the loss is {loss_sum} at step {step}: training has diverged; lower "
-            "training.learning_rate, lengthen the warm-up or clip harder. The checkpoints "
-            "before it are kept"
+            f"the loss is {loss_sum} at step {step}: training has diverged. Lower "
+            "training.learning_rate, lengthen the warm-up or clip to a smaller norm. Earlier "
+            "checkpoints are kept"
         )
 
 
 def _lines(path: Path) -> list[tuple[str, dict[str, Any]]]:
-    """Return the lines of a log, as text and as what they say, up to the first that is none.
+    """Return the lines of a log, as bytes and parsed, up to the first invalid one.
 
-    The last one may have been cut off by a kill.
+    A kill may have cut off the last one.
     """
     found = []
     for text in path.read_bytes().splitlines(keepends=True) if path.exists() else ():

@@ -10,7 +10,7 @@ from ntpctp.training.options import TrainingOptions
 
 
 def build_optimizer(model: torch.nn.Module, options: TrainingOptions) -> torch.optim.Optimizer:
-    """Return the optimizer of ``model``'s trainable parameters, fused."""
+    """Return the (fused) optimizer of ``model``'s trainable parameters."""
     groups = parameter_groups(model, options.weight_decay)
     if options.optimizer == "sgd":
         return torch.optim.SGD(
@@ -22,7 +22,7 @@ def build_optimizer(model: torch.nn.Module, options: TrainingOptions) -> torch.o
 
 
 def parameter_groups(model: torch.nn.Module, weight_decay: float) -> list[dict[str, Any]]:
-    """Return the parameter groups: decay on tensors of two or more dimensions alone."""
+    """Return the parameter groups: weight decay only on tensors of two or more dimensions."""
     parameters = [p for p in model.parameters() if p.requires_grad]
     return [
         {"params": [p for p in parameters if p.ndim >= 2], "weight_decay": weight_decay},
@@ -33,8 +33,8 @@ def parameter_groups(model: torch.nn.Module, weight_decay: float) -> list[dict[s
 def learning_rates(options: TrainingOptions) -> Callable[[int], float]:
     """Return the learning rate as a function of the optimizer step (from 0).
 
-    The curves are those of ``transformers.get_scheduler``. As a function of the step alone they
-    need no state to resume.
+    The curves are those of ``transformers.get_scheduler``; as functions of the step alone they need
+    no state to resume.
     """
     # transformers' "constant" ignores the warm-up.
     name = "constant_with_warmup" if options.schedule == "constant" else options.schedule

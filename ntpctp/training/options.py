@@ -1,4 +1,4 @@
-"""Budget and optimizer of a stage, as the experiment file states them."""
+"""Budget and optimizer of a stage, as an experiment file gives them; loads no torch."""
 
 from typing import Any, Literal
 
@@ -13,15 +13,15 @@ Tracker = Literal["tensorboard", "wandb", "trackio", "mlflow"]
 """Experiment trackers that accelerate can log to."""
 
 MOST_STEPS = 10**9
-"""More are a slip, and lists of checkpoints would fill the memory before they are trained."""
-_OPTIONS_OF_OTHERS = {"adamw": ("momentum",), "sgd": ("betas", "epsilon")}
+"""More are a typing error, and lists of their checkpoints would fill the memory."""
+_FOREIGN_OPTIONS = {"adamw": ("momentum",), "sgd": ("betas", "epsilon")}
 
 
 class TrainingOptions(Options):
     """Budget and optimizer of a stage; weight decay on matrices and embeddings only."""
 
     steps: int = Field(
-        0, ge=0, le=MOST_STEPS, description="optimizer steps; 0: what the budget gives"
+        0, ge=0, le=MOST_STEPS, description="optimizer steps; 0: derived from the budget"
     )
     budget: Budget | None = Field(
         None, description="instead of steps: {epochs: 3}, or tokens, supervised_tokens, flops"
@@ -30,15 +30,15 @@ class TrainingOptions(Options):
         None, description="end a run where a score reaches a target: {at_least: 0.95}"
     )
     batch_size: int = Field(
-        ge=1, le=10**9, description="examples of an optimizer step, all processes"
+        ge=1, le=10**9, description="examples per optimizer step, over all processes"
     )
     micro_batch_size: int | None = Field(
-        None, ge=1, description="examples of one forward pass; by default as many as a process has"
+        None, ge=1, description="examples per forward pass; null: all that a process has in a step"
     )
     optimizer: Literal["adamw", "sgd"] = Field("adamw", description="update rule")
-    learning_rate: float = Field(1e-3, gt=0, description="peak, after the warm-up")
+    learning_rate: float = Field(1e-3, gt=0, description="peak learning rate, after the warm-up")
     schedule: Literal["constant", "linear", "cosine"] = Field(
-        "constant", description="of the learning rate after the warm-up (to zero, or constant)"
+        "constant", description="learning rate after the warm-up: constant, or decaying to zero"
     )
     warmup_steps: int = Field(0, ge=0, description="steps of linear warm-up")
     weight_decay: float = Field(
@@ -46,20 +46,25 @@ class TrainingOptions(Options):
     )
     betas: tuple[float, float] = Field((0.9, 0.999), description="AdamW's moment decays")
     epsilon: float = Field(1e-8, gt=0, description="AdamW's denominator")
-    momentum: float = Field(0.9, ge=0, lt=1, description="SGD's")
-    max_grad_norm: float | None = Field(1.0, gt=0, description="clipping; null: none")
-    mixed_precision: Literal["no", "bf16", "fp16"] = Field("no", description="of accelerate")
+    momentum: float = Field(0.9, ge=0, lt=1, description="SGD's momentum")
+    max_grad_norm: float | None = Field(
+        1.0, gt=0, description="largest gradient norm, by clipping; null: no clipping"
+    )
+    mixed_precision: Literal["no", "bf16", "fp16"] = Field(
+        "no", description="lower precision by accelerate"
+    )
     gradient_checkpointing: bool = Field(
-        False, description="keep less for the backward pass and compute it again: the same weights"
+        False,
+        description="recompute activations in the backward pass to save memory: the same weights",
     )
     compile: bool = Field(
         False,
-        description="the transformer by torch.compile: faster steps after a minute or so of "
-        "compiling at the start; rounding differs",
+        description="compile the transformer by torch.compile: faster steps after about a "
+        "minute of compiling at the start; rounding differs",
     )
     lora: LoraOptions | None = Field(
         None,
-        description="train a low-rank update of the matrices alone, by peft: {rank: 8, alpha: 16}",
+        description="train only a low-rank update of the matrices, by peft: {rank: 8, alpha: 16}",
     )
     embedding_noise: float = Field(
         0.0,
@@ -68,17 +73,18 @@ class TrainingOptions(Options):
         "their matrix; the same for all arms of a seed",
     )
     packing: bool = Field(
-        False, description="several rows in one sequence, which do not see each other"
+        False, description="pack several examples into one sequence; they do not see each other"
     )
     group_by_length: bool = Field(
-        False, description="batches of rows of similar length: less padding, a less random order"
+        False,
+        description="batches of examples of similar length: less padding, a less random order",
     )
     log_every: int = Field(20, ge=1, description="steps between lines of log.jsonl")
 
     @model_validator(mode="before")
     @classmethod
-    def _as_yaml_has_it(cls, data: Any) -> Any:
-        # YAML has lists only, and reads a bare `no` as false.
+    def _from_yaml(cls, data: Any) -> Any:
+        # YAML has lists but no tuples, and reads a bare `no` as false.
         if isinstance(data, dict) and isinstance(data.get("betas"), list):
             data = {**data, "betas": tuple(data["betas"])}
         if isinstance(data, dict) and data.get("mixed_precision") is False:
@@ -86,7 +92,7 @@ class TrainingOptions(Options):
         return data
 
     @model_validator(mode="after")
-    def _sensible(self) -> "TrainingOptions":
+    def _consistent(self) -> "TrainingOptions":
         if not self.steps and self.budget is None:
             raise ValueError("expected steps or a budget, found neither")
         if not all(0 <= beta < 1 for beta in self.betas):
@@ -94,10 +100,12 @@ class TrainingOptions(Options):
         if self.steps and self.warmup_steps > self.steps:
             raise ValueError(f"warmup_steps {self.warmup_steps} exceeds steps {self.steps}")
         if self.packing and self.embedding_noise:
-            raise ValueError("embedding_noise is drawn row by row: leave out packing")
+            raise ValueError("embedding_noise is drawn example by example: leave out packing")
         if self.compile and self.embedding_noise:
             raise ValueError("embedding_noise is drawn outside of torch: leave out compile")
-        foreign = self.changed(*_OPTIONS_OF_OTHERS[self.optimizer])
+        foreign = self.changed(*_FOREIGN_OPTIONS[self.optimizer])
         if foreign:
-            raise ValueError(f"{', '.join(foreign)}: not of the optimizer {self.optimizer}")
+            raise ValueError(
+                f"{', '.join(foreign)}: not an option of the optimizer {self.optimizer}; remove it"
+            )
         return self

@@ -1,4 +1,4 @@
-"""Ending a run before its last step: when a score reaches a target."""
+"""Early stopping: a run ends when a score reaches a target."""
 
 from typing import Self
 
@@ -8,18 +8,22 @@ from ntpctp._core.options import Options
 
 
 class Stop(Options):
-    """A target, looked at with every checkpoint that is measured.
+    """A target, compared with the score of every measured checkpoint.
 
-    The run then ends there, and its later checkpoints are this one: curves go on as a flat line,
-    and arms are still compared at one number of steps.
+    At the target the run ends, and its later checkpoints become copies of this one: curves
+    continue as a flat line, and arms are still compared at one number of steps.
     """
 
     score: str = Field("exact_match", description="name of the score")
     split: str = Field(
-        "train", description="on which examples; one that decides is no longer held out"
+        "train", description="split of the score; a split that decides is no longer held out"
     )
-    at_least: float | None = Field(None, description="ends the run; or at_most")
-    at_most: float | None = Field(None, description="ends the run, for losses")
+    at_least: float | None = Field(
+        None, description="target; the run ends at or above it (or use at_most)"
+    )
+    at_most: float | None = Field(
+        None, description="target for losses; the run ends at or below it"
+    )
 
     @model_validator(mode="after")
     def _one(self) -> Self:
@@ -28,7 +32,7 @@ class Stop(Options):
         return self
 
     def reached(self, value: float | None) -> bool:
-        """Whether a value, if there is one, is at the target or beyond."""
+        """Whether ``value`` has reached the target; False for None."""
         if value is None:
             return False
         if self.at_least is not None:

@@ -1,4 +1,4 @@
-"""Experiment trackers, through accelerate: a run's log as their curves, its settings as theirs."""
+"""Experiment trackers, through accelerate: they get the log and the settings of each run."""
 
 import os
 from collections.abc import Mapping, Sequence
@@ -21,10 +21,11 @@ _SENDS_TO = {"mlflow": "MLFLOW_TRACKING_URI", "trackio": "TRACKIO_SPACE_ID"}
 
 
 def check_trackers(names: Sequence[Tracker]) -> None:
-    """Check that the libraries of all trackers are there: accelerate leaves out what is missing.
+    """Check that the libraries of all trackers are installed: accelerate skips missing ones.
 
     Raises:
-        InputError: names the first whose library is missing, or that sends where none may.
+        InputError: names the first tracker whose library is missing, or that would use the network
+            although it is forbidden.
     """
     available = {tracker.value for tracker in get_available_trackers()}
     for name in names:
@@ -32,11 +33,11 @@ def check_trackers(names: Sequence[Tracker]) -> None:
             raise InputError(
                 f"trackers: {name} is not installed; pip install {name}, or leave it out"
             )
-        there = os.environ.get(_SENDS_TO.get(name, ""), "")
-        if is_cut_off() and there and not there.startswith("file:"):
+        address = os.environ.get(_SENDS_TO.get(name, ""), "")
+        if is_cut_off() and address and not address.startswith("file:"):
             raise InputError(
-                f"trackers: {name} sends to what {_SENDS_TO[name]} names, and --offline allows no "
-                "network; leave one of them out"
+                f"trackers: {name} sends data to the address in {_SENDS_TO[name]}, and "
+                "--offline allows no network; remove one of them"
             )
 
 
@@ -45,7 +46,7 @@ def tracking(names: Sequence[Tracker], directory: Path) -> dict[str, Any]:
 
     Args:
         names: of the trackers; may be empty.
-        directory: of the run; those that write files do so in ``trackers`` there.
+        directory: of the run; trackers write their files to its folder ``trackers``.
     """
     if not names:
         return {}
@@ -54,7 +55,7 @@ def tracking(names: Sequence[Tracker], directory: Path) -> dict[str, Any]:
 
 
 class TrackedRun:
-    """What a run sends to its trackers; they are started by the first line that there is to send.
+    """Sends the log of a run to its trackers, which start with the first line.
 
     Args:
         accelerator: made with ``tracking``.
@@ -86,7 +87,7 @@ class TrackedRun:
         self._accelerator.log(values, step=values.pop("step"))
 
     def end(self) -> None:
-        """Let the trackers write what they hold."""
+        """Flush and close the trackers."""
         # Not accelerator.end_training(), which ends the process group too.
         for tracker in self._accelerator.trackers if self._started else ():
             tracker.finish()

@@ -151,7 +151,7 @@ CASES: dict[str, Case] = {
         ["training.budget epochs: 1e+300 takes more than 1000000000 steps. Lower it"],
     ),
     "option of another optimizer": experiment(
-        {}, ["momentum: not of the optimizer adamw"], "training.momentum=0.5"
+        {}, ["momentum: not an option of the optimizer adamw"], "training.momentum=0.5"
     ),
     # names
     "unknown objective": experiment(

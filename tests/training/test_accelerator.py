@@ -21,7 +21,7 @@ def fresh_state():
 def test_accumulation_would_change_what_is_trained(monkeypatch):
     assert accelerator_here(trains=True).gradient_accumulation_steps == 1
     monkeypatch.setenv("ACCELERATE_GRADIENT_ACCUMULATION_STEPS", "4")
-    with pytest.raises(InputError, match=r"accumulate 4 batches.*unset ACCELERATE_GRADIENT"):
+    with pytest.raises(InputError, match=r"accumulate 4 batches.*Unset ACCELERATE_GRADIENT"):
         accelerator_here(trains=True)
     assert accelerator_here().gradient_accumulation_steps == 4  # of no matter to an evaluation
 
@@ -46,10 +46,19 @@ def test_what_is_no_fault_of_the_settings_passes(monkeypatch, error):
 @pytest.mark.parametrize(
     ("variables", "said"),
     [
-        ({"ACCELERATE_GRADIENT_ACCUMULATION_STEPS": "x"}, "'x'; of its variables ACCELERATE_GRAD"),
-        ({"ACCELERATE_USE_CPU": "perhaps"}, "invalid truth value perhaps; of its variables ACC"),
-        ({"RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "1"}, "LOCAL_RANK, RANK, WORLD_SIZE are"),
-        ({"LOCAL_RANK": "abc"}, "mend or unset them"),
+        (
+            {"ACCELERATE_GRADIENT_ACCUMULATION_STEPS": "x"},
+            "'x'. Environment variables of accelerate that are set: ACCELERATE_GRAD",
+        ),
+        (
+            {"ACCELERATE_USE_CPU": "perhaps"},
+            "invalid truth value perhaps. Environment variables of accelerate that are set: ACC",
+        ),
+        (
+            {"RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "1"},
+            "LOCAL_RANK, RANK, WORLD_SIZE. Fix",
+        ),
+        ({"LOCAL_RANK": "abc"}, "Fix or unset them"),
     ],
 )
 def test_variables_that_are_no_use_are_named(monkeypatch, variables, said):
@@ -60,7 +69,7 @@ def test_variables_that_are_no_use_are_named(monkeypatch, variables, said):
         monkeypatch.setenv(name, value)
     with pytest.raises(InputError) as refused:
         accelerator_here(trains=True)
-    assert "accelerate does not start here: " in str(refused.value) and said in str(refused.value)
+    assert "could not initialise accelerate: " in str(refused.value) and said in str(refused.value)
 
 
 def test_a_run_under_accumulation_is_refused(ntpctp, tiny_file, tmp_path, monkeypatch):

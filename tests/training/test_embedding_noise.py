@@ -40,5 +40,5 @@ def test_embedding_noise_disturbs_training_and_leaves_no_trace(tmp_path):
     assert_same(start, run(tmp_path / "1", embedding_noise=0.5, micro_batch_size=3), 1e-10)
     other = run(tmp_path / "2")
     assert any((start[name] - other[name]).abs().max() > 1e-4 for name in start)
-    with pytest.raises(ValueError, match="embedding_noise is drawn row by row: leave out packing"):
+    with pytest.raises(ValueError, match="drawn example by example: leave out packing"):
         TrainingOptions(**{**OPTIONS, "embedding_noise": 0.1, "packing": True})

@@ -45,7 +45,7 @@ def test_sgd_resumes_bit_for_bit(tmp_path, momentum):
 
 
 def test_options_of_another_optimizer_are_refused():
-    with pytest.raises(ValueError, match="momentum: not of the optimizer adamw"):
+    with pytest.raises(ValueError, match="momentum: not an option of the optimizer adamw"):
         TrainingOptions(**OPTIONS, momentum=0.5)
-    with pytest.raises(ValueError, match="betas: not of the optimizer sgd"):
+    with pytest.raises(ValueError, match="betas: not an option of the optimizer sgd"):
         TrainingOptions(**OPTIONS, optimizer="sgd", betas=(0.9, 0.95))
