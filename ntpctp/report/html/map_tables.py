@@ -23,7 +23,7 @@ def summary(found: PairMap) -> str:
         "(corrected for the whole map, Holm)"
     )
     if same:
-        words += f"; {same} without a difference larger than the margin"
+        words += f"; in {same} the difference is within the margin"
     if others := len(known) - a - b - same:
         words += f"; {others} not decided"
     if len(known) < len(found.cells):
