@@ -15,11 +15,14 @@ from ntpctp._core.errors import InputError
 from ntpctp._core.rng import generator
 from ntpctp.data.example import Example
 
+Draw = Callable[[np.random.Generator], Example]
+"""Makes an example from a random stream."""
+
 _MOST_DRAWS = 1000  # one in five prompts is for testing: 1000 draws fail with chance 1e-97
 
 
 def draw_split(
-    draw: Callable[[np.random.Generator], Example],
+    draw: Draw,
     size: int,
     seed: int,
     task: str,

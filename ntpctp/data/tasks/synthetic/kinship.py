@@ -10,19 +10,18 @@ As in CLUTRR, the world is ideal: siblings have the same two parents, parents ar
 marries twice, different names are different people.
 """
 
-from collections.abc import Mapping, Sequence
-from functools import cached_property
-from typing import ClassVar, Literal
+from collections.abc import Mapping
+from functools import partial
+from typing import Literal
 
 import numpy as np
 from pydantic import Field, model_validator
 
-from ntpctp._core.errors import lookup
 from ntpctp.data.example import Example, Segment
-from ntpctp.data.tasks.base import Task
 from ntpctp.data.tasks.edits.base import Edit
 from ntpctp.data.tasks.edits.kinship import kinship_edits
-from ntpctp.data.tasks.synthetic.drawing import draw_split
+from ntpctp.data.tasks.synthetic.drawing import Draw
+from ntpctp.data.tasks.synthetic.drawn_task import DrawnTask
 from ntpctp.data.tasks.synthetic.kinship_words import (
     COMPOSED,
     MANIFOLD,
@@ -33,7 +32,7 @@ from ntpctp.data.tasks.synthetic.kinship_words import (
 )
 
 
-class Kinship(Task):
+class Kinship(DrawnTask):
     """A chain of ``hops`` relations in shuffled sentences; the answer is what they compose to.
 
     All relations that so many hops can compose to are equally frequent. Side facts are about
@@ -49,8 +48,6 @@ class Kinship(Task):
     test_size: int = Field(500, ge=1, description="examples of each held-out split")
     seed: int = Field(0, ge=0, description="draws the examples; the same for all arms and runs")
 
-    pieces: ClassVar[Literal["words"]] = "words"
-
     @model_validator(mode="after")
     def _enough_names(self) -> "Kinship":
         wanted = self.hops + self.longer_by + 1 + self.side_facts
@@ -62,33 +59,14 @@ class Kinship(Task):
         return self
 
     @property
-    def evaluation_splits(self) -> tuple[str, ...]:  # noqa: D102
-        return ("test", "ood_hops")
-
-    @cached_property
-    def _splits(self) -> dict[str, list[Example]]:
-        return {}
-
-    def split(self, name: str) -> Sequence[Example]:  # noqa: D102
-        size, hops = lookup(
-            {
-                "train": (self.train_size, self.hops),
-                "test": (self.test_size, self.hops),
-                "ood_hops": (self.test_size, self.hops + self.longer_by),
-            },
-            name,
-            "split of kinship",
-        )
-        if name not in self._splits:
-            self._splits[name] = draw_split(
-                lambda rng: self._draw(rng, hops),
-                size,
-                self.seed,
-                "kinship",
-                name,
-                for_test=name != "train",
-            )
-        return self._splits[name]
+    def _draws(self) -> Mapping[str, tuple[int, Draw]]:
+        usual = partial(self._draw, hops=self.hops)
+        longer = partial(self._draw, hops=self.hops + self.longer_by)
+        return {
+            "train": (self.train_size, usual),
+            "test": (self.test_size, usual),
+            "ood_hops": (self.test_size, longer),
+        }
 
     def _edits(self, split: str) -> Mapping[str, Edit]:
         return kinship_edits()

@@ -13,19 +13,18 @@ our own construction, since the one of arXiv 2502.02007 is not published.
 """
 
 from collections.abc import Mapping, Sequence
-from functools import cached_property
+from functools import partial
 from itertools import pairwise
-from typing import ClassVar, Literal, TypedDict
+from typing import Literal, TypedDict
 
 import numpy as np
 from pydantic import Field, model_validator
 
-from ntpctp._core.errors import lookup
 from ntpctp.data.example import Example, Segment
-from ntpctp.data.tasks.base import Task
 from ntpctp.data.tasks.edits.base import Edit
 from ntpctp.data.tasks.edits.prontoqa import prontoqa_edits
-from ntpctp.data.tasks.synthetic.drawing import draw_split
+from ntpctp.data.tasks.synthetic.drawing import Draw
+from ntpctp.data.tasks.synthetic.drawn_task import DrawnTask
 from ntpctp.data.tasks.synthetic.names import KINDS, PEOPLE
 from ntpctp.data.tasks.synthetic.prontoqa_words import (
     OTHER_KINDS,
@@ -46,7 +45,7 @@ class _End(TypedDict, total=False):
     negated: bool
 
 
-class PrOntoQA(Task):
+class PrOntoQA(DrawnTask):
     """True or false, or fill in the blank, over one chain of rules for each of two people.
 
     The two chains have the same length and end in opposite properties, and side rules are shared
@@ -78,8 +77,6 @@ class PrOntoQA(Task):
     test_size: int = Field(500, ge=1, description="examples of each held-out split")
     seed: int = Field(0, ge=0, description="draws the examples; the same for all arms and runs")
 
-    pieces: ClassVar[Literal["words"]] = "words"
-
     @model_validator(mode="after")
     def _possible(self) -> "PrOntoQA":
         if self.distractors == "none" and self.side_rules and self.changed("side_rules"):
@@ -102,35 +99,17 @@ class PrOntoQA(Task):
         return self
 
     @property
-    def evaluation_splits(self) -> tuple[str, ...]:  # noqa: D102
-        return ("test", "ood_hops", "ood_words")
-
-    @cached_property
-    def _splits(self) -> dict[str, list[Example]]:
-        return {}
-
-    def split(self, name: str) -> Sequence[Example]:  # noqa: D102
-        size, hops = lookup(
-            {
-                "train": (self.train_size, self.hops),
-                "test": (self.test_size, self.hops),
-                "ood_hops": (self.test_size, self.hops + self.longer_by),
-                "ood_words": (self.test_size, self.hops),
-            },
-            name,
-            "split of prontoqa",
-        )
-        kinds = self._kinds(name)
-        if name not in self._splits:
-            self._splits[name] = draw_split(
-                lambda rng: self._draw(rng, hops, kinds),
-                size,
-                self.seed,
-                "prontoqa",
-                name,
-                for_test=name != "train",
-            )
-        return self._splits[name]
+    def _draws(self) -> Mapping[str, tuple[int, Draw]]:
+        sizes_and_hops = {
+            "train": (self.train_size, self.hops),
+            "test": (self.test_size, self.hops),
+            "ood_hops": (self.test_size, self.hops + self.longer_by),
+            "ood_words": (self.test_size, self.hops),
+        }
+        return {
+            name: (size, partial(self._draw, hops=hops, kinds=self._kinds(name)))
+            for name, (size, hops) in sizes_and_hops.items()
+        }
 
     def _kinds(self, split: str) -> tuple[str, ...]:
         """The words for kinds of a split."""

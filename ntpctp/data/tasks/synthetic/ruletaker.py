@@ -9,18 +9,17 @@ our own sampler and sentences. The published JSONL files are read by the task ``
 """
 
 from collections.abc import Mapping, Sequence
-from functools import cached_property
-from typing import ClassVar, Literal
+from functools import partial
+from typing import Literal
 
 import numpy as np
 from pydantic import Field, model_validator
 
-from ntpctp._core.errors import lookup
 from ntpctp.data.example import Example, Segment
-from ntpctp.data.tasks.base import Task
 from ntpctp.data.tasks.edits.base import Edit
 from ntpctp.data.tasks.edits.ruletaker import ruletaker_edits
-from ntpctp.data.tasks.synthetic.drawing import draw_split
+from ntpctp.data.tasks.synthetic.drawing import Draw
+from ntpctp.data.tasks.synthetic.drawn_task import DrawnTask
 from ntpctp.data.tasks.synthetic.names import PEOPLE
 from ntpctp.data.tasks.synthetic.prontoqa_words import PROPERTIES
 from ntpctp.data.tasks.synthetic.ruletaker_theory import (
@@ -33,7 +32,7 @@ from ntpctp.data.tasks.synthetic.ruletaker_theory import (
 _REACH = 4  # a rule's body has attributes at most so much lower than its head
 
 
-class RuleTaker(Task):
+class RuleTaker(DrawnTask):
     """Facts about people, rules about everyone, and a statement to judge.
 
     What cannot be proved is false (closed world, negation as failure). Bodies of rules have only
@@ -59,8 +58,6 @@ class RuleTaker(Task):
     test_size: int = Field(500, ge=1, description="examples of each held-out split")
     seed: int = Field(0, ge=0, description="draws the examples; the same for all arms and runs")
 
-    pieces: ClassVar[Literal["words"]] = "words"
-
     @model_validator(mode="after")
     def _deep_enough(self) -> "RuleTaker":
         deepest = self.max_depth + self.longer_by
@@ -82,37 +79,16 @@ class RuleTaker(Task):
         return self
 
     @property
-    def evaluation_splits(self) -> tuple[str, ...]:  # noqa: D102
-        return ("test", "ood_depth")
-
-    @cached_property
-    def _splits(self) -> dict[str, list[Example]]:
-        return {}
-
-    def split(self, name: str) -> Sequence[Example]:  # noqa: D102
-        usual = (0, self.max_depth)
-        size, depths = lookup(
-            {
-                "train": (self.train_size, usual),
-                "test": (self.test_size, usual),
-                "ood_depth": (
-                    self.test_size,
-                    (self.max_depth + 1, self.max_depth + self.longer_by),
-                ),
-            },
-            name,
-            "split of ruletaker",
+    def _draws(self) -> Mapping[str, tuple[int, Draw]]:
+        usual = partial(self._draw, smallest=0, largest=self.max_depth)
+        deeper = partial(
+            self._draw, smallest=self.max_depth + 1, largest=self.max_depth + self.longer_by
         )
-        if name not in self._splits:
-            self._splits[name] = draw_split(
-                lambda rng: self._draw(rng, *depths),
-                size,
-                self.seed,
-                "ruletaker",
-                name,
-                for_test=name != "train",
-            )
-        return self._splits[name]
+        return {
+            "train": (self.train_size, usual),
+            "test": (self.test_size, usual),
+            "ood_depth": (self.test_size, deeper),
+        }
 
     def _edits(self, split: str) -> Mapping[str, Edit]:
         return ruletaker_edits()

@@ -9,24 +9,23 @@ the samplers of github.com/joshuacnf/paradox-learning2reason.
 A rule ``a b > c`` says that c holds if a and b do. What does not follow is false.
 """
 
-from collections.abc import Callable, Mapping, Sequence
-from functools import cached_property
-from typing import ClassVar, Literal
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Literal
 
 import numpy as np
 from pydantic import Field, model_validator
 
-from ntpctp._core.errors import lookup
 from ntpctp.data.example import Example, Segment
-from ntpctp.data.tasks.base import Task
 from ntpctp.data.tasks.edits.base import Edit
 from ntpctp.data.tasks.edits.simple_logic import simple_logic_edits
-from ntpctp.data.tasks.synthetic.drawing import draw_split
+from ntpctp.data.tasks.synthetic.drawing import Draw
+from ntpctp.data.tasks.synthetic.drawn_task import DrawnTask
 from ntpctp.data.tasks.synthetic.prontoqa_words import PROPERTIES
 from ntpctp.data.tasks.synthetic.simple_logic_theory import Theory, failure_depths, proof_depths
 
 
-class SimpleLogic(Task):
+class SimpleLogic(DrawnTask):
     """Propositional Horn theories from one of the two published samplers.
 
     ``RP`` draws facts and rules first and computes what follows; ``LP`` first draws what is to
@@ -54,8 +53,6 @@ class SimpleLogic(Task):
     test_size: int = Field(500, ge=1, description="examples of each held-out split")
     seed: int = Field(0, ge=0, description="draws the examples; the same for all arms and runs")
 
-    pieces: ClassVar[Literal["words"]] = "words"
-
     @model_validator(mode="after")
     def _possible(self) -> "SimpleLogic":
         if self.min_predicates > self.max_predicates:
@@ -72,34 +69,16 @@ class SimpleLogic(Task):
         return self
 
     @property
-    def evaluation_splits(self) -> tuple[str, ...]:  # noqa: D102
-        return ("test", "ood_sampler")
-
-    @cached_property
-    def _splits(self) -> dict[str, list[Example]]:
-        return {}
-
-    def split(self, name: str) -> Sequence[Example]:  # noqa: D102
+    def _draws(self) -> Mapping[str, tuple[int, Draw]]:
         other = "LP" if self.sampler == "RP" else "RP"
-        size, sampler = lookup(
-            {
-                "train": (self.train_size, self.sampler),
-                "test": (self.test_size, self.sampler),
-                "ood_sampler": (self.test_size, other),
-            },
-            name,
-            "split of simple_logic",
+        usual, unusual = (
+            partial(self._draw, sample=_SAMPLERS[name]) for name in (self.sampler, other)
         )
-        if name not in self._splits:
-            self._splits[name] = draw_split(
-                lambda rng: self._draw(rng, _SAMPLERS[sampler]),
-                size,
-                self.seed,
-                "simple_logic",
-                name,
-                for_test=name != "train",
-            )
-        return self._splits[name]
+        return {
+            "train": (self.train_size, usual),
+            "test": (self.test_size, usual),
+            "ood_sampler": (self.test_size, unusual),
+        }
 
     def _edits(self, split: str) -> Mapping[str, Edit]:
         return simple_logic_edits(self.max_depth)
