@@ -1,1 +1,1 @@
-"""What every other package rests on: errors, files, locks, options. It imports none of them."""
+"""The base of every other package: errors, files, locks, options. It imports no other package."""

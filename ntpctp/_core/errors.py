@@ -1,4 +1,4 @@
-"""The error that a user can cause, and the look-up that offers the nearest valid name."""
+"""Errors that a user can cause and correct, and a look-up that suggests the nearest valid name."""
 
 import errno
 import os
@@ -11,33 +11,34 @@ _NO_MEMORY = ("can't allocate memory", "bad_alloc", os.strerror(errno.ENOMEM))
 
 
 class InputError(ValueError):
-    """Something the user gave cannot be used.
+    """The user's input cannot be used.
 
-    The message names what was expected, what was found, where, and what to do. Commands print it
-    without a traceback and end with exit code 2; every other exception is a fault of this program.
+    The message states the problem, the expected and the actual value, the place, and the fix.
+    Commands print it without a traceback and exit with code 2; any other exception is a bug.
     """
 
 
 class NotFiniteError(InputError):
-    """A number is NaN or infinite where only a finite one has a meaning."""
+    """A number is NaN or infinite where a finite one is required."""
 
 
 class BusyError(InputError):
-    """Another process works on the same; once it has ended, the same command carries on."""
+    """Another process holds the lock; once it has ended, the same command resumes the work."""
 
 
 def lacks_memory(error: BaseException | None) -> bool:
-    """Whether it all began with memory of the host, not of a GPU, that was not to be had.
+    """Whether the root cause of ``error`` is a lack of host memory (not of GPU memory).
 
-    torch, safetensors and tokenizers have errors of their own for it, and who called them others.
+    Follows the chain of causes: torch, safetensors and tokenizers raise error types of their own
+    for it, and their callers wrap these.
 
     >>> lacks_memory(RuntimeError("unable to mmap 8 bytes: Cannot allocate memory (12)"))
     True
     """
     while error is not None:
-        # What an InputError says may be the user's own words.
-        said = "" if isinstance(error, InputError) else str(error)
-        if any(words in said for words in _NO_MEMORY):
+        # The message of an InputError may quote the user's text.
+        message = "" if isinstance(error, InputError) else str(error)
+        if any(phrase in message for phrase in _NO_MEMORY):
             return True
         if isinstance(error, MemoryError) or getattr(error, "errno", None) == errno.ENOMEM:
             return True
@@ -59,7 +60,7 @@ def lookup(table: Mapping[str, T], name: str, kind: str) -> T:
     """Return ``table[name]``.
 
     Raises:
-        InputError: if ``name`` is unknown; offers the nearest name and lists all valid ones.
+        InputError: if ``name`` is unknown; suggests the nearest name and lists all valid ones.
     """
     if name not in table:
         raise InputError(

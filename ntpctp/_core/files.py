@@ -1,4 +1,4 @@
-"""Files that are either whole or absent: written under a temporary name, synced, then renamed."""
+"""Files that are complete or absent: written under a temporary name, synced, then renamed."""
 
 import hashlib
 import json
@@ -11,14 +11,14 @@ from typing import Any
 
 from ntpctp._core.errors import InputError
 
-TEMPORARY = ".tmp-"  # marks what a killed process left behind; never listed, safe to delete
+TEMPORARY = ".tmp-"  # begins the names of unfinished files; never listed, safe to delete
 
 
 @contextmanager
 def atomic_file(path: Path) -> Iterator[Path]:
-    """Yield a temporary path beside ``path``; on success it replaces ``path`` in one step.
+    """Yield a temporary path beside ``path``; on success it replaces ``path`` atomically.
 
-    If the body or the disk fails, ``path`` keeps its former content and nothing else remains.
+    On failure ``path`` keeps its former content and the temporary file is deleted.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f"{TEMPORARY}{os.getpid()}-{path.name}")
@@ -33,9 +33,9 @@ def atomic_file(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def atomic_directory(path: Path) -> Iterator[Path]:
-    """Yield a temporary directory beside ``path``; on success it becomes ``path`` in one step.
+    """Yield a temporary directory beside ``path``; on success it becomes ``path`` atomically.
 
-    An existing ``path`` (one that failed its verification) is replaced.
+    An existing ``path`` is replaced.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f"{TEMPORARY}{os.getpid()}-{path.name}")
@@ -49,7 +49,7 @@ def atomic_directory(path: Path) -> Iterator[Path]:
         if path.is_symlink():
             path.unlink()
         elif path.exists():
-            delete_directory(path, "replaced")  # in one step: half of it must not keep its name
+            delete_directory(path, "replaced")  # half of it must not keep its name
         temporary.replace(path)
         _sync(path.parent)
     except BaseException:
@@ -58,9 +58,10 @@ def atomic_directory(path: Path) -> Iterator[Path]:
 
 
 def delete_directory(path: Path, why: str = "deleted") -> None:
-    """Delete a directory in one step; what a kill leaves of it has a temporary name.
+    """Rename a directory to a temporary name, then delete it.
 
-    Of a link to one the link is deleted, never what it leads to.
+    If the process is killed meanwhile, no part of the directory keeps its name. A link is deleted,
+    its target is not.
     """
     temporary = path.with_name(f"{TEMPORARY}{os.getpid()}-{why}-{path.name}")
     _remove(temporary)
@@ -69,12 +70,12 @@ def delete_directory(path: Path, why: str = "deleted") -> None:
 
 
 def clear_temporaries(directory: Path, *, but: str | None = None, deep: bool = True) -> None:
-    """Delete what killed processes left unfinished in ``directory``; hold its lock first.
+    """Delete the unfinished files of killed processes in ``directory``; hold its lock first.
 
     Args:
-        directory: where to look.
-        but: name of directories below it that have locks of their own.
-        deep: also below it.
+        directory: the directory to clear.
+        but: name of subdirectories to skip, since they have locks of their own.
+        deep: whether to clear subdirectories too.
     """
     pattern = f"{TEMPORARY}*"
     for path in list(directory.rglob(pattern) if deep else directory.glob(pattern)):
@@ -91,7 +92,7 @@ def _remove(path: Path) -> None:
 
 
 def stays_inside(name: str) -> bool:
-    """Whether a relative path, parted by "/", names something below where it starts.
+    """Whether a relative path, with "/" as separator, stays below its base directory.
 
     >>> [stays_inside(name) for name in ("a/b.json", "../b.json", "/etc/passwd", "a//b", "")]
     [True, False, False, False, False]
@@ -103,7 +104,7 @@ def stays_inside(name: str) -> bool:
 
 
 def _sync(path: Path) -> None:
-    """Force ``path`` to the disk, so that a rename never outlives the content it names."""
+    """Flush ``path`` to the disk, so that no rename is on disk before the renamed content."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -125,7 +126,7 @@ def fingerprint(value: Any) -> str:
 def write_json(path: Path, value: Any, *, indent: int | None = 2) -> None:
     """Write ``value`` as JSON, atomically. NaN and infinity are refused.
 
-    Without ``indent`` it is one line, which takes a tenth of the time.
+    Without ``indent`` the file has one line, and writing takes a tenth of the time.
     """
     with atomic_file(path) as temporary:
         temporary.write_text(json.dumps(value, indent=indent, allow_nan=False) + "\n", "utf-8")
@@ -135,7 +136,7 @@ def read_json(path: Path) -> Any:
     """Read a JSON file.
 
     Raises:
-        InputError: if it is not JSON; names the file and the line.
+        InputError: if the file is not JSON; names the file and the line.
     """
     try:
         return parsed_json(path.read_text("utf-8"))
@@ -144,11 +145,12 @@ def read_json(path: Path) -> Any:
 
 
 def parsed_json(text: str) -> Any:
-    """Return what ``text`` says in JSON.
+    """Return the value of a JSON text.
 
     Raises:
-        InputError: if it is no JSON, if an object has a field twice, or if it has more digits or
-            deeper nesting than Python reads; says what, and not where ``text`` comes from.
+        InputError: if ``text`` is not JSON, an object has a field twice, or a number has more
+            digits, or the nesting more levels, than Python reads. The message does not name the
+            file.
     """
     try:
         return _DECODER.decode(text)
@@ -156,40 +158,40 @@ def parsed_json(text: str) -> Any:
         line = f"line {error.lineno}, " if error.lineno > 1 else ""
         raise InputError(f"{error.msg} at {line}column {error.colno}") from error
     except RecursionError as error:
-        raise InputError("nested deeper than can be read") from error
+        raise InputError("nested too deeply to be read") from error
     except InputError:
         raise
     except ValueError as error:
-        raise InputError("a number has more digits than can be read") from error
+        raise InputError("a number has too many digits to be read") from error
 
 
-def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """Return ``pairs`` as a dict. JSON has no rule which of two values would hold."""
-    found = dict(pairs)
-    if len(found) < len(pairs):
+def _unique_fields(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Return ``pairs`` as a dict; refuse a field twice, of which JSON does not say which counts."""
+    fields = dict(pairs)
+    if len(fields) < len(pairs):
         names = [name for name, _ in pairs]
-        twice = next(name for name in found if names.count(name) > 1)
-        raise InputError(f"the field {twice!r} stands twice; keep one")
-    return found
+        twice = next(name for name in fields if names.count(name) > 1)
+        raise InputError(f"duplicate field {twice!r}. Keep one")
+    return fields
 
 
-_DECODER = json.JSONDecoder(object_pairs_hook=_once)  # making one takes longer than a line
+_DECODER = json.JSONDecoder(object_pairs_hook=_unique_fields)  # slow to create
 
 
 def write_jsonl(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
-    """Write one JSON object a line, atomically. NaN and infinity are refused."""
+    """Write one JSON object per line, atomically. NaN and infinity are refused."""
     with atomic_file(path) as temporary, temporary.open("w", encoding="utf-8") as file:
         for row in rows:
             file.write(json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n")
 
 
 def read_jsonl(path: Path, *, ended: bool = False) -> list[dict[str, Any]]:
-    """Read one JSON object a line; blank lines are skipped.
+    """Read one JSON object per line; blank lines are skipped.
 
     Args:
         path: of the file.
-        ended: whether to leave out a last line without its end: it is still being written, or its
-            process was killed meanwhile.
+        ended: whether to skip a last line without a line end: a process is still writing it, or was
+            killed while it did.
 
     Raises:
         InputError: names the file and the line that is not a JSON object.
@@ -198,20 +200,20 @@ def read_jsonl(path: Path, *, ended: bool = False) -> list[dict[str, Any]]:
 
 
 def read_numbered_jsonl(path: Path, *, ended: bool = False) -> list[tuple[int, dict[str, Any]]]:
-    """Read one JSON object a line, each with the number of its line, counted from 1.
+    """Read one JSON object per line, each with its line number, counted from 1.
 
-    Blank lines, a byte order mark and Windows line ends are fine.
+    Blank lines, a byte order mark and Windows line ends are accepted.
 
     Args:
         path: of the file.
-        ended: as ``read_jsonl`` has it.
+        ended: as in ``read_jsonl``.
 
     Raises:
         InputError: names the file and the line that is not a JSON object in UTF-8.
     """
     if not path.is_file():
         found = "a directory" if path.is_dir() else "no such file"
-        raise InputError(f"{path}: expected a file with one JSON object a line, found {found}")
+        raise InputError(f"{path}: expected a file with one JSON object per line, found {found}")
     rows = []
     content = path.read_bytes()
     if ended:
@@ -225,7 +227,7 @@ def read_numbered_jsonl(path: Path, *, ended: bool = False) -> list[tuple[int, d
             row = parsed_json(text)
         except UnicodeDecodeError as error:
             raise InputError(
-                f"{where}, found bytes that are not UTF-8 at column {error.start + 1}; save the "
+                f"{where}, found bytes that are not UTF-8 at column {error.start + 1}. Save the "
                 "file as UTF-8"
             ) from error
         except InputError as error:

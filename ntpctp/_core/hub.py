@@ -1,8 +1,8 @@
-"""The one door for models and tokenizers that others made: nothing that lies in them is run.
+"""The only module that loads models and tokenizers from elsewhere; their code is never executed.
 
-Only ``safetensors`` are read as weights, since a pickle can run code when it is opened. Code that
-comes with a checkpoint (``auto_map`` in its config) is refused, and so is what would make
-``transformers`` fetch more than was named: an adapter's base model, kernels of the hub.
+Weights are read from ``safetensors`` alone, since loading a pickle can execute code. Refused are
+checkpoints with custom code (``auto_map`` in their config), and those for which ``transformers``
+would fetch further files: the base model of an adapter, kernels from the Hub.
 """
 
 from collections.abc import Iterator
@@ -28,8 +28,8 @@ from ntpctp._core.files import read_json
 from ntpctp._core.runtime import NOT_CACHED, is_offline
 
 _OWN_CODE = (
-    "it brings code of its own (auto_map in its config), which is never run; use a model of a "
-    "family that transformers knows, or save this one as such"
+    "custom code (auto_map in its config) is never executed. Use a model of an architecture that "
+    "is built into transformers, or convert this one to it"
 )
 
 
@@ -37,11 +37,11 @@ def read_config(source: str | Path) -> PretrainedConfig:
     """Read the config of a model.
 
     Args:
-        source: a directory, or the id of a model on the hub.
+        source: a directory, or the id of a model on the Hub.
 
     Raises:
-        InputError: if it needs what is refused here, or is not to be had without a network.
-        OSError: if there is none; ``ValueError`` and ``KeyError``: if it is no config.
+        InputError: if the config requires what this module refuses, or a download while offline.
+        OSError: if the config is missing; ``ValueError`` and ``KeyError``: if it is invalid.
     """
     with _clear_errors(source):
         config: PretrainedConfig = AutoConfig.from_pretrained(source, trust_remote_code=False)
@@ -49,12 +49,12 @@ def read_config(source: str | Path) -> PretrainedConfig:
         kernel = getattr(config, f"_{field}", None)
         if isinstance(kernel, str) and "/" in kernel:
             raise InputError(
-                f"its config asks for {field} {kernel!r}, code of the hub, which is never run; "
-                "remove that field"
+                f"its config requests {field} {kernel!r}: code from the Hub is never executed. "
+                "Remove that field"
             )
     weights = getattr(config, "transformers_weights", None)
     if weights is not None and not _is_safe(str(weights).removesuffix(".index.json")):
-        raise InputError(f"its config names {weights!r} as weights; only safetensors are read")
+        raise InputError(f"its config names the weights {weights!r}, but only safetensors are read")
     return config
 
 
@@ -63,27 +63,27 @@ def read_model(source: str | Path, *, attention: str | None, dtype: torch.dtype)
 
     Args:
         source: as for ``read_config``.
-        attention: implementation of attention; None: what transformers chooses.
+        attention: implementation of attention; None: transformers chooses.
         dtype: of the weights.
 
     Raises:
-        InputError: as ``read_config``, or if it has other weights than safetensors, or not all that
-            its config asks for.
-        Exception: transformers, safetensors and the hub each raise their own kinds.
+        InputError: as ``read_config``; also for weights that are not safetensors, and for weights
+            that are missing or have another shape than in the config.
+        Exception: of various types, from transformers, safetensors and huggingface_hub.
     """
     read_config(source)
     if _file(source, ADAPTER_CONFIG_NAME) is not None:
         raise InputError(
-            f"it is an adapter, or has one in it ({ADAPTER_CONFIG_NAME}), and only whole models "
-            "are read; merge it into its base model (merge_and_unload of peft), and save that"
+            f"it is or contains an adapter ({ADAPTER_CONFIG_NAME}), but only whole models are "
+            "read. Merge it into its base model (merge_and_unload of peft), and save the result"
         )
     index = _file(source, SAFE_WEIGHTS_INDEX_NAME)
     if index is not None:
         for shard in _shards(index):
             if not _is_safe(shard):
                 raise InputError(
-                    f"{SAFE_WEIGHTS_INDEX_NAME} names {shard!r} as weights; only safetensors "
-                    "beside it are read"
+                    f"{SAFE_WEIGHTS_INDEX_NAME} names the weights {shard!r}, but only safetensors "
+                    "in the same directory are read"
                 )
     with _clear_errors(source):
         loaded: Any = AutoModelForCausalLM.from_pretrained(
@@ -92,17 +92,17 @@ def read_model(source: str | Path, *, attention: str | None, dtype: torch.dtype)
             dtype=dtype,
             use_safetensors=True,
             trust_remote_code=False,
-            ignore_mismatched_sizes=True,  # refused below, by name
+            ignore_mismatched_sizes=True,  # they are refused by name below
             output_loading_info=True,
         )
     model: PreTrainedModel = loaded[0]
-    found = loaded[1]
-    # transformers would fill the gaps with random numbers.
-    gaps = [*found["missing_keys"], *(name for name, *_ in found["mismatched_keys"])]
-    if gaps:
+    report = loaded[1]
+    # transformers initialises these at random.
+    missing = [*report["missing_keys"], *(name for name, *_ in report["mismatched_keys"])]
+    if missing:
         raise InputError(
-            f"{len(gaps)} of its weights are missing or of another shape than its config says, "
-            f"such as {min(gaps)}; save the model again with save_pretrained"
+            f"{len(missing)} weights are missing or have another shape than in the config, such as "
+            f"{min(missing)}. Save the model again with save_pretrained"
         )
     return model
 
@@ -114,8 +114,8 @@ def read_tokenizer(source: str | Path) -> PreTrainedTokenizerBase:
         source: as for ``read_config``.
 
     Raises:
-        InputError: if it brings code of its own, or is not to be had without a network.
-        OSError: if there is none; ``ValueError`` and ``KeyError``: if it is no tokenizer.
+        InputError: if it contains custom code, or requires a download while offline.
+        OSError: if the tokenizer is missing; ``ValueError`` and ``KeyError``: if it is invalid.
     """
     with _clear_errors(source):
         tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
@@ -126,7 +126,7 @@ def read_tokenizer(source: str | Path) -> PreTrainedTokenizerBase:
 
 @contextmanager
 def _clear_errors(source: str | Path) -> Iterator[None]:
-    """Say what the user can do, where transformers speaks of its own arguments."""
+    """Replace errors of transformers that advise on its own arguments by what the user can do."""
     try:
         yield
     except Exception as error:
@@ -136,20 +136,20 @@ def _clear_errors(source: str | Path) -> Iterator[None]:
             raise InputError(NOT_CACHED) from error
         if isinstance(error, OSError | ValueError | KeyError):
             raise
-        # What a file holds is taken for what it should hold, and fails wherever it is used.
+        # Invalid content of a file fails somewhere inside transformers, with any type of error.
         problem = " ".join(f"{type(error).__name__}: {error}".split())
         raise ValueError(problem[:300]) from error
 
 
 def _file(source: str | Path, name: str) -> Path | None:
-    """Return where a file of a model is, on the disk or in the hub's cache; None: it has none."""
-    found = cached_file(
+    """Return the path of a model's file, local or in the Hub's cache; None if it is missing."""
+    path = cached_file(
         source,
         name,
         _raise_exceptions_for_missing_entries=False,
         _raise_exceptions_for_connection_errors=False,
     )
-    return None if found is None else Path(found)
+    return None if path is None else Path(path)
 
 
 def _shards(index: Path) -> set[str]:
@@ -157,9 +157,9 @@ def _shards(index: Path) -> set[str]:
     try:
         return set(content["weight_map"].values())
     except (TypeError, KeyError, AttributeError) as error:
-        raise InputError(f"{index}: expected a weight_map from tensors to files") from error
+        raise InputError(f"{index}: expected the field weight_map: tensor name -> file") from error
 
 
 def _is_safe(name: object) -> bool:
-    """Whether it is the name of a safetensors file beside the config."""
+    """Whether ``name`` is a safetensors file in the directory of the config."""
     return isinstance(name, str) and name.endswith(".safetensors") and Path(name).name == name

@@ -1,10 +1,10 @@
-"""Where everything of an experiment lies: names alone, whatever is there.
+"""The paths of an experiment's files. Nothing is read or written here, but ``experiments_below``.
 
-<output>/experiment.yaml                            as resolved: with all defaults
+<output>/experiment.yaml                            the experiment with all defaults filled in
 <output>/<arm>/seed-<k>/                            a run
 <output>/<arm>/seed-<k>/train/                      log.jsonl and the checkpoints of the stage
 <output>/<arm>/seed-<k>/train/step-000500/          a checkpoint
-.../step-000500/evaluation/accuracy.jsonl, .json    rows and scores of a measure
+.../step-000500/evaluation/accuracy.jsonl, .json    items and scores of a measure
 """
 
 import re
@@ -19,10 +19,10 @@ STAGE = "train"
 LOG = "log.jsonl"
 RESULTS = "evaluation"
 FLOPS = "flops.json"
-"""arm -> steps of its checkpoints and the operations of training until there, as expected."""
+"""arm -> the steps of its checkpoints, and the expected FLOPs of training up to each."""
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.:-]*://")
 _DEPTH = 4
-"""How deep experiments are looked for: runs/<group>/<experiment>/<stage>, and one more."""
+"""Depth of the search for experiments: runs/<group>/<experiment>/<stage>, and one more."""
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ class RunId:
 
 
 def is_url(text: str) -> bool:
-    """Whether ``text`` names a store, not a local path.
+    """Whether ``text`` is the URL of a store rather than a local path.
 
     >>> is_url("s3://bucket/runs/addition"), is_url("runs/addition")
     (True, False)
@@ -46,12 +46,12 @@ def is_url(text: str) -> bool:
 
 
 def run_directory(output: Path, run: RunId) -> Path:
-    """Return where a run lives."""
+    """Return the directory of a run."""
     return output / run.arm / f"seed-{run.seed}"
 
 
 def stage_directory(output: Path, run: RunId) -> Path:
-    """Return where a run's checkpoints and log live."""
+    """Return the directory of a run's checkpoints and log."""
     return run_directory(output, run) / STAGE
 
 
@@ -61,41 +61,41 @@ def checkpoint_directory(stage: Path, step: int) -> Path:
 
 
 def rows_path(checkpoint: Path, measure: str) -> Path:
-    """Return where the rows of a measure are stored."""
+    """Return the file of a measure's items, one row each."""
     return checkpoint / RESULTS / f"{measure}.jsonl"
 
 
 def scores_path(checkpoint: Path, measure: str) -> Path:
-    """Return where the scores of a measure are stored, after its rows."""
+    """Return the file of a measure's scores; it is written after the rows."""
     return rows_path(checkpoint, measure).with_suffix(".json")
 
 
 def run_again(output: Path) -> str:
-    """Return the command that carries on the experiment in ``output``, for messages."""
+    """Return the command that resumes the experiment in ``output``, for messages."""
     return f"`ntpctp run {output / EXPERIMENT} --output {output}`"
 
 
 def experiments_below(directory: Path) -> list[Path]:
     """Return the directories of all experiments in ``directory``, itself included.
 
-    Inside of one no other is looked for.
+    Experiments inside an experiment are ignored.
 
     Raises:
-        InputError: if there is none.
+        InputError: if there is no experiment.
     """
-    found = list(_look(directory, _DEPTH))
-    if not found:
+    experiments = list(_search(directory, _DEPTH))
+    if not experiments:
         raise InputError(
             f"{directory}: expected the directory of an experiment, or one with experiments in it; "
             f"found no {EXPERIMENT} down to {_DEPTH} directories deep"
         )
-    return found
+    return experiments
 
 
-def _look(directory: Path, depth: int) -> Iterator[Path]:
+def _search(directory: Path, depth: int) -> Iterator[Path]:
     if (directory / EXPERIMENT).is_file():
         yield directory
     elif depth and directory.is_dir():
         for inside in sorted(directory.iterdir()):
             if inside.is_dir() and not inside.name.startswith("."):
-                yield from _look(inside, depth - 1)
+                yield from _search(inside, depth - 1)

@@ -12,7 +12,7 @@ _SAFE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
 
 def is_name(text: str) -> bool:
-    """Whether ``text`` may become the name of a file or directory."""
+    """Whether ``text`` is allowed as the name of a file or directory."""
     return _SAFE_NAME.fullmatch(text) is not None
 
 
@@ -26,7 +26,7 @@ def _safe_name(name: Any) -> Any:
 
 
 Name = Annotated[str, BeforeValidator(_safe_name)]
-"""What a user calls something that becomes the name of a file or directory."""
+"""A name given by the user that becomes the name of a file or directory."""
 
 
 def _compiles(pattern: Any) -> Any:
@@ -51,7 +51,7 @@ class Options(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
     def __eq__(self, other: object) -> bool:
-        # pydantic would compare what cached properties have computed as well.
+        # pydantic also compares the values of cached properties.
         return type(self) is type(other) and all(
             getattr(self, field) == getattr(other, field) for field in type(self).model_fields
         )
@@ -72,10 +72,10 @@ class Options(BaseModel):
 
 @dataclass(frozen=True, eq=False)
 class Choice:
-    """Annotation of a field: its block is of the type that its ``name`` chooses from a table.
+    """Annotation of a field: the block's ``name`` selects its type from a table.
 
-    ``objective: Annotated[Objective, Choice(OBJECTIVES)]`` reads ``objective: {name: ntp}``, and
-    the bare name ``objective: ntp`` as the same block with all its defaults.
+    ``objective: Annotated[Objective, Choice(OBJECTIVES)]`` reads ``objective: {name: ntp}``; the
+    name alone, ``objective: ntp``, is the same block with all defaults.
 
     Attributes:
         table: name -> type; all types are subclasses of the annotated one.
@@ -91,7 +91,7 @@ class Choice:
 
 def one_of(table: Mapping[str, type[Options]]) -> Any:
     """Return the type that ``Choice(table)`` validates, for a ``TypeAdapter``."""
-    union: Any = Union[tuple(table.values())]  # noqa: UP007 (made of a table, not written out)
+    union: Any = Union[tuple(table.values())]  # noqa: UP007 (built from a table)
     chosen: Any = Annotated[union, Field(discriminator="name")]
     return Annotated[chosen, BeforeValidator(_block_of_name)]
 

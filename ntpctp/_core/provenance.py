@@ -1,4 +1,4 @@
-"""What produced a result: versions, commit, machine. Nothing of the environment is recorded."""
+"""The origin of a result: versions, commit, machine. No environment variable is recorded."""
 
 import os
 import platform
@@ -28,7 +28,7 @@ _PACKAGES = (
 
 
 def provenance() -> dict[str, Any]:
-    """Return versions of what computes, the commit of a source checkout, and the machine's kind."""
+    """Return library versions, the commit of a source checkout, and the machine type."""
     return {
         "python": platform.python_version(),
         "packages": {name: _version(name) for name in _PACKAGES},
@@ -42,13 +42,13 @@ def provenance() -> dict[str, Any]:
 
 
 def read_provenance(output: Path) -> dict[str, Any]:
-    """Return what ``provenance.json`` of an experiment holds, nothing if there is none.
+    """Return the content of an experiment's ``provenance.json``, empty if there is no such file.
 
     Raises:
-        InputError: if it is damaged.
+        InputError: if the file is damaged.
     """
     path = output / PROVENANCE
-    return read_sealed(path, f"{run_again(output)} writes it anew") if path.is_file() else {}
+    return read_sealed(path, f"{run_again(output)} writes it again") if path.is_file() else {}
 
 
 def _version(package: str) -> str | None:
@@ -59,7 +59,7 @@ def _version(package: str) -> str | None:
 
 
 def _git(directory: Path) -> dict[str, Any] | None:
-    """Return commit and whether files were changed since, or None outside a checkout."""
+    """Return the commit and whether files differ from it; None outside a checkout."""
 
     def git(*arguments: str) -> str:
         return subprocess.run(

@@ -1,8 +1,8 @@
-"""Records with a checksum: JSON objects that are read as they were written, or not at all.
+"""Records: JSON objects with a checksum, which are read exactly as written or refused.
 
-Half a file, a flipped bit, a number changed by hand and a file of another shape all end in one
-message, before anything is computed from them. The checksum is the first field of the object, and
-of the text behind it.
+A truncated file, a flipped bit, a number edited by hand and a file of another format all give the
+same error, before anything is computed from them. The checksum is the first field of the object;
+it is the SHA-256 of the text that follows it.
 """
 
 import hashlib
@@ -20,11 +20,11 @@ _SEALED = re.compile(rb'\{(?:\n  )?"checksum": "([0-9a-f]{64})"')
 
 
 def write_sealed(path: Path, content: Mapping[str, Any], *, indent: int | None = 2) -> None:
-    """Write ``content`` as JSON with a checksum of it, atomically. NaN and infinity are refused.
+    """Write ``content`` as JSON with a checksum, atomically. NaN and infinity are refused.
 
     Args:
         path: of the file.
-        content: has no field ``checksum``.
+        content: without a field ``checksum``.
         indent: 2, or None for one line, which takes a tenth of the time.
     """
     text = json.dumps({_FIELD: "", **content}, indent=indent, allow_nan=False) + "\n"
@@ -35,14 +35,14 @@ def write_sealed(path: Path, content: Mapping[str, Any], *, indent: int | None =
 
 
 def read_sealed(path: Path, remedy: str) -> dict[str, Any]:
-    """Read what ``write_sealed`` has written, without the checksum.
+    """Return the content of a file by ``write_sealed``, without the checksum.
 
     Args:
         path: of the file.
-        remedy: what the user is to do if it is damaged.
+        remedy: advice to the user if the file is damaged.
 
     Raises:
-        InputError: if it is damaged, or something else; ends with the remedy.
+        InputError: if the file is damaged or of another format; ends with the remedy.
     """
     text = path.read_bytes()
     head = _SEALED.match(text)
@@ -54,12 +54,12 @@ def read_sealed(path: Path, remedy: str) -> dict[str, Any]:
 
 
 def _damage(path: Path) -> str:
-    """Say what is wrong with a file that is not as it was written."""
+    """Describe what is wrong with a file whose checksum does not match."""
     try:
         content = read_json(path)
     except InputError as error:
         return str(error)
     if not isinstance(content, dict):
         return f"{path}: expected a JSON object, found {type(content).__name__}"
-    what = "its content is not what it was" if _FIELD in content else "it has no checksum"
-    return f"{path}: damaged, or not written by this version: {what}"
+    problem = "checksum mismatch" if _FIELD in content else "no checksum"
+    return f"{path}: damaged, or not written by this version: {problem}"

@@ -1,4 +1,4 @@
-"""Secrets of the environment: what is printed or written down does not show them."""
+"""Secrets of the environment are removed from all text that is printed or stored."""
 
 import os
 import re
@@ -7,18 +7,18 @@ from collections.abc import Iterable, Iterator
 _NAMES = re.compile(r"(^|_)(SECRET|TOKEN|PASSWORD|PASSWD|KEY|SAS|CREDENTIALS?)(_|$)", re.I)
 _IN_URL = re.compile(r"://[^/\s:@]*:([^/\s@]+)@")
 _SHORTEST = 8
-"""Characters of a secret; shorter ones would be found in half of all words."""
+"""Minimal length of a secret in characters: a shorter value may occur inside ordinary words."""
 
 
 def scrubbed(text: str, secrets: Iterable[str] = ()) -> str:
-    """Return ``text`` with ``***`` for secrets: the given ones and those of the environment."""
+    """Replace secrets in ``text``, the given ones and those of the environment, by ``***``."""
     for secret in sorted({*secrets, *of_environment()}, key=len, reverse=True):
         text = text.replace(secret, "***")
     return text
 
 
 def of_environment() -> Iterator[str]:
-    """Yield the values of variables that are named like secrets, and passwords in URLs."""
+    """Yield the values of environment variables named like secrets, and passwords in URLs."""
     for name, value in os.environ.items():
         if is_secret(name, value):
             yield value
@@ -26,7 +26,7 @@ def of_environment() -> Iterator[str]:
 
 
 def is_secret(name: str, value: str) -> bool:
-    """Whether what is called ``name`` is not to be shown.
+    """Whether an environment variable must not be shown.
 
     >>> is_secret("WANDB_API_KEY", "0123456789"), is_secret("TOKENIZERS_PARALLELISM", "false")
     (True, False)

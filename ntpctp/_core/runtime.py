@@ -1,4 +1,4 @@
-"""How commands want the libraries to behave: no bars, no nested threads, no unasked-for network."""
+"""Settings of the libraries for commands: no progress bars, no nested threads, offline mode."""
 
 import os
 import sys
@@ -6,10 +6,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 NOT_CACHED = (
-    "it is not in the hub's cache, and nothing is fetched: --offline, or HF_HUB_OFFLINE in the "
+    "not in the Hub's cache, and nothing is fetched: --offline, or HF_HUB_OFFLINE in the "
     "environment, allows no network"
 )
-"""Why something of the hub is not to be had."""
+"""The reason why a file of the Hub is unavailable."""
 
 START_DIRECTORY = "NTPCTP_START_DIRECTORY"
 """Variable that names the directory with modules of the user; by default the current directory.
@@ -18,18 +18,18 @@ Workers on other machines start elsewhere."""
 _OFFLINE = "NTPCTP_OFFLINE"
 _SAFE_PATH = "PYTHONSAFEPATH"
 _HUB_OFFLINE = ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE", "HF_DATASETS_OFFLINE")
-_TRUE = {"1", "ON", "YES", "TRUE"}  # as the libraries have it
+_TRUE = {"1", "ON", "YES", "TRUE"}  # as in huggingface_hub
 
 
 def quiet_libraries() -> None:
-    """Switch off progress bars and thread pools that would disturb our own, and what phones home.
+    """Disable the libraries' progress bars, thread pools and telemetry.
 
-    Costs nothing where no library is imported yet: what is set in the environment holds for them.
+    Sets environment variables, which libraries read at import, and imports none of them.
     """
     os.environ["TOKENIZERS_PARALLELISM"] = "false"
     os.environ["HF_HUB_DISABLE_PROGRESS_BARS"] = "1"
-    # What counts its users, and code that transformers takes from the hub where it finds some that
-    # is faster than its own; who wants either says so in the environment.
+    # Telemetry, and faster kernels that transformers would fetch from the Hub. A value that the user
+    # has set in the environment takes precedence.
     for name, value in {
         "HF_HUB_DISABLE_TELEMETRY": "1",
         "HF_UPDATE_DOWNLOAD_COUNTS": "0",
@@ -62,9 +62,9 @@ def isolated_imports() -> Iterator[None]:
 
 
 def go_offline() -> None:
-    """Let nothing be fetched or sent any more, by this process and those it starts.
+    """Forbid all downloads and uploads, in this process and those that it starts.
 
-    Libraries read the environment when they are imported; those that are, are told.
+    Libraries read the environment at import; in those already imported the setting is changed.
     """
     for name in (_OFFLINE, *_HUB_OFFLINE):
         os.environ[name] = "1"
@@ -79,10 +79,10 @@ def go_offline() -> None:
 
 
 def is_offline() -> bool:
-    """Whether nothing may be fetched from the hub."""
+    """Whether downloads from the Hub are disabled."""
     return any(os.environ.get(name, "").upper() in _TRUE for name in _HUB_OFFLINE)
 
 
 def is_cut_off() -> bool:
-    """Whether ``go_offline`` was called, here or by who started this process."""
+    """Whether ``go_offline`` was called, in this process or in the one that started it."""
     return os.environ.get(_OFFLINE) == "1"

@@ -1,8 +1,8 @@
-"""A request to stop: SIGTERM, as batch systems and spot machines send it shortly before SIGKILL.
+"""Requests to stop: SIGTERM, which batch systems and spot machines send shortly before SIGKILL.
 
-A process that listens is stopped by ``Stopped``, raised wherever it is at that moment: what is
-stored is whole, and the same command carries on from it. Training defers this until it has stored
-what it did since its last checkpoint.
+In a process that listens, a signal raises ``Stopped`` wherever the code is at that moment. Stored
+files are complete, so the same command resumes from them. Training defers the exception until it
+has saved a checkpoint.
 """
 
 import os
@@ -16,34 +16,34 @@ from typing import Any
 
 
 class Stopped(Exception):
-    """The process was asked to stop, and has stored what it could.
+    """The process was requested to stop.
 
     Attributes:
-        step: of the checkpoint that training carries on from; None: it was not training.
+        step: step of the checkpoint that training will resume from; None if it was not training.
     """
 
     def __init__(self, step: int | None = None):
-        super().__init__(step)  # what pickle makes it again from, in another process
+        super().__init__(step)  # the arguments that unpickling passes, in another process
         self.step = step
 
     def __str__(self) -> str:
         where = "" if self.step is None else f" at step {self.step}"
-        return f"stopped on request{where}; the same command carries on"
+        return f"stopped on request{where}; run the same command again to resume"
 
 
-# Of this process: it has one main thread, and signals arrive nowhere else.
-_asked = False
+# State of this process; Python runs signal handlers in the main thread alone.
+_requested = False
 _deferring = False
-_lost = False
-_handlers: dict[int, Any] = {}  # before listen(), by signal
-_hook: Callable[[Any], object] | None = None  # before listen()
-_AGAIN_SECONDS = 0.02
+_lost = False  # a finaliser swallowed the exception
+_handlers: dict[int, Any] = {}  # signal -> its handler before listen()
+_hook: Callable[[Any], object] | None = None  # sys.unraisablehook before listen()
+_RETRY_SECONDS = 0.02
 
 
 def listen(*more: int) -> None:
-    """Let SIGTERM, and the signals ``more``, stop this process by ``Stopped`` from now on.
+    """From now on SIGTERM, and the signals ``more``, raise ``Stopped`` in this process.
 
-    Only the first of them raises: the second must not disturb what ends orderly after it.
+    Only the first signal raises: a second one must not interrupt the orderly shutdown.
 
     Raises:
         ValueError: outside of the main thread.
@@ -56,14 +56,14 @@ def listen(*more: int) -> None:
         _hook, sys.unraisablehook = sys.unraisablehook, _on_unraisable
 
 
-def asked() -> bool:
-    """Whether this process was asked to stop."""
-    return _asked
+def stop_requested() -> bool:
+    """Whether this process received a request to stop."""
+    return _requested
 
 
 @contextmanager
 def deferred() -> Iterator[None]:
-    """Inside, a request only sets what ``asked`` tells; at the end, it raises ``Stopped``."""
+    """Defer ``Stopped`` to the end of the block; meanwhile ``stop_requested`` tells of a request."""
     global _deferring
     before = _deferring
     try:
@@ -71,51 +71,51 @@ def deferred() -> Iterator[None]:
         yield
     finally:
         _deferring = before
-    if _asked and not _deferring:
+    if _requested and not _deferring:
         raise Stopped
 
 
 @contextmanager
 def at_once() -> Iterator[None]:
-    """Undo ``deferred``: inside, a request raises ``Stopped``, also one that was made before.
+    """Undo ``deferred`` in a block: a request raises ``Stopped``, also one that came before it.
 
-    So it leaves no other way: much code catches every ``Exception`` and raises its own, or none.
+    ``Stopped`` is raised even if code in the block caught it and raised another error, or none.
     """
     global _deferring
     before = _deferring
     try:
         _deferring = False
-        if _asked:
+        if _requested:
             raise Stopped
         yield
     except Exception as error:
-        if _asked and not isinstance(error, Stopped):
+        if _requested and not isinstance(error, Stopped):
             raise Stopped from error
         raise
     finally:
         _deferring = before
-    if _asked:
+    if _requested:
         raise Stopped
 
 
 def reset() -> None:
-    """Forget every request, and let signals do what they did before ``listen``.
+    """Forget all requests, and restore the signal handlers from before ``listen``.
 
-    For a process that goes on with something else, as the workers of a pool do.
+    For a process that continues with other work, such as a worker of a pool.
     """
-    global _asked, _deferring, _lost, _hook
+    global _requested, _deferring, _lost, _hook
     if _hook is not None:
         sys.unraisablehook, _hook = _hook, None
     while _handlers:
         number, before = _handlers.popitem()
-        # None: the handler was not set by Python, and cannot be set again from here.
+        # None: the handler was not set by Python, which cannot restore it.
         signal.signal(number, signal.SIG_DFL if before is None else before)
-    _asked = _deferring = _lost = False
+    _requested = _deferring = _lost = False
 
 
 @contextmanager
 def listening(*more: int) -> Iterator[None]:
-    """Inside, ``listen``; afterwards, ``reset``, where this process did not listen before."""
+    """Listen in a block; afterwards ``reset``, unless this process listened before."""
     nested = bool(_handlers)
     listen(*more)
     try:
@@ -126,19 +126,19 @@ def listening(*more: int) -> Iterator[None]:
 
 
 def _on_signal(number: int, frame: FrameType | None) -> None:
-    global _asked, _lost
-    first, _asked, _lost = not _asked or _lost, True, False
+    global _requested, _lost
+    first, _requested, _lost = not _requested or _lost, True, False
     if first and not _deferring:
         raise Stopped
 
 
 def _on_unraisable(lost: Any) -> None:
-    """Raise ``Stopped`` again where Python drops it: out of a finaliser nothing can be raised."""
+    """Send the signal again if Python dropped ``Stopped``, as it drops errors in a finaliser."""
     global _lost
     if isinstance(lost.exc_value, Stopped):
         _lost = True
-        # By another thread, a moment later: here it would be dropped once more.
-        again = threading.Timer(_AGAIN_SECONDS, os.kill, (os.getpid(), signal.SIGTERM))
+        # From another thread, a moment later: here the exception would be dropped again.
+        again = threading.Timer(_RETRY_SECONDS, os.kill, (os.getpid(), signal.SIGTERM))
         again.daemon = True
         again.start()
     elif _hook is not None:

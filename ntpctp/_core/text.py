@@ -13,12 +13,12 @@ def plural(count: int, noun: str) -> str:
 
 
 def grouped(count: int) -> str:
-    """Return a whole number with its thousands set apart."""
+    """Return a whole number with a narrow space between thousands."""
     return f"{count:,}".replace(",", "\N{NARROW NO-BREAK SPACE}")
 
 
 def listed(words: Iterable[str]) -> str:
-    """Return words as a sentence lists them.
+    """Return words as an enumeration in a sentence.
 
     >>> listed(["a", "b", "c"])
     'a, b and c'

@@ -1,4 +1,4 @@
-"""YAML for people: safe, no key twice, ``1e-3`` is a number, and every field knows its line."""
+"""YAML files of users: a safe subset, unique keys, ``1e-3`` a number, a line for every field."""
 
 import os
 import re
@@ -12,13 +12,13 @@ from ntpctp._core.errors import InputError
 
 FieldPath = tuple[str | int, ...]
 
-_MOST = 200_000
-"""Fields of a file, each alias counted as what it stands for: a few lines can stand for more than
-any memory holds."""
+_MAX_FIELDS = 200_000
+"""Limit of the fields of a file after its aliases are expanded: nested aliases in a few lines can
+expand to more than fits into memory."""
 
 
 class _Loader(yaml.SafeLoader):
-    """The safe loader; YAML 1.1 takes ``1e-3`` for text, which no reader of papers expects."""
+    """The safe loader, but ``1e-3`` is a number; in YAML 1.1 it is text."""
 
 
 _Loader.add_implicit_resolver(
@@ -32,7 +32,7 @@ def parse_value(text: str) -> Any:
     """Return the value of one YAML scalar, list or map, as on a command line.
 
     Raises:
-        InputError: if it is no YAML, has a key twice, or is too large.
+        InputError: if the text is not YAML, has a duplicate key, or is too large.
 
     >>> parse_value("1e-3"), parse_value("[0, 1]"), parse_value("ntp")
     (0.001, [0, 1], 'ntp')
@@ -44,17 +44,17 @@ def parse_value(text: str) -> Any:
 
 
 def read_yaml(path: Path) -> tuple[dict[str, Any], dict[FieldPath, int]]:
-    """Read a YAML file whose top level is a map.
+    """Read a YAML file whose top level is a mapping.
 
     Returns:
-        Its content, and the line (from 1) of every field by its path.
+        The content, and the line (from 1) of every field by its path.
 
     Raises:
-        InputError: if the file is missing, is a directory, is no YAML, has a key twice, is too
-            large, or is no map; names file and line.
+        InputError: if the file is missing, is a directory, is not YAML, has a duplicate key, is too
+            large, or is not a mapping; names file and line.
     """
-    if not os.path.isfile(path):  # of a name that no disk can hold, Path's own raises
-        found = "a directory" if os.path.isdir(path) else "nothing"
+    if not os.path.isfile(path):  # Path.is_file raises for names that are too long
+        found = "a directory" if os.path.isdir(path) else "no such file"
         raise InputError(f"{path}: expected a YAML file, found {found}")
     try:
         content, lines = _parsed(path.read_text("utf-8-sig"))
@@ -65,12 +65,12 @@ def read_yaml(path: Path) -> tuple[dict[str, Any], dict[FieldPath, int]]:
         raise InputError(f"{path}{where}: {error.expected}{error.problem}") from error
     if not isinstance(content, dict):
         found = "an empty file" if content is None else f"a {type(content).__name__}"
-        raise InputError(f"{path}: expected a map of fields, found {found}")
+        raise InputError(f"{path}: expected a mapping of fields, found {found}")
     return content, lines
 
 
 class _NotYaml(Exception):
-    """What is wrong with a text, and on which line; 0: on none."""
+    """A problem of a text, and its line; 0: unknown."""
 
     def __init__(self, problem: str, line: int = 0, expected: str = "expected YAML: ") -> None:
         super().__init__(problem)
@@ -93,10 +93,10 @@ def _parsed(text: str) -> tuple[Any, dict[FieldPath, int]]:
         problem = getattr(error, "problem", None) or str(error)
         raise _NotYaml(problem, mark.line + 1 if mark else 0) from error
     except RecursionError as error:
-        raise _NotYaml("blocks within blocks, deeper than can be read") from error
+        raise _NotYaml("nested too deeply to be read") from error
     except (ValueError, LookupError, TypeError, AttributeError) as error:
-        # PyYAML takes the words of a date, a number or a truth value without looking at them.
-        raise _NotYaml(f"a value is not what it looks like: {error}") from error
+        # PyYAML converts what looks like a date or a number without checking it.
+        raise _NotYaml(f"invalid value: {error}") from error
     finally:
         if loader is not None:
             loader.dispose()
@@ -105,19 +105,19 @@ def _parsed(text: str) -> tuple[Any, dict[FieldPath, int]]:
 def _collect(
     node: yaml.Node, prefix: FieldPath, lines: dict[FieldPath, int], above: frozenset[int]
 ) -> None:
-    """Collect the lines of all fields below ``node``, and look at the nodes themselves.
+    """Collect the lines of all fields below ``node``, and check the nodes.
 
     Args:
-        node: any.
-        prefix: its path.
-        lines: taken further, in place.
-        above: the nodes that it lies in.
+        node: any node.
+        prefix: path of the node.
+        lines: lines by path; extended in place.
+        above: ids of the nodes that contain this one.
     """
     line = node.start_mark.line + 1
     if id(node) in above:
-        raise _NotYaml("a block that contains itself, by an alias (*)", line)
-    if len(lines) > _MOST:
-        raise _NotYaml(f"aliases (*) that stand for more than {_MOST} fields", line)
+        raise _NotYaml("a block contains itself by an alias (*)", line)
+    if len(lines) > _MAX_FIELDS:
+        raise _NotYaml(f"aliases (*) expand to more than {_MAX_FIELDS} fields", line)
     if isinstance(node, yaml.ScalarNode):
         if any("\ud800" <= sign <= "\udfff" for sign in node.value):
             node.value = _with_pairs_joined(node.value, line)
@@ -126,10 +126,10 @@ def _collect(
         for key, value in node.value:
             at = key.start_mark.line + 1
             if not isinstance(key, yaml.ScalarNode):
-                raise _NotYaml("a block or list where the name of a field is expected", at)
+                raise _NotYaml("expected the name of a field, found a block or a list", at)
             _collect(key, prefix, lines, above)
             if key.value in seen:
-                raise _NotYaml(f"the field {key.value!r} stands twice; keep one", at, "")
+                raise _NotYaml(f"duplicate field {key.value!r}. Keep one", at, "")
             seen.add(key.value)
             lines[(*prefix, key.value)] = at
             _collect(value, (*prefix, key.value), lines, above | {id(node)})
@@ -140,12 +140,12 @@ def _collect(
 
 
 def _with_pairs_joined(text: str, line: int) -> str:
-    """Return ``text`` with surrogate pairs as the characters they stand for, as JSON escapes them.
+    """Replace surrogate pairs, as JSON escapes them, by the characters that they encode.
 
     Raises:
-        _NotYaml: if one half stands alone.
+        _NotYaml: for half of a pair.
     """
     try:
         return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le")
     except UnicodeDecodeError as error:
-        raise _NotYaml("half of a surrogate pair, which is no character", line) from error
+        raise _NotYaml("half of a surrogate pair is not a character", line) from error

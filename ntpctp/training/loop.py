@@ -191,7 +191,9 @@ class TrainingLoop:
 
     def _sum_over_processes(self, counts: Tensor) -> Tensor:
         """Return the counts of the whole step; if any process is to stop, all of them stop here."""
-        own = torch.cat([counts, counts.new_tensor([signals.asked()])]).to(self.accelerator.device)
+        own = torch.cat([counts, counts.new_tensor([signals.stop_requested()])]).to(
+            self.accelerator.device
+        )
         counts, stops = self.accelerator.reduce(own, "sum").split([3, 1])
         step = self._progress.step
         if stops:
@@ -267,7 +269,9 @@ class TrainingLoop:
                 stops = True  # raised below, on all processes
             if ends:
                 self._repeat(path)
-        own = torch.tensor([ends, stops or signals.asked()], device=self.accelerator.device)
+        own = torch.tensor(
+            [ends, stops or signals.stop_requested()], device=self.accelerator.device
+        )
         ends, stops = self.accelerator.reduce(own.float(), "sum").tolist()
         if stops:
             raise Stopped(checkpoints.step_of(path))

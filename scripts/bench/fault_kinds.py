@@ -161,8 +161,8 @@ def _check_told(outcome: Outcome, seconds: float) -> None:
     outcome.what += f", over in {seconds:.1f} s"
     if outcome.struck and seconds > 10:
         outcome.wrong.append(f"took {seconds:.1f} s")
-    if outcome.struck and "the same command carries on" not in outcome.commands[-1][1]:
-        outcome.wrong.append("does not say how to carry on")
+    if outcome.struck and "run the same command again to resume" not in outcome.commands[-1][1]:
+        outcome.wrong.append("does not say how to resume")
 
 
 def _disk(code: int) -> Callable[[Scene], Outcome]:

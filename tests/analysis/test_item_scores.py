@@ -82,7 +82,7 @@ def test_no_rows_and_bad_rows(tmp_path):
     with pytest.raises(InputError, match=r"line 2: expected one JSON object, found list"):
         values(tmp_path, "test")
     path_of(tmp_path).unlink()
-    with pytest.raises(InputError, match="expected a file with one JSON object a line"):
+    with pytest.raises(InputError, match="expected a file with one JSON object per line"):
         values(tmp_path, "test")
 
 

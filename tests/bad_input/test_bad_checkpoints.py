@@ -139,7 +139,7 @@ CASES: dict[str, Case] = {
         edited("config.json", model_type="bert"), ["DIR/model", "are missing"]
     ),
     "config of another width": foreign(
-        edited("config.json", n_embd=32), ["DIR/model", "of another shape than its config says"]
+        edited("config.json", n_embd=32), ["DIR/model", "have another shape than in the config"]
     ),
     "config of more layers": foreign(
         edited("config.json", n_layer=2), ["DIR/model", "12 of its weights are missing"]

@@ -121,7 +121,7 @@ CASES: dict[str, Case] = {
         "train DIR/stages.yaml --arm a --stage second --output DIR/out", ["train that seed first"]
     ),
     # list and audit
-    "list nothing": command("list DIR/nowhere.yaml", ["expected a YAML file, found nothing"]),
+    "list nothing": command("list DIR/nowhere.yaml", ["expected a YAML file, found no such file"]),
     "list an unknown stage": command(
         "list DIR/stages.yaml --stage frist", ["unknown stage 'frist'; did you mean 'first'?"]
     ),
@@ -187,7 +187,7 @@ CASES: dict[str, Case] = {
         "evaluate DIR/empty --suite DIR/suite.yaml --format helm", ["helm", "lm-eval"]
     ),
     "evaluate by a suite that is missing": command(
-        "evaluate DIR/empty --suite DIR/nowhere.yaml", ["expected a YAML file, found nothing"]
+        "evaluate DIR/empty --suite DIR/nowhere.yaml", ["expected a YAML file, found no such file"]
     ),
     "suite without measures": suite({"measures": []}, ["measures: expected at least 1 entry"]),
     "suite with an unknown task": suite({"tasks": {"a": "adition"}}, ["unknown name 'adition'"]),

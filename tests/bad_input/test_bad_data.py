@@ -76,7 +76,7 @@ CASES: dict[str, Case] = {
     "directory": own(
         "jsonl",
         None,
-        ["train.jsonl: expected a file with one JSON object a line, found a directory"],
+        ["train.jsonl: expected a file with one JSON object per line, found a directory"],
         make=lambda directory: (directory / "train.jsonl").mkdir(),
     ),
     "link to nothing": own(
@@ -157,7 +157,7 @@ CASES: dict[str, Case] = {
     ),
     "field twice": jsonl(
         '{"prompt": "1", "prompt": "7", "answer": "2"}\n',
-        ["line 4", "the field 'prompt' stands twice"],
+        ["line 4", "duplicate field 'prompt'"],
     ),
     "field missing": jsonl({"prompt": "1"}, ["line 4: field 'answer' is missing (found: prompt)"]),
     "no field": jsonl({}, ["line 4: field 'prompt' is missing (found: nothing)"]),

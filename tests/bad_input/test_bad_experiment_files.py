@@ -22,7 +22,7 @@ def good_with(line):
 CASES: dict[str, Case] = {
     "missing": Case(
         ["run", "DIR/experiment.yaml", "--output", "DIR/out"],
-        ["DIR/experiment.yaml: expected a YAML file, found nothing"],
+        ["DIR/experiment.yaml: expected a YAML file, found no such file"],
     ),
     "directory": Case(
         ["run", "DIR/folder", "--output", "DIR/out"],
@@ -31,30 +31,30 @@ CASES: dict[str, Case] = {
     ),
     "link to itself": Case(
         ["run", "DIR/link.yaml", "--output", "DIR/out"],
-        ["DIR/link.yaml: expected a YAML file, found nothing"],
+        ["DIR/link.yaml: expected a YAML file, found no such file"],
         make=lambda directory: os.symlink("link.yaml", directory / "link.yaml"),
     ),
     "pipe": Case(
         ["run", "DIR/pipe", "--output", "DIR/out"],
-        ["DIR/pipe: expected a YAML file, found nothing"],
+        ["DIR/pipe: expected a YAML file, found no such file"],
         make=lambda directory: os.mkfifo(directory / "pipe"),
     ),
     "file below a file": Case(
         ["run", "DIR/file/experiment.yaml", "--output", "DIR/out"],
-        ["DIR/file/experiment.yaml: expected a YAML file, found nothing"],
+        ["DIR/file/experiment.yaml: expected a YAML file, found no such file"],
         {"file": "text"},
     ),
     "name that is too long for any disk": Case(
         ["run", "DIR/" + "a" * 300 + ".yaml", "--output", "DIR/out"],
-        [".yaml: expected a YAML file, found nothing"],
+        [".yaml: expected a YAML file, found no such file"],
     ),
-    "empty": experiment_text("", ["expected a map of fields, found an empty file"]),
+    "empty": experiment_text("", ["expected a mapping of fields, found an empty file"]),
     "comments alone": experiment_text(
-        "# later\n", ["expected a map of fields, found an empty file"]
+        "# later\n", ["expected a mapping of fields, found an empty file"]
     ),
-    "list": experiment_text("- 1\n", ["expected a map of fields, found a list"]),
-    "text": experiment_text("train it\n", ["expected a map of fields, found a str"]),
-    "number": experiment_text("7\n", ["expected a map of fields, found a int"]),
+    "list": experiment_text("- 1\n", ["expected a mapping of fields, found a list"]),
+    "text": experiment_text("train it\n", ["expected a mapping of fields, found a str"]),
+    "number": experiment_text("7\n", ["expected a mapping of fields, found a int"]),
     "unclosed list": experiment_text("a: [1\n", ["experiment.yaml, line 2: expected YAML"]),
     "unclosed quotes": experiment_text('a: "1\n', ["experiment.yaml, line 2: expected YAML"]),
     "tab as indentation": experiment_text(
@@ -67,10 +67,10 @@ CASES: dict[str, Case] = {
         f"---\n{GOOD}---\n{GOOD}", ["expected YAML: but found another document"]
     ),
     "field twice": experiment_text(
-        "name: a\nname: b\n", ["line 2: the field 'name' stands twice; keep one"]
+        "name: a\nname: b\n", ["line 2: duplicate field 'name'. Keep one"]
     ),
     "field twice in a block": experiment_text(
-        "model: {layers: 1,\n  layers: 2}\n", ["line 2: the field 'layers' stands twice; keep one"]
+        "model: {layers: 1,\n  layers: 2}\n", ["line 2: duplicate field 'layers'. Keep one"]
     ),
     "Latin-1": experiment_text("question: größer?\n".encode("latin-1"), ["expected UTF-8 text"]),
     "UTF-16": experiment_text(GOOD.encode("utf-16"), ["expected UTF-8 text"]),
@@ -101,13 +101,13 @@ CASES: dict[str, Case] = {
     ),
     "block within itself": experiment_text(
         good_with("data: &a {too_long: *a}"),
-        ["line 1: expected YAML: a block that contains itself"],
+        ["line 1: expected YAML: a block contains itself"],
     ),
     "list within itself": experiment_text(
-        good_with("trackers: &a [*a]"), ["line 1: expected YAML: a block that contains itself"]
+        good_with("trackers: &a [*a]"), ["line 1: expected YAML: a block contains itself"]
     ),
     "aliases without end": experiment_text(
-        BOMB, ["expected YAML: aliases (*) that stand for more than 200000 fields"]
+        BOMB, ["expected YAML: aliases (*) expand to more than 200000 fields"]
     ),
     "blocks without end": experiment_text(
         "a: " + "[" * 5000 + "]" * 5000, ["expected YAML: blocks within blocks, deeper than"]
@@ -123,25 +123,19 @@ CASES: dict[str, Case] = {
         good_with("[1, 2]: 3"), ["line 1: expected YAML: a block or list where the name"]
     ),
     "date that is none": experiment_text(
-        good_with("question: 2024-99-99"), ["expected YAML: a value is not what it looks like"]
+        good_with("question: 2024-99-99"), ["expected YAML: invalid value"]
     ),
     "date": experiment_text(
         good_with("question: 2024-09-09"), ["line 1: question: expected text, found datetime.date"]
     ),
     "number of too many digits": experiment_text(
-        good_with("question: " + "9" * 5000), ["a value is not what it looks like"]
+        good_with("question: " + "9" * 5000), ["invalid value"]
     ),
-    "number without digits": experiment_text(
-        good_with("question: 0x_"), ["a value is not what it looks like"]
-    ),
-    "truth that is none": experiment_text(
-        good_with("question: !!bool maybe"), ["a value is not what it looks like"]
-    ),
-    "number that is none": experiment_text(
-        good_with("question: !!int many"), ["a value is not what it looks like"]
-    ),
+    "number without digits": experiment_text(good_with("question: 0x_"), ["invalid value"]),
+    "truth that is none": experiment_text(good_with("question: !!bool maybe"), ["invalid value"]),
+    "number that is none": experiment_text(good_with("question: !!int many"), ["invalid value"]),
     "time that is none": experiment_text(
-        good_with("question: !!timestamp soon"), ["a value is not what it looks like"]
+        good_with("question: !!timestamp soon"), ["invalid value"]
     ),
     "bytes": experiment_text(
         good_with("question: !!binary aGVsbG8="),
@@ -152,7 +146,7 @@ CASES: dict[str, Case] = {
         good_with("<<: 3"), ["line 1: expected YAML: expected a mapping"]
     ),
     "stages that are too deep": experiment_text(
-        "stages: " + "{a: " * 3000 + "1" + "}" * 3000, ["deeper than can be read"]
+        "stages: " + "{a: " * 3000 + "1" + "}" * 3000, ["nested too deeply to be read"]
     ),
     "JSON with a comma too many": experiment_text(
         '{"name": "tiny",, "seeds": 1}', ["line 1: expected YAML"]

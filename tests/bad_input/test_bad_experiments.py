@@ -347,7 +347,7 @@ CASES: dict[str, Case] = {
         {}, ["the value is not YAML"], "name=!!python/object/apply:os.getcwd []"
     ),
     "override of half a character": experiment(
-        {}, ["half of a surrogate pair, which is no character"], 'question="\\ud800"'
+        {}, ["half of a surrogate pair is not a character"], 'question="\\ud800"'
     ),
     # grid
     "grid and arms": experiment(

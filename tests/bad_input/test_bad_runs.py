@@ -107,7 +107,7 @@ CASES: dict[str, Case] = {
         "run DIR/experiment.yaml --output DIR/out",
         "ntp/seed-0/run.json",
         '{"run": {"data_fingerprint": "x"}}',
-        ["run.json: damaged", "it has no checksum", "put it back from a copy, or delete"],
+        ["run.json: damaged", "no checksum", "put it back from a copy, or delete"],
     ),
     "audit that is a list": damaged(
         "report DIR/out",
@@ -122,7 +122,7 @@ CASES: dict[str, Case] = {
         "report DIR/out",
         "audit.json",
         in_place_of('"examples": 60', '"examples": 61'),
-        ["DIR/out/audit.json: damaged", "its content is not what it was", "writes it again"],
+        ["DIR/out/audit.json: damaged", "checksum mismatch", "writes it again"],
     ),
     "operations that are null": damaged(
         "compare DIR/out",

@@ -146,7 +146,7 @@ def test_numbers_that_are_none_are_fine_where_nobody_reads_them(tmp_path):
 @pytest.mark.parametrize("text", ['{"a": 1, "a": 1}', '{"b": {"a": 1, "a": 2}}'])
 def test_a_field_that_stands_twice_is_refused(tmp_path, text):
     (tmp_path / "data").write_text(f'{{"prompt": "a", "answer": "b"}}\n{text}\n')
-    with pytest.raises(InputError, match=r"line 2.*the field 'a' stands twice; keep one"):
+    with pytest.raises(InputError, match=r"line 2.*duplicate field 'a'. Keep one"):
         task_of("jsonl", tmp_path / "data").split("train")
 
 

@@ -128,7 +128,7 @@ def test_sigterm_saves_within_ten_seconds_and_the_same_command_carries_on(
     _, err = driver.communicate()
     assert time.monotonic() - told < 10
     assert driver.returncode == 143
-    assert "the same command carries on" in err and "Traceback" not in err
+    assert "run the same command again to resume" in err and "Traceback" not in err
     assert not any(worker.is_running() for worker in workers)
     # Between two checkpoints: what was done since the last is not lost.
     saved = [sorted(log.parent.glob("step-*/interval.json")) for log in logs]
@@ -190,7 +190,7 @@ def test_sigterm_while_the_report_is_written(ntpctp, tiny_file, tmp_path, monkey
 
     monkeypatch.setattr("ntpctp.report.html.write_report", asked)
     outcome = ntpctp("run", path, "--output", out)
-    assert outcome.code == 143 and "the same command carries on" in outcome.err
+    assert outcome.code == 143 and "run the same command again to resume" in outcome.err
     monkeypatch.undo()
     assert ntpctp("run", path, "--output", out).code == 0
 

@@ -457,14 +457,16 @@ def test_diverged_training_is_not_kept(tmp_path):
 def test_outside_of_training_it_is_raised_at_once():
     before = signal.getsignal(signal.SIGTERM)
     signals.listen(signal.SIGUSR2)
-    assert not signals.asked()
-    with pytest.raises(Stopped, match=r"^stopped on request; the same command carries on$") as one:
+    assert not signals.stop_requested()
+    with pytest.raises(
+        Stopped, match=r"^stopped on request; run the same command again to resume$"
+    ) as one:
         ask()
         pytest.fail("goes on")
-    assert one.value.step is None and signals.asked()
+    assert one.value.step is None and signals.stop_requested()
     signal.raise_signal(signal.SIGUSR2)  # once it has begun to end, the next does not disturb it
     signals.reset()
-    assert not signals.asked() and signal.getsignal(signal.SIGTERM) is before
+    assert not signals.stop_requested() and signal.getsignal(signal.SIGTERM) is before
     signals.listen(signal.SIGUSR2)
     signals.listen()
     with pytest.raises(Stopped):
@@ -498,7 +500,7 @@ def test_deferred():
             ask()
         ask()
         reached.append("the end")
-        assert signals.asked()
+        assert signals.stop_requested()
     assert reached == ["the end"]
     # What is raised inside is not hidden by it.
     with pytest.raises(ZeroDivisionError), signals.deferred():
@@ -531,5 +533,5 @@ def test_message_names_the_step_in_other_processes_too():
     stop = pickle.loads(pickle.dumps(Stopped(17)))
     assert (stop.step, str(stop)) == (
         17,
-        "stopped on request at step 17; the same command carries on",
+        "stopped on request at step 17; run the same command again to resume",
     )

@@ -136,7 +136,10 @@ def caused(error, cause):
         (Failed(Failure("theirs", "trace")), Failure("theirs", "trace")),
         (
             Stopped(7),
-            Failure("stopped on request at step 7; the same command carries on", of_machine=True),
+            Failure(
+                "stopped on request at step 7; run the same command again to resume",
+                of_machine=True,
+            ),
         ),
     ],
 )

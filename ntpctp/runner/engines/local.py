@@ -63,7 +63,7 @@ class Local:
         failures: dict[str, Failure] = {}
         try:
             while waiting or running:
-                if signals.asked():  # a callback may have caught the exception
+                if signals.stop_requested():  # a callback may have caught the exception
                     raise signals.Stopped
                 while waiting and len(running) < self.workers:
                     job = waiting.popleft()

@@ -205,7 +205,7 @@ class _Call:
         signals.listen(signal.SIGUSR2)  # near the time limit; SIGTERM: preempted
         torch.set_num_threads(self.job.resources.cpus or 1)
         failure = attempt(self.job, self.mailbox.send)
-        if signals.asked() and failure is not None and _can_requeue():
+        if signals.stop_requested() and failure is not None and _can_requeue():
             requeue(signal.SIGUSR2, None)  # ends this process
         write_json(_outcome_path(self.mailbox), None if failure is None else asdict(failure))
 
