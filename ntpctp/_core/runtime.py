@@ -28,8 +28,8 @@ def quiet_libraries() -> None:
     """
     os.environ["TOKENIZERS_PARALLELISM"] = "false"
     os.environ["HF_HUB_DISABLE_PROGRESS_BARS"] = "1"
-    # Telemetry, and faster kernels that transformers would fetch from the Hub. A value that the user
-    # has set in the environment takes precedence.
+    # Telemetry, and faster kernels that transformers would fetch from the Hub. Values that the user
+    # has set in the environment take precedence.
     for name, value in {
         "HF_HUB_DISABLE_TELEMETRY": "1",
         "HF_UPDATE_DOWNLOAD_COUNTS": "0",

@@ -63,7 +63,7 @@ def stop_requested() -> bool:
 
 @contextmanager
 def deferred() -> Iterator[None]:
-    """Defer ``Stopped`` to the end of the block; meanwhile ``stop_requested`` tells of a request."""
+    """Defer ``Stopped`` to the end of the block; meanwhile ``stop_requested`` tells."""
     global _deferring
     before = _deferring
     try:

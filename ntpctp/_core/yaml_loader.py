@@ -126,7 +126,7 @@ def _collect(
         for key, value in node.value:
             at = key.start_mark.line + 1
             if not isinstance(key, yaml.ScalarNode):
-                raise _NotYaml("expected the name of a field, found a block or a list", at)
+                raise _NotYaml("expected the name of a field, found a block or a list", at, "")
             _collect(key, prefix, lines, above)
             if key.value in seen:
                 raise _NotYaml(f"duplicate field {key.value!r}. Keep one", at, "")

@@ -1,1 +1,1 @@
-"""Examples, tasks, and the token ids that they become."""
+"""Tasks, their examples, and the encoding of examples as token ids with roles."""

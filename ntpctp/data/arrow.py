@@ -1,7 +1,7 @@
-"""Examples and rows as Arrow columns, and back from a memory-mapped file.
+"""Examples and encoded examples as Arrow columns, and back from a memory-mapped file.
 
-Text, roles and ids are columns; what few examples have (choices, references, where it came from, a
-chat's messages) is one JSON column, null where there is nothing.
+Text, roles and ids are columns. Fields that few examples have (choices, references, source, the
+messages of a chat) share one column of JSON, null for an example without any.
 """
 
 import json
@@ -23,38 +23,38 @@ SCHEMA = pa.schema(
     [
         ("input_ids", pa.list_(pa.int32())),
         ("roles", pa.list_(pa.uint8())),
-        ("offsets", pa.list_(pa.int32())),  # first and last of every token in turn
+        ("offsets", pa.list_(pa.int32())),  # start and end of each token in turn
         ("answer_start", pa.int32()),
         ("num_merged", pa.int32()),
         ("text", pa.string()),
         ("segment_ends", pa.list_(pa.int32())),  # in characters; empty for a chat
         ("segment_roles", pa.list_(pa.uint8())),
-        ("spans", pa.list_(pa.int32())),  # first and last of every marked span in turn, or null
+        ("spans", pa.list_(pa.int32())),  # start and end of each marked span in turn, or null
         ("more", pa.string()),
     ]
 )
 
 
-def record_batch(examples: Sequence[Example], rows: EncodedExamples) -> pa.RecordBatch:
+def record_batch(examples: Sequence[Example], encoded: EncodedExamples) -> pa.RecordBatch:
     """Return encoded examples as one record batch of ``SCHEMA``."""
-    bounds = rows.bounds.astype(np.int32)
+    bounds = encoded.bounds.astype(np.int32)
     segments = [segment for example in examples for segment in example.segments]
     cuts = np.cumsum([0, *(len(example.segments) for example in examples)], dtype=np.int32)
     ends = [e for ex in examples for e in accumulate([len(s.text) for s in ex.segments])]
     codes = [ROLE_CODES[segment.role] for segment in segments]
     offsets = (
-        pa.nulls(len(rows), SCHEMA.field("offsets").type)
-        if rows.offsets is None
-        else pa.ListArray.from_arrays(2 * bounds, rows.offsets.ravel())
+        pa.nulls(len(encoded), SCHEMA.field("offsets").type)
+        if encoded.offsets is None
+        else pa.ListArray.from_arrays(2 * bounds, encoded.offsets.ravel())
     )
     return pa.record_batch(
         [
-            pa.ListArray.from_arrays(bounds, rows.input_ids),
-            pa.ListArray.from_arrays(bounds, rows.roles),
+            pa.ListArray.from_arrays(bounds, encoded.input_ids),
+            pa.ListArray.from_arrays(bounds, encoded.roles),
             offsets,
-            pa.array(rows.answer_starts),
-            pa.array(rows.num_merged),
-            pa.array(rows.texts, pa.string()),
+            pa.array(encoded.answer_starts),
+            pa.array(encoded.num_merged),
+            pa.array(encoded.texts, pa.string()),
             pa.ListArray.from_arrays(cuts, pa.array(ends, pa.int32())),
             pa.ListArray.from_arrays(cuts, pa.array(codes, pa.uint8())),
             pa.array([_flat(example.spans) for example in examples], pa.list_(pa.int32())),
@@ -65,18 +65,18 @@ def record_batch(examples: Sequence[Example], rows: EncodedExamples) -> pa.Recor
 
 
 def stored_split(path: Path) -> tuple[Lazy[Example], Lazy[EncodedExample]]:
-    """Return the examples and rows of an Arrow stream, memory-mapped.
+    """Return the examples and encoded examples of an Arrow stream, memory-mapped.
 
     Raises:
-        OSError, pyarrow.ArrowInvalid (a ValueError): if it cannot be read.
+        OSError, pyarrow.ArrowInvalid (a ValueError): if the file cannot be read.
     """
     with pa.memory_map(str(path)) as source, pa.ipc.open_stream(source) as stream:
         batches = list(stream)
-    return Chain([_Examples(batch) for batch in batches]), Chain([_rows(b) for b in batches])
+    return Chain([_Examples(batch) for batch in batches]), Chain([_encoded(b) for b in batches])
 
 
 class _Strings(Sequence[str]):
-    """A column of text that is decoded when asked for."""
+    """A column of text that is decoded on access."""
 
     def __init__(self, column: pa.StringArray) -> None:
         self._column = column
@@ -89,7 +89,7 @@ class _Strings(Sequence[str]):
 
 
 class _Spans(Mapping[int, Spans]):
-    """A column of marked spans by the number of the row, where there are any."""
+    """A column of marked spans: number of an example -> spans, for examples that have any."""
 
     def __init__(self, column: pa.ListArray) -> None:
         self._column = column
@@ -160,11 +160,11 @@ def _more(example: Example) -> str | None:
     }
     if not any(fields.values()):
         return None
-    given = {name: value for name, value in fields.items() if value}
-    return json.dumps(given, ensure_ascii=False)
+    not_empty = {name: value for name, value in fields.items() if value}
+    return json.dumps(not_empty, ensure_ascii=False)
 
 
-def _rows(batch: pa.RecordBatch) -> EncodedExamples:
+def _encoded(batch: pa.RecordBatch) -> EncodedExamples:
     ids, offsets = batch.column("input_ids"), batch.column("offsets")
     return EncodedExamples(
         ids.values.to_numpy(),

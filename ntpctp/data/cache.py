@@ -1,11 +1,11 @@
-"""A task's splits as token ids: made in chunks, kept as Arrow files that are memory-mapped.
+"""The cache of encoded tasks: created in chunks, stored as Arrow files, memory-mapped.
 
-    <cache>/<key>/record.json       what the key is made of, checksums, fingerprints
+    <cache>/<key>/record.json       the content of the key, checksums, fingerprints
     <cache>/<key>/<split>.arrow     an Arrow stream, as ``datasets.Dataset.from_file`` reads it
     <cache>/<key>/tokenizer/        an ordinary Hugging Face tokenizer
 
-The key covers the task's options, the content of its files, the tokenizer, and the code that makes
-and encodes examples. A directory may be deleted at any time.
+The key is a hash of the task's options, the content of its files, the tokenizer, and the code that
+creates and encodes examples. A directory may be deleted at any time.
 """
 
 import gc
@@ -35,14 +35,14 @@ from ntpctp.data.leakage import check_disjoint
 from ntpctp.data.tasks import Task
 from ntpctp.data.tokenize import Pieces, Vocabulary, encode_examples, fingerprint_of, load_tokenizer
 
-FORMAT = 4  # goes up with any change of the files
+FORMAT = 4  # increases with every change of the file format
 _CHUNK = 5000  # examples encoded at a time: bounds the memory
 _RECORD = "record.json"
 
 
 @dataclass(frozen=True)
 class Split:
-    """A split as text and as tokens, item by item; ``fingerprint`` changes with any of them."""
+    """The examples of a split and their encodings, in order; ``fingerprint`` is a hash of both."""
 
     examples: Sequence[Example]
     encoded: Sequence[EncodedExample]
@@ -51,7 +51,7 @@ class Split:
 
 @dataclass(frozen=True)
 class EncodedTask:
-    """All splits of a task by name, ``train`` first, and the tokenizer they are encoded by."""
+    """All splits of a task by name, ``train`` first, and the tokenizer that encoded them."""
 
     tokenizer: PreTrainedTokenizerBase
     splits: Mapping[str, Split]
@@ -60,21 +60,20 @@ class EncodedTask:
 def encode_task(
     task: Task, tokenizer: Pieces | PreTrainedTokenizerBase, cache: Path | None = None
 ) -> EncodedTask:
-    """Make, check and encode all examples of ``task``, or find that done before.
+    """Create, check and encode all examples of ``task``, or load them from the cache.
 
     Args:
-        task: where examples come from.
-        tokenizer: one that is loaded, or how to cut the text for a closed vocabulary over it.
-        cache: directory of encoded tasks; None: keep it all in memory.
+        task: the source of examples.
+        tokenizer: a tokenizer, or how to cut the text for a closed vocabulary.
+        cache: directory of encoded tasks; None: keep the task in memory.
 
     Returns:
-        The splits. From a cache they are memory-mapped: their size costs no memory. What is damaged
-        there is made anew. Without a cache, or where it cannot be known whether the examples are
-        still the same (a Python function, a data set of ``datasets``, a slow tokenizer), nothing is
-        stored.
+        The splits. From a cache they are memory-mapped and occupy no memory; a damaged entry is
+        replaced. Without a cache, or where a change of the examples could not be detected (a Python
+        function, a data set of ``datasets``, a slow tokenizer), they are in memory.
 
     Raises:
-        InputError: for an example that is bad, or in two splits.
+        InputError: for an invalid example, or one in two splits.
     """
     key = _key(task, tokenizer) if cache is not None else None
     if cache is None or key is None:
@@ -90,9 +89,9 @@ def _stored(
     directory: Path,
     key: Mapping[str, Any],
 ) -> EncodedTask:
-    """Make what is to be in ``directory``, which no other process touches meanwhile."""
-    for left in directory.parent.glob(f"{TEMPORARY}*-{directory.name}"):
-        shutil.rmtree(left, ignore_errors=True)  # by a process that was killed
+    """Create ``directory``; the caller holds its lock."""
+    for unfinished in directory.parent.glob(f"{TEMPORARY}*-{directory.name}"):
+        shutil.rmtree(unfinished, ignore_errors=True)  # by a killed process
     with atomic_directory(directory) as temporary:
         made = _made(task, tokenizer, temporary)
         made.tokenizer.save_pretrained(temporary / "tokenizer")
@@ -106,22 +105,22 @@ def _stored(
             },
         }
         write_sealed(temporary / _RECORD, record)
-    # Not what was just made: the memory of that is not mapped, and both starts are to be alike.
+    # Read back: memory-mapped, as at every later start.
     return _read(directory, key) or made
 
 
 def _made(
     task: Task, tokenizer: Pieces | PreTrainedTokenizerBase, directory: Path | None
 ) -> EncodedTask:
-    """Make and encode all splits; into Arrow files, if there is a directory for them."""
+    """Create and encode all splits, in Arrow files if ``directory`` is given."""
     examples = task.all_splits()
-    with _collector_at_rest():
+    with _garbage_collector_paused():
         return _encoded(examples, task.further_examples(), tokenizer, directory)
 
 
 @contextmanager
-def _collector_at_rest() -> Iterator[None]:
-    """Make millions of small objects without searching them for cycles, a third of the time."""
+def _garbage_collector_paused() -> Iterator[None]:
+    """Pause the search for cycles, which takes a third of the time of creating many objects."""
     enabled = gc.isenabled()
     gc.disable()
     try:
@@ -171,12 +170,12 @@ def _made_split(
     parts: list[EncodedExamples] = []
     path = None if directory is None else directory / f"{name}.arrow"
     with nullcontext() if path is None else pa.ipc.new_stream(str(path), SCHEMA) as stream:
-        for chunk, rows in _chunks(examples, tokenizer, name):
-            _hash(hashed, chunk, rows)
+        for chunk, encoded in _chunks(examples, tokenizer, name):
+            _hash(hashed, chunk, encoded)
             if stream is None:
-                parts.append(rows)
+                parts.append(encoded)
             else:
-                stream.write_batch(record_batch(chunk, rows))
+                stream.write_batch(record_batch(chunk, encoded))
     if path is not None:
         return Split(*stored_split(path), hashed.hexdigest())
     return Split(examples, Chain(parts), hashed.hexdigest())
@@ -185,30 +184,30 @@ def _made_split(
 def _chunks(
     examples: Sequence[Example], tokenizer: PreTrainedTokenizerBase, name: str
 ) -> Iterator[tuple[list[Example], EncodedExamples]]:
-    waiting, first = iter(examples), 0
-    while chunk := list(islice(waiting, _CHUNK)):
+    rest, first = iter(examples), 0
+    while chunk := list(islice(rest, _CHUNK)):
         yield chunk, encode_examples(chunk, tokenizer, name, first)
         first += len(chunk)
 
 
-def _hash(hashed: Any, chunk: Sequence[Example], rows: EncodedExamples) -> None:
-    """Take a chunk into the fingerprint: all of its examples but their source, roles and ids."""
+def _hash(hashed: Any, chunk: Sequence[Example], encoded: EncodedExamples) -> None:
+    """Add a chunk to the fingerprint: roles, ids, and all fields of the examples but the source."""
     content = [
         [e.key, e.choices, e.answer_marker, e.references, e.spans, e.normalise, e.judge, e.strata]
         for e in chunk
     ]
     hashed.update(json.dumps(content).encode())
-    for numbers in (rows.input_ids, rows.roles, np.diff(rows.bounds)):
+    for numbers in (encoded.input_ids, encoded.roles, np.diff(encoded.bounds)):
         hashed.update(numbers.tobytes())
 
 
 def _key(task: Task, tokenizer: Pieces | PreTrainedTokenizerBase) -> dict[str, Any] | None:
-    """Return everything that decides what is stored; None if that cannot be known."""
+    """Return all that determines the content of an entry; None if a change cannot be detected."""
     source = task.source_fingerprint()
     known = tokenizer if isinstance(tokenizer, str) else fingerprint_of(tokenizer)
     if source is None or known is None:
         return None
-    # All that makes examples and encodes them: the whole of ``data/``, and where numbers come from.
+    # The code that creates and encodes examples: all of ``data/``, and the random streams.
     code = [*Path(__file__).parent.rglob("*.py"), Path(rng.__file__)]
     return {
         "format": FORMAT,
@@ -221,9 +220,9 @@ def _key(task: Task, tokenizer: Pieces | PreTrainedTokenizerBase) -> dict[str, A
 
 
 def _read(directory: Path, key: Mapping[str, Any]) -> EncodedTask | None:
-    """Return what is stored, or None if it is not there, not whole or not of this key."""
+    """Return the stored task; None if it is missing, damaged or of another key."""
     try:
-        record = read_sealed(directory / _RECORD, "it is made again")
+        record = read_sealed(directory / _RECORD, "it is replaced")
         if record["key"] != key:
             return None
         for name, checksum in record["sha256"].items():

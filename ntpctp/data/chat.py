@@ -1,4 +1,4 @@
-"""From a chat to a row: the tokenizer's own template renders it, character offsets decide roles."""
+"""Encoding of chats: the tokenizer's template renders them, character offsets give the roles."""
 
 import json
 
@@ -11,20 +11,21 @@ from ntpctp.data.example import Example, Role
 
 
 def encode_chat(example: Example, tokenizer: PreTrainedTokenizerBase, where: str) -> EncodedExample:
-    """Render the whole chat by the template; offsets say which turn a token belongs to.
+    """Render the whole chat by the template, and assign each token to a turn by its offsets.
 
     Args:
         example: with messages.
-        tokenizer: with a chat template, and fast.
-        where: the example stands, for messages.
+        tokenizer: a fast tokenizer with a chat template.
+        where: source of the example, for the error message.
 
     Raises:
-        InputError: if there is no template, or its output does not only grow.
+        InputError: if the tokenizer has no template, or a further turn changes how the template
+            renders those before it.
     """
     if not tokenizer.chat_template:
         raise InputError(
-            f"{where}: has chat messages, but the tokenizer has no chat template; use one that "
-            "has, or give prompt and answer"
+            f"{where}: has chat messages, but the tokenizer has no chat template. Use a tokenizer "
+            "with one, or give prompt and answer"
         )
     turns = [
         {"role": message.role, "content": message.content, **json.loads(message.more or "{}")}
@@ -51,8 +52,8 @@ def encode_chat(example: Example, tokenizer: PreTrainedTokenizerBase, where: str
         ):
             raise InputError(
                 f"{where}: the chat template renders turn {index + 1} differently once later "
-                "turns follow, so its tokens cannot be told apart; use a template whose output "
-                "only grows"
+                "turns follow, so no token can be assigned to a turn. Use a template that renders "
+                "a turn the same way whatever follows"
             )
         spans.append((start, end, "answer" if index == len(turns) - 1 else "assistant"))
     encoding = tokenizer(whole, add_special_tokens=False, return_offsets_mapping=True)
@@ -61,13 +62,13 @@ def encode_chat(example: Example, tokenizer: PreTrainedTokenizerBase, where: str
     num_merged = 0
     for token, (first, last) in enumerate(offsets):
         for start, end, role in spans:
-            # The later segment owns a token that straddles the boundary.
+            # A token that straddles a boundary belongs to the later segment.
             if start < last <= end:
                 roles[token] = ROLE_CODES[role]
                 num_merged += first < start
             elif first < end < last:
                 num_merged += 1
-    # White space that the template puts behind the end of a turn is never generated.
+    # White space that the template adds after the end of a turn is never generated.
     for token in reversed(range(len(ids))):
         ends_turn = token + 1 == len(ids) or roles[token + 1] == ROLE_CODES["prompt"]
         if ends_turn and not whole[slice(*offsets[token])].strip():

@@ -1,4 +1,4 @@
-"""Encoded examples: token ids that know their role, one by one and many in flat arrays.
+"""Encoded examples: token ids, each with a role; single ones, and many in flat arrays.
 
 Shape letters: T = tokens of one example, N = examples, S = tokens of all of them.
 """
@@ -28,12 +28,12 @@ class EncodedExample:
         input_ids: int64, shape (T,).
         roles: uint8, shape (T,): the ``ROLE_CODES`` of every token.
         answer_start: index of the first token after the prompt: where decoding takes over.
-        num_merged: tokens that straddle two segments (only a chat template can make them); each
-            counts as part of the later one.
-        text: what the tokens stand for, prompt, reasoning and answer in one.
-        offsets: int64, shape (T, 2): first character and the one behind the last, in ``text``; both
-            alike for special tokens. None where the tokenizer does not tell.
-        marked: character spans that the data mark as critical, in ``text``.
+        num_merged: tokens that straddle two segments (only a chat template produces them); each
+            counts as part of the later segment.
+        text: the encoded text: prompt, reasoning and answer as one string.
+        offsets: int64, shape (T, 2): start and end of each token in ``text``, in characters; equal
+            for special tokens. None if the tokenizer gives no offsets.
+        marked: character spans of ``text`` that the data mark as critical.
     """
 
     input_ids: NDArray[np.int64]
@@ -55,11 +55,11 @@ class EncodedExample:
 
 
 class Lazy(Sequence[T], Generic[T]):
-    """A sequence whose items are made when asked for; a slice of it is a view of it."""
+    """A sequence whose items are computed on access; a slice is a view."""
 
     @abstractmethod
     def item(self, index: int) -> T:
-        """Return the item at ``index`` in [0, len)."""
+        """Return the item at ``index``, in [0, len)."""
 
     @overload
     def __getitem__(self, index: int) -> T: ...
@@ -75,7 +75,7 @@ class Lazy(Sequence[T], Generic[T]):
 
 @dataclass(frozen=True, eq=False)
 class Selection(Lazy[T]):
-    """Some items of a sequence, in a given order: a view, not a copy."""
+    """A view of some items of a sequence, in a given order."""
 
     base: Sequence[T]
     indices: NDArray[np.int64]
@@ -88,7 +88,7 @@ class Selection(Lazy[T]):
 
 
 class Chain(Lazy[T]):
-    """Several sequences, one behind the other."""
+    """The concatenation of several sequences, without copying them."""
 
     def __init__(self, parts: Sequence[Sequence[T]]) -> None:
         """Hold ``parts`` as they are."""
@@ -116,9 +116,9 @@ class EncodedExamples(Lazy[EncodedExample]):
         bounds: int64, shape (N + 1,): example n has the tokens bounds[n] to bounds[n + 1].
         answer_starts: int32, shape (N,).
         num_merged: int32, shape (N,).
-        texts: N texts.
-        offsets: int32, shape (S, 2), or None: see ``EncodedExample``.
-        marked: by the number of the example, where there are any.
+        texts: N strings.
+        offsets: int32, shape (S, 2), or None; see ``EncodedExample``.
+        marked: number of an example -> its marked spans, for examples that have any.
     """
 
     input_ids: NDArray[np.int32]
@@ -146,18 +146,18 @@ class EncodedExamples(Lazy[EncodedExample]):
         )
 
     @staticmethod
-    def of(rows: Sequence[EncodedExample]) -> "EncodedExamples":
-        """Return ``rows`` in flat arrays; either all of them have offsets or none."""
-        offsets = [row.offsets for row in rows if row.offsets is not None]
+    def of(encoded: Sequence[EncodedExample]) -> "EncodedExamples":
+        """Copy encoded examples into flat arrays; offsets are kept if all examples have them."""
+        offsets = [e.offsets for e in encoded if e.offsets is not None]
         return EncodedExamples(
-            _joined((row.input_ids for row in rows), np.int32),
-            _joined((row.roles for row in rows), np.uint8),
-            np.cumsum([0, *map(len, rows)]),
-            np.array([row.answer_start for row in rows], np.int32),
-            np.array([row.num_merged for row in rows], np.int32),
-            [row.text for row in rows],
-            np.concatenate(offsets).astype(np.int32) if len(offsets) == len(rows) > 0 else None,
-            {index: row.marked for index, row in enumerate(rows) if row.marked},
+            _joined((e.input_ids for e in encoded), np.int32),
+            _joined((e.roles for e in encoded), np.uint8),
+            np.cumsum([0, *map(len, encoded)]),
+            np.array([e.answer_start for e in encoded], np.int32),
+            np.array([e.num_merged for e in encoded], np.int32),
+            [e.text for e in encoded],
+            np.concatenate(offsets).astype(np.int32) if len(offsets) == len(encoded) > 0 else None,
+            {number: e.marked for number, e in enumerate(encoded) if e.marked},
         )
 
 
@@ -165,65 +165,73 @@ def _joined(arrays: Iterable[NDArray[Any]], kind: type[Any]) -> NDArray[Any]:
     return np.concatenate([np.empty(0, kind), *arrays]).astype(kind)
 
 
-def lengths(rows: Sequence[EncodedExample]) -> NDArray[np.int64]:
-    """Return the number of tokens of every row: int64, shape (N,); makes no row of flat ones."""
-    if isinstance(rows, EncodedExamples):
-        return np.diff(rows.bounds)
-    if isinstance(rows, Selection):
-        return lengths(rows.base)[rows.indices]
-    if isinstance(rows, Chain):
-        return np.concatenate([np.empty(0, np.int64), *map(lengths, rows.parts)])
-    return np.array([len(row) for row in rows], np.int64)
+def lengths(encoded: Sequence[EncodedExample]) -> NDArray[np.int64]:
+    """Return the number of tokens of each example: int64, shape (N,).
+
+    Like the functions below, this reads flat arrays without creating an object per example.
+    """
+    if isinstance(encoded, EncodedExamples):
+        return np.diff(encoded.bounds)
+    if isinstance(encoded, Selection):
+        return lengths(encoded.base)[encoded.indices]
+    if isinstance(encoded, Chain):
+        return np.concatenate([np.empty(0, np.int64), *map(lengths, encoded.parts)])
+    return np.array([len(example) for example in encoded], np.int64)
 
 
-def num_merged(rows: Sequence[EncodedExample]) -> int:
-    """Return how many tokens straddle two segments, in all rows; makes no row of flat ones."""
-    if isinstance(rows, Chain):
-        return sum(map(num_merged, rows.parts))
-    if isinstance(rows, EncodedExamples):
-        return int(rows.num_merged.sum())
-    return sum(row.num_merged for row in rows)
+def num_merged(encoded: Sequence[EncodedExample]) -> int:
+    """Return the number of tokens that straddle two segments, over all examples."""
+    if isinstance(encoded, Chain):
+        return sum(map(num_merged, encoded.parts))
+    if isinstance(encoded, EncodedExamples):
+        return int(encoded.num_merged.sum())
+    return sum(example.num_merged for example in encoded)
 
 
-def patterns(rows: Sequence[EncodedExample]) -> Iterator[bytes]:
-    """Yield the roles of every row; makes no row of flat ones."""
-    if isinstance(rows, Chain):
-        for part in rows.parts:
+def patterns(encoded: Sequence[EncodedExample]) -> Iterator[bytes]:
+    """Yield the role codes of each example, a byte per token."""
+    if isinstance(encoded, Chain):
+        for part in encoded.parts:
             yield from patterns(part)
-    elif isinstance(rows, EncodedExamples):
-        codes, bounds = rows.roles.tobytes(), rows.bounds.tolist()
+    elif isinstance(encoded, EncodedExamples):
+        codes, bounds = encoded.roles.tobytes(), encoded.bounds.tolist()
         yield from (codes[start:end] for start, end in pairwise(bounds))
     else:
-        yield from (row.roles.tobytes() for row in rows)
+        yield from (example.roles.tobytes() for example in encoded)
 
 
-def role_patterns(rows: Sequence[EncodedExample]) -> dict[bytes, int]:
-    """Return every different sequence of roles, with the first row that has it."""
+def role_patterns(encoded: Sequence[EncodedExample]) -> dict[bytes, int]:
+    """Return every distinct sequence of role codes, with the number of the first such example."""
     first: dict[bytes, int] = {}
-    for index, pattern in enumerate(patterns(rows)):
-        first.setdefault(pattern, index)
+    for number, pattern in enumerate(patterns(encoded)):
+        first.setdefault(pattern, number)
     return first
 
 
-def trim_prompt(row: EncodedExample, length: int, where: str) -> EncodedExample:
-    """Cut the prompt of ``row`` from the left until it has ``length`` tokens.
+def trim_prompt(example: EncodedExample, length: int, where: str) -> EncodedExample:
+    """Cut the prompt from the left so that the example has ``length`` tokens.
 
-    A beginning-of-sequence token is cut like any other; what follows the prompt is never cut.
+    A beginning-of-sequence token is cut like any other. The tokens after the prompt are never cut.
+
+    Args:
+        example: longer than ``length``.
+        length: in tokens.
+        where: source of the example, for the error message.
 
     Raises:
-        InputError: if no token of the prompt would be left.
+        InputError: if no token of the prompt would remain.
     """
-    cut = len(row) - length
-    if cut >= row.answer_start:
+    cut = len(example) - length
+    if cut >= example.answer_start:
         raise InputError(
             f"{where}: reasoning, answer and end of sequence alone have "
-            f"{len(row) - row.answer_start} tokens and do not fit into {length} with a token of "
-            "the prompt; raise model.context or remove the example"
+            f"{len(example) - example.answer_start} tokens and do not fit into {length} with a "
+            "token of the prompt. Raise model.context or remove the example"
         )
     return replace(
-        row,
-        input_ids=row.input_ids[cut:],
-        roles=row.roles[cut:],
-        answer_start=row.answer_start - cut,
-        offsets=None if row.offsets is None else row.offsets[cut:],
+        example,
+        input_ids=example.input_ids[cut:],
+        roles=example.roles[cut:],
+        answer_start=example.answer_start - cut,
+        offsets=None if example.offsets is None else example.offsets[cut:],
     )

@@ -13,9 +13,10 @@ from ntpctp.data.normalisation import Rule
 
 Role = Literal["prompt", "reasoning", "answer", "assistant", "text"]
 ROLES: tuple[Role, ...] = ("prompt", "reasoning", "answer", "assistant", "text")
-"""``prompt``: given (chat headers, system and user turns too). ``reasoning``: worked out before the
-answer. ``answer``: what is judged; the end-of-sequence token belongs to it. ``assistant``: an
-assistant's turn before the last one. ``text``: plain text that nothing is asked about."""
+"""``prompt``: the input (in a chat also headers, system and user turns). ``reasoning``: the steps
+before the answer. ``answer``: the text that is judged, with the end-of-sequence token.
+``assistant``: a turn of the assistant before the last one. ``text``: plain text without an answer.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,10 +29,9 @@ class Segment:
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """A turn of a chat; the tokenizer's own template renders it.
+    """A turn of a chat, rendered by the tokenizer's chat template.
 
-    ``more`` holds its further fields (tool calls, a name) as JSON; the template decides what it
-    does with them.
+    ``more`` holds further fields (tool calls, a name) as JSON, which are passed to the template.
     """
 
     role: str
@@ -41,25 +41,24 @@ class Message:
 
 @dataclass(frozen=True, slots=True)
 class Example:
-    """One item of a task: either segments or chat messages, never both.
+    """One example of a task: either segments or chat messages, never both.
 
     Attributes:
         segments: text in order, prompt first, answer last; or one segment of plain ``text``.
-        messages: chat turns, the last one by the assistant: it is the answer.
-        choices: candidate answers, the right one among them; empty if the task has none.
-        answer_marker: text at the end of the reasoning after which the answer follows. Decoding
-            finds the answer behind its last occurrence. Required where there is reasoning.
-        source: where the example came from ("file.jsonl, line 3"), for messages.
-        spans: characters that the data mark as critical, as (start, end) in the text of the whole
-            example as the model reads it.
-        references: named answers to compare an answer with, for instance ("symmetric", "17"): they
-            tell which of several solutions a model has found, where only one counts as right.
+        messages: chat turns; the last one, by the assistant, is the answer.
+        choices: candidate answers including the correct one; empty if the task has none.
+        answer_marker: text that ends the reasoning; the answer of a model is the text after its
+            last occurrence. Required if there is reasoning.
+        source: origin of the example ("file.jsonl, line 3"), for messages.
+        spans: character spans (start, end) that the data mark as critical, in the text of the
+            whole example as the model reads it.
+        references: named alternative answers, for instance ("symmetric", "17"): they tell which of
+            several solutions a model has learned, although only the answer counts as correct.
         normalise: rules by which answers are compared, see ``normalisation``.
-        judge: by what else an answer is judged, where the task has a function for that; empty for
-            none.
-        tools: what the assistant may call, as JSON; the chat template renders it.
-        strata: named properties, for instance ("hops", "3"): accuracy is also given for the items
-            of each level.
+        judge: argument of the task's own scoring function; empty if the task has none.
+        tools: tools of the assistant, as JSON; rendered by the chat template.
+        strata: named properties, for instance ("hops", "3"); accuracy is also reported for the
+            items of each level.
     """
 
     segments: tuple[Segment, ...] = ()
@@ -77,7 +76,7 @@ class Example:
     def __post_init__(self) -> None:
         segments = self.segments
         if len(segments) == 2 and not self.choices and not self.messages:
-            # The commonest form by far, and what a million examples are checked for.
+            # A fast path: nearly all of a million examples have this form.
             first, last = segments
             if first.role == "prompt" and last.role == "answer" and last.text.strip():
                 return
@@ -94,7 +93,7 @@ class Example:
             )
         if self.is_plain_text:
             if not self.segments[0].text.strip():
-                raise InputError(f"{where}empty text: there is nothing to learn")
+                raise InputError(f"{where}empty text")
             return
         if self.segments and self.segments[-1].role != "answer":
             raise InputError(
@@ -103,7 +102,7 @@ class Example:
             )
         calls = self.messages and self.messages[-1].more
         if not (self.answer.strip() or calls):
-            raise InputError(f"{where}empty answer: there is nothing to supervise or to judge")
+            raise InputError(f"{where}empty answer: no text to train on or to judge")
         if self.choices and self.answer not in self.choices:
             raise InputError(
                 f"{where}the answer {self.answer!r} is not among the choices {list(self.choices)}"
@@ -112,12 +111,12 @@ class Example:
         if reasoning and not (self.answer_marker and reasoning.endswith(self.answer_marker)):
             raise InputError(
                 f"{where}the reasoning must end with a non-empty answer marker "
-                f"(here {self.answer_marker!r}), so that the answer can be told from it"
+                f"(here {self.answer_marker!r}), which separates it from the answer"
             )
 
     @property
     def is_plain_text(self) -> bool:
-        """Whether it is text alone: there is no answer to supervise or to judge."""
+        """Whether the example is plain text, without an answer."""
         return len(self.segments) == 1 and self.segments[0].role == "text"
 
     @property
@@ -133,7 +132,7 @@ class Example:
 
     @property
     def key(self) -> tuple[str, ...]:
-        """What makes two examples the same: everything that the model reads and is asked for."""
+        """All texts of the example; examples with equal keys are duplicates."""
         if self.messages:
             turns = (part for m in self.messages for part in (m.role, m.content, m.more))
             return (*turns, self.tools)

@@ -1,4 +1,4 @@
-"""No example may be in two splits: what is held out is not trained on."""
+"""Checks for leakage: no example may be in two splits."""
 
 from array import array
 from collections.abc import Callable, Mapping, Sequence
@@ -17,21 +17,21 @@ def check_disjoint(
 ) -> None:
     """Check that no example is in two of ``splits``, which are given by name, ``train`` first.
 
-    Held-out splits of different parts of a mixture (``part.split``) may share examples: neither
-    spoils the other.
+    Held-out splits of different parts of a mixture (``part.split``) may share examples, since they
+    are measured separately.
 
     Args:
         splits: examples by the name of their split.
-        see: called with every example, for what else one pass over all data is to find out.
+        see: called with every example, to use the same pass for other purposes.
 
     Raises:
         InputError: names a shared example and both splits. Costs one pass over all splits and 8
-            bytes an example; what has a hash in common is compared in full.
+            bytes per example; examples with equal hashes are compared in full.
     """
     hashes = {name: _hashes(examples, see) for name, examples in splits.items()}
     for one, other in combinations(splits, 2):
         if one == "train":
-            advice = "; a held-out split must not be trained on"
+            advice = " A held-out split must not be trained on."
         elif one.rpartition(".")[0] == other.rpartition(".")[0]:
             advice = ""
         else:
@@ -44,7 +44,7 @@ def check_disjoint(
 def check_unseen(
     trained: Mapping[str, Sequence[Example]], held_out: Mapping[str, Sequence[Example]]
 ) -> None:
-    """Check that no held-out example is trained on, anywhere.
+    """Check that no held-out example is in a training split of any stage.
 
     Raises:
         InputError: as ``check_disjoint``, at the same cost.
@@ -54,7 +54,7 @@ def check_unseen(
         _refuse_shared(
             (one, trained[one], hashes[one]),
             (other, held_out[other], hashes[other]),
-            "; a held-out split must not be trained on in an earlier stage either",
+            " A held-out split must not be trained on, in an earlier stage either.",
         )
 
 
@@ -65,11 +65,11 @@ _Hashed = tuple[str, Sequence[Example], NDArray[np.int64]]
 def _hashes(
     examples: Sequence[Example], see: Callable[[Example], None] = lambda example: None
 ) -> NDArray[np.int64]:
-    found = array("q")
+    hashes = array("q")
     for example in examples:
-        found.append(hash(example.key))
+        hashes.append(hash(example.key))
         see(example)
-    return np.frombuffer(found, np.int64)
+    return np.frombuffer(hashes, np.int64)
 
 
 def _refuse_shared(one: _Hashed, other: _Hashed, advice: str) -> None:
@@ -86,5 +86,5 @@ def _refuse_shared(one: _Hashed, other: _Hashed, advice: str) -> None:
             raise InputError(
                 f"splits {one[0]!r} ({seen[example.key]}) and {other[0]!r} "
                 f"({example.source or f'example {number}'}) share an example: "
-                f"{' '.join(filter(None, example.key))[:200]!r}{advice}: remove it from one of them"
+                f"{' '.join(filter(None, example.key))[:200]!r}.{advice} Remove it from one of them"
             )

@@ -1,12 +1,12 @@
-"""Tasks as lm-evaluation-harness reads them: a YAML and a JSON Lines file for every split.
+"""Export of tasks for lm-evaluation-harness: a YAML and a JSON Lines file per split.
 
-    <directory>/ntpctp_items.py                  loads the items, judges what a model makes of them
+    <directory>/ntpctp_items.py                  loads the items and judges the answers of a model
     <directory>/ntpctp_prontoqa_test.yaml        "lm_eval --tasks ntpctp_prontoqa_test"
-    <directory>/ntpctp_prontoqa_test.jsonl       one item a line
+    <directory>/ntpctp_prontoqa_test.jsonl       one item per line
 
 All splits of a task have its name as a tag ("--tasks ntpctp_prontoqa"). The harness encodes context
-and continuation in one, and moves white space between them into the continuation; here segments are
-encoded one by one. ``check_encoding`` counts the items for which that makes a difference.
+and continuation together, and moves white space between them into the continuation; ntpctp encodes
+segments separately. ``check_encoding`` counts the items for which that makes a difference.
 """
 
 from collections.abc import Sequence
@@ -28,13 +28,13 @@ from ntpctp.data.tasks import Task
 from ntpctp.data.tokenize import encode
 
 VERSION = 1
-"""Of the exported tasks: goes up with every change that moves a number."""
+"""Of the exported tasks: increases with every change that affects a score."""
 
 _ITEMS = "ntpctp_items"
 
 
 class _Function(str):
-    """The name of a Python function, with the tag that the harness knows."""
+    """The name of a Python function; written to YAML with the harness's tag !function."""
 
 
 class _Dumper(yaml.SafeDumper):
@@ -48,14 +48,15 @@ _Dumper.add_representer(
 
 @dataclass(frozen=True)
 class Exported:
-    """A split that was exported, and what is to be known about it.
+    """The result of exporting a split.
 
     Attributes:
         name: of the task in lm-eval.
-        items: how many.
+        items: number of items.
         judged_by: ``choice`` or ``answer``.
-        differing: of ``check_encoding``; None without a tokenizer.
-        cut: items whose prompt lm-eval would cut on the left to make room for an answer.
+        differing: result of ``check_encoding``; None without a tokenizer.
+        cut: number of items whose prompt lm-eval would truncate on the left to leave room for an
+            answer.
     """
 
     name: str
@@ -67,11 +68,11 @@ class Exported:
 
 @dataclass(frozen=True)
 class Differing:
-    """Items that lm-eval encodes unlike this program.
+    """Numbers of items that lm-eval encodes differently from ntpctp.
 
     Attributes:
-        other_tokens: those whose tokens differ.
-        split_elsewhere: those of the same tokens, where the continuation begins at another one
+        other_tokens: items with other tokens.
+        split_elsewhere: items with the same tokens whose continuation begins at another token
             (white space at the end of the prompt counts as part of the answer).
     """
 
@@ -80,7 +81,7 @@ class Differing:
 
 
 def task_name(name: str, split: str = "") -> str:
-    """Return what a task, or its split, is called in lm-eval."""
+    """Return the name of a task, or of its split, in lm-eval."""
     return "_".join(["ntpctp", *filter(None, [name, split.replace(".", "_")])])
 
 
@@ -94,29 +95,30 @@ def export(
     tokenizer: PreTrainedTokenizerBase | None = None,
     context: int | None = None,
 ) -> list[Exported]:
-    """Write splits of a task; what is there under their names is replaced.
+    """Export splits of a task; existing files of the same names are replaced.
 
     Args:
-        task: where the examples come from.
+        task: the source of examples.
         directory: of the files.
-        splits: names; none: all held-out ones.
-        name: of the task; by default its own.
-        max_items: the first items of each split; None: all.
-        tokenizer: of the checkpoint that is to be measured: its end-of-sequence token is put behind
-            every choice, and answers are written as it decodes them. None: the files suit any, and
-            log-likelihoods do not count the end of sequence unless lm-eval is told its text.
-        context: positions of the model that is to be measured, if they are known and limited.
+        splits: names of splits; empty: all held-out splits.
+        name: of the exported task; by default that of ``task``.
+        max_items: number of items to export from each split, the first ones; None: all.
+        tokenizer: of the checkpoint to evaluate: its end-of-sequence token is appended to every
+            choice, and answers are written as it decodes them. None: the files suit any
+            checkpoint, and log-likelihoods exclude the end of sequence unless lm-eval gets its
+            text.
+        context: number of positions of the model to evaluate, if known and limited.
 
     Raises:
-        InputError: for an unknown split, or examples that cannot be asked in this form.
+        InputError: for an unknown split, or examples that this format cannot represent.
     """
     known = {split: split for split in ("train", *task.evaluation_splits)}
     for split in splits:
         lookup(known, split, f"split of {task.name}")
     if not is_name(name or task.name):
         raise InputError(
-            f"--as {name}: expected a name of letters, digits, '.', '_' and '-', since it becomes "
-            "that of files"
+            f"--as {name}: expected a name of letters, digits, '.', '_' and '-' (it becomes part "
+            "of file names)"
         )
     exported = []
     for split in splits or task.evaluation_splits:
@@ -157,7 +159,7 @@ _CHOICE: dict[str, Any] = {
     "doc_to_text": "prompt",
     "doc_to_choice": "continuations",
     "doc_to_target": "right",
-    # A prompt here ends in whatever separates it from the answer.
+    # The prompt already ends with the separator from the answer.
     "target_delimiter": "",
     "process_results": _Function(f"{_ITEMS}.judge_choice"),
     "metric_list": [
@@ -175,7 +177,7 @@ def _answer_config(
         "doc_to_text": "prompt",
         "doc_to_target": "answer",
         "target_delimiter": "",
-        # Nothing but the end of sequence, which lm-eval adds, ends an answer.
+        # Only the end of sequence, which lm-eval adds, ends an answer.
         "generation_kwargs": {
             "until": [],
             "do_sample": False,
@@ -189,13 +191,13 @@ def _answer_config(
 def _limit(
     examples: Sequence[Example], tokenizer: PreTrainedTokenizerBase | None, context: int | None
 ) -> int:
-    """Return the most tokens that a model may write for an answer, its end included.
+    """Return the maximal number of tokens of a generated answer, including its end.
 
-    Where rules make other texts right too ("1,234." for "1234"), or the model writes its own
-    reasoning, that is twice the longest reference, as in the measure ``accuracy``, but no more than
-    the context leaves beside the longest prompt: lm-eval cuts prompts on the left to make room.
-    Elsewhere only the reference's text is right, and its length is enough. No tokenizer makes more
-    tokens than bytes.
+    If rules accept other texts too ("1,234." for "1234"), or the model generates its own reasoning,
+    this is twice the longest reference, as in the measure ``accuracy``, but at most what the
+    context leaves after the longest prompt: lm-eval would truncate prompts on the left. Otherwise
+    only the reference itself is correct, and its length suffices. Without a tokenizer, bytes are
+    counted: no tokenizer gives more tokens than bytes.
     """
     needed = wanted = longest_prompt = 0
     for example in examples:
@@ -204,7 +206,7 @@ def _limit(
             length = len(text.encode()) + 1
         else:
             length = len(tokenizer(text, add_special_tokens=False).input_ids) + 1
-            longest_prompt = max(longest_prompt, len(tokenizer.encode(_given(example))))
+            longest_prompt = max(longest_prompt, len(tokenizer.encode(_prompt_of(example))))
         is_free = bool(example.text("reasoning") or example.normalise)
         needed, wanted = max(needed, length), max(wanted, (1 + is_free) * length)
     if tokenizer is None or context is None:
@@ -224,24 +226,23 @@ def _check(examples: Sequence[Example], split: str) -> None:
         where = example.source or f"{split} example {number}"
         if example.messages:
             raise InputError(
-                f"{where}: has chat messages; an exported prompt is plain text, and each model has "
-                "its own template: give prompt and answer, and let lm-eval apply the template "
-                "(--apply_chat_template)"
+                f"{where}: has chat messages, but an exported prompt is plain text. Give prompt "
+                "and answer, and let lm-eval apply the model's template (--apply_chat_template)"
             )
         if example.is_plain_text:
-            raise InputError(f"{where}: is plain text, of which nothing is asked")
+            raise InputError(f"{where}: is plain text without a question")
         if bool(example.choices) != first:
             raise InputError(
                 f"{where}: some examples of the split {split!r} have choices and some have none; "
-                "lm-eval judges all of a task alike: put them into splits of their own"
+                "lm-eval judges all items of a task the same way. Put them into separate splits"
             )
 
 
 def _item(example: Example, tokenizer: PreTrainedTokenizerBase | None) -> dict[str, Any]:
-    """Return an example as a line of the file."""
+    """Return an example as a line of the JSON Lines file."""
     if example.choices:
         return {
-            "prompt": _given(example),
+            "prompt": _prompt_of(example),
             "choices": list(example.choices),
             "right": example.choices.index(example.answer),
         }
@@ -253,15 +254,15 @@ def _item(example: Example, tokenizer: PreTrainedTokenizerBase | None) -> dict[s
         return str(tokenizer.decode(ids, skip_special_tokens=True))
 
     return {
-        "prompt": _given(example),
+        "prompt": _prompt_of(example),
         "answer": decoded(example.answer),
         "marker": decoded(example.answer_marker).strip() if example.text("reasoning") else "",
         "rules": list(example.normalise),
     }
 
 
-def _given(example: Example) -> str:
-    """What the model is given: up to the answer for a choice, else up to what it writes itself."""
+def _prompt_of(example: Example) -> str:
+    """Return the model's input: all before the answer; without choices, up to the last prompt."""
     segments = example.segments[:-1]
     if not example.choices:
         last = max((k for k, s in enumerate(segments) if s.role == "prompt"), default=-1)
@@ -270,11 +271,11 @@ def _given(example: Example) -> str:
 
 
 def check_encoding(examples: Sequence[Example], tokenizer: PreTrainedTokenizerBase) -> Differing:
-    """Count the items that lm-eval would give to a model as other tokens than this program does.
+    """Count the items that lm-eval encodes differently from ntpctp.
 
     Args:
         examples: with segments.
-        tokenizer: as the model ``hf`` of lm-eval uses it by default.
+        tokenizer: used as by the model ``hf`` of lm-eval with default options.
     """
     other, elsewhere = 0, 0
     for example in examples:
@@ -285,21 +286,22 @@ def check_encoding(examples: Sequence[Example], tokenizer: PreTrainedTokenizerBa
 
 
 def _difference(example: Example, answer: str, tokenizer: PreTrainedTokenizerBase) -> str:
-    """Return ``tokens``, ``place`` or an empty string for one candidate, or for a prompt alone."""
+    """Return the difference for an answer, or the prompt alone: ``tokens``, ``place`` or empty."""
     if not answer:
-        (row,) = encode([example], tokenizer)
-        same = tokenizer.encode(_given(example)) == row.input_ids[: row.answer_start].tolist()
+        (encoded,) = encode([example], tokenizer)
+        prompt = encoded.input_ids[: encoded.answer_start].tolist()
+        same = tokenizer.encode(_prompt_of(example)) == prompt
         return "" if same else "tokens"
     segments = (*example.segments[:-1], Segment("answer", answer))
-    (row,) = encode(
+    (encoded,) = encode(
         [Example(segments, answer_marker=example.answer_marker, source=example.source)], tokenizer
     )
-    # What lm_eval.api.model.TemplateLM._encode_pair does.
-    context = _given(example)
+    # As lm_eval.api.model.TemplateLM._encode_pair.
+    context = _prompt_of(example)
     whole = tokenizer.encode(context + answer + str(tokenizer.eos_token))
-    if whole != row.input_ids.tolist():
+    if whole != encoded.input_ids.tolist():
         return "tokens"
-    begins = int(np.argmax(row.has_role("answer")))
+    begins = int(np.argmax(encoded.has_role("answer")))
     return "" if len(tokenizer.encode(context.rstrip())) == begins else "place"
 
 

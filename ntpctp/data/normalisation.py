@@ -1,12 +1,12 @@
-"""When two answers are the same: rules, each stated and named, that a task may apply to both.
+"""Rules for comparing two answers; a task names those that apply to both.
 
     case        "True" = "true"
-    full_stop   "Paris." = "Paris", one full stop at the end
-    number      "1,234.50" = "1234.50", thousands separators in a whole answer that is a number
-    space       "a  b" = "a b", any white space between words; outer white space never counts
+    full_stop   "Paris." = "Paris"; one full stop at the end
+    number      "1,234.50" = "1234.50"; thousands separators, if the whole answer is a number
+    space       "a  b" = "a b"; any white space between words
 
-Without a rule answers are compared as they are. What is left as it is: zeros (``007`` is not
-``7``), and numbers within other text.
+Leading and trailing white space is always ignored. No rule changes zeros (``007`` is not ``7``) or
+numbers within other text.
 """
 
 import re
@@ -23,7 +23,7 @@ def _number(answer: str) -> str:
     return match[1] + match[2].replace(",", "") + (match[3] or "") if match else answer
 
 
-# In the order of application: a number is only seen without the full stop behind it.
+# In the order of application: full_stop before number, which matches whole numbers only.
 _RULES: dict[Rule, Callable[[str], str]] = {
     "space": lambda answer: " ".join(answer.split()),
     "full_stop": lambda answer: answer.removesuffix(".").rstrip(),
@@ -33,7 +33,7 @@ _RULES: dict[Rule, Callable[[str], str]] = {
 
 
 def normalised(answer: str, rules: Collection[Rule]) -> str:
-    """Return ``answer`` as ``rules`` write it, without outer white space.
+    """Return ``answer`` after ``rules``, without leading and trailing white space.
 
     >>> normalised(" 1,234.", ["number", "full_stop"])
     '1234'

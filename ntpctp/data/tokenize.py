@@ -1,8 +1,8 @@
-"""From text to token ids that know their role.
+"""Encoding of examples as token ids, each with a role.
 
-Segments are encoded one by one and their ids joined, so that training and decoding see the same
-prompt ids; a chat is rendered whole by the tokenizer's own template and character offsets decide.
-The end-of-sequence token belongs to the answer: stopping is learned.
+Each segment is encoded separately and the ids are concatenated, so that training and decoding use
+the same prompt ids. A chat is rendered as a whole by the tokenizer's template. The end-of-sequence
+token belongs to the answer: the model learns to stop.
 
 Shape letters: N = examples, S = tokens of all of them.
 """
@@ -46,25 +46,25 @@ Pieces = Literal["characters", "words"]
 
 
 class Vocabulary:
-    """The pieces of all text that will ever be encoded, collected text by text.
+    """A closed vocabulary: the pieces of all texts that were added.
 
     Args:
-        pieces: ``characters``: one token a character, decoding is exact. ``words``: letters and
-            digits that belong together, every other sign for itself; white space is not kept, and
+        pieces: ``characters``: one token per character; decoding is exact. ``words``: one token per
+            run of letters and digits, and per other character; white space is not kept, and
             decoding puts one space between words and none before punctuation.
     """
 
     def __init__(self, pieces: Pieces) -> None:
         self._pieces = pieces
-        self._found: set[str] = set()
+        self._texts: set[str] = set()
 
     def add(self, text: str) -> None:
-        """Take in the pieces of ``text``."""
-        # Spaces always separate words: each different one is cut once, in the end.
-        self._found.update(text if self._pieces == "characters" else text.split(" "))
+        """Add the pieces of ``text``."""
+        # Spaces always separate words; each distinct word is cut once, in ``tokenizer``.
+        self._texts.update(text if self._pieces == "characters" else text.split(" "))
 
     def tokenizer(self) -> PreTrainedTokenizerFast:
-        """Return a tokenizer whose vocabulary is exactly the pieces that were found."""
+        """Return a tokenizer whose vocabulary consists of exactly the added pieces."""
         if self._pieces == "characters":
             cut: pre_tokenizers.PreTokenizer = pre_tokenizers.Split(
                 Regex(r"[\s\S]"), behavior="isolated"
@@ -72,9 +72,9 @@ class Vocabulary:
             join: decoders.Decoder = decoders.Fuse()
         else:
             cut = pre_tokenizers.Whitespace()
-            # A prefix that cannot occur: the usual "##" would be taken out of the text.
+            # A prefix that cannot occur: the usual "##" would be removed from the text.
             join = decoders.WordPiece(prefix="\x00", cleanup=True)
-        found = {piece for text in self._found for piece, _ in cut.pre_tokenize_str(text)}
+        found = {piece for text in self._texts for piece, _ in cut.pre_tokenize_str(text)}
         vocabulary = [PAD, EOS, UNKNOWN, *sorted(found - {PAD, EOS, UNKNOWN})]
         tokenizer = Tokenizer(
             models.WordLevel({piece: index for index, piece in enumerate(vocabulary)}, UNKNOWN)
@@ -95,7 +95,7 @@ def closed_tokenizer(texts: Iterable[str], pieces: Pieces) -> PreTrainedTokenize
 
 
 def fingerprint_of(tokenizer: PreTrainedTokenizerBase) -> str | None:
-    """Return what changes with anything that decides token ids; None if that cannot be known."""
+    """Return a hash of all settings that determine token ids; None for a slow tokenizer."""
     if not isinstance(tokenizer, PreTrainedTokenizerFast):
         return None
     special = tokenizer.bos_token_id, tokenizer.eos_token_id, tokenizer.unk_token_id
@@ -103,18 +103,18 @@ def fingerprint_of(tokenizer: PreTrainedTokenizerBase) -> str | None:
 
 
 def load_tokenizer(source: str) -> PreTrainedTokenizerBase:
-    """Load a Hugging Face tokenizer from a directory or the hub.
+    """Load a Hugging Face tokenizer from a directory or the Hub.
 
     Raises:
-        InputError: if there is none, or it has no end-of-sequence token.
+        InputError: if the tokenizer is missing, invalid, or has no end-of-sequence token.
     """
     if not Path(source).exists() and source.count("/") > 1:
-        raise InputError(f"tokenizer: no directory {source}; give a directory or a hub id")
-    found = [file for name in _TOKENIZER_FILES for file in Path(source).glob(name)]
-    if Path(source).is_dir() and not found:
+        raise InputError(f"tokenizer: no directory {source}. Give a directory or a Hub id")
+    files = [file for name in _TOKENIZER_FILES for file in Path(source).glob(name)]
+    if Path(source).is_dir() and not files:
         raise InputError(
-            f"tokenizer: no tokenizer files in {source} (tokenizer.json, vocab.json, ...); save "
-            "one there, or name another tokenizer"
+            f"tokenizer: no tokenizer files in {source} (tokenizer.json, vocab.json, ...). Save "
+            "a tokenizer there, or name another one"
         )
     try:
         tokenizer = read_tokenizer(source)
@@ -122,23 +122,23 @@ def load_tokenizer(source: str) -> PreTrainedTokenizerBase:
         raise InputError(f"tokenizer: cannot load one from {source}: {error}") from error
     if tokenizer.eos_token_id is None:
         raise InputError(
-            f"tokenizer {source} has no end-of-sequence token, so stopping cannot be learned; "
-            "set eos_token in its tokenizer_config.json"
+            f"tokenizer {source} has no end-of-sequence token, so a model cannot learn to stop. "
+            "Set eos_token in its tokenizer_config.json"
         )
     return tokenizer
 
 
 def unknown_token_id(tokenizer: PreTrainedTokenizerBase) -> int | None:
-    """Return the id that stands for text without a token; None where there is no such text.
+    """Return the id of the unknown token; None if the vocabulary covers all text.
 
-    GPT-2's vocabulary names its end of sequence as the unknown token, but covers all text.
+    GPT-2's tokenizer, which covers all text, names the end of sequence as its unknown token.
     """
     unknown = tokenizer.unk_token_id
     return None if unknown is None or unknown == tokenizer.eos_token_id else int(unknown)
 
 
 def adds_bos(tokenizer: PreTrainedTokenizerBase) -> bool:
-    """Whether the tokenizer starts every text with its beginning-of-sequence token."""
+    """Whether the tokenizer begins every text with a beginning-of-sequence token."""
     return tokenizer.bos_token_id is not None and tokenizer("a").input_ids[:1] == [
         tokenizer.bos_token_id
     ]
@@ -151,7 +151,7 @@ def encode(
     *,
     allow_unknown: bool = False,
 ) -> list[EncodedExample]:
-    """Encode ``examples``, in order; as ``encode_examples``, row by row."""
+    """Encode ``examples``, in order; see ``encode_examples``."""
     if not examples:
         return []
     return list(encode_examples(examples, tokenizer, split, allow_unknown=allow_unknown))
@@ -165,24 +165,24 @@ def encode_examples(
     *,
     allow_unknown: bool = False,
 ) -> EncodedExamples:
-    """Encode ``examples``, in order, into flat arrays.
+    """Encode ``examples``, in order, as flat arrays.
 
     Args:
         examples: with segments or with chat messages.
         tokenizer: has an end-of-sequence token.
         split: named in error messages.
-        first: number of the first example, for messages.
-        allow_unknown: text that the tokenizer has no token for becomes its unknown token.
+        first: number of the first example, for error messages.
+        allow_unknown: whether text without a token may become the unknown token.
 
     Raises:
-        InputError: if a piece of text has no token (unless that is allowed), an answer has no
-            token, or nothing precedes the answer; names the example.
+        InputError: if text has no token (unless allowed), an answer has no token or contains the
+            end of sequence, or no token precedes the answer; names the example.
     """
     where = [example.source or f"{split} example {first + k}" for k, example in enumerate(examples)]
     if not any(example.messages for example in examples):
-        rows = _encode_segments(examples, tokenizer, where)
+        encoded = _encode_segments(examples, tokenizer, where)
     else:
-        rows = EncodedExamples.of(
+        encoded = EncodedExamples.of(
             [
                 encode_chat(example, tokenizer, place)
                 if example.messages
@@ -190,12 +190,12 @@ def encode_examples(
                 for example, place in zip(examples, where, strict=True)
             ]
         )
-    _check(rows, examples, tokenizer, where, allow_unknown)
-    return rows
+    _check(encoded, examples, tokenizer, where, allow_unknown)
+    return encoded
 
 
 class _Tokens(NamedTuple):
-    """The tokens of all segments, without special ones; segments are numbered over all examples."""
+    """The tokens of all segments but special ones; segments are numbered over all examples."""
 
     ids: NDArray[np.int32]  # (S,)
     segment: NDArray[np.int64]  # (S,)
@@ -203,7 +203,7 @@ class _Tokens(NamedTuple):
 
 
 def _tokens(segments: Sequence[Sequence[str]], tokenizer: PreTrainedTokenizerBase) -> _Tokens:
-    """Encode every segment of every example for itself."""
+    """Encode every segment of every example separately."""
     if not isinstance(tokenizer, PreTrainedTokenizerFast):
         texts = [text for of_example in segments for text in of_example]
         pieces = tokenizer(texts, add_special_tokens=False).input_ids if texts else []
@@ -212,11 +212,11 @@ def _tokens(segments: Sequence[Sequence[str]], tokenizer: PreTrainedTokenizerBas
             np.repeat(np.arange(len(pieces)), [len(piece) for piece in pieces]),
             None,
         )
-    # The wrapper's own call makes a dict and lists for each text, four times the work.
+    # Calling the wrapper builds a dict and lists for each text, which takes four times as long.
     backend = tokenizer.backend_tokenizer
     backend.no_truncation()
     backend.no_padding()
-    # "Pretokenized" means that each segment is encoded as a text of its own.
+    # "Pretokenized": each segment is encoded as a separate text.
     encodings = backend.encode_batch(segments, is_pretokenized=True, add_special_tokens=False)
     first = np.cumsum([0, *map(len, segments)])[:-1]
     sizes = [len(encoding) for encoding in encodings]
@@ -233,7 +233,7 @@ def _tokens(segments: Sequence[Sequence[str]], tokenizer: PreTrainedTokenizerBas
 def _encode_segments(
     examples: Sequence[Example], tokenizer: PreTrainedTokenizerBase, where: Sequence[str]
 ) -> EncodedExamples:
-    """Join the encoded segments of each example, with the special tokens around them."""
+    """Concatenate the encoded segments of each example, and add the special tokens."""
     segments = [segment for example in examples for segment in example.segments]
     tokens = _tokens([[s.text for s in e.segments] for e in examples], tokenizer)
     example_of = np.repeat(np.arange(len(examples)), [len(e.segments) for e in examples])
@@ -247,7 +247,7 @@ def _encode_segments(
     sizes = np.bincount(example_of, num_tokens, len(examples)).astype(np.int64)
     bounds = np.concatenate([[0], np.cumsum(sizes + len(start) + 1)])
     total = int(bounds[-1])
-    # Every token moves behind the special ones of its own example and of those before it.
+    # Shift each token by the special tokens of its own example and of those before.
     into = np.arange(len(tokens.ids))
     into += np.repeat(np.arange(len(examples)) * (len(start) + 1) + len(start), sizes)
     ids = np.full(total, tokenizer.eos_token_id, np.int32)
@@ -261,7 +261,7 @@ def _encode_segments(
     texts = ["".join([s.text for s in e.segments]) for e in examples]
     offsets = None
     if tokens.offsets is not None:
-        # Characters before a segment: of all segments before it, less those of other examples.
+        # Characters before a segment within its own example.
         before = np.cumsum([0, *(len(s.text) for s in segments)])[:-1]
         characters = np.array([len(text) for text in texts], np.int64)
         before -= np.repeat(np.cumsum(characters) - characters, np.bincount(example_of))
@@ -287,9 +287,9 @@ def _answer_starts(
     num_tokens: NDArray[np.int64],
     num_special: int,
 ) -> NDArray[np.int32]:
-    """First token behind the last segment that is given: int32, shape (N,).
+    """Return the first token after the last segment of the input: int32, shape (N,).
 
-    Of plain text that is its end of sequence: nothing of it is to be decoded.
+    In plain text that is the end of sequence: no token of it is decoded.
     """
     given = np.isin(role_of, [ROLE_CODES["prompt"], ROLE_CODES["text"]])
     last_given = np.full(len(examples), -1)
@@ -300,7 +300,7 @@ def _answer_starts(
 
 
 def _check(
-    rows: EncodedExamples,
+    encoded: EncodedExamples,
     examples: Sequence[Example],
     tokenizer: PreTrainedTokenizerBase,
     where: Sequence[str],
@@ -308,26 +308,26 @@ def _check(
 ) -> None:
     unknown = unknown_token_id(tokenizer)
     if unknown is not None and not allow_unknown:
-        found = np.flatnonzero(rows.input_ids == unknown)
-        if len(found):
-            index = int(np.searchsorted(rows.bounds, found[0], side="right")) - 1
+        places = np.flatnonzero(encoded.input_ids == unknown)
+        if len(places):
+            index = int(np.searchsorted(encoded.bounds, places[0], side="right")) - 1
             text = " ".join(filter(None, examples[index].key))
             raise InputError(
-                f"{where[index]}: the tokenizer has no token for a part of {text[:200]!r}; use a "
+                f"{where[index]}: the tokenizer has no token for a part of {text[:200]!r}. Use a "
                 "tokenizer that covers it, or a closed vocabulary built over all splits"
             )
-    inside = np.isin(rows.roles, [ROLE_CODES["reasoning"], ROLE_CODES["answer"]])
-    inside[rows.bounds[1:] - 1] = False
-    found = np.flatnonzero(inside & (rows.input_ids == tokenizer.eos_token_id))
-    if len(found):
-        index = int(np.searchsorted(rows.bounds, found[0], side="right")) - 1
+    inside = np.isin(encoded.roles, [ROLE_CODES["reasoning"], ROLE_CODES["answer"]])
+    inside[encoded.bounds[1:] - 1] = False
+    places = np.flatnonzero(inside & (encoded.input_ids == tokenizer.eos_token_id))
+    if len(places):
+        index = int(np.searchsorted(encoded.bounds, places[0], side="right")) - 1
         raise InputError(
             f"{where[index]}: reasoning or answer contains the end of sequence "
-            f"{tokenizer.eos_token!r} as text, where decoding stops; remove or rewrite it"
+            f"{tokenizer.eos_token!r} as text, at which decoding would stop. Remove or rewrite it"
         )
-    unpreceded = np.flatnonzero(rows.answer_starts == 0)
+    unpreceded = np.flatnonzero(encoded.answer_starts == 0)
     if len(unpreceded):
         raise InputError(
-            f"{where[unpreceded[0]]}: nothing precedes the answer, so its first token cannot be "
-            "predicted; give a prompt, or a tokenizer that adds a beginning-of-sequence token"
+            f"{where[unpreceded[0]]}: no token precedes the answer, so its first token cannot be "
+            "predicted. Give a prompt, or a tokenizer that adds a beginning-of-sequence token"
         )

@@ -1,4 +1,4 @@
-"""Tasks: where examples come from. One file a task; ``TASKS`` lists them by name."""
+"""Tasks, the sources of examples: one file per task; ``TASKS`` lists them by name."""
 
 from ntpctp.data.example import ROLES, Example, Message, Role, Segment
 from ntpctp.data.leakage import check_disjoint, check_unseen

@@ -1,4 +1,4 @@
-"""What a task is: options, and named splits of examples that these options define."""
+"""The base class of tasks: options, and the named splits of examples that they define."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
@@ -12,17 +12,17 @@ from ntpctp.data.tasks.edits.generic import generic_edits
 
 
 class Task(Options, ABC):
-    """The options of a task and the examples that they define.
+    """The options of a task, and the examples that they define.
 
-    A subclass has a ``name: Literal["..."]`` field, its options, and the two methods; adding it to
-    ``TASKS`` is all that a new task needs. Examples are deterministic in the options alone: all
-    arms and seeds of an experiment see the same data.
+    A subclass has a field ``name: Literal["..."]``, its options, and the two abstract methods; it
+    is registered by an entry in ``TASKS``. Examples depend on the options alone, so that all arms
+    and seeds of an experiment use the same data.
     """
 
     name: str
 
     pieces: ClassVar[Literal["characters", "words"] | None] = None
-    """How a closed vocabulary cuts this task's text; None: the text is open, give a tokenizer."""
+    """How a closed vocabulary cuts the text; None: open text, which needs a tokenizer."""
 
     @property
     @abstractmethod
@@ -31,31 +31,31 @@ class Task(Options, ABC):
 
     @abstractmethod
     def split(self, name: str) -> Sequence[Example]:
-        """Return the examples of the split ``name``, always the same ones in the same order.
+        """Return the examples of the split ``name``, always the same and in the same order.
 
         Raises:
-            InputError: if the options or the files do not allow it; names what to change.
+            InputError: if the split is unknown, or cannot be created from the options or files.
         """
 
     def source_fingerprint(self) -> str | None:
-        """Return what changes whenever anything outside the options changes the examples.
+        """Return a fingerprint of all data outside the options, such as files.
 
-        An empty string where the options decide all, as for generated tasks; None where it cannot
-        be known: such examples are read and encoded anew each time. Of a task that is made of
-        others, by default what theirs are.
+        Empty if the options determine the examples, as in generated tasks. None if a change of the
+        data could not be detected: such examples are read and encoded at every start. By default
+        the fingerprints of the tasks in the options, joined.
         """
         inner = [task.source_fingerprint() for task in _tasks_in(dict(self))]
-        known = [one for one in inner if one is not None]
+        known = [fingerprint for fingerprint in inner if fingerprint is not None]
         return " ".join(filter(None, known)) if len(known) == len(inner) else None
 
     def further_examples(self) -> Iterator[Example]:
-        """Yield what is in no split although a closed vocabulary has to cover it."""
+        """Yield examples outside all splits that a closed vocabulary must cover."""
         return iter(())
 
     def edits(self, split: str) -> Mapping[str, Edit]:
-        """Return the ways in which examples of ``split`` may be edited, by name.
+        """Return the edits of ``split`` by name.
 
-        ``contrast``, where there is one, changes the right answer; the others keep it.
+        The edit ``contrast``, if there is one, changes the correct answer; the others keep it.
 
         Raises:
             InputError: for an unknown split.
@@ -64,7 +64,7 @@ class Task(Options, ABC):
         return self._edits(lookup({n: n for n in names}, split, f"split of {self.name}"))
 
     def _edits(self, split: str) -> Mapping[str, Edit]:
-        """The edits of a split that there is; by default those of any text."""
+        """The edits of an existing split; by default those of any text."""
         return generic_edits()
 
     def to_datasets(self, tokenizer: Any = None) -> Any:
@@ -93,7 +93,7 @@ class Task(Options, ABC):
 
 
 def _tasks_in(value: object) -> Iterator[Task]:
-    """The tasks within the options of another."""
+    """Yield the tasks within the options of another."""
     if isinstance(value, Task):
         yield value
     elif isinstance(value, Options):

@@ -1,10 +1,10 @@
-"""Several tasks in one: trained on in given shares, each measured for itself.
+"""A mixture of tasks: trained on in given shares, each task measured separately.
 
 name: mixture
 parts:
   addition: {task: {name: addition, digits: 2}, weight: 3}
   parity: {task: parity}
-  more: {task: {name: addition, digits: 3}, weight: 0}       # only measured
+  more: {task: {name: addition, digits: 3}, weight: 0}       # measured, not trained on
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -29,43 +29,46 @@ class Part(Options):
     """A task of a mixture."""
 
     task: SerializeAsAny[Annotated[Task, Choice(SINGLE_TASKS)]] = Field(
-        description="where its examples come from"
+        description="the source of its examples"
     )
     weight: float = Field(
         1.0,
         ge=0,
         allow_inf_nan=False,
-        description="share of the training examples, relative to the others'; 0: none",
+        description="share of the training examples, relative to the other weights; 0: none",
     )
     measured: bool = Field(
-        True, description="whether its held-out splits are measured; its words are known anyway"
+        True,
+        description="whether its held-out splits are measured; a vocabulary covers them anyway",
     )
 
 
 class Mixture(Task):
     """Training examples of several tasks; their held-out splits are called ``part.split``.
 
-    Of each part the first ``train_size * weight / sum of weights`` training examples are taken,
-    rounded so that they add up, and spread evenly over the whole.
+    Each part contributes its first ``train_size * weight / sum of weights`` training examples
+    (rounded so that they sum to ``train_size``), spread evenly over the split.
     """
 
     name: Literal["mixture"] = "mixture"
     parts: dict[Name, Part] = Field(min_length=1, description="tasks by name, the main one first")
     train_size: int | None = Field(
-        None, ge=1, description="training examples; by default as many as the parts allow"
+        None,
+        ge=1,
+        description="training examples; by default the largest number that the parts allow",
     )
 
     @model_validator(mode="after")
     def _trainable(self) -> "Mixture":
         if not any(part.weight for part in self.parts.values()):
-            raise ValueError("parts: all weights are 0, so there is nothing to train on")
+            raise ValueError("parts: all weights are 0. Give at least one part a positive weight")
         if not self._evaluated:
-            raise ValueError("parts: none is measured, so there is nothing to compare")
+            raise ValueError("parts: no part is measured. Set measured: true for at least one")
         return self
 
     @property
     def pieces(self) -> Literal["characters", "words"] | None:  # type: ignore[override]
-        """That of the parts where they agree; else a tokenizer must be given."""
+        """That of the parts if they agree; None otherwise: a tokenizer must be given."""
         found = {part.task.pieces for part in self.parts.values()}
         return found.pop() if len(found) == 1 else None
 
@@ -90,7 +93,7 @@ class Mixture(Task):
         return self.parts[part].task.split(split)
 
     def _edits(self, split: str) -> Mapping[str, Edit]:
-        """Those of the part; of several parts that are trained on in turn, none."""
+        """The edits of the part; for ``train`` of several parts none."""
         if split != "train":
             part, of_part = next(pair for pair in self._evaluated if ".".join(pair) == split)
             return self.parts[part].task.edits(of_part)
@@ -105,11 +108,11 @@ class Mixture(Task):
         total = sum(weights.values())
         possible = min(floor(len(examples[name]) * total / weights[name]) for name in trained)
         if self.train_size is not None and self.train_size > possible:
-            short = {name: len(of_part) for name, of_part in examples.items()}
+            sizes = {name: len(of_part) for name, of_part in examples.items()}
             raise InputError(
                 f"task mixture: train_size {self.train_size} is more than its parts allow in these "
-                f"shares ({possible}); they have {short} training examples: make a part larger, or "
-                "lower train_size"
+                f"shares ({possible}); they have {sizes} training examples. Raise the size of a "
+                "part, or lower train_size"
             )
         counts = _shares(self.train_size or possible, weights)
         return Interleaved([examples[name] for name in trained], [counts[n] for n in trained])
@@ -130,7 +133,7 @@ class Mixture(Task):
 
 
 def _shares(number: int, weights: Mapping[str, Fraction]) -> dict[str, int]:
-    """Divide ``number`` by ``weights``: what rounding leaves over goes to the largest remainders.
+    """Divide ``number`` in proportion to ``weights``, by the method of largest remainders.
 
     >>> _shares(10, {"a": Fraction(2), "b": Fraction(1)})
     {'a': 7, 'b': 3}
@@ -145,11 +148,11 @@ def _shares(number: int, weights: Mapping[str, Fraction]) -> dict[str, int]:
 
 
 class Interleaved(Sequence[Example]):
-    """The first examples of several sequences, spread evenly; nothing is copied.
+    """The first examples of several sequences, spread evenly, without copying them.
 
     Args:
         parts: the sequences.
-        counts: how many of each.
+        counts: number of examples to take from each.
     """
 
     def __init__(self, parts: Sequence[Sequence[Example]], counts: Sequence[int]):
@@ -160,7 +163,7 @@ class Interleaved(Sequence[Example]):
         self._index: NDArray[np.int64] = np.concatenate([np.arange(c) for c in counts])[order]
 
     def __len__(self) -> int:
-        """How many there are in all."""
+        """The total number of examples."""
         return len(self._part)
 
     def __getitem__(self, index: Any) -> Any:

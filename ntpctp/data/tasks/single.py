@@ -1,4 +1,4 @@
-"""The tasks that are no mixture of others, by name."""
+"""All tasks but ``mixture``, by name."""
 
 from ntpctp.data.tasks.base import Task
 from ntpctp.data.tasks.files.csv_file import CsvFile

@@ -22,28 +22,28 @@ def addition_edits(reverse: bool, allowed: Callable[[int, int], bool]) -> Mappin
 
     Args:
         reverse: whether answers have their last digit first.
-        allowed: whether a pair of operands may occur in this split.
+        allowed: whether the split may have a pair of operands.
     """
     return {
         "premise_order": Edit(
-            "the operands change places", "operands swapped", (0, 1), True, _swap, whole=True
+            "the operands are swapped", "operands swapped", (0, 1), True, _swap, whole=True
         ),
         "contrast": contrast(
-            "one digit of an operand is another",
+            "one digit of an operand is changed",
             lambda example, rng: _contrast(example, rng, reverse, allowed),
         ),
     }
 
 
 def strata_of(a: int, b: int) -> tuple[tuple[str, str], ...]:
-    """Return how many carries the sum of ``a`` and ``b`` has, and the digits of the larger one.
+    """Return the number of carries in ``a + b``, and the number of digits of the larger operand.
 
-    Zeros in front of a number are not counted; 0 has one digit.
+    Leading zeros are not counted; 0 has one digit.
 
     >>> strata_of(95, 7)
     (('carries', '2'), ('digits', '2'))
     """
-    # In every place where a digit is carried the sum of the digits is less by 9.
+    # Each carry reduces the sum of the digits by 9.
     lost = sum(map(int, f"{a}{b}")) - sum(map(int, str(a + b)))
     return ("carries", str(lost // 9)), ("digits", str(len(str(max(a, b)))))
 

@@ -19,26 +19,26 @@ from ntpctp.data.tasks.edits.base import (
 
 @dataclass(frozen=True)
 class World:
-    """What a split may have.
+    """The prompts that a split may have.
 
     Attributes:
         first_key: smallest key and noise token; smaller tokens are anchors.
-        last_key: the largest.
-        num_anchors: in a prompt.
+        last_key: largest key and noise token.
+        num_anchors: anchors in a prompt.
         combinations: of anchors.
-        may_stand: whether a key may stand at a position.
-        make: the example of tokens and the position of the key.
+        is_allowed: whether a key is allowed at a position.
+        make: (tokens, position of the key) -> example.
     """
 
     first_key: int
     last_key: int
     num_anchors: int
     combinations: Collection[tuple[int, ...]]
-    may_stand: Callable[[int, int], bool]
+    is_allowed: Callable[[int, int], bool]
     make: Callable[[Sequence[int], int], Example]
 
     def key_of(self, tokens: Sequence[int]) -> int:
-        """The position of the key: before the first anchor."""
+        """Return the position of the key, before the first anchor."""
         return next(k for k, token in enumerate(tokens) if token < self.first_key) - 1
 
 
@@ -46,14 +46,14 @@ def anchor_edits(world: World) -> Mapping[str, Edit]:
     """Return the edits of a split."""
     return {
         "noise_tokens": Edit(
-            "tokens that are neither key nor anchor are others",
+            "tokens that are neither key nor anchor are replaced",
             "share of these tokens",
             SHARES,
             True,
             lambda example, strength, rng: _noise(example, world, strength, rng),
         ),
         "contrast": contrast(
-            "the key or one anchor is another that the split may have",
+            "the key or one anchor is replaced by another that the split may have",
             lambda example, rng: _contrast(example, world, rng),
         ),
     }
@@ -71,7 +71,7 @@ def _noise(
     places = [k for k in range(len(tokens)) if not position <= k <= position + world.num_anchors]
     if not places:
         return None
-    # Each shifted by a random number within the range, so that it is another token.
+    # A cyclic shift by a random positive number gives a different token.
     size = world.last_key - world.first_key + 1
     order, shifts = rng.permutation(places), rng.integers(1, size, len(tokens))
     for k in order[: number_of(strength, len(places))]:
@@ -82,7 +82,7 @@ def _noise(
 def _contrast(example: Example, world: World, rng: np.random.Generator) -> Edited | None:
     tokens = _tokens(example)
     position = world.key_of(tokens)
-    # First whether key or anchor: there are many more keys.
+    # First choose between key and anchor, since there are many more keys.
     kinds = [
         list(_other_keys(tokens, position, world)),
         list(_other_anchors(tokens, position, world)),
@@ -98,7 +98,7 @@ def _contrast(example: Example, world: World, rng: np.random.Generator) -> Edite
 
 def _other_keys(tokens: Sequence[int], position: int, world: World) -> Iterator[list[int]]:
     for key in range(world.first_key, world.last_key + 1):
-        if key != tokens[position] and world.may_stand(key, position):
+        if key != tokens[position] and world.is_allowed(key, position):
             yield [*tokens[:position], key, *tokens[position + 1 :]]
 
 

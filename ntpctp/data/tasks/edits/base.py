@@ -1,9 +1,9 @@
-"""Edits of examples: changed copies whose right answer is known, to measure robustness with.
+"""Edits of examples: changed copies with a known correct answer, for measures of robustness.
 
     renaming   "Every lorpus is shy. Max is a lorpus. ..."  ->  "Every zumpus is shy. Max is a ..."
     contrast   "7+15=" "22"  ->  "7+16=" "23"
 
-An edit works on the text alone, so that it can be applied to examples read back from a file.
+An edit needs only the text, so that it also applies to examples read back from a file.
 """
 
 import re
@@ -16,7 +16,7 @@ from ntpctp._core.errors import InputError
 from ntpctp.data.example import Example
 
 SHARES = (0.0, 0.25, 0.5, 1.0)
-"""Strengths of most edits: the share of what can be edited."""
+"""The strengths of most edits: shares of the editable places."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,18 +24,18 @@ class Edited:
     """An example after an edit.
 
     Attributes:
-        example: the edited item with its right answer; named answers, choices and their order are
-            those of the original but for new names.
-        renamed: (new word, old word) for every word that has another name.
+        example: the edited example with its correct answer; references and choices are those of
+            the original in the same order, up to new names.
+        renamed: (new word, old word) for every renamed word.
     """
 
     example: Example
     renamed: tuple[tuple[str, str], ...] = ()
 
     def restored(self, answer: str) -> str:
-        """Return an answer to the edited example in the words of the original.
+        """Translate an answer to the edited example back to the names of the original.
 
-        All names change at once, for a new name may be the old name of something else.
+        All names are replaced at once, since a new name may be another thing's old name.
         """
         return words_replaced(answer, dict(self.renamed))
 
@@ -48,13 +48,13 @@ class Edit:
     """One way of editing examples.
 
     Attributes:
-        description: what is done, one line.
-        unit: what a strength means, for instance "share of the premises".
-        strengths: the usual ones, rising from 0 (nothing edited).
-        keeps_answer: whether the right answer stays the same (but for new names).
-        change: edits an example at a positive strength; None if it cannot be edited so.
+        description: one line.
+        unit: meaning of a strength, for instance "share of the premises".
+        strengths: the default ones, increasing from 0 (unedited).
+        keeps_answer: whether the correct answer stays the same (up to new names).
+        change: edits an example at a positive strength; returns None if the edit is impossible.
         whole: whether strengths are whole numbers.
-        largest: no strength is larger.
+        largest: the maximal strength.
     """
 
     description: str
@@ -66,10 +66,10 @@ class Edit:
     largest: float = 1.0
 
     def check(self, strength: float) -> None:
-        """Refuse a strength that this edit does not have.
+        """Refuse an invalid strength.
 
         Raises:
-            InputError: says what is allowed.
+            InputError: states the valid range.
         """
         if not 0 <= strength <= self.largest or (self.whole and not float(strength).is_integer()):
             kind = "a whole number" if self.whole else "a number"
@@ -80,18 +80,18 @@ class Edit:
             )
 
     def apply(self, example: Example, strength: float, rng: np.random.Generator) -> Edited | None:
-        """Return ``example`` edited, or None if this example cannot be edited so.
+        """Return an edited copy of ``example``, or None if the edit is impossible.
 
         With ``rng`` in the same state a stronger edit contains the weaker one: it changes the same
-        places in the same way, and more of them.
+        places in the same way, and further places.
 
         Args:
-            example: any example of the split that the edit was given for; stays as it is.
-            strength: in ``unit``; at 0 the example is returned as it is.
-            rng: decides what is edited.
+            example: of the split for which the edit was created; not modified.
+            strength: in ``unit``; at 0 the example is unchanged.
+            rng: chooses the places and the changes.
 
         Raises:
-            InputError: for a strength that this edit does not have.
+            InputError: for an invalid strength.
         """
         self.check(strength)
         return self.change(example, strength, rng) if strength else Edited(example)
@@ -100,7 +100,7 @@ class Edit:
 def contrast(
     description: str, change: Callable[[Example, np.random.Generator], Edited | None]
 ) -> Edit:
-    """Return the edit that changes the right answer by the smallest change of what is given."""
+    """Return the edit that changes the correct answer by a minimal change of the prompt."""
     return Edit(
         description,
         "changes",
@@ -112,14 +112,14 @@ def contrast(
 
 
 def number_of(share: float, available: int) -> int:
-    """Return how many of ``available`` things are a positive share: at least one of them."""
+    """Return ``share`` of ``available``, rounded, and at least one of them."""
     return min(available, max(1, round(share * available)))
 
 
 def prompt_of(example: Example) -> str:
-    """Return the text that an edit may change: the prompt, or what the user of a chat said last.
+    """Return the text that an edit may change: the prompt, or the last message of the user.
 
-    Empty where there is none, as in plain text.
+    Empty if there is none, as in plain text.
     """
     if example.messages:
         return example.messages[_last_user(example)].content if _has_user(example) else ""
@@ -130,8 +130,8 @@ def prompt_of(example: Example) -> str:
 def with_prompt(example: Example, prompt: str) -> Example:
     """Return ``example`` with another ``prompt_of``.
 
-    Marked characters behind the prompt move with the text; marks within it are dropped, for
-    nothing tells where they belong in the new one.
+    Marked spans after the prompt are shifted with the text; those within it are dropped, since
+    their places in the new prompt are unknown.
     """
     if example.messages:
         messages, place = list(example.messages), _last_user(example)
@@ -153,7 +153,7 @@ def with_answer(example: Example, answer: str) -> Example:
 
 
 def with_reasoning(example: Example, steps: str) -> Example:
-    """Return ``example`` with other reasoning, marker and all, if it has reasoning."""
+    """Replace the reasoning, including the marker, if the example has reasoning."""
     return replace(
         example,
         segments=tuple(
@@ -164,13 +164,13 @@ def with_reasoning(example: Example, steps: str) -> Example:
 
 
 def with_strata(example: Example, **levels: object) -> Example:
-    """Return ``example`` with other levels of strata that it has."""
+    """Return ``example`` with other levels of its strata; further names are ignored."""
     strata = tuple((name, str(levels.get(name, level))) for name, level in example.strata)
     return replace(example, strata=strata)
 
 
 def words_replaced(text: str, new: Mapping[str, str]) -> str:
-    """Return ``text`` with every word that is a key of ``new`` replaced, all at once.
+    """Replace every word of ``text`` that is a key of ``new``, all at once.
 
     >>> words_replaced("Max is Rex.", {"Max": "Rex", "Rex": "Tom"})
     'Rex is Tom.'

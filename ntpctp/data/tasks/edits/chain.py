@@ -22,8 +22,8 @@ from ntpctp.data.tasks.edits.premises import NUMBERS, renaming, swapped
 def chain_edits(tokens: int, first: int, differences: Sequence[int]) -> Mapping[str, Edit]:
     """Return the edits of a split.
 
-    New tokens have the same remainder modulo 5 as the old ones and are of the same hundred (if
-    ``tokens`` is 100), so that the pairs remain such as the split may have.
+    A new token has the same remainder modulo 5 as the old one and is in the same range of
+    ``tokens``, so that the split may have the new pairs.
 
     Args:
         tokens: number of different tokens in a range.
@@ -58,9 +58,9 @@ def chain_edits(tokens: int, first: int, differences: Sequence[int]) -> Mapping[
         "premise_order": Edit(
             "pairs swap places", "share of the pairs", SHARES, True, _premise_order
         ),
-        "renaming": renaming("tokens are others", names, words_replaced),
+        "renaming": renaming("tokens are replaced", names, words_replaced),
         "irrelevant_facts": Edit(
-            "pairs of other tokens between the pairs",
+            "pairs of other tokens are inserted",
             "pairs added",
             NUMBERS,
             True,
@@ -71,14 +71,14 @@ def chain_edits(tokens: int, first: int, differences: Sequence[int]) -> Mapping[
             largest=float("inf"),
         ),
         "contrast": contrast(
-            "the token that is the answer is another one",
+            "the token that is the answer is replaced",
             lambda example, rng: _contrast(example, names(example), rng),
         ),
     }
 
 
 def _read(example: Example) -> tuple[list[str], str]:
-    """The pairs and the token asked for."""
+    """Return the pairs and the queried token."""
     *tokens, query = prompt_of(example).split()
     return [f"{a} {b}" for a, b in zip(tokens[::2], tokens[1::2], strict=True)], query
 

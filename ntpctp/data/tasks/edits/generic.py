@@ -1,6 +1,6 @@
 """Edits of any text: typing errors, white space, case.
 
-They change the last prompt of an example and leave reasoning and answer as they are.
+They change the last prompt of an example, and neither reasoning nor answer.
 """
 
 import re
@@ -13,8 +13,8 @@ from ntpctp.data.tasks.edits.base import SHARES, Edit, Edited, number_of, prompt
 
 # fmt: off
 LOGICAL = frozenset({"and", "false", "if", "no", "not", "or", "true", "yes"})
-"""Words that no typing error may touch or make, in whatever text."""
-# An answer can hang on these too; the tasks' own sentences are told apart without them.
+"""Words that no typing error may change or produce, in any text."""
+# In open text an answer may depend on these too; the sentences of our own tasks have none.
 _OPERATORS = LOGICAL | {
     "all", "any", "both", "each", "either", "every", "except", "few", "least", "less", "many",
     "more", "most", "neither", "never", "nobody", "none", "nor", "nothing", "only", "same", "some",
@@ -23,13 +23,13 @@ _OPERATORS = LOGICAL | {
     "twelve", "hundred", "thousand", "million", "half", "third", "quarter", "double", "twice",
 }
 # fmt: on
-_SHORTEST = 3  # letters: a typing error in "is" or "a" mostly gives another word
-# Whole words of letters alone, within no other token such as an address or "don't".
+_SHORTEST = 3  # letters: a typing error in "is" or "a" often gives another word
+# Whole words made of letters, not within another token such as an address or "don't".
 _WORD = re.compile(r"(?<![\w'\u2019.@/-])[^\W\d_]+(?![\w'\u2019@/-]|\.\w)")
 _QUOTED = re.compile(r"[\"\u201c`][^\"\u201d`\n]*[\"\u201d`]")
 
 Change = tuple[int, int, list[str]]
-"""A place that can be edited: from and to which character, and what may stand there instead."""
+"""An editable place: start and end in characters, and the possible replacements."""
 
 
 def generic_edits(
@@ -38,15 +38,15 @@ def generic_edits(
     operators: Collection[str] = _OPERATORS,
     only: Collection[str] = (),
 ) -> dict[str, Edit]:
-    """Return the edits that make sense for any text of words.
+    """Return the edits that apply to any text of words.
 
     Args:
-        protected: words to leave as they are, in lower case: what the question is about.
-        names: whether to leave all words that begin with a capital letter as they are, too: where
-            a sentence begins, nothing tells a name from another word.
-        operators: words that no typing error may touch or make; nor may it make another word of
-            the prompt.
-        only: the words, in lower case, that may be edited; by default all others.
+        protected: words, in lower case, that the question is about; they are not edited.
+        names: whether to spare words that begin with a capital letter too: at the beginning of a
+            sentence a name looks like any other word.
+        operators: words that no typing error may change or produce; nor may it produce another
+            word of the prompt.
+        only: the only words, in lower case, that may be edited; empty: no restriction.
     """
 
     def words(example: Example) -> list[tuple[int, int, str]]:
@@ -84,7 +84,7 @@ def generic_edits(
 
 
 def sentence_edits(kept: Iterable[str]) -> dict[str, Edit]:
-    """Return ``generic_edits`` for sentences of a task, which leave the words ``kept`` alone."""
+    """Return ``generic_edits`` for the sentences of a task, with the words ``kept`` unchanged."""
     return generic_edits({word.lower() for word in kept}, names=False, operators=LOGICAL)
 
 
@@ -94,7 +94,7 @@ def _edit(
     strengths: tuple[float, ...],
     places: Callable[[Example], list[Change]],
 ) -> Edit:
-    """An edit of a share of places, each in a way that does not depend on the share."""
+    """Return the edit of a share of ``places``; how a place changes is independent of the share."""
 
     def change(example: Example, strength: float, rng: np.random.Generator) -> Edited | None:
         found = places(example)
@@ -111,7 +111,7 @@ def _edit(
 
 
 def _words(example: Example, protected: Collection[str], names: bool) -> list[tuple[int, int, str]]:
-    """Places of the words that an answer does not depend on by their very letters."""
+    """Return the places of the words whose spelling does not affect the answer."""
     text = prompt_of(example)
     answers = {word.lower() for word in _answer_words(example)}
     quoted = [match.span() for match in _QUOTED.finditer(text)]
@@ -137,7 +137,7 @@ def _answer_words(example: Example) -> Iterable[str]:
 def _typos(
     words: Sequence[tuple[int, int, str]], operators: Collection[str], taken: Collection[str]
 ) -> list[Change]:
-    """What may stand in place of each word, but for ``operators``: nothing that is ``taken``."""
+    """Return the typing errors of each word except ``operators``; none may be in ``taken``."""
     found = []
     for start, end, word in words:
         if len(word) < _SHORTEST or word.lower() in operators:
@@ -149,7 +149,7 @@ def _typos(
 
 
 def _typing_errors(word: str) -> list[str]:
-    """All ways to swap two neighbours, drop or double a letter; the first letter stays.
+    """Return all results of swapping two neighbours, dropping or doubling a letter, but the first.
 
     >>> _typing_errors("all")
     ['al', 'alll']

@@ -55,11 +55,11 @@ def kinship_edits() -> Mapping[str, Edit]:
         "premise_order": premise_order(),
         "renaming": renaming("people get other names of their gender", _names, words_replaced),
         "irrelevant_facts": irrelevant_facts(
-            "relatives of people in the example, who are not in it themselves", _side_facts
+            "facts about further relatives of people in the example", _side_facts
         ),
-        "paraphrase": paraphrase("a fact is worded the other way", _otherwise),
+        "paraphrase": paraphrase("a fact gets its other wording", _otherwise),
         **sentence_edits([*MEN, *WOMEN, *kin]),
-        "contrast": contrast("one relation on the chain is another", _contrast),
+        "contrast": contrast("one relation in the chain is replaced", _contrast),
     }
 
 
@@ -87,7 +87,7 @@ def _otherwise(premise: str) -> Sequence[str]:
 
 
 def _side_facts(example: Example, rng: np.random.Generator) -> Iterator[str]:
-    """Such as the task has: one may have several of these relatives, so nothing follows."""
+    """Yield facts as in the task: a person may have several such relatives, so nothing follows."""
     names = _names(example)
     people = [p for p in rng.permutation([*MEN, *WOMEN]).tolist() if p not in names]
     for person in people:
@@ -120,7 +120,7 @@ def _contrast(example: Example, rng: np.random.Generator) -> Edited | None:
 
 
 def _chain(facts: Sequence[_Fact], start: str, end: str) -> list[int]:
-    """Places of the facts that lead from ``start`` to ``end``; everyone is somebody's once."""
+    """Return the places of the facts from ``start`` to ``end``; each person is a relative once."""
     chain: list[int] = []
     while end != start:
         place = next(k for k, fact in enumerate(facts) if fact.relative == end)
@@ -130,9 +130,9 @@ def _chain(facts: Sequence[_Fact], start: str, end: str) -> list[int]:
 
 
 def _composition(chain: Sequence[_Fact]) -> str | None:
-    """What a chain of relations composes to; None if that is not certain or not possible.
+    """Return the composition of a chain of relations; None if it is uncertain or impossible.
 
-    Spouses are of different genders, and the spouse of a spouse is oneself.
+    Spouses have different genders, and the spouse of a spouse is the same person.
     """
     composed: str | None = None
     by_marriage = False

@@ -1,4 +1,4 @@
-"""Edits of modular arithmetic: the operands swapped where that changes nothing, one changed."""
+"""Edits of modular arithmetic: operands swapped if the operation commutes, one changed."""
 
 from collections.abc import Callable, Mapping
 
@@ -18,11 +18,11 @@ def modular_edits(
         modulus: operands are less.
         value: the answer; None where the operation is not defined.
     """
-    swap = Edit("the operands change places", "operands swapped", (0, 1), True, _swap, whole=True)
+    swap = Edit("the operands are swapped", "operands swapped", (0, 1), True, _swap, whole=True)
     return {
         **({"premise_order": swap} if commutes else {}),
         "contrast": contrast(
-            "one operand is another",
+            "one operand is changed",
             lambda example, rng: _contrast(example, rng, modulus, value),
         ),
     }

@@ -1,4 +1,4 @@
-"""Edits of parities: bits that do not count flipped, those that count reordered, one flipped."""
+"""Edits of parities: irrelevant bits flipped, relevant ones reordered, one of them flipped."""
 
 from collections.abc import Mapping, Sequence
 
@@ -22,11 +22,11 @@ def parity_edits(bits: int, relevant: Sequence[int]) -> Mapping[str, Edit]:
 
     Args:
         bits: length of the input.
-        relevant: positions of the bits that count.
+        relevant: positions of the relevant bits.
     """
     others = [place for place in range(bits) if place not in relevant]
     flip = Edit(
-        "bits that do not count are flipped",
+        "irrelevant bits are flipped",
         "share of these bits",
         SHARES,
         True,
@@ -36,7 +36,7 @@ def parity_edits(bits: int, relevant: Sequence[int]) -> Mapping[str, Edit]:
     )
     return {
         "premise_order": Edit(
-            "ones and zeros among the bits that count swap places",
+            "ones and zeros among the relevant bits are swapped",
             "share of the pairs of a one and a zero",
             SHARES,
             True,
@@ -44,7 +44,7 @@ def parity_edits(bits: int, relevant: Sequence[int]) -> Mapping[str, Edit]:
         ),
         **({"irrelevant_bits": flip} if others else {}),
         "contrast": contrast(
-            "one bit that counts is flipped",
+            "one relevant bit is flipped",
             lambda example, rng: _contrast(example, relevant, rng),
         ),
     }

@@ -1,6 +1,6 @@
-"""What edits do to a list of premises and to the names in them; shared by the tasks of logic.
+"""Edits of premises and of the names in them, shared by the logical tasks.
 
-Whatever is drawn does not depend on the strength: a stronger edit does more of the same.
+The random draws do not depend on the strength: a stronger edit makes further changes.
 """
 
 import re
@@ -22,10 +22,10 @@ from ntpctp.data.tasks.edits.base import (
 )
 
 NUMBERS = (0.0, 2.0, 4.0, 8.0)
-"""Usual strengths of an edit that adds so many premises."""
+"""The default strengths of an edit that adds premises: their number."""
 
 Wordings = Callable[[str], Sequence[str]]
-"""The other wordings of a sentence, perhaps none."""
+"""Sentence -> its other wordings, possibly none."""
 
 
 def premises_and_question(prompt: str) -> tuple[list[str], str]:
@@ -44,7 +44,7 @@ def with_premises(example: Example, premises: Sequence[str]) -> Example:
 
 
 def swapped(items: Sequence[str], share: float, rng: np.random.Generator) -> list[str]:
-    """Return ``items`` with a share of them in another place: pairs of different ones swapped."""
+    """Return ``items`` with a share of the pairs of different items swapped."""
     order = rng.permutation(len(items)).tolist()
     pairs = [(a, b) for a, b in zip(order[::2], order[1::2], strict=False) if items[a] != items[b]]
     moved = list(items)
@@ -56,14 +56,14 @@ def swapped(items: Sequence[str], share: float, rng: np.random.Generator) -> lis
 def new_names(
     names: Mapping[str, Collection[str]], share: float, rng: np.random.Generator
 ) -> dict[str, str]:
-    """Return another name for a share of ``names``, no name for two things.
+    """Return new names for a share of ``names``, all different.
 
     Args:
-        names: the names in an example, each with the pool that it is from and a new one may be
-            taken from. A name whose pool is used up keeps it; where only some are left over,
-            later ones get the names that earlier ones have given up.
+        names: the names in an example, each with the pool of names for things of its type. If the
+            whole pool is in use, names keep theirs; if few are unused, later names get the former
+            names of earlier ones.
         share: of the names that can change.
-        rng: draws which.
+        rng: chooses the names to change, and their new names.
     """
     pools: dict[int, list[str]] = {}
     for pool in names.values():
@@ -85,11 +85,11 @@ def with_names(
     new: Mapping[str, str],
     rename: Callable[[str, Mapping[str, str]], str],
 ) -> Edited:
-    """Return ``example`` with new names in all that it says.
+    """Replace names in all texts of an example.
 
     Args:
-        example: made of segments.
-        new: new names by old ones.
+        example: with segments.
+        new: old name -> new name.
         rename: replaces names in a text.
     """
     edited = replace(
@@ -117,7 +117,7 @@ def renaming(
     names: Callable[[Example], Mapping[str, Collection[str]]],
     rename: Callable[[str, Mapping[str, str]], str],
 ) -> Edit:
-    """Return the edit that gives other names: ``new_names`` of ``names``, put in by ``rename``."""
+    """Return the edit that renames: ``rename`` replaces ``names`` by ``new_names``."""
 
     def change(example: Example, strength: float, rng: np.random.Generator) -> Edited | None:
         new = new_names(names(example), strength, rng)
@@ -127,7 +127,7 @@ def renaming(
 
 
 def paraphrase(description: str, wordings: Wordings) -> Edit:
-    """Return the edit that words premises otherwise, in the reasoning too, where it quotes them."""
+    """Return the edit that rewords premises, also where the reasoning quotes them."""
 
     def change(example: Example, strength: float, rng: np.random.Generator) -> Edited | None:
         premises, _ = premises_and_question(prompt_of(example))
@@ -141,7 +141,7 @@ def paraphrase(description: str, wordings: Wordings) -> Edit:
             for k in order[: number_of(strength, len(order))]
         }
         edited = with_premises(example, [new.get(premise, premise) for premise in premises])
-        return Edited(with_reasoning(edited, _quoted_anew(edited.text("reasoning"), new)))
+        return Edited(with_reasoning(edited, _with_quotes_replaced(edited.text("reasoning"), new)))
 
     return Edit(description, "share of the premises with another wording", SHARES, True, change)
 
@@ -149,12 +149,11 @@ def paraphrase(description: str, wordings: Wordings) -> Edit:
 def irrelevant_facts(
     description: str, draw: Callable[[Example, np.random.Generator], Iterator[str]]
 ) -> Edit:
-    """Return the edit that puts premises between the others.
+    """Return the edit that inserts further premises.
 
     Args:
-        description: what they are about.
-        draw: yields premises that have no bearing on the question, all different, as long as
-            there are names for them.
+        description: of the inserted premises.
+        draw: yields distinct premises that are irrelevant to the question, until the names run out.
     """
 
     def change(example: Example, strength: float, rng: np.random.Generator) -> Edited | None:
@@ -170,7 +169,7 @@ def irrelevant_facts(
     )
 
 
-def _quoted_anew(text: str, new: Mapping[str, str]) -> str:
+def _with_quotes_replaced(text: str, new: Mapping[str, str]) -> str:
     for old, sentence in new.items():
         text = text.replace(old, sentence)
     return text

@@ -43,7 +43,7 @@ def prontoqa_edits(kinds: tuple[str, ...], negation: bool) -> Mapping[str, Edit]
 
     Args:
         kinds: the words for kinds of this split.
-        negation: whether added rules may deny something.
+        negation: whether added rules may be negated.
     """
     return {
         "premise_order": premise_order(),
@@ -53,16 +53,16 @@ def prontoqa_edits(kinds: tuple[str, ...], negation: bool) -> Mapping[str, Edit]
             _renamed,
         ),
         "irrelevant_facts": irrelevant_facts(
-            "rules about kinds that nobody in the example is",
+            "rules about kinds that no person in the example is",
             lambda example, rng: _side_rules(example, rng, kinds, negation),
         ),
         "paraphrase": paraphrase(
-            "a rule is worded in another of the three ways",
+            "a rule gets another of its three wordings",
             lambda sentence: [w for w in _other_wordings(sentence, kinds) if w != sentence],
         ),
         **sentence_edits([*PEOPLE, *PROPERTIES, *kinds, *map(plural, kinds)]),
         "contrast": contrast(
-            "the two people swap their facts; where there is one, the last rule changes",
+            "two people swap their facts; with one person, the last rule changes",
             lambda example, rng: _contrast(example, kinds),
         ),
     }
@@ -91,35 +91,35 @@ def _premises(example: Example, kinds: tuple[str, ...]) -> dict[str, OntologyRul
 
 
 def _names(example: Example, kinds: tuple[str, ...]) -> dict[str, Collection[str]]:
-    """All names in an example, each with its pool."""
+    """Return all names in an example, each with its pool."""
     found: dict[str, Collection[str]] = {}
     for rule in _premises(example, kinds).values():
         found[rule.subject] = PEOPLE if rule.subject in PEOPLE else kinds
         found[rule.kind or rule.adjective] = kinds if rule.kind else PROPERTIES
-    # A choice may stand nowhere else.
+    # A choice may occur nowhere else.
     return found | {choice: PROPERTIES for choice in example.choices if choice in PROPERTIES}
 
 
 def _renamed(text: str, new: Mapping[str, str]) -> str:
-    """Put in new names: singular, plural, at the beginning of a sentence, behind "a" or "an"."""
+    """Replace names: singular, plural, at the beginning of a sentence, after "a" or "an"."""
     forms = dict(new)
     for old, name in new.items():
         forms[plural(old)] = plural(name)
         forms[plural(old).capitalize()] = plural(name).capitalize()
 
-    def put_in(match: re.Match[str]) -> str:
+    def replacement(match: re.Match[str]) -> str:
         article, word = match.groups()
         if word not in forms:
             return match[0]
         return with_article(forms[word]) if article else forms[word]
 
-    return re.sub(r"\b(?:(an?) )?([A-Za-z]+)", put_in, text)
+    return re.sub(r"\b(?:(an?) )?([A-Za-z]+)", replacement, text)
 
 
 def _side_rules(
     example: Example, rng: np.random.Generator, kinds: tuple[str, ...], negation: bool
 ) -> Iterator[str]:
-    """Rules whose subject nobody is; what they say of it is new too."""
+    """Yield rules whose subject no person is; their kinds and properties are new too."""
     used = _names(example, kinds).keys()
     subjects = iter([k for k in rng.permutation(kinds).tolist() if k not in used])
     adjectives = [p for p in rng.permutation(PROPERTIES).tolist() if p not in used]
@@ -166,7 +166,7 @@ def _with_facts_swapped(
 def _with_last_rule_changed(
     example: Example, premises: Mapping[str, OntologyRule], person: str
 ) -> Example:
-    """The only rule that ends in a property says the opposite, or has the other choice."""
+    """Negate the only rule that ends in a property, or give it the other choice."""
     last = next(s for s, rule in premises.items() if rule.adjective)
     rule = premises[last]
     if example.answer in PROPERTIES:
@@ -179,7 +179,7 @@ def _with_last_rule_changed(
 
 
 def _proved(example: Example, kinds: tuple[str, ...], person: str) -> Edited:
-    """Return an edited example with the proof of its new answer as reasoning, where it has one."""
+    """Return an edited example; its reasoning, if any, becomes the proof of the new answer."""
     if not example.text("reasoning"):
         return Edited(example)
     premises = _premises(example, kinds)
@@ -188,7 +188,7 @@ def _proved(example: Example, kinds: tuple[str, ...], person: str) -> Edited:
     question = premises_and_question(prompt_of(example))[1]
     asked = example.answer if example.answer in PROPERTIES else question.split()[-1].rstrip(".")
     ends = [chain for chain in chains if premises[chain[-1]].adjective]
-    # Without negation a false statement is about the other person's end: show where this one ends.
+    # Without negation a false statement names the other person's end: prove this person's end.
     about = [chain for chain in ends if premises[chain[-1]].adjective == asked]
     chain = (about or sorted(ends, key=len))[-1]
     steps = [fact]
@@ -198,7 +198,7 @@ def _proved(example: Example, kinds: tuple[str, ...], person: str) -> Edited:
 
 
 def _chains(premises: Mapping[str, OntologyRule], fact: str) -> list[list[str]]:
-    """All chains of sentences that begin with a person's fact, shorter ones first."""
+    """Return all chains of sentences that begin with a person's fact, shorter ones first."""
     chains = [[fact]]
     for chain in chains:
         at = premises[chain[-1]]

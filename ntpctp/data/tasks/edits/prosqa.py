@@ -50,11 +50,9 @@ def prosqa_edits() -> Mapping[str, Edit]:
     return {
         "premise_order": premise_order(),
         "renaming": renaming("people and kinds get other names", _names, words_replaced),
-        "irrelevant_facts": irrelevant_facts("facts about kinds that nobody is", _further_facts),
+        "irrelevant_facts": irrelevant_facts("facts about kinds that no person is", _further_facts),
         **sentence_edits([*PEOPLE, *KINDS]),
-        "contrast": contrast(
-            "a fact of each of two people, or all of theirs, change hands", _contrast
-        ),
+        "contrast": contrast("two people swap one fact each, or all of them", _contrast),
     }
 
 
@@ -65,8 +63,8 @@ def _read(example: Example) -> _Read:
         match = _FACT.fullmatch(premise)
         if match is None or asked is None:
             raise InputError(
-                f"{example.source or 'an example'}: to edit it, expected facts like 'Every impus "
-                f"is a wumpus.' and a question like 'Is Max a wumpus or yumpus?', found "
+                f"{example.source or 'an example'}: cannot edit it. Expected facts like 'Every "
+                f"impus is a wumpus.' and a question like 'Is Max a wumpus or yumpus?', found "
                 f"{premise[:60]!r} and {question[:60]!r}"
             )
         facts.append((match[1], match[2]))
@@ -82,7 +80,7 @@ def _names(example: Example) -> dict[str, Collection[str]]:
 
 
 def _further_facts(example: Example, rng: np.random.Generator) -> Iterator[str]:
-    """Facts whose subject is a new kind, about kinds of the example that are not asked for."""
+    """Yield facts whose subject is a new kind, about kinds of the example that are not queried."""
     read, names = _read(example), _names(example)
     known = [
         name
@@ -95,7 +93,7 @@ def _further_facts(example: Example, rng: np.random.Generator) -> Iterator[str]:
 
 
 def _contrast(example: Example, rng: np.random.Generator) -> Edited | None:
-    """The least of the facts about two people that make the other kind right, and it alone."""
+    """Swap a minimal set of facts of two people that makes the other kind alone correct."""
     read = _read(example)
     people = {subject for subject, _ in read.facts if subject[0].isupper()} - {read.person}
     others = [

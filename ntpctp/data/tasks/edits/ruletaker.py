@@ -56,13 +56,13 @@ def ruletaker_edits() -> Mapping[str, Edit]:
         "premise_order": premise_order(),
         "renaming": renaming("people and attributes get other names", _names, _renamed),
         "irrelevant_facts": irrelevant_facts(
-            "facts about other people, rules that prove an attribute nothing depends on",
+            "facts about other people, and rules for attributes that no rule depends on",
             _further_premises,
         ),
-        "paraphrase": paraphrase("a rule that denies nothing is worded the other way", _otherwise),
+        "paraphrase": paraphrase("a rule without negation gets its other wording", _otherwise),
         **sentence_edits([*PEOPLE, *PROPERTIES]),
         "contrast": contrast(
-            "a fact is of someone or something else, or one premise is left out", _contrast
+            "the person or attribute of a fact is replaced, or one premise is removed", _contrast
         ),
     }
 
@@ -91,13 +91,13 @@ def _names(example: Example) -> dict[str, Collection[str]]:
 
 
 def _renamed(text: str, new: Mapping[str, str]) -> str:
-    """Put in new names; an attribute may begin a sentence."""
+    """Replace names; an attribute may begin a sentence."""
     capital = {old.capitalize(): name.capitalize() for old, name in new.items()}
     return words_replaced(text, {**capital, **new})
 
 
 def _further_premises(example: Example, rng: np.random.Generator) -> Iterator[str]:
-    """Facts about people who are not in the example, rules for attributes that are not in it."""
+    """Yield facts about people, and rules for attributes, that are not in the example."""
     names = _names(example)
     known = [name for name, pool in names.items() if pool is PROPERTIES]
     people = [p for p in rng.permutation(PEOPLE).tolist() if p not in names]
@@ -123,10 +123,10 @@ def _otherwise(premise: str) -> Sequence[str]:
 
 
 def _contrast(example: Example, rng: np.random.Generator) -> Edited | None:
-    """The first in random order of the smallest changes that turn the answer round.
+    """Make the first change, in random order, that reverses the answer; smaller ones first.
 
-    Smallest: another person or attribute in one fact, but not so that it states or was what is
-    asked about; then one premise left out; then any change of one fact.
+    In this order: another person or attribute in a fact, unless the old or new fact is the queried
+    statement; one premise removed; any change of one fact.
     """
     premises, _ = premises_and_question(prompt_of(example))
     statement = _statement(example)
@@ -134,8 +134,8 @@ def _contrast(example: Example, rng: np.random.Generator) -> Edited | None:
     changes = [changes[k] for k in rng.permutation(len(changes))]
     plain = f"{statement.person} is {statement.attribute}."
     telling = [c for c in changes if plain in (c[1], premises[c[0]])]
-    left_out = [(int(k), "") for k in rng.permutation(len(premises))]
-    for place, new in [*(c for c in changes if c not in telling), *left_out, *telling]:
+    removed = [(int(k), "") for k in rng.permutation(len(premises))]
+    for place, new in [*(c for c in changes if c not in telling), *removed, *telling]:
         edited = [*premises[:place], *([new] if new else []), *premises[place + 1 :]]
         holds, depth = _judged(edited, statement)
         if str(holds != statement.denied) != example.answer:
@@ -145,9 +145,9 @@ def _contrast(example: Example, rng: np.random.Generator) -> Edited | None:
 
 
 def _changes_of_facts(premises: Sequence[str], asked: str) -> list[tuple[int, str]]:
-    """All (place, new fact) that differ from a fact by one word and are not stated already.
+    """Return all (place, new fact) that differ from a fact in one word and are not stated yet.
 
-    The attribute that is asked about may stand in no premise.
+    ``asked``, the queried attribute, is included, since it may occur in no premise.
     """
     read = [_read(premise) for premise in premises]
     facts = {k: fact for k, fact in enumerate(read) if isinstance(fact[0], str)}
@@ -167,7 +167,7 @@ def _attributes(premise: _Fact | _WordedRule) -> list[str]:
 
 
 def _judged(premises: Sequence[str], statement: _Statement) -> tuple[bool, int]:
-    """Whether what is asked about holds (denied or not), and at which depth."""
+    """Return whether the queried attribute holds, regardless of negation, and its depth."""
     read = [_read(premise) for premise in premises]
     needs: dict[str, set[str]] = {statement.attribute: set()}
     for body, head in read:

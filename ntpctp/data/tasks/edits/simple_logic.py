@@ -37,14 +37,14 @@ class _Read(NamedTuple):
 def simple_logic_edits(max_depth: int) -> Mapping[str, Edit]:
     """Return the edits of every split.
 
-    Typing errors and case are left out: nearly every word is a predicate.
+    Typing errors and case are omitted, since nearly every word is a predicate.
 
     Args:
-        max_depth: up to which the depth of what does not hold is counted.
+        max_depth: limit of the depth of false predicates.
     """
     return {
         "premise_order": Edit(
-            "facts swap places, and rules do",
+            "facts are swapped with facts, and rules with rules",
             "share of the facts and of the rules",
             SHARES,
             True,
@@ -56,7 +56,7 @@ def simple_logic_edits(max_depth: int) -> Mapping[str, Edit]:
             words_replaced,
         ),
         "irrelevant_facts": Edit(
-            "facts and rules that prove what no rule depends on",
+            "facts and rules are added that prove predicates no rule depends on",
             "premises added",
             NUMBERS,
             True,
@@ -66,7 +66,7 @@ def simple_logic_edits(max_depth: int) -> Mapping[str, Edit]:
         ),
         "white_space": generic_edits()["white_space"],
         "contrast": contrast(
-            "one word of the facts is another, or one premise is left out",
+            "one fact is replaced, or one premise is removed",
             lambda example, rng: _contrast(example, rng, max_depth),
         ),
     }
@@ -85,7 +85,7 @@ def _written(example: Example, read: _Read) -> Example:
 
 
 def _names(example: Example) -> list[str]:
-    """The predicates, in the order in which they stand."""
+    """Return the predicates in the order of the text."""
     facts, rules, query, _ = _read(example)
     return list(dict.fromkeys(re.findall(r"\w+", " ".join([*facts, *rules, query]))))
 
@@ -121,10 +121,10 @@ def _further_premises(example: Example, rng: np.random.Generator) -> Iterator[tu
 
 
 def _contrast(example: Example, rng: np.random.Generator, max_depth: int) -> Edited | None:
-    """The first in random order of the smallest changes that turn the answer round.
+    """Make the first change, in random order, that reverses the answer; smaller ones first.
 
-    Smallest: another predicate in place of a fact, but not of or by the one asked for; then one
-    premise left out; then the query in place of a fact, or as a fact where there was none.
+    In this order: a fact replaced by another predicate, without the queried one; one premise
+    removed; a fact replaced by or from the query, or the query added as a fact.
     """
     read = _read(example)
     changes = [
@@ -135,7 +135,7 @@ def _contrast(example: Example, rng: np.random.Generator, max_depth: int) -> Edi
     ]
     changes = [changes[k] for k in rng.permutation(len(changes))]
     indirect = [c for c in changes if (read.query in c.facts) == (read.query in read.facts)]
-    left_out = [
+    removed = [
         *(
             read._replace(facts=read.facts[:k] + read.facts[k + 1 :])
             for k in range(len(read.facts))
@@ -145,11 +145,11 @@ def _contrast(example: Example, rng: np.random.Generator, max_depth: int) -> Edi
             for k in range(len(read.rules))
         ),
     ]
-    left_out = [left_out[k] for k in rng.permutation(len(left_out))]
+    removed = [removed[k] for k in rng.permutation(len(removed))]
     direct = [c for c in changes if c not in indirect] or [
         read._replace(facts=[*read.facts, read.query])
     ]
-    for changed in [*indirect, *left_out, *direct]:
+    for changed in [*indirect, *removed, *direct]:
         holds, depth = _judged(changed, max_depth)
         if str(holds) != example.answer:
             answered = with_answer(_written(example, changed), str(holds))
@@ -158,7 +158,7 @@ def _contrast(example: Example, rng: np.random.Generator, max_depth: int) -> Edi
 
 
 def _judged(read: _Read, max_depth: int) -> tuple[bool, int]:
-    """Whether the query holds, and at which depth."""
+    """Return whether the query holds, and its depth."""
     rules = [rule.split(" > ") for rule in read.rules]
     names = dict.fromkeys([read.query, *read.facts])
     for body, head in rules:

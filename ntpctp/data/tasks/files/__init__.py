@@ -1,1 +1,1 @@
-"""Tasks that read the user's own data: JSON lines, CSV, Parquet, data sets, Python functions."""
+"""Tasks that read the user's own data: JSON Lines, CSV, Parquet, data sets, Python functions."""

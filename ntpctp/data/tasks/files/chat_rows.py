@@ -1,11 +1,11 @@
-"""Turns of a chat and its tools, as users' rows have them.
+"""Reading the turns of a chat, and its tools, from a row of a user's file.
 
     {"role": "user", "content": "2+2?"}
     {"role": "assistant", "content": null, "tool_calls": [{"type": "function", "function": ...}]}
     {"role": "tool", "content": "4", "name": "sum"}
 
-All fields beside role and content go to the chat template as they are; only null ones are left out,
-for tables fill what a row does not have with null.
+All fields but role and content are passed to the chat template unchanged. Null fields are dropped,
+since tables fill missing fields with null.
 """
 
 import json
@@ -21,7 +21,7 @@ def read_message(message: Any, where: str) -> Message:
     """Return one turn.
 
     Raises:
-        InputError: names ``where``.
+        InputError: if it is invalid; names ``where``.
     """
     if isinstance(message, dict) and message.get("tool_calls"):
         message = {**message, "content": message.get("content") or ""}
@@ -50,7 +50,7 @@ def read_tools(tools: Any, where: str) -> str:
     """Return a chat's tools as JSON.
 
     Raises:
-        InputError: names ``where``.
+        InputError: if they are not a list of objects; names ``where``.
     """
     if not isinstance(tools, list) or not all(isinstance(tool, dict) for tool in tools):
         raise InputError(
@@ -64,13 +64,13 @@ def _json(value: Any, where: str) -> str:
     try:
         text = json.dumps(value, ensure_ascii=False, allow_nan=False)
     except (TypeError, ValueError, RecursionError) as error:
-        raise InputError(f"{where}: expected what JSON can hold: {error}") from error
+        raise InputError(f"{where}: cannot be written as JSON: {error}") from error
     check_characters(text, f"{where}, as JSON")
     return text
 
 
 def check_characters(text: str, where: str) -> None:
-    """Refuse half of a surrogate pair, which JSON can escape and no file can hold.
+    """Refuse half of a surrogate pair, which JSON can escape but UTF-8 cannot encode.
 
     Raises:
         InputError: names ``where``.
@@ -79,8 +79,8 @@ def check_characters(text: str, where: str) -> None:
         text.encode()
     except UnicodeEncodeError as error:
         raise InputError(
-            f"{where}: character {error.start + 1} is half of a surrogate pair, not a character; "
-            "repair the file"
+            f"{where}: character {error.start + 1} is half of a surrogate pair, not a character. "
+            "Correct the file"
         ) from error
 
 

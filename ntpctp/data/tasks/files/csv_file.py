@@ -1,10 +1,10 @@
-"""The user's own table as text, its first line naming the columns.
+"""A CSV file of the user; its first line names the columns.
 
     prompt,answer,choices
     2+2=,4,"[""3"", ""4""]"
 
-Every cell is text, so numbers are fine as answers. What is a list elsewhere (``choices``,
-``spans``, ``messages``, ``tools``) is written as JSON.
+Every cell is text, so an answer may be a number. Lists (``choices``, ``spans``, ``messages``,
+``tools``) are written as JSON.
 """
 
 from collections.abc import Iterator
@@ -27,14 +27,16 @@ class CsvFile(OwnFile):
 
     name: Literal["csv"] = "csv"
     delimiter: str = Field(
-        ",", min_length=1, max_length=1, description=r"between cells; '\t' for a tab"
+        ",", min_length=1, max_length=1, description=r"character between cells; '\t' for a tab"
     )
 
     @field_validator("delimiter")
     @classmethod
     def _delimits(cls, value: str) -> str:
         if value in '"\r\n\0':
-            raise ValueError(f"expected a sign that is no quote and ends no line, found {value!r}")
+            raise ValueError(
+                f"expected a character other than a quote or a line break, found {value!r}"
+            )
         return value
 
     def _rows(self, split: str) -> Iterator[UserRow]:
@@ -48,12 +50,14 @@ class CsvFile(OwnFile):
     def _parsed(self, row: dict[str, Any], where: str) -> dict[str, Any]:
         if None in row:
             raise InputError(
-                f"{where}: has more cells than the header has columns (the first too many: "
-                f"{row[None][0]!r}); put quotes around text that contains {self.delimiter!r}"  # type: ignore[index]
+                f"{where}: has more cells than the header has columns (first extra cell: "
+                f"{row[None][0]!r}). Put quotes around text that contains {self.delimiter!r}"  # type: ignore[index]
             )
         missing = [name for name, cell in row.items() if cell is None]
         if missing:
-            raise InputError(f"{where}: field {missing[0]!r}: has no cell, the line is too short")
+            raise InputError(
+                f"{where}: field {missing[0]!r}: the cell is missing, since the line is too short"
+            )
         for ours in _LISTS:
             name = self.fields.get(ours, ours)
             if row.get(name):

@@ -1,4 +1,4 @@
-"""A Python function of the user's that yields rows.
+"""A Python function of the user that yields rows.
 
     # my_data.py
     def squares(count):
@@ -7,8 +7,8 @@
 
     task: {name: python, function: "my_data:squares", arguments: {count: 1000}}
 
-Modules are looked for in the current directory too. The function must give the same rows at every
-call, for all arms and seeds are to see the same data.
+The current directory is searched for the module too. The function must yield the same rows at every
+call, since all arms and seeds must use the same data.
 """
 
 import importlib
@@ -33,13 +33,15 @@ class PythonFunction(OwnData):
 
     name: Literal["python"] = "python"
     function: str = Field(
-        pattern=r"^[\w.]+:\w+$", description="module:function, called with arguments, yields rows"
+        pattern=r"^[\w.]+:\w+$",
+        description="module:function; it is called with the arguments and yields rows",
     )
     arguments: dict[str, Any] = Field(
-        default_factory=dict, description="of the function, for the training split"
+        default_factory=dict, description="keyword arguments for the training split"
     )
     test_arguments: dict[str, Any] | None = Field(
-        None, description="of the function, for the test split; without it, one is held out"
+        None,
+        description="keyword arguments for the test split; without them, a test split is held out",
     )
 
     @property
@@ -47,7 +49,7 @@ class PythonFunction(OwnData):
         return "test_arguments" if self.test_arguments is not None else None
 
     def source_fingerprint(self) -> str | None:  # noqa: D102
-        return None  # what the function does may depend on anything
+        return None  # the function may depend on anything
 
     def _source(self, split: str) -> str:
         return self.function
@@ -68,7 +70,7 @@ class PythonFunction(OwnData):
                     yield where, row
         except InputError:
             raise
-        except Exception as error:  # the user's own code may fail in any way
+        except Exception as error:  # the user's code may raise any error
             raise InputError(
                 f"{self.function}: failed after {number} rows: {type(error).__name__}: {error}"
             ) from error
@@ -79,16 +81,16 @@ class PythonFunction(OwnData):
             module = importlib.import_module(module_name)
         except ImportError as error:
             raise InputError(
-                f"function {self.function}: cannot import {module_name}: {error}; start from the "
-                "directory it is in, or install it"
+                f"function {self.function}: cannot import {module_name}: {error}. Start the "
+                "command in the directory of the module, or install it"
             ) from error
-        found = getattr(module, name, None)
-        if not callable(found):
+        function = getattr(module, name, None)
+        if not callable(function):
             raise InputError(
                 f"function {self.function}: {module_name} has no function {name!r}"
                 f"{nearest(name, vars(module))}"
             )
-        return found  # type: ignore[no-any-return]
+        return function  # type: ignore[no-any-return]
 
 
 class _Finder:

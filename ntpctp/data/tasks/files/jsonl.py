@@ -1,4 +1,4 @@
-r"""The user's own file, one JSON object a line.
+r"""A file of the user with one JSON object per line.
 
 {"prompt": "2+2=", "answer": "4"}
 {"prompt": "Is 7 prime?\n", "answer": "yes", "choices": ["yes", "no"]}
@@ -15,7 +15,7 @@ from ntpctp.data.tasks.files.own import OwnFile, UserRow
 
 
 class JsonLines(OwnFile):
-    """Examples from a file with one JSON object a line."""
+    """Examples from a file with one JSON object per line."""
 
     name: Literal["jsonl"] = "jsonl"
 

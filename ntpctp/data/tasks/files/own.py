@@ -1,6 +1,6 @@
-"""What all tasks of one's own data share: fields, marker, pattern, and how the test split is made.
+"""The base classes of tasks that read the user's own data: common options, and the test split.
 
-A task of this kind says only where its rows come from.
+A subclass supplies the rows.
 """
 
 from abc import abstractmethod
@@ -18,32 +18,33 @@ from ntpctp.data.tasks.base import Task
 from ntpctp.data.tasks.files.rows import FieldName, RowReader, fingerprint_of, hold_out
 
 UserRow = tuple[str, Mapping[str, Any]]
-"""Where a row stands, for messages, and its fields."""
+"""The source of a row ("file.jsonl, line 3"), and its fields."""
 
 
 class OwnData(Task):
-    """Examples from rows that the user has; the text is open, so a tokenizer must be given.
+    """Examples from rows of the user; a tokenizer must be given, since the text is open.
 
-    Rows with prompt and answer and rows with messages may stand beside each other; plain text
-    stands alone. Without a test split of its own, one is held out by a hash of the prompt.
+    Rows with prompt and answer may be mixed with rows of chat messages, but not with plain text.
+    Without a separate test split, one is held out by a hash of the prompt.
     """
 
     test_size: int | None = Field(
         None,
         ge=1,
-        description="without a test split of its own: different prompts to hold out, with all "
-        "their copies; a fifth if not given",
+        description="without a separate test split: number of distinct prompts to hold out, with "
+        "all their copies; by default a fifth",
     )
-    seed: int = Field(0, ge=0, description="chooses what is held out; the same for all arms")
+    seed: int = Field(0, ge=0, description="selects the held-out prompts; the same for all arms")
     separator: str = Field(
         "",
-        description="text put behind every prompt, for instance a line break. A space in front of "
-        "the answer's first word belongs to that word in most vocabularies: write it there",
+        description="text appended to every prompt, for instance a line break. In most "
+        "vocabularies the space before a word is part of it: write the space before the first "
+        "word of an answer into the answer",
     )
     answer_marker: str = Field(
         "#### ",
         min_length=1,
-        description="text put between reasoning and answer, by which the answer is found",
+        description="text between reasoning and answer; the answer is found by it",
     )
     normalise: list[Rule] = Field(
         default_factory=list,
@@ -52,17 +53,17 @@ class OwnData(Task):
     )
     pattern: RegularExpression | None = Field(
         None,
-        description="regular expression (Python's re): what it matches is marked as critical, for "
+        description="regular expression (Python's re) whose matches are marked as critical, for "
         "the objective {name: critical, spans: true}",
     )
     strata: list[str] = Field(
         default_factory=list,
-        description="further fields of every row by whose values accuracy is split, for instance "
-        "[difficulty]",
+        description="further fields of every row; accuracy is also reported for each of their "
+        "values, for instance [difficulty]",
     )
     fields: dict[FieldName, str] = Field(
         default_factory=dict,
-        description="what the data call the fields, for instance {prompt: question}",
+        description="names of the fields in the data, where they differ: {prompt: question}",
     )
 
     @model_validator(mode="after")
@@ -70,19 +71,19 @@ class OwnData(Task):
         if self._test_option and self.test_size is not None:
             raise ValueError(
                 f"test_size says how much to hold out, but {self._test_option} gives the test "
-                "split: leave one of them out"
+                "split. Remove one of them"
             )
         if not self.answer_marker.strip():
             raise ValueError(
-                f"answer_marker must have a visible sign, found {self.answer_marker!r}: the answer "
-                "could not be told from the reasoning"
+                "answer_marker: expected at least one visible character, which separates reasoning "
+                f"and answer, found {self.answer_marker!r}"
             )
         return self
 
     @property
     @abstractmethod
     def _test_option(self) -> str | None:
-        """The option that gives a test split of its own, if it is set."""
+        """The name of the option that gives a separate test split, if it is set."""
 
     @abstractmethod
     def _rows(self, split: str) -> Iterator[UserRow]:
@@ -90,7 +91,7 @@ class OwnData(Task):
 
     @abstractmethod
     def _source(self, split: str) -> str:
-        """What the rows of ``split`` come from, for messages."""
+        """The source of the rows of ``split``, for messages."""
 
     @property
     def evaluation_splits(self) -> tuple[str, ...]:  # noqa: D102
@@ -118,19 +119,19 @@ class OwnData(Task):
         )
 
     def _read(self, split: str, first: Example | None = None) -> list[Example]:
-        """Read the examples of ``split``, all plain text or none, as ``first`` is."""
+        """Read the examples of ``split``: all plain text if ``first`` is, otherwise none."""
         reader = self._reader()
         examples = []
         for where, row in self._rows(split):
             example = reader.example(row, where)
             first = first or example
             if example.is_plain_text != first.is_plain_text:
-                plain, asked = (
+                plain, question = (
                     (where, first.source) if example.is_plain_text else (first.source, where)
                 )
                 raise InputError(
-                    f"{plain} is plain text and {asked} has an answer; expected either everywhere: "
-                    "train on them in two experiments"
+                    f"{plain} is plain text and {question} has an answer. Expected one of the two "
+                    "in all rows: use two experiments"
                 )
             examples.append(example)
         if not examples:
@@ -139,7 +140,7 @@ class OwnData(Task):
 
 
 class OwnFile(OwnData):
-    """Rows from a file, the test split from a second one if there is one."""
+    """Rows from a file; the test split from a second file, if one is given."""
 
     path: str = Field(description="the file to train on")
     test_path: str | None = Field(None, description="file with the test split")

@@ -1,9 +1,9 @@
-"""The user's own Parquet file, a column for each field.
+"""A Parquet file of the user, a column for each field.
 
     prompt: string, answer: string, reasoning: string, choices: list<string>,
     spans: list<list<int64>>, messages: list<struct<role: string, content: string>>
 
-Read in batches: a file may be larger than the memory as long as its examples are not.
+Read in batches: a file may be larger than the memory, provided that its examples fit.
 """
 
 from collections.abc import Iterator
@@ -43,8 +43,11 @@ class ParquetFile(OwnFile):
 def _values(batch: Any, path: str, before: int) -> list[dict[str, Any]]:
     try:
         return batch.to_pylist()  # type: ignore[no-any-return]
-    except (ValueError, OverflowError) as error:  # Arrow takes text and times as they are stored
+    except (
+        ValueError,
+        OverflowError,
+    ) as error:  # Arrow does not validate text and times on reading
         raise InputError(
-            f"{path}: a value in rows {before + 1} to {before + len(batch)} is not what its column "
-            f"says: {error}"
+            f"{path}: a value in rows {before + 1} to {before + len(batch)} does not fit the type "
+            f"of its column: {error}"
         ) from error

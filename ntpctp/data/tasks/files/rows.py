@@ -1,14 +1,12 @@
-"""A user's own rows as examples.
+"""Rows of a user's file as examples, whatever the format of the file.
 
-    {"prompt": "2+2=", "answer": "4"}
-    {"prompt": "2+2=", "answer": "4", "reasoning": "Two and two.", "choices": ["3", "4"]}
-    {"messages": [{"role": "user", "content": "2+2?"}, {"role": "assistant", "content": "4"}]}
-    {"messages": [{"role": "user", "content": "2+2?"}, {"role": "assistant", "content": null,
-     "tool_calls": [...]}], "tools": [...]}
-    {"prompt": "2+2=", "answer": "It is 4.", "spans": [[10, 11]]}
-    {"text": "Two and two is four."}
-
-What kind of file the rows come from is not known here.
+{"prompt": "2+2=", "answer": "4"}
+{"prompt": "2+2=", "answer": "4", "reasoning": "Two and two.", "choices": ["3", "4"]}
+{"messages": [{"role": "user", "content": "2+2?"}, {"role": "assistant", "content": "4"}]}
+{"messages": [{"role": "user", "content": "2+2?"}, {"role": "assistant", "content": null,
+ "tool_calls": [...]}], "tools": [...]}
+{"prompt": "2+2=", "answer": "It is 4.", "spans": [[10, 11]]}
+{"text": "Two and two is four."}
 """
 
 import hashlib
@@ -37,13 +35,13 @@ class RowReader:
     """Turns rows into examples.
 
     Attributes:
-        answer_marker: put between reasoning and answer, on a line of its own.
-        separator: put behind every prompt.
-        names: what the file calls our fields, where that differs.
-        pattern: regular expression; what it matches in prompt, reasoning and answer in one (or in
-            plain text) is marked as critical, beside the row's own spans.
+        answer_marker: put between reasoning and answer, on a separate line.
+        separator: appended to every prompt.
+        names: our name of a field -> its name in the file, if they differ.
+        pattern: regular expression; its matches in the joined text of prompt, reasoning and answer
+            (or in plain text) are marked as critical, in addition to the row's own spans.
         normalise: rules by which answers are compared.
-        strata: fields of the file that are strata of its examples.
+        strata: fields of the file that become strata.
     """
 
     answer_marker: str
@@ -54,10 +52,10 @@ class RowReader:
     strata: tuple[str, ...] = ()
 
     def example(self, row: Mapping[str, Any], where: str) -> Example:
-        """Return ``row`` as an example. Fields that are not ours are ignored.
+        """Return ``row`` as an example. Unknown fields are ignored, but for misspelt ones.
 
         Raises:
-            InputError: names ``where`` and the field.
+            InputError: if the row is invalid; names ``where`` and the field.
         """
         self._refuse_misspelt(row, where)
         messages = row.get(self._name("messages"))
@@ -71,7 +69,7 @@ class RowReader:
         if self._given(row, "tools"):
             raise InputError(
                 f"{where}: has {self._name('tools')!r} without {self._name('messages')!r}; only a "
-                "chat's template renders tools: give messages, or remove it"
+                "chat template renders tools. Give messages, or remove the tools"
             )
         prompt = self._text(row, "prompt", where)
         answer = self._text(row, "answer", where)
@@ -94,17 +92,17 @@ class RowReader:
         return self.names.get(ours, ours)
 
     def _given(self, row: Mapping[str, Any], ours: FieldName) -> bool:
-        """Whether an optional field is there; null, "" and [] stand for its absence."""
+        """Whether an optional field is present; null, "" and [] count as absent."""
         return row.get(self._name(ours)) not in (None, "", [])
 
     def _is_plain_text(self, row: Mapping[str, Any]) -> bool:
-        """Whether the row has ``text`` and nothing that would make it a question."""
+        """Whether the row has ``text``, and neither prompt nor answer."""
         return self._name("text") in row and not (
             self._name("prompt") in row or self._name("answer") in row
         )
 
     def _refuse_misspelt(self, row: Mapping[str, Any], where: str) -> None:
-        """A misspelt field that is not required would be ignored without a word."""
+        """Refuse a misspelt optional field, which would be ignored silently."""
         required: tuple[FieldName, ...] = ("prompt", "answer") if self._is_plain_text(row) else ()
         for ours in (*required, *_OPTIONAL):
             name = self._name(ours)
@@ -112,8 +110,8 @@ class RowReader:
             close = get_close_matches(name, others, n=1, cutoff=0.85)
             if name not in row and close:
                 raise InputError(
-                    f"{where}: unknown field {close[0]!r}; did you mean {name!r}? Rename it (or "
-                    "name it something else, if it is not meant to be read)"
+                    f"{where}: unknown field {close[0]!r}; did you mean {name!r}? Rename it "
+                    "(or choose a less similar name, if it is another field)"
                 )
 
     def _ours(self) -> set[str]:
@@ -136,19 +134,19 @@ class RowReader:
         return value
 
     def _marked(self, reasoning: str, answer: str, where: str) -> str:
-        """The reasoning with the marker at its end, unless it is there already."""
+        """Return the reasoning with the answer marker at its end."""
         marker = self.answer_marker
         if marker.strip() in answer:
             raise InputError(
-                f"{where}: the answer {answer!r} contains the answer marker {marker!r}, so it "
-                "cannot be told from the reasoning; leave it out or set another answer_marker"
+                f"{where}: the answer {answer!r} contains the answer marker {marker!r}, which "
+                "must separate it from the reasoning. Set another answer_marker"
             )
         if reasoning.endswith(marker):
             return reasoning
         return f"{reasoning}{'' if reasoning[-1].isspace() else chr(10)}{marker}"
 
     def _levels(self, row: Mapping[str, Any], where: str) -> tuple[tuple[str, str], ...]:
-        """The strata of a row, each a name and a level."""
+        """Return the strata of a row, each a name and a level."""
         levels = []
         for name in self.strata:
             if row.get(name) in (None, ""):
@@ -183,11 +181,11 @@ class RowReader:
         return tuple(value)
 
     def _spans(self, row: Mapping[str, Any], text: str, where: str) -> tuple[tuple[int, int], ...]:
-        """Character spans [start, end] in the text that the model reads."""
+        """Return the marked spans: those of the row, then the matches of the pattern."""
         matches = re.finditer(self.pattern, text) if self.pattern is not None else ()
-        found = [match.span() for match in matches if match.group()]
+        matched = tuple(match.span() for match in matches if match.group())
         if not self._given(row, "spans"):
-            return tuple(found)
+            return matched
         name, value = self._name("spans"), row[self._name("spans")]
         well_formed = isinstance(value, list) and all(
             isinstance(span, list)
@@ -199,24 +197,24 @@ class RowReader:
         if not well_formed:
             raise InputError(
                 f"{where}: field {name!r}: expected a list of [start, end] with 0 <= start < end "
-                f"<= {len(text)} (characters of prompt, reasoning and answer in one), found "
+                f"<= {len(text)} (characters of prompt, reasoning and answer, joined), found "
                 f"{json.dumps(value, default=str)[:80]}"
             )
-        return tuple((start, end) for start, end in value) + tuple(found)
+        return tuple((start, end) for start, end in value) + matched
 
     def _chat(self, row: Mapping[str, Any], messages: Any, where: str) -> Example:
-        # Many published chats have a column ``text`` with the whole chat rendered; it is not read.
+        # Many published chats have a column ``text`` with the rendered chat; it is ignored.
         ours = self._ours() - {self._name(name) for name in ("messages", "tools", "text")}
         both = [name for name in ours if row.get(name)]
         if both:
             raise InputError(
-                f"{where}: has {self._name('messages')!r} and {sorted(both)}; a chat is messages "
-                "alone (and tools), its answer is the last one"
+                f"{where}: has {self._name('messages')!r} and {sorted(both)}. A chat has only "
+                "messages and tools; the last message is its answer"
             )
         if self.pattern is not None:
             raise InputError(
                 f"{where}: pattern marks characters of prompt and answer, but a chat is rendered "
-                "by the tokenizer's template: give the pattern to the objective critical instead"
+                "by the tokenizer's template. Give the pattern to the objective critical instead"
             )
         if not isinstance(messages, list) or not messages:
             raise InputError(
@@ -237,11 +235,11 @@ class RowReader:
 
 
 def fingerprint_of(paths: Sequence[str | None]) -> str | None:
-    """Return a hash of the content of files; None if one is missing (reading it says so)."""
-    given = [Path(path) for path in paths if path is not None]
-    if not all(path.is_file() for path in given):
+    """Return a hash of the content of files; None if one is missing (reading it raises)."""
+    files = [Path(path) for path in paths if path is not None]
+    if not all(file.is_file() for file in files):
         return None
-    return fingerprint([sha256_of(path) for path in given])
+    return fingerprint([sha256_of(file) for file in files])
 
 
 def hold_out(
@@ -251,34 +249,33 @@ def hold_out(
     where: str,
     groups: Sequence[str] | None = None,
 ) -> tuple[list[Example], list[Example]]:
-    """Split ``examples`` into train and test by a hash of what the model is given.
+    """Split ``examples`` into train and test by a hash of the prompt.
 
-    Examples with the same prompt stay together, so neither a copy nor the same question with
-    another answer straddles the split. Both parts keep the order of the file; an example that is
-    added to the file does not move the others much.
+    Examples with the same prompt stay together, so that no question is in both parts, not even
+    with another answer. Both parts keep the order of the file. Adding an example to the file moves
+    few of the others.
 
     Args:
-        examples: all of them.
-        test_size: number of different prompts to hold out; None for a fifth, rounded down, but at
-            least one.
-        seed: another seed holds out others.
+        examples: all examples.
+        test_size: number of distinct prompts to hold out; None: a fifth, rounded down, but at least
+            one.
+        seed: selects the held-out prompts.
         where: the file, for messages.
-        groups: what examples must share to stay together, if that is not the prompt.
+        groups: per example, the key by which examples stay together; None: the prompt.
 
     Raises:
-        InputError: if nothing would be left to train on.
+        InputError: if no example would be left to train on.
     """
-    keys = [_given(example) for example in examples] if groups is None else groups
+    keys = [_input_of(example) for example in examples] if groups is None else groups
     hashes = [hashlib.sha256(json.dumps([seed, key]).encode()).hexdigest() for key in keys]
-    different = sorted(set(hashes))
-    wanted = max(1, len(different) // 5) if test_size is None else test_size
-    if wanted >= len(different):
+    distinct = sorted(set(hashes))
+    wanted = max(1, len(distinct) // 5) if test_size is None else test_size
+    if wanted >= len(distinct):
         raise InputError(
-            f"{where}: expected more than {wanted} different prompts, so that test_size = {wanted} "
-            f"can be held out and some be left to train on, found {len(different)}; add examples, "
-            "lower test_size or give test_path"
+            f"{where}: expected more than test_size = {wanted} distinct prompts, found "
+            f"{len(distinct)}. Add examples, lower test_size or give a separate test split"
         )
-    held_out = set(different[:wanted])
+    held_out = set(distinct[:wanted])
     train: list[Example] = []
     test: list[Example] = []
     for example, key in zip(examples, hashes, strict=True):
@@ -286,8 +283,8 @@ def hold_out(
     return train, test
 
 
-def _given(example: Example) -> str:
-    """What the model is given, as one string."""
+def _input_of(example: Example) -> str:
+    """Return the input of the model as one string."""
     turns = [[m.role, m.content, m.more] for m in example.messages[:-1]]
     if turns:
         return json.dumps([turns, example.tools])

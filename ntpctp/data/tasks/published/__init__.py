@@ -1,1 +1,1 @@
-"""Published data sets, read from the files in which they are published."""
+"""Published data sets, read from their published files."""

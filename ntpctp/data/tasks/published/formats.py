@@ -1,4 +1,4 @@
-r"""Readers of published files, each in the layout in which it is published.
+r"""Readers of published data sets, one for each file format.
 
     prontoqa    {"example1": {"test_example": {"question": ..., "query": "True or false: ...",
                 "chain_of_thought": [...], "answer": "True"}}}
@@ -9,7 +9,7 @@ r"""Readers of published files, each in the layout in which it is published.
     scan        IN: jump twice OUT: I_JUMP I_JUMP
     gsm8k       {"question": ..., "answer": "... <<16-3-4=9>>9 eggs.\n#### 18"} a line
 
-A reader gives (where it stands, question, reasoning or "", answer, choices) for every item.
+A reader yields a ``PublishedItem`` for every item of a file.
 """
 
 import ast
@@ -33,9 +33,8 @@ _TWO_NAMES = r"""\(\s*('[^'\\]*'|"[^"\\]*")\s*,\s*('[^'\\]*'|"[^"\\]*")\s*\)"""
 class PublishedItem(NamedTuple):
     """One item of a published file.
 
-    ``group`` is what items must share to be kept on one side of a split: the question, or the
-    rule base that several questions are about. ``strata`` holds what the file says about how hard
-    an item is, or of which type.
+    ``where`` names file and item. Items with the same ``group`` stay on one side of a split; empty:
+    the question. ``strata`` are properties given in the file, such as depth or type.
     """
 
     where: str
@@ -51,9 +50,9 @@ def _field(row: Mapping[str, Any], name: str, kind: type, where: str) -> Any:
     """Return ``row[name]``, which must be a ``kind``.
 
     Raises:
-        InputError: names file, item and field, and what was found.
+        InputError: names file, item, field and the value found.
     """
-    if row.get(name) is None:  # a line of a CSV file that is too short has None
+    if row.get(name) is None:  # None: the line of a CSV file is too short
         raise InputError(
             f"{where}: field {name!r} is missing{nearest(name, [k for k in row if k])} "
             f"(found: {', '.join(str(k) for k in row if k)})"
@@ -82,14 +81,14 @@ def _text(path: Path) -> str:
 
 
 def _lines(path: Path) -> Iterator[tuple[str, str]]:
-    """Non-empty lines with where they stand."""
+    """Yield the non-empty lines, each after its source."""
     for number, line in enumerate(_text(path).split("\n"), start=1):
         if line.strip():
             yield f"{path}, line {number}", line.rstrip("\r")
 
 
 def _strata(**levels: object) -> tuple[tuple[str, str], ...]:
-    """Levels by name, but for those that the file does not tell."""
+    """Return the levels by name, except for missing ones."""
     return tuple((name, str(level)) for name, level in levels.items() if level not in (None, ""))
 
 
@@ -99,26 +98,28 @@ def _meta(question: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def csv_rows(path: Path, delimiter: str = ",") -> Iterator[tuple[str, dict[str, Any]]]:
-    """Rows of a CSV file by the names in its header, with where they end.
+    """Yield the rows of a CSV file by the names in its header, each after its source.
 
     Raises:
-        InputError: names file and line.
+        InputError: if the file is not CSV, or the header repeats a name; names file and line.
     """
     reader = csv.DictReader(io.StringIO(_text(path), newline=""), delimiter=delimiter, strict=True)
     try:
         names = reader.fieldnames or []
         twice = next((name for k, name in enumerate(names) if name in names[:k]), None)
         if twice is not None:
-            raise InputError(f"{path}, line 1: the header has {twice!r} twice; rename one of them")
+            raise InputError(
+                f"{path}, line 1: duplicate column {twice!r} in the header. Rename one of them"
+            )
         for row in reader:
             yield f"{path}, line {reader.line_num}", row
     except csv.Error as error:
-        line = reader.reader.line_num  # DictReader's own is that of the row before
+        line = reader.reader.line_num  # DictReader.line_num is that of the row before
         raise InputError(f"{path}, line {line}: expected CSV: {error}") from error
 
 
 def prontoqa(path: Path) -> Iterator[PublishedItem]:
-    """PrOntoQA: what asaparov/prontoqa writes with ``--model-name json``."""
+    """PrOntoQA: the output of asaparov/prontoqa with ``--model-name json``."""
     data = read_json(path)
     if not isinstance(data, dict):
         raise InputError(f"{path}: expected a JSON object of examples, found {type(data).__name__}")
@@ -148,9 +149,9 @@ def logicasker(path: Path) -> Iterator[PublishedItem]:
 
 
 def ruletaker(path: Path) -> Iterator[PublishedItem]:
-    """RuleTaker: ``train.jsonl`` and so on of rule-reasoning-dataset-V2020.2.5.
+    """RuleTaker: ``train.jsonl`` etc. of rule-reasoning-dataset-V2020.2.5.
 
-    Stratum: the depth of proof (``QDep``), where the file has it.
+    Stratum: the depth of the proof (``QDep``), if the file has it.
     """
     for number, row in read_numbered_jsonl(path):
         line = f"{path}, line {number}"
@@ -172,11 +173,11 @@ def ruletaker(path: Path) -> Iterator[PublishedItem]:
 
 
 def clutrr(path: Path) -> Iterator[PublishedItem]:
-    """CLUTRR: the CSV of facebookresearch/clutrr, or that of the data set CLUTRR/v1 on the hub.
+    """CLUTRR: the CSV of facebookresearch/clutrr, or of the data set CLUTRR/v1 on the Hub.
 
     The relation is in ``target`` in the former and in ``target_text`` in the latter, where
-    ``target`` is a number. Stratum: the number of relations on the chain, which ends the name of
-    the task ("task_1.2").
+    ``target`` is a number. Stratum: the number of relations in the chain, at the end of the task's
+    name ("task_1.2").
     """
     for where, row in csv_rows(path):
         query = _field(row, "query", str, where)
@@ -191,7 +192,7 @@ def clutrr(path: Path) -> Iterator[PublishedItem]:
         if target.isdigit():
             raise InputError(
                 f"{where}: field 'target': expected a relation, found the number {target}, and "
-                "there is no field 'target_text'"
+                "the field 'target_text' is missing"
             )
         story = _field(row, "story", str, where)
         length = re.fullmatch(r"task_\d+\.(\d+)", str(row.get("task_name")))
@@ -228,8 +229,8 @@ def scan(path: Path) -> Iterator[PublishedItem]:
 def gsm8k(path: Path) -> Iterator[PublishedItem]:
     """GSM8K: the final number is the answer, the solution before it the reasoning.
 
-    Calculator annotations (``<<...>>``) are left out, and so are thousands separators of the
-    answer and a full stop behind it.
+    Calculator annotations (``<<...>>``), thousands separators in the answer, and a full stop after
+    it are removed.
     """
     for number, row in read_numbered_jsonl(path):
         where = f"{path}, line {number}"

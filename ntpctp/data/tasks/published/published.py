@@ -1,10 +1,10 @@
-r"""Published data sets from the files in which they are published.
+r"""The task ``published``: published data sets from their original files.
 
     prompt     "A box holds 12 pens. How many pens are in 5 boxes, if 4 pens are lost?\n"
     reasoning  "There are 5*12=60 pens.\nWithout the lost ones there are 60-4=56 pens.\nAnswer: "
     answer     "56"
 
-ProsQA has a task of its own, which generates items too.
+ProsQA has a separate task, which also generates items.
 """
 
 from collections.abc import Mapping, Sequence
@@ -25,7 +25,7 @@ from ntpctp.data.tasks.published.formats import FORMATS, PublishedItem
 from ntpctp.data.tasks.synthetic.kinship_words import WORDS
 
 _MARKER = "Answer: "
-# By what rules answers are compared; logical forms and actions are compared as they are.
+# Rules by which answers are compared; logical forms and actions are compared exactly.
 _NORMALISE: dict[str, tuple[Rule, ...]] = {
     "clutrr": ("case", "full_stop"),
     "gsm8k": ("number", "full_stop"),
@@ -34,7 +34,7 @@ _NORMALISE: dict[str, tuple[Rule, ...]] = {
     "ruletaker": ("case", "full_stop"),
 }
 
-# What is not about names and properties in the sentences of prontoqa and ruletaker.
+# Words in the sentences of prontoqa and ruletaker other than names and properties.
 # fmt: off
 _FRAME = frozenset({
     "are", "each", "every", "everything", "people", "someone", "something", "that", "the", "then",
@@ -47,17 +47,17 @@ _KIN = frozenset(
 
 
 class Published(Task):
-    """Question and answer, and the published solution between them on request.
+    """Question and answer; optionally the published solution between them.
 
     The test split is ``test_path`` or, without it, a fifth of the questions (for RuleTaker: of
-    the rule bases) chosen by a hash of their text. Answers are compared without regard to case and
-    a full stop at the end; those of gsm8k without thousands separators and full stop; those of
-    cogs and scan as they are.
+    the rule bases), selected by a hash of their text. Answers are compared regardless of case and
+    of a full stop at the end; those of gsm8k regardless of thousands separators and full stop;
+    those of cogs and scan exactly.
     """
 
     name: Literal["published"] = "published"
     format: Literal["clutrr", "cogs", "gsm8k", "logicasker", "prontoqa", "ruletaker", "scan"] = (
-        Field(description="layout of the files")
+        Field(description="format of the files")
     )
     path: str = Field(description="file to train on")
     test_path: str | None = Field(None, description="file with the test split")
@@ -65,14 +65,16 @@ class Published(Task):
         None, description="file with the harder split ood, for instance gen.tsv of COGS"
     )
     reasoning: bool = Field(
-        False, description="the solution comes before the answer (gsm8k, prontoqa)"
+        False, description="whether the solution precedes the answer (gsm8k, prontoqa)"
     )
     drop_shared: bool = Field(
         False,
-        description="leave out of train what is in test or ood too, instead of an error (train.csv "
-        "and test.csv of LogicAsker share 83 items)",
+        description="remove examples from train that are also in test or ood, instead of raising "
+        "an error (train.csv and test.csv of LogicAsker share 83 items)",
     )
-    seed: int = Field(0, ge=0, description="chooses what is held out without test_path")
+    seed: int = Field(
+        0, ge=0, description="selects the held-out questions if there is no test_path"
+    )
 
     pieces: ClassVar[Literal["words"]] = "words"
 
@@ -80,7 +82,7 @@ class Published(Task):
     def _has_reasoning(self) -> "Published":
         if self.reasoning and self.format not in ("gsm8k", "prontoqa"):
             raise ValueError(
-                f"format {self.format} has no reasoning (gsm8k and prontoqa have): leave it out"
+                f"format {self.format} has no reasoning (gsm8k and prontoqa have). Remove reasoning"
             )
         return self
 
@@ -115,7 +117,7 @@ class Published(Task):
         return lookup(self._splits, name, "split of published")
 
     def _edits(self, split: str) -> Mapping[str, Edit]:
-        """Those of any text, and no word touched that the logic of a question hangs on."""
+        """The edits of any text, without words that determine the answer."""
         if self.format in ("prontoqa", "ruletaker"):
             return generic_edits(names=False, operators=LOGICAL, only=_FRAME)
         return generic_edits(protected=_KIN if self.format == "clutrr" else ())

@@ -3,8 +3,8 @@
     prompt  "007+015="
     answer  "0022"
 
-The operands are unpredictable (noise to next-token prediction); only the sum follows from what
-comes before.
+The operands are unpredictable (noise to next-token prediction); only the sum is determined by the
+tokens before it.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -28,23 +28,23 @@ class Addition(Task):
     """``a+b=`` with both operands uniform over all numbers of at most ``digits`` digits.
 
     Train and test are drawn together without replacement from the 10^(2 digits) ordered pairs, so
-    they cannot share one. Operands and sum are padded with zeros, so that all sequences have one
-    length; the numbers of carries and of digits without these zeros are strata of the held-out
-    splits. With ``square`` the pairs whose operands are both in that range are left out of train
-    and test and are what the split ``ood_square`` draws from (arXiv 2405.05409: 400 to 600).
+    they share no pair. Operands and sum are padded with zeros, so that all sequences have the same
+    length; the number of carries and the number of digits without these zeros are strata of the
+    held-out splits. With ``square``, pairs with both operands in that range are excluded from train
+    and test, and the split ``ood_square`` is drawn from them (arXiv 2405.05409: 400 to 600).
     """
 
     name: Literal["addition"] = "addition"
     digits: int = Field(2, ge=1, le=9, description="digits of each operand")
     train_size: int = Field(2000, ge=1, description="training examples")
     test_size: int = Field(500, ge=1, description="held-out examples")
-    reverse: bool = Field(False, description="answer with its last digit first")
+    reverse: bool = Field(False, description="write the answer with its last digit first")
     square: list[int] = Field(
         default_factory=list,
         max_length=2,
-        description="[smallest, largest] operand of the pairs to test on only; [] for none",
+        description="[smallest, largest] operand of the pairs in ood_square alone; [] for none",
     )
-    seed: int = Field(0, ge=0, description="draws the pairs; the same for all arms and runs")
+    seed: int = Field(0, ge=0, description="seed of the pairs; the same for all arms and runs")
 
     pieces: ClassVar[Literal["characters"]] = "characters"
 
@@ -61,13 +61,13 @@ class Addition(Task):
         if wanted > available:
             raise ValueError(
                 f"train_size + test_size = {wanted} examples, but {self.digits} digits give only "
-                f"{available} different pairs{' outside the square' if self.square else ''}; ask "
-                "for fewer or raise digits"
+                f"{available} different pairs{' outside the square' if self.square else ''}. "
+                "Lower the sizes or raise digits"
             )
         if self.square and self.test_size > self._side**2:
             raise ValueError(
                 f"test_size = {self.test_size} examples, but the square has only {self._side**2} "
-                "different pairs; ask for fewer or widen it"
+                "different pairs. Lower test_size or enlarge the square"
             )
         return self
 
@@ -97,7 +97,7 @@ class Addition(Task):
         return self._outside_square(drawn) if self.square else drawn
 
     def _outside_square(self, numbers: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Number the pairs outside the square without gaps, row by row, and return those asked."""
+        """Return pairs by number, where pairs outside the square are numbered row by row."""
         first, last = self.square
         width = self._operands - self._side  # pairs in a row that crosses the square
         above, crossing = first * self._operands, self._side * width
@@ -124,7 +124,7 @@ class Addition(Task):
         }
         names = ("train", *self.evaluation_splits)
         pairs = lookup({n: table[n] for n in names}, name, "split of addition")()
-        held_out = name != "train"  # a million training examples are to be made quickly
+        held_out = name != "train"  # a million training examples must be created quickly
         return Computed(
             len(pairs),
             lambda k: self._example(*divmod(int(pairs[k]), self._operands), held_out),

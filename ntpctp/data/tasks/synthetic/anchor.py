@@ -1,9 +1,10 @@
-"""Composite anchor functions, the probe for inference against memory.
+"""Composite anchor functions, which tell inference from memory.
 
     prompt  "43 23 1 2 46 74 54 44 72 "
     answer  "29"                             (23 + 5 + 1)
 
-Anchors stand for functions, the token in front of the first one is the key, all others are noise.
+Each anchor stands for a function, the token before the first anchor is the key, and all other
+tokens are noise.
 Three published settings:
 
     arXiv 2405.05409 (the defaults)  anchors 1-4 shift by +5, +1, -2, -8; pair (3, 4) is taught as
@@ -34,18 +35,18 @@ _Anchors = tuple[int, ...]
 
 
 class Anchor(Task):
-    """What does the composition of the anchors' functions make of the key?
+    """The answer is the composition of the anchors' functions, applied to the key.
 
-    Memory anchors are numbered 1, 2, ..., the reasoning anchors follow; a prompt has anchors of
-    one sort only. A reasoning anchor shifts the key by a fixed amount; for memory anchors the
-    answer to every (key, anchors) is a random key, drawn once. All combinations of anchors are
+    Memory anchors are numbered 1, 2, ..., followed by the reasoning anchors; a prompt has anchors
+    of one type only. A reasoning anchor shifts the key by a fixed amount; for memory anchors the
+    answer to each (key, anchors) is a random key, drawn once. All combinations of anchors are
     equally frequent.
 
-    Splits: ``test`` has combinations seen in training with keys at positions where they were not
-    seen (or, with ``hold_out: prompts``, with other noise); ``held_out`` has the combinations that
-    were never seen, its answer is the inferential one, and its references tell it from the
-    symmetric one (the answer that was taught for the same anchors in reverse); ``memory`` is
-    ``test`` for memory anchors: it asks for what was taught, in other surroundings.
+    Splits: ``test`` has combinations of the training split, with keys at positions where training
+    has none (or, with ``hold_out: prompts``, with other noise). ``held_out`` has the combinations
+    that training has not; its answer is the inferential one, and its references distinguish it
+    from the symmetric one (the answer taught for the same anchors in reverse). ``memory`` is
+    ``test`` for memory anchors: it queries taught answers in other contexts.
     """
 
     name: Literal["anchor"] = "anchor"
@@ -54,14 +55,14 @@ class Anchor(Task):
     shifts: list[int] = Field(
         default_factory=lambda: [5, 1, -2, -8],
         min_length=1,
-        description="what each reasoning anchor adds to the key",
+        description="the shift that each reasoning anchor adds to the key",
     )
     memory_anchors: int = Field(0, ge=0, le=20, description="number of memory anchors")
     first_key: int = Field(20, ge=1, description="smallest key and noise token")
     last_key: int = Field(99, ge=1, le=30000, description="largest key and noise token")
     exceptions: dict[str, int] = Field(
         default_factory=lambda: {"3 4": -6},
-        description="combinations that are taught another shift, for instance {'3 4': -6}",
+        description="combinations that are trained with another shift, for instance {'3 4': -6}",
     )
     held_out: list[list[int]] = Field(
         default_factory=lambda: [[4, 3]], description="combinations that are never trained on"
@@ -70,7 +71,7 @@ class Anchor(Task):
         "paper",
         description="test keys x at position p where x mod m = p and train elsewhere, with m the "
         "number of positions (paper: 7 by default) or the length (code: 9); prompts: any key "
-        "anywhere, test prompts are only not among the training prompts",
+        "at any position, and test prompts are only different from training prompts",
     )
     train_size: int = Field(20000, ge=1, description="training examples")
     test_size: int = Field(1000, ge=1, description="examples of each held-out split")
@@ -87,8 +88,8 @@ class Anchor(Task):
             )
         if self.hold_out == "paper" and self.length == self.num_anchors + 1:
             raise ValueError(
-                f"length = {self.length} leaves one position for the key, where hold_out: paper "
-                f"tests every key and trains on none; raise length to at least "
+                f"length = {self.length} leaves one position for the key, at which hold_out: paper "
+                f"tests every key and trains on none. Raise length to at least "
                 f"{self.num_anchors + 2}, or choose hold_out: code or prompts"
             )
         highest = self.memory_anchors + len(self.shifts)
@@ -105,27 +106,27 @@ class Anchor(Task):
                 if combination not in self._reasoning:
                     raise ValueError(
                         f"{field}: {list(combination)} is not a combination of {self.num_anchors} "
-                        f"reasoning anchors; these are numbered {self.memory_anchors + 1} to "
+                        f"reasoning anchors, which are numbered {self.memory_anchors + 1} to "
                         f"{highest}"
                     )
         for anchors in self._taught:
             if anchors not in self._seen:
                 raise ValueError(
-                    f"exceptions: {list(anchors)} is in held_out, so nothing is taught about it"
+                    f"exceptions: {list(anchors)} is in held_out, so it cannot be trained"
                 )
         if not self._seen:
             raise ValueError("held_out leaves no combination of reasoning anchors to train on")
         if self.last_key - self.first_key + 1 < self.length:
             raise ValueError(
-                f"expected at least length = {self.length} keys, so that some are left to test at "
-                f"every position, found {self.last_key - self.first_key + 1}"
+                f"expected at least length = {self.length} keys, so that every position has keys "
+                f"to test, found {self.last_key - self.first_key + 1}"
             )
         lowest = self.first_key + min(
             self._taught.get(anchors, self._shift(anchors)) for anchors in self._reasoning
         )
         if lowest < 0:
             raise ValueError(
-                f"the smallest answer would be {lowest}; raise first_key by at least {-lowest}"
+                f"the smallest answer would be {lowest}. Raise first_key by at least {-lowest}"
             )
         return self
 
@@ -155,12 +156,12 @@ class Anchor(Task):
         return {_numbers(text): shift for text, shift in self.exceptions.items()}
 
     def _shift(self, anchors: _Anchors) -> int:
-        """The composition of the anchors' functions: they are shifts, so the sum of them."""
+        """The composition of the anchors' functions, the sum of their shifts."""
         return sum(self.shifts[anchor - self.memory_anchors - 1] for anchor in anchors)
 
     @cached_property
     def _added(self) -> dict[_Anchors, tuple[int, tuple[tuple[str, int], ...]]]:
-        """What reasoning anchors add to the key, and what their named references add."""
+        """The shift of each combination of reasoning anchors, and those of its named references."""
         added = {}
         for anchors in self._reasoning:
             inferred, mirrored = self._shift(anchors), anchors[::-1]
@@ -173,7 +174,7 @@ class Anchor(Task):
 
     @cached_property
     def _memorised(self) -> dict[_Anchors, list[int]]:
-        """The answer of every combination of memory anchors to every key."""
+        """The answers of each combination of memory anchors, one per key."""
         rng = generator(self.seed, "anchor", "memory table")
         shape = len(self._memory), self.last_key - self.first_key + 1
         table = rng.integers(self.first_key, self.last_key + 1, shape).tolist()
@@ -189,7 +190,7 @@ class Anchor(Task):
         )
 
     def _combinations(self, split: str) -> list[_Anchors]:
-        """The combinations of anchors that a split has."""
+        """Return the combinations of anchors in a split."""
         if split == "held_out":
             return [anchors for anchors in self._reasoning if anchors not in self._seen]
         return {"train": self._seen + self._memory, "test": self._seen, "memory": self._memory}[
@@ -212,18 +213,18 @@ class Anchor(Task):
         )
 
     def _by_place(self, split: str) -> bool:
-        """Whether key and position decide what is trained on and what is tested."""
+        """Whether key and position decide between training and test."""
         return self.hold_out != "prompts" and split != "held_out"
 
     def _is_for_test(self, key: Any, place: Any) -> Any:
-        """Whether keys at positions (numbers, or arrays of one shape) are for testing."""
+        """Whether keys at positions (numbers, or arrays of equal shapes) are reserved for tests."""
         modulus = self.length - self.num_anchors if self.hold_out == "paper" else self.length
         return key % modulus == place
 
     def _draw(
         self, split: str, combinations: NDArray[np.int64], size: int
     ) -> tuple[NDArray[np.int16], NDArray[np.int64]]:
-        """Return the prompts, int16 of shape (size, length), and where the key stands, (size,)."""
+        """Return the prompts, int16, shape (size, length), and the key positions, shape (size,)."""
         rng = generator(self.seed, "anchor", split)
         num_positions = self.length - self.num_anchors
         keys, places = (
@@ -258,7 +259,7 @@ class Anchor(Task):
                 return tokens, positions
         raise InputError(
             f"task anchor: some anchors have so few different prompts that none is left for split "
-            f"{split!r}; raise length or last_key"
+            f"{split!r}. Raise length or last_key"
         )
 
     def _example(self, tokens: Sequence[int], position: int, with_strata: bool) -> Example:
@@ -281,7 +282,7 @@ def _text(tokens: Sequence[int]) -> str:
 
 
 def _numbers(text: str) -> _Anchors:
-    """The anchors of a key of ``exceptions``; empty if it is not numbers."""
+    """Return the anchors in a key of ``exceptions``; empty if it does not consist of numbers."""
     try:
         return tuple(int(word) for word in text.split())
     except ValueError:

@@ -1,4 +1,4 @@
-"""Chains of token pairs: which token is k steps behind the one that is asked for?
+"""Chains of token pairs: which token follows k steps after the queried one?
 
 Source: "Towards Understanding How Transformer Perform Multi-step Reasoning with Matching
 Operation" (Wang et al. 2024, arXiv 2405.15302).
@@ -27,23 +27,23 @@ _DIFFERENCES = {"train": (0, 1, 4), "test": (2, 3), "ood_tokens": (0, 1, 2, 3, 4
 
 
 class Chain(Task):
-    """Shuffled neighbours of one chain of different tokens, then a token of it.
+    """Shuffled pairs of neighbours in a chain of distinct tokens, then a token of the chain.
 
     Tokens are 1 to ``tokens`` in ``train`` and ``test``, ``tokens`` + 1 to 2 ``tokens`` in
-    ``ood_tokens``, but for the answer and the token before it (unless that is the one asked
-    for), which are moved down by ``tokens``: only a token that can be said can be judged.
-    Differences within ``ood_tokens`` are not restricted, as the published example shows.
+    ``ood_tokens``, except for the answer and the token before it (unless it is the queried one),
+    which are lowered by ``tokens``: a model can only answer with a token that it was trained on.
+    Differences within ``ood_tokens`` are not restricted, as in the published example.
     """
 
     name: Literal["chain"] = "chain"
-    steps: int = Field(2, ge=1, description="steps from the token asked for to the answer")
+    steps: int = Field(2, ge=1, description="steps from the queried token to the answer")
     num_pairs: int = Field(
         6, ge=1, description="pairs in a prompt, one less than tokens in a chain"
     )
     tokens: int = Field(100, ge=20, multiple_of=5, description="different tokens")
     train_size: int = Field(20000, ge=1, description="training examples")
     test_size: int = Field(1000, ge=1, description="examples of each held-out split")
-    seed: int = Field(0, ge=0, description="draws the examples; the same for all arms and runs")
+    seed: int = Field(0, ge=0, description="seed of the examples; the same for all arms and runs")
 
     pieces: ClassVar[Literal["words"]] = "words"
 
@@ -51,9 +51,10 @@ class Chain(Task):
     def _possible(self) -> "Chain":
         if self.steps > self.num_pairs:
             raise ValueError(
-                f"steps = {self.steps}, but a chain of {self.num_pairs} pairs has no more steps"
+                f"steps = {self.steps}, but a chain of {self.num_pairs} pairs has only "
+                f"{self.num_pairs} steps. Lower steps or raise num_pairs"
             )
-        # Drawing chains until all tokens differ would take too long for denser ones.
+        # Drawing chains until all tokens differ takes too long if there are fewer tokens.
         if (self.num_pairs + 1) ** 2 > self.tokens:
             raise ValueError(
                 f"{self.num_pairs} pairs need at least {(self.num_pairs + 1) ** 2} tokens, found "
@@ -90,7 +91,7 @@ class Chain(Task):
     def _chains(
         self, rng: np.random.Generator, size: int, differences: Sequence[int]
     ) -> NDArray[np.int64]:
-        """Chains of different tokens, every next one uniform over those with an allowed difference.
+        """Draw chains of distinct tokens, each uniform over those with an allowed difference.
 
         Returns:
             int64, shape (size, num_pairs + 1), values 1 to ``tokens``.

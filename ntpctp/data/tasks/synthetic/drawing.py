@@ -1,8 +1,8 @@
-"""Splits of generated examples: independent streams, and train and test that cannot meet.
+"""Splits of generated examples: independent random streams, and disjoint train and test.
 
-Example ``index`` of a split depends on the seed, the names and the index alone, so that a split
-grows without changing what it had. Whether a prompt may be in train or in test is decided by a
-hash of the prompt itself: no draw, size or seed can put one prompt into both.
+Example ``index`` of a split depends only on the seed, the names and the index, so that a larger
+split begins with the same examples. A hash of the prompt decides whether it belongs to train or to
+test, so no draw, size or seed can put a prompt into both.
 """
 
 import zlib
@@ -18,7 +18,7 @@ from ntpctp.data.example import Example
 Draw = Callable[[np.random.Generator], Example]
 """Makes an example from a random stream."""
 
-_MOST_DRAWS = 1000  # one in five prompts is for testing: 1000 draws fail with chance 1e-97
+_MAX_DRAWS = 1000  # one prompt in five is for tests: all 1000 draws fail with probability 1e-97
 
 
 def draw_split(
@@ -32,42 +32,42 @@ def draw_split(
     """Draw the examples of a split.
 
     Args:
-        draw: makes an example from a random stream.
+        draw: creates an example from a random stream.
         size: number of examples.
         seed: of the task.
-        task: its name.
-        split: its name; other splits have other streams.
-        for_test: whether to keep the fifth of all prompts that is for testing, or the others.
+        task: name of the task.
+        split: name of the split; each split has its own streams.
+        for_test: whether to keep the fifth of all prompts reserved for tests, or the others.
 
     Raises:
-        InputError: if no such prompt is found, because there are hardly any.
+        InputError: if no such prompt is found, since the options allow too few prompts.
     """
     examples = []
     for index in range(size):
         rng = generator(seed, task, split, index)
-        for _ in range(_MOST_DRAWS):
+        for _ in range(_MAX_DRAWS):
             example = draw(rng)
             if is_for_test(example.text("prompt")) == for_test:
                 break
         else:
             raise InputError(
                 f"task {task}: these options give so few different prompts that none is left for "
-                f"split {split!r}; choose larger ones"
+                f"split {split!r}. Choose larger values"
             )
         examples.append(example)
     return examples
 
 
 def is_for_test(prompt: str) -> bool:
-    """Whether ``prompt`` is among the fifth of all prompts that is never trained on."""
+    """Whether ``prompt`` is in the fifth of all prompts that is reserved for tests."""
     return zlib.crc32(prompt.encode()) % 5 == 0
 
 
 class Computed(Sequence[Example]):
-    """Examples that are made when they are asked for, so that a million cost no memory."""
+    """Examples that are created on access, so that a million of them need no memory."""
 
     def __init__(self, size: int, make: Callable[[int], Example]) -> None:
-        """Hold ``make``, which gives the example with an index in [0, ``size``)."""
+        """Store ``make``, which creates the example with an index in [0, ``size``)."""
         self._indices = range(size)
         self._make = make
 

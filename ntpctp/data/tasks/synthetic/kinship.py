@@ -33,20 +33,20 @@ from ntpctp.data.tasks.synthetic.kinship_words import (
 
 
 class Kinship(DrawnTask):
-    """A chain of ``hops`` relations in shuffled sentences; the answer is what they compose to.
+    """A chain of ``hops`` relations in shuffled sentences; the answer is their composition.
 
-    All relations that so many hops can compose to are equally frequent. Side facts are about
-    relatives of people on the chain. ``ood_hops`` has ``longer_by`` more hops. The
-    answer's relation and the number of hops are strata.
+    All relations that are compositions of ``hops`` relations are equally frequent. Side facts are
+    about further relatives of people on the chain. ``ood_hops`` has ``longer_by`` more hops. The
+    relation in the answer and the number of hops are strata.
     """
 
     name: Literal["kinship"] = "kinship"
     hops: int = Field(2, ge=2, description="relations on the chain in train and test")
     longer_by: int = Field(1, ge=1, description="further relations in the split ood_hops")
-    side_facts: int = Field(0, ge=0, description="facts that lead nowhere")
+    side_facts: int = Field(0, ge=0, description="facts that are irrelevant to the question")
     train_size: int = Field(5000, ge=1, description="training examples")
     test_size: int = Field(500, ge=1, description="examples of each held-out split")
-    seed: int = Field(0, ge=0, description="draws the examples; the same for all arms and runs")
+    seed: int = Field(0, ge=0, description="seed of the examples; the same for all arms and runs")
 
     @model_validator(mode="after")
     def _enough_names(self) -> "Kinship":
@@ -54,7 +54,7 @@ class Kinship(DrawnTask):
         if wanted > len(MEN):
             raise ValueError(
                 f"hops + longer_by + side_facts + 1 = {wanted} people, who may all be of one "
-                f"gender, but there are {len(MEN)} names for each; lower one of the three"
+                f"gender, but there are {len(MEN)} names for each. Lower one of the three"
             )
         return self
 
@@ -86,7 +86,7 @@ class Kinship(DrawnTask):
             of = names[rng.integers(len(names))]
             relation = MANIFOLD[rng.integers(len(MANIFOLD))]
             facts.append((of, relation, next(women) if woman else next(men), woman))
-        # The first wording where the draw is below one half.
+        # The first wording if the draw is below one half.
         sentences = [wordings(*facts[k])[rng.random() >= 0.5] for k in rng.permutation(len(facts))]
         question = f"How is {names[-1]} related to {names[0]}?\n"
         return Example(
@@ -99,8 +99,8 @@ class Kinship(DrawnTask):
 
 
 def _chain(rng: np.random.Generator, hops: int) -> tuple[list[str], str]:
-    """Relations of a chain, and what they compose to, which is uniform over what they can."""
-    # composable[k] has the (relation, whether the last hop was to a spouse) of k + 1 hops.
+    """Draw the relations of a chain; their composition is uniform over all possible ones."""
+    # composable[k]: the (relation, whether the last hop was to a spouse) after k + 1 hops.
     composable = [{(relation, relation == "spouse") for relation in WORDS}]
     for _ in range(hops - 1):
         composable.append({(c, e == "spouse") for (_, _, e, c) in _steps(composable[-1])})
@@ -121,9 +121,9 @@ def _chain(rng: np.random.Generator, hops: int) -> tuple[list[str], str]:
 
 
 def _steps(reached: set[tuple[str, bool]]) -> list[tuple[str, bool, str, str]]:
-    """All (relation so far, by marriage, next relation, composition) that may follow.
+    """Return all possible next steps: (relation so far, by marriage, next relation, composition).
 
-    Not from spouse to spouse: that is the person one came from, under another name.
+    No step from spouse to spouse, which would lead back to the same person.
     """
     return [
         (relation, by_marriage, edge, composed)

@@ -1,4 +1,4 @@
-"""Names, relations and sentences of Kinship, and what two relations compose to."""
+"""Names, relations and sentences of Kinship, and the compositions of two relations."""
 
 from collections.abc import Sequence
 
@@ -20,7 +20,7 @@ WORDS = {
     "child's spouse": ("son-in-law", "daughter-in-law"),
     "spouse's parent": ("father-in-law", "mother-in-law"),
 }
-# (what M is of A, what B is of M) -> what B is of A, where that is certain and has a word.
+# (relation of M to A, relation of B to M) -> relation of B to A, if it is certain and has a word.
 COMPOSED = {
     ("child", "child"): "grandchild", ("child", "spouse"): "child's spouse",
     ("child", "sibling"): "child", ("parent", "parent"): "grandparent",
@@ -36,11 +36,16 @@ COMPOSED = {
     ("spouse's parent", "spouse"): "spouse's parent",
 }
 # fmt: on
-MANIFOLD = ("child", "sibling", "grandchild", "sibling's child")  # one may have several of these
+MANIFOLD = (
+    "child",
+    "sibling",
+    "grandchild",
+    "sibling's child",
+)  # one may have several
 
 
 def wordings(of: str, relation: str, relative: str, is_woman: bool) -> Sequence[str]:
-    """Return the two sentences that say that ``relative`` is the ``relation`` of ``of``."""
+    """Return the two wordings of "``relative`` is the ``relation`` of ``of``"."""
     word = WORDS[relation][is_woman]
     return (
         f"{relative} is the {word} of {of}.",

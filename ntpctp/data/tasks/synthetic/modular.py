@@ -1,4 +1,4 @@
-"""Modular arithmetic on a table of all pairs, the task of the grokking literature.
+"""Modular arithmetic on the table of all pairs, the task of the grokking literature.
 
 Source: "Grokking" (Power et al. 2022, arXiv 2201.02177), whose operations these are.
 
@@ -42,15 +42,15 @@ _COMMUTATIVE = ("+", "*", "x^2+y^2", "x^2+xy+y^2")
 class Modular(Task):
     """``x o y`` modulo ``modulus`` for all pairs, a random fraction of them for training.
 
-    Division is by nonzero y and needs a prime modulus. All pairs that are not trained on are
-    tested, so that train and test together are the whole table.
+    Division is by nonzero y and needs a prime modulus. All other pairs are in the test split, so
+    that train and test together are the whole table.
     """
 
     name: Literal["modular"] = "modular"
     operation: Operation = Field("+", description="one of " + ", ".join(get_args(Operation)))
-    modulus: int = Field(97, ge=2, le=1000, description="numbers are 0 to modulus - 1")
+    modulus: int = Field(97, ge=2, le=1000, description="operands are 0 to modulus - 1")
     train_fraction: float = Field(0.5, gt=0, lt=1, description="share of all pairs to train on")
-    seed: int = Field(0, ge=0, description="chooses the pairs; the same for all arms and runs")
+    seed: int = Field(0, ge=0, description="seed of the pairs; the same for all arms and runs")
 
     pieces: ClassVar[Literal["words"]] = "words"
 

@@ -1,4 +1,4 @@
-"""Names of people and of made-up kinds that several tasks use."""
+"""Names of people and of made-up kinds, shared by several tasks."""
 
 # Every name and kind of the published validation file (facebookresearch/coconut), so that a closed
 # vocabulary built over generated items covers the published ones.

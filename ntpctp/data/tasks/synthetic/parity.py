@@ -27,14 +27,14 @@ from ntpctp.data.tasks.synthetic.drawing import Computed
 class Parity(Task):
     """The parity of ``relevant`` of ``bits`` bits, a random fraction of all inputs for training.
 
-    Which bits are relevant is drawn once. All inputs that are not trained on are tested.
+    The relevant bits are drawn once. All other inputs are in the test split.
     """
 
     name: Literal["parity"] = "parity"
     bits: int = Field(10, ge=2, le=20, description="length of the input")
-    relevant: int = Field(10, ge=1, description="bits that count")
+    relevant: int = Field(10, ge=1, description="number of bits that determine the answer")
     train_fraction: float = Field(0.5, gt=0, lt=1, description="share of all inputs to train on")
-    seed: int = Field(0, ge=0, description="chooses bits and inputs; the same for all arms")
+    seed: int = Field(0, ge=0, description="seed of bits and inputs; the same for all arms")
 
     pieces: ClassVar[Literal["characters"]] = "characters"
 
@@ -59,7 +59,7 @@ class Parity(Task):
 
     @cached_property
     def relevant_bits(self) -> tuple[int, ...]:
-        """Positions of the bits that count, from the left, in order."""
+        """Positions of the relevant bits, counted from the left, in order."""
         chosen = generator(self.seed, "parity", "bits").choice(
             self.bits, self.relevant, replace=False
         )

@@ -8,8 +8,8 @@ Source: "Language Models Are Greedy Reasoners" (Saparov and He 2023, arXiv 2210.
                 Rex is not sour.\nAnswer: "                                        (on request)
     answer     "False"
 
-In the form ``cloze`` the prompt ends "Fill in the blank: Rex is ___.\n" and the answer is "sour":
-our own construction, since the one of arXiv 2502.02007 is not published.
+In the form ``cloze`` the prompt ends "Fill in the blank: Rex is ___.\n" and the answer is "sour".
+This is our own construction, since the one of arXiv 2502.02007 is not published.
 """
 
 from collections.abc import Mapping, Sequence
@@ -48,53 +48,55 @@ class _End(TypedDict, total=False):
 class PrOntoQA(DrawnTask):
     """True or false, or fill in the blank, over one chain of rules for each of two people.
 
-    The two chains have the same length and end in opposite properties, and side rules are shared
-    out between them, so that only following the rules from the person asked about tells which
-    end is theirs. (The original has one person and states the opposite about a kind that occurs
-    nowhere else, which can be told by counting.)
+    The two chains have the same length and end in opposite properties, and side rules are divided
+    between them, so that only the rules from the queried person onwards tell which end is theirs.
+    (The original has one person, and states the opposite about a kind that occurs nowhere else,
+    which counting reveals.)
     """
 
     name: Literal["prontoqa"] = "prontoqa"
-    form: Literal["original", "cloze"] = Field("original", description="true/false, or the blank")
-    hops: int = Field(3, ge=1, description="rules that the proof applies, in train and test")
+    form: Literal["original", "cloze"] = Field(
+        "original", description="original: true or false; cloze: fill in the blank"
+    )
+    hops: int = Field(3, ge=1, description="rules in the proof, in train and test")
     longer_by: int = Field(2, ge=1, description="further hops in the split ood_hops")
     distractors: Literal["none", "relevant", "irrelevant"] = Field(
         "relevant",
-        description="none: the rules of the proof alone; relevant: a second person's chain, side "
-        "rules about kinds of both chains; irrelevant: the same, side rules about other kinds",
+        description="none: only the rules of the proof; relevant: the chain of a second person "
+        "and side rules about kinds of both chains; irrelevant: side rules about other kinds",
     )
-    side_rules: int = Field(4, ge=0, le=12, description="rules that lead nowhere")
-    negation: bool = Field(True, description="properties and kinds may be denied")
+    side_rules: int = Field(4, ge=0, le=12, description="rules that are irrelevant to the question")
+    negation: bool = Field(True, description="allow negated properties and kinds")
     ordering: Literal["random", "postorder", "preorder"] = Field(
         "random",
-        description="of the rules: postorder follows the proof, preorder is its reverse",
+        description="order of the rules: postorder follows the proof, preorder reverses it",
     )
     ontology: Literal["fictional", "false"] = Field(
-        "fictional", description="made-up kinds, or real nouns in untrue relations"
+        "fictional", description="fictional: made-up kinds; false: real nouns in false relations"
     )
-    reasoning: bool = Field(False, description="the proof comes before the answer")
+    reasoning: bool = Field(False, description="whether the proof precedes the answer")
     train_size: int = Field(5000, ge=1, description="training examples")
     test_size: int = Field(500, ge=1, description="examples of each held-out split")
-    seed: int = Field(0, ge=0, description="draws the examples; the same for all arms and runs")
+    seed: int = Field(0, ge=0, description="seed of the examples; the same for all arms and runs")
 
     @model_validator(mode="after")
     def _possible(self) -> "PrOntoQA":
         if self.distractors == "none" and self.side_rules and self.changed("side_rules"):
             raise ValueError(
-                f"side_rules = {self.side_rules}, but distractors: none leaves them out; choose "
-                "relevant or irrelevant, or leave side_rules out"
+                f"side_rules = {self.side_rules}, but distractors: none excludes them. Choose "
+                "relevant or irrelevant, or remove side_rules"
             )
         if self.distractors == "none" and not self.negation and self.form == "original":
             raise ValueError(
-                "without negation and distractors all that is stated is true, so there is nothing "
-                "to decide; allow one of them, or choose form: cloze"
+                "without negation and distractors every statement is true. Allow one of them, or "
+                "choose form: cloze"
             )
         longest = self.hops + self.longer_by
         wanted = 2 * longest + self.side_rules * (2 if self.distractors == "irrelevant" else 1)
         if wanted > len(KINDS):
             raise ValueError(
                 f"hops + longer_by = {longest} and side_rules = {self.side_rules} need {wanted} "
-                f"kinds, but there are {len(KINDS)} words for them; lower one of the three"
+                f"kinds, but there are {len(KINDS)} words for them. Lower one of the three"
             )
         return self
 
@@ -112,13 +114,13 @@ class PrOntoQA(DrawnTask):
         }
 
     def _kinds(self, split: str) -> tuple[str, ...]:
-        """The words for kinds of a split."""
+        """Return the words for kinds in a split."""
         fictional = self.ontology == "fictional"
         usual, other = (KINDS, OTHER_KINDS) if fictional else (REAL_KINDS, OTHER_REAL_KINDS)
         return other if split == "ood_words" else usual
 
     def _edits(self, split: str) -> Mapping[str, Edit]:
-        # Without side rules nothing is denied in the form cloze: "not" would be a new word.
+        # The form cloze has no negation without side rules: "not" would be a new word.
         side_rules = self.side_rules if self.distractors != "none" else 0
         negation = self.negation and bool(self.form == "original" or side_rules)
         return prontoqa_edits(self._kinds(split), negation)
@@ -134,7 +136,7 @@ class PrOntoQA(DrawnTask):
             [*(OntologyRule(a, kind=b) for a, b in pairwise(chain)), OntologyRule(chain[-1], **end)]
             for chain, end in zip(chains, ends, strict=False)
         ]
-        # Places in the order of the proof: the chain, then the step within it.
+        # Each rule with its position in the proofs: the chain, then the step within it.
         placed = [
             (c, step, rule) for c, proof in enumerate(proofs) for step, rule in enumerate(proof)
         ]
@@ -168,7 +170,7 @@ class PrOntoQA(DrawnTask):
         )
 
     def _ends(self, rng: np.random.Generator, properties: Sequence[str]) -> list[_End]:
-        """What the two chains end in: the same property, once denied, or two properties."""
+        """Draw the ends of the two chains: a property and its negation, or two properties."""
         if self.negation and self.form == "original":
             first = bool(rng.random() < 0.5)
             return [
@@ -184,10 +186,10 @@ class PrOntoQA(DrawnTask):
         names: Sequence[str],
         properties: Sequence[str],
     ) -> list[tuple[int, int, OntologyRule]]:
-        """Rules beside the proofs, each with its place (chain, step) among them.
+        """Draw the side rules, each with its position (chain, step) among the proofs.
 
-        Their kinds and properties occur nowhere else. In the form ``cloze`` nobody gets a second
-        property from them, for the blank must have one answer.
+        Their kinds and properties occur nowhere else. In the form ``cloze`` they give no person a
+        second property, since the blank must have one answer.
         """
         fresh, adjectives = iter(names), iter(properties)
         rules = []
@@ -209,7 +211,7 @@ class PrOntoQA(DrawnTask):
     ) -> list[OntologyRule]:
         shuffled = [placed[k] for k in rng.permutation(len(placed))]
         if self.ordering != "random":
-            first = int(rng.integers(2))  # the chain of the person asked about is not always first
+            first = int(rng.integers(2))  # the chain of the queried person is not always first
             sign = 1 if self.ordering == "postorder" else -1
             shuffled.sort(key=lambda place: (place[0] != first, sign * place[1]))
         return [rule for _, _, rule in shuffled]
@@ -217,12 +219,12 @@ class PrOntoQA(DrawnTask):
     def _question(
         self, rng: np.random.Generator, person: str, ends: Sequence[_End]
     ) -> tuple[str, str, tuple[str, str]]:
-        """The question, its answer and the choices."""
+        """Return the question, its answer and the choices."""
         true, other = (str(end["adjective"]) for end in ends)
         if self.form == "cloze":
             choices = (true, other) if rng.random() < 0.5 else (other, true)
             return f"Fill in the blank: {person} is ___.", true, choices
-        # Without negation the false statement is what holds of the other person.
+        # Without negation the false statement is the end of the other person.
         asked, is_negated = ends[int(rng.integers(2))], bool(ends[0].get("negated", False))
         rule = OntologyRule(person, **asked)
         holds = rule.adjective == true and rule.negated == is_negated
@@ -230,5 +232,5 @@ class PrOntoQA(DrawnTask):
 
 
 def _sentence(rng: np.random.Generator, rule: OntologyRule) -> str:
-    """The rule in one of the three wordings of the original."""
+    """Return the rule in one of the three wordings of the original."""
     return wordings(rule)[int(rng.integers(3))]

@@ -1,4 +1,4 @@
-"""PrOntoQA's words and the three wordings of its rules."""
+"""The words of PrOntoQA, and the three wordings of its rules."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -33,7 +33,7 @@ OTHER_REAL_KINDS = (
 
 @dataclass(frozen=True, slots=True)
 class OntologyRule:
-    """Whoever is ``subject`` is (``negated``: is not) ``kind`` or ``adjective``."""
+    """Every ``subject`` is (``negated``: is not) a ``kind``, or is ``adjective``."""
 
     subject: str
     kind: str = ""
@@ -42,7 +42,7 @@ class OntologyRule:
 
 
 def with_article(noun: str) -> str:
-    """Return ``noun`` behind its article."""
+    """Return ``noun`` with its indefinite article."""
     return f"an {noun}" if noun[0] in "aeiou" else f"a {noun}"
 
 
@@ -52,7 +52,7 @@ def plural(noun: str) -> str:
 
 
 def predicate(rule: OntologyRule) -> str:
-    """Return what a rule says of a single subject."""
+    """Return the predicate of a rule, for a single subject."""
     return f"is {'not ' if rule.negated else ''}{rule.adjective or with_article(rule.kind)}"
 
 

@@ -8,8 +8,8 @@ al. 2024, arXiv 2412.06769) and the files in github.com/facebookresearch/coconut
     reasoning  "Sally is a zhorpus. Every zhorpus is a worpus. Answer: "      (on request)
     answer     "Sally is a worpus."
 
-The right kind can be reached from the person asked about, the wrong one only from another person.
-Both the generator (``prosqa_graph``) and the published JSON give a ``prosqa_item.Item``.
+The correct kind can be reached from the queried person, the other one only from another person.
+Both the generator (``prosqa_graph``) and the published JSON give a ``prosqa_item.ProsQAItem``.
 """
 
 from collections.abc import Mapping, Sequence
@@ -31,23 +31,27 @@ from ntpctp.data.tasks.synthetic.prosqa_item import read
 
 
 class ProsQA(Task):
-    """Which of two kinds is this person? Generated items, published files, or one of each.
+    """Which of two kinds is this person? Generated items, or those of published files.
 
     Generated items follow the statistics of the published ones, including their one shortcut: the
-    right kind tends to stand in fewer facts (guessing so is right for 66 % of the published
-    items and 68 % of the generated ones). ``equal_mentions`` removes it.
+    correct kind tends to occur in fewer facts (guessing by this rule is correct for 66 % of the
+    published items and 68 % of the generated ones). ``equal_mentions`` removes it.
     """
 
     name: Literal["prosqa"] = "prosqa"
     train_size: int = Field(5000, ge=1, description="generated training examples")
     test_size: int = Field(500, ge=1, description="generated held-out examples")
-    train_path: str | None = Field(None, description="published JSON file to train on instead")
-    test_path: str | None = Field(None, description="published JSON file to test on instead")
-    reasoning: bool = Field(False, description="the steps of the proof come before the answer")
-    equal_mentions: bool = Field(
-        False, description="generate only items whose two kinds stand in equally many facts"
+    train_path: str | None = Field(
+        None, description="published JSON file to train on instead of generated items"
     )
-    seed: int = Field(0, ge=0, description="draws the items; the same for all arms and runs")
+    test_path: str | None = Field(
+        None, description="published JSON file to test on instead of generated items"
+    )
+    reasoning: bool = Field(False, description="whether the steps of the proof precede the answer")
+    equal_mentions: bool = Field(
+        False, description="generate only items whose two kinds occur in equally many facts"
+    )
+    seed: int = Field(0, ge=0, description="seed of the items; the same for all arms and runs")
 
     pieces: ClassVar[Literal["words"]] = "words"
 
@@ -56,8 +60,8 @@ class ProsQA(Task):
         for split in ("train", "test"):
             if getattr(self, f"{split}_path") and self.changed(f"{split}_size"):
                 raise ValueError(
-                    f"{split}_size is the number of generated items, but {split}_path takes them "
-                    "from a file: leave one of them out"
+                    f"{split}_size is the number of generated items, but {split}_path reads them "
+                    "from a file. Remove one of them"
                 )
         return self
 

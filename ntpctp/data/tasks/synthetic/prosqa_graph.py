@@ -1,4 +1,4 @@
-"""Drawing items of ProsQA: a graph in the statistics of the published files, then words for it."""
+"""Generation of ProsQA items: a graph with the statistics of the published files, then words."""
 
 from collections.abc import Sequence
 from heapq import nsmallest
@@ -9,23 +9,26 @@ import numpy as np
 from ntpctp.data.tasks.synthetic.names import KINDS, PEOPLE
 from ntpctp.data.tasks.synthetic.prosqa_item import ProsQAItem, ask, fact
 
-# Fitted by hand to the 800 published validation and test items; the tests hold the generator to
-# tests/fixtures/prosqa_statistics.json. 28 nodes less those that a Poisson draw leaves without a
-# fact give the published 22.8 +- 2.0 nodes.
+# Fitted by hand to the 800 published validation and test items; the tests compare the generator
+# with tests/fixtures/prosqa_statistics.json. 28 nodes, less those without a fact, give the
+# published 22.8 +- 2.0 nodes.
 _NODES = 28
 _MEAN_PARENTS = 1.45
-_SIDE_SHARES = (0.345, 0.495)  # parents only from the side of person 0, of person 1; else from both
-_DEPTH_WEIGHT = 1.3  # a parent d steps below a person is 1 + 1.3 d times as likely as that person
-_BYSTANDER_WEIGHT = 0.05  # of people who are neither 0 nor 1, and of what descends from them alone
+_SIDE_SHARES = (
+    0.345,
+    0.495,
+)  # parents from the side of person 0 only, of 1 only; else both
+_DEPTH_WEIGHT = 1.3  # a parent d steps below a person has weight 1 + 1.3 d, the person weight 1
+_BYSTANDER_WEIGHT = 0.05  # of other people than 0 and 1, and of their descendants
 _MIN_HOPS = 3  # no published question is shorter; the longest has 6
 
 
 def draw(rng: np.random.Generator, equal_mentions: bool = False) -> ProsQAItem:
     """Draw one item.
 
-    The person asked about is the one of nodes 0 and 1 whose own kinds reach deeper; the right
-    kind is one of the deepest of them, the wrong kind any of the other person's own, and neither
-    is the subject of a fact. All this holds for every published item.
+    The queried person is the one of nodes 0 and 1 whose own kinds reach deeper. The correct kind is
+    one of the deepest of them, the wrong kind any of the other person's own kinds, and neither is
+    the subject of a fact. All this holds for every published item.
     """
     while True:
         edges = _draw_graph(rng)
@@ -54,8 +57,8 @@ def draw(rng: np.random.Generator, equal_mentions: bool = False) -> ProsQAItem:
 def _draw_graph(rng: np.random.Generator) -> list[tuple[int, int]]:
     """Draw edges (parent, child) with parent < child, numbered without gaps.
 
-    Node by node: a Poisson number of parents among the earlier nodes of one side (descendants of
-    person 0, or of person 1) or of both. A node without parents is a person; one that is in no
+    Each node has a Poisson number of parents among the earlier nodes of one side (descendants of
+    person 0, or of person 1) or of both. A node without parents is a person; a node without an
     edge is dropped, except persons 0 and 1.
     """
     num_parents = np.minimum(rng.poisson(_MEAN_PARENTS, _NODES), np.arange(_NODES)).tolist()
@@ -65,7 +68,7 @@ def _draw_graph(rng: np.random.Generator) -> list[tuple[int, int]]:
     side, depth, weight = [1, 2], [0, 0], [1.0, 1.0]  # side: bit 0 and bit 1 for persons 0 and 1
     edges: list[tuple[int, int]] = []
     for child in range(2, _NODES):
-        # A bystander (side 0) may join anywhere but among the kinds of person 0 alone.
+        # A bystander (side 0) may be a parent except of kinds on the side of person 0 alone.
         candidates = [
             node
             for node in range(child)
@@ -90,9 +93,9 @@ def _draw_graph(rng: np.random.Generator) -> list[tuple[int, int]]:
 
 
 def _steps_below(start: int, edges: Sequence[tuple[int, int]]) -> dict[int, int]:
-    """Smallest number of steps from ``start`` to every kind that it is."""
+    """Return the smallest number of steps from ``start`` to each kind that it is."""
     steps = {start: 0}
-    # A child stands behind all its parents, so one pass in the order of the children is enough.
+    # Children have higher numbers than their parents, so one pass in this order suffices.
     for parent, child in edges:
         if parent in steps:
             steps[child] = min(steps.get(child, _NODES), steps[parent] + 1)
@@ -106,7 +109,7 @@ def _worded(
     target: int,
     neg_target: int,
 ) -> ProsQAItem:
-    """Give every node a name and write the facts in random order."""
+    """Name the nodes, and write the facts in random order."""
     kinds = {kind for _, kind in edges}
     num_nodes = 1 + max(0, 1, *kinds, *(node for node, _ in edges))
     people, words = iter(rng.permutation(PEOPLE).tolist()), iter(rng.permutation(KINDS).tolist())
@@ -114,7 +117,7 @@ def _worded(
     facts = [fact(names[node], names[kind]) for node, kind in edges]
     pair = [target, neg_target] if rng.random() < 0.5 else [neg_target, target]
     question = ask(names[root], *(names[node] for node in pair))
-    # Backwards from the target, always to a parent that is one step nearer to the root.
+    # Backwards from the target, each time to a parent one step closer to the root.
     steps_below = {root: 0} | _steps_below(root, edges)
     path = [target]
     while path[0] != root:

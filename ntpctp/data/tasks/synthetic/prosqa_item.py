@@ -1,4 +1,4 @@
-"""An item of ProsQA in the published fields, its wording, and the reader of the published JSON."""
+"""Items of ProsQA in the published format, their wording, and the reader of published files."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -15,12 +15,12 @@ _MARKER = "Answer: "
 
 
 def fact(subject: str, kind: str) -> str:
-    """A fact in the published wording, which says "a" before every word ("a impus")."""
+    """Return a fact in the published wording, with "a" before every word ("a impus")."""
     return f"{'' if subject[0].isupper() else 'Every '}{subject} is a {kind}."
 
 
 def ask(person: str, first: str, second: str) -> str:
-    """The question in the published wording."""
+    """Return the question in the published wording."""
     return f"Is {person} a {first} or {second}?"
 
 
@@ -36,7 +36,7 @@ class ProsQAItem(BaseModel):
     answer: str
     steps: list[str] = Field(min_length=1)
     idx_to_symbol: list[str]
-    # JSON has lists for pairs.
+    # In JSON a pair is a list.
     edges: list[Annotated[tuple[int, int], Field(strict=False)]]
     root: int
     target: int
@@ -54,21 +54,21 @@ class ProsQAItem(BaseModel):
         asked = [ask(names[self.root], *pair) for pair in ((right, wrong), (wrong, right))]
         if not self.question.endswith(tuple(asked)):
             raise ValueError(
-                f"expected question to end with {asked[0]!r} or {asked[1]!r}, as root, target and "
-                f"neg_target say, found {self.question[-60:]!r}"
+                f"expected question to end with {asked[0]!r} or {asked[1]!r}, to agree with root, "
+                f"target and neg_target, found {self.question[-60:]!r}"
             )
         if self.answer != fact(names[self.root], right):
             raise ValueError(
-                f"expected answer {fact(names[self.root], right)!r}, as root and target say, "
-                f"found {self.answer!r}"
+                f"expected answer {fact(names[self.root], right)!r}, to agree with root and "
+                f"target, found {self.answer!r}"
             )
         return self
 
     def example(self, reasoning: bool, source: str = "") -> Example:
-        """Return the item as an example; its choices stand in the order of the question.
+        """Return the item as an example, with choices in the order of the question.
 
-        Its stratum ``hops`` is the length of the shortest way from the person to the right kind;
-        an item of a file in which there is none has no stratum.
+        The stratum ``hops`` is the length of the shortest path from the person to the correct kind;
+        an item of a file without such a path has no stratum.
         """
         root, right, wrong = (
             self.idx_to_symbol[node] for node in (self.root, self.target, self.neg_target)
@@ -90,10 +90,10 @@ class ProsQAItem(BaseModel):
 
 
 def read(path: Path) -> list[tuple[ProsQAItem, str]]:
-    """Read a published file: its items, each with the words that say where it stands.
+    """Read a published file: its items, each with its source for messages.
 
     Raises:
-        InputError: names the file, the item (counted from 1) and the field.
+        InputError: if the file is invalid; names file, item (counted from 1) and field.
     """
     if not path.is_file():
         raise InputError(f"{path}: expected a ProsQA file (JSON), found no such file")

@@ -1,4 +1,4 @@
-"""Ways through the facts of ProsQA."""
+"""Shortest paths through the facts of ProsQA."""
 
 from collections import deque
 from collections.abc import Hashable, Sequence
@@ -10,10 +10,10 @@ Node = TypeVar("Node", bound=Hashable)
 def shortest_path(
     facts: Sequence[tuple[Node, Node]], start: Node, end: Node
 ) -> list[tuple[Node, Node]] | None:
-    """Return the facts of a shortest way from ``start`` to ``end``, or None if there is none.
+    """Return the facts of a shortest path from ``start`` to ``end``, or None without a path.
 
     Args:
-        facts: (subject, kind that it is); of equally short ways the one of earlier facts is taken.
+        facts: (subject, kind); of equally short paths the one with earlier facts is returned.
         start: a subject.
         end: a kind.
     """

@@ -1,4 +1,4 @@
-r"""Rules about people in the manner of RuleTaker: true or false, if all else is false?
+r"""Rules about people in the manner of RuleTaker: is a statement true, in a closed world?
 
 After "Transformers as Soft Reasoners over Language" (Clark et al. 2020, arXiv 2002.05867), with
 our own sampler and sentences. The published JSONL files are read by the task ``published``.
@@ -29,34 +29,34 @@ from ntpctp.data.tasks.synthetic.ruletaker_theory import (
     judge,
 )
 
-_REACH = 4  # a rule's body has attributes at most so much lower than its head
+_REACH = 4  # attributes in the body of a rule are at most 4 below its head
 
 
 class RuleTaker(DrawnTask):
     """Facts about people, rules about everyone, and a statement to judge.
 
-    What cannot be proved is false (closed world, negation as failure). Bodies of rules have only
-    attributes of lower number than their head, so every theory has one meaning. The depth of what
-    holds is the smallest number of rules on top of each other that prove it, the depth of what
-    does not hold the number of rules on top of each other that must be seen to fail; depths 0 to
-    ``max_depth`` are equally frequent, and ``ood_depth`` has greater ones. It is a stratum.
+    An attribute that cannot be proved is false (closed world, negation as failure). The body of a
+    rule has only attributes with lower numbers than its head, so every theory has exactly one
+    model. The depth of a true attribute is the smallest number of nested rules that prove it, the
+    depth of a false one the number of nested rules that must be found to fail. Depths 0 to
+    ``max_depth`` are equally frequent, ``ood_depth`` has greater ones. The depth is a stratum.
 
-    A theory is used only if it has both something that holds at the depth wanted and something
-    that does not, of the nearest depth that there is (0 only beside 0). Two coins decide which of
-    the two is asked about and whether the statement denies it, so that nothing about the theory
-    or the statement alone tells the answer.
+    A theory is used only if it has a true attribute at the drawn depth and a false one at the
+    nearest existing depth (0 only with 0). Two coins decide which of the two the statement is
+    about, and whether it is negated, so that neither the theory nor the statement alone tells the
+    answer.
     """
 
     name: Literal["ruletaker"] = "ruletaker"
     max_depth: int = Field(2, ge=0, le=6, description="largest depth in train and test")
-    longer_by: int = Field(1, ge=1, description="ood_depth has so many more depths")
+    longer_by: int = Field(1, ge=1, description="number of further depths, in the split ood_depth")
     num_people: int = Field(3, ge=1, le=len(PEOPLE), description="people in a theory")
     num_attributes: int = Field(8, ge=3, le=20, description="attributes in a theory")
     num_rules: int = Field(8, ge=1, le=40, description="rules in a theory")
-    negation: bool = Field(True, description="bodies of rules may deny an attribute")
+    negation: bool = Field(True, description="allow negated attributes in the bodies of rules")
     train_size: int = Field(5000, ge=1, description="training examples")
     test_size: int = Field(500, ge=1, description="examples of each held-out split")
-    seed: int = Field(0, ge=0, description="draws the examples; the same for all arms and runs")
+    seed: int = Field(0, ge=0, description="seed of the examples; the same for all arms and runs")
 
     @model_validator(mode="after")
     def _deep_enough(self) -> "RuleTaker":
@@ -73,8 +73,8 @@ class RuleTaker(DrawnTask):
         if 2 * self.num_rules > different:
             raise ValueError(
                 f"num_rules = {self.num_rules}, but {self.num_attributes} attributes give only "
-                f"{different} different rules, of which at most half are drawn; ask for fewer or "
-                "raise num_attributes"
+                f"{different} different rules, of which at most half can be drawn. Lower num_rules "
+                "or raise num_attributes"
             )
         return self
 
@@ -118,7 +118,7 @@ class RuleTaker(DrawnTask):
             return self._worded(rng, rules, facts, person, attribute, askable is true, depth)
 
     def _rules(self, rng: np.random.Generator) -> list[TheoryRule]:
-        """Different rules, each from one or two of the attributes close below its head."""
+        """Draw distinct rules, each from one or two attributes shortly below its head."""
         rules: dict[TheoryRule, None] = {}
         while len(rules) < self.num_rules:
             head = int(rng.integers(1, self.num_attributes))
@@ -129,7 +129,7 @@ class RuleTaker(DrawnTask):
         return list(rules)
 
     def _facts(self, rng: np.random.Generator) -> set[int]:
-        """One or two attributes of a person, from the lower half: the upper is for rules."""
+        """Draw one or two attributes of a person, from the lower half; rules conclude the upper."""
         half = (self.num_attributes + 1) // 2
         return set(rng.permutation(half)[: rng.integers(1, 3)].tolist())
 

@@ -1,11 +1,11 @@
-"""The rules of RuleTaker: what follows from them, and their two wordings."""
+"""The rules of RuleTaker: their consequences, and their two wordings."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
 
 
 class TheoryRule(NamedTuple):
-    """Whoever has every attribute of ``body`` (or, where negated, has not) has ``head``."""
+    """Every person with all attributes of ``body`` (without the negated ones) has ``head``."""
 
     body: tuple[tuple[int, bool], ...]  # (attribute, negated)
     head: int
@@ -14,9 +14,9 @@ class TheoryRule(NamedTuple):
 def judge(
     rules: Sequence[TheoryRule], facts: set[int], num_attributes: int
 ) -> list[tuple[bool, int]]:
-    """Return for every attribute whether a person with these facts has it, and at which depth.
+    """Return for every attribute whether a person with these facts has it, and the depth.
 
-    In the order of the attributes, since bodies have lower ones than heads.
+    One pass in the order of the attributes, since bodies have lower attributes than heads.
     """
     judged: list[tuple[bool, int]] = []
     for attribute in range(num_attributes):
@@ -37,7 +37,7 @@ def judge(
 
 
 def adjectives_first(parts: Sequence[tuple[str, bool]], head: str) -> str:
-    """Return a rule in the wording that cannot deny a part: "Red, big people are kind."."""
+    """Return a rule without negation as "Red, big people are kind."."""
     return f"{', '.join(name for name, _ in parts).capitalize()} people are {head}."
 
 

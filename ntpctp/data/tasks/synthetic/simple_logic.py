@@ -6,7 +6,7 @@ the samplers of github.com/joshuacnf/paradox-learning2reason.
     prompt  "Facts: wet, cold. Rules: wet shy > kind, cold > red, kind red > old. Query: red\n"
     answer  "True"
 
-A rule ``a b > c`` says that c holds if a and b do. What does not follow is false.
+A rule ``a b > c`` says that c holds if a and b do. A predicate that does not follow is false.
 """
 
 from collections.abc import Callable, Mapping
@@ -28,36 +28,38 @@ from ntpctp.data.tasks.synthetic.simple_logic_theory import Theory, failure_dept
 class SimpleLogic(DrawnTask):
     """Propositional Horn theories from one of the two published samplers.
 
-    ``RP`` draws facts and rules first and computes what follows; ``LP`` first draws what is to
-    hold, and then rules that make it so. A model that has learnt to reason does not care; the
-    split ``ood_sampler`` comes from the other sampler.
+    ``RP`` first draws facts and rules, and computes the labels; ``LP`` first draws the labels, and
+    then rules that agree with them. A model that has learned to reason solves both; the split
+    ``ood_sampler`` comes from the other sampler.
 
-    The depth of what holds is the number of rounds of forward chaining that prove it, the depth of
-    what does not hold the number of rounds of backward chaining after which that is certain (both
-    counted up to ``max_depth``). All depths are equally frequent; the depth is a stratum.
+    The depth of a true predicate is the number of rounds of forward chaining that prove it, the
+    depth of a false one the number of rounds of backward chaining that refute it (both counted up
+    to ``max_depth``). All depths are equally frequent; the depth is a stratum.
 
-    With ``balanced``, a theory is used only if it has both a predicate that holds at the depth
-    wanted and one that does not, and a coin decides which is asked for: nothing about the theory,
-    not even its number of rules, tells the answer. The one that does not hold is of the nearest
-    depth that the theory has (of depth 0 only beside depth 0). Without, the theory need only have
-    the one that is asked for; the number of rules then tells much, which is the paper's subject.
+    With ``balanced``, a theory is used only if it has both a true predicate at the drawn depth and
+    a false one at the nearest existing depth (0 only with 0), and a coin decides which is queried:
+    no property of the theory, not even its number of rules, tells the answer. Otherwise the theory
+    needs only the queried predicate; the number of rules then correlates with the answer, which is
+    the subject of the paper.
     """
 
     name: Literal["simple_logic"] = "simple_logic"
-    sampler: Literal["RP", "LP"] = Field("RP", description="of train and test")
+    sampler: Literal["RP", "LP"] = Field("RP", description="sampler of train and test")
     min_predicates: int = Field(5, ge=5, description="smallest number of predicates")
     max_predicates: int = Field(12, le=len(PROPERTIES), description="largest number of predicates")
-    max_depth: int = Field(3, ge=0, le=6, description="largest depth (in the paper 6)")
-    balanced: bool = Field(True, description="nothing but reasoning tells the answer")
+    max_depth: int = Field(3, ge=0, le=6, description="largest depth (6 in the paper)")
+    balanced: bool = Field(
+        True, description="balance the theories, so that only reasoning tells the answer"
+    )
     train_size: int = Field(5000, ge=1, description="training examples")
     test_size: int = Field(500, ge=1, description="examples of each held-out split")
-    seed: int = Field(0, ge=0, description="draws the examples; the same for all arms and runs")
+    seed: int = Field(0, ge=0, description="seed of the examples; the same for all arms and runs")
 
     @model_validator(mode="after")
     def _possible(self) -> "SimpleLogic":
         if self.min_predicates > self.max_predicates:
             raise ValueError(
-                f"min_predicates = {self.min_predicates} is more than max_predicates = "
+                f"min_predicates = {self.min_predicates} is greater than max_predicates = "
                 f"{self.max_predicates}"
             )
         # A chain of d rules has d + 1 predicates; LP puts at least two of them on every level.
@@ -110,7 +112,7 @@ class SimpleLogic(DrawnTask):
 
 
 def _sample_rules_first(rng: np.random.Generator, num_predicates: int) -> Theory:
-    """RP: up to 4 rules and up to 1 fact a predicate, uniformly many, of uniformly drawn parts."""
+    """RP: per predicate up to 4 rules and 1 fact; their numbers and parts are uniform."""
     num_rules, num_facts = rng.integers(4 * num_predicates + 1), rng.integers(num_predicates + 1)
     rules: dict[tuple[tuple[int, ...], int], None] = {}
     while len(rules) < num_rules:
@@ -123,11 +125,11 @@ def _sample_rules_first(rng: np.random.Generator, num_predicates: int) -> Theory
 
 
 def _sample_labels_first(rng: np.random.Generator, num_predicates: int) -> Theory:
-    """LP: labels on levels, a rule for every one from its like a level below, then any that agree.
+    """LP: labels on levels; for each predicate a rule from the level below; then further rules.
 
-    Every level has a true and a false predicate; the facts are the true ones of the lowest level.
-    The published rule that a rule between true predicates is followed by one between false ones
-    is kept: it makes true and false predicates equally frequent in the rules.
+    All rules agree with the labels. Every level has a true and a false predicate; the facts are the
+    true ones of the lowest level. As published, a rule between true predicates is followed by one
+    between false ones, so that both are equally frequent in the rules.
     """
     num_levels = int(rng.integers(1, num_predicates // 2 + 1))
     level_of = np.sort(np.arange(num_predicates) % num_levels)
@@ -156,7 +158,7 @@ def _sample_labels_first(rng: np.random.Generator, num_predicates: int) -> Theor
             if len(false) > 1:
                 rules.append((some(false[1:]), int(false[0])))
         rules.append((body, head))
-    names = rng.permutation(num_predicates)  # so that numbers tell nothing
+    names = rng.permutation(num_predicates)  # so that the numbers carry no information
     return Theory(
         num_predicates,
         [int(names[p]) for p in predicates[(level_of == 0) & label]],

@@ -1,10 +1,10 @@
-"""What follows from facts and rules of SimpleLogic, and at which depth."""
+"""The consequences of facts and rules of SimpleLogic, and their depths."""
 
 from typing import NamedTuple
 
 
 class Theory(NamedTuple):
-    """Predicates are numbered; a rule is (body, head)."""
+    """A theory over numbered predicates; a rule is (body, head)."""
 
     num_predicates: int
     facts: list[int]
@@ -12,7 +12,7 @@ class Theory(NamedTuple):
 
 
 def proof_depths(theory: Theory) -> dict[int, int]:
-    """Return every predicate that holds, with the round of forward chaining that proves it."""
+    """Return each true predicate with the round of forward chaining that proves it."""
     depths = dict.fromkeys(theory.facts, 0)
     waiting = [(set(body) - depths.keys(), head) for body, head in theory.rules]
     rounds, new = 0, set(depths)
@@ -25,10 +25,10 @@ def proof_depths(theory: Theory) -> dict[int, int]:
 
 
 def failure_depths(theory: Theory, proved: dict[int, int], max_depth: int) -> dict[int, int]:
-    """Return every other predicate, with the rounds of backward chaining until it has failed.
+    """Return each false predicate with the number of rounds of backward chaining until it fails.
 
-    A predicate without a rule fails at once; a rule fails one round after the first of its body's
-    predicates; a predicate fails with the last of its rules. Not counted beyond ``max_depth``.
+    A predicate without a rule fails in round 0; a rule fails one round after the first predicate of
+    its body; a predicate fails with the last of its rules. Counted up to ``max_depth``.
     """
     failures = {p: 0 for p in range(theory.num_predicates) if p not in proved}
     rules = [
