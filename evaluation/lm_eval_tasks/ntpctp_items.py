@@ -1,7 +1,7 @@
-"""Items of an exported task, for lm-evaluation-harness; its YAML files name these functions.
+"""Functions that the YAML files of an exported task name, for lm-evaluation-harness.
 
-An export holds a copy of this file, so that it can be moved and needs nothing of ntpctp (but for
-tasks whose answers are compared by rules).
+An export contains a copy of this file, so that it works without ntpctp (except for tasks whose
+answers are compared by rules).
 """
 
 import json
@@ -15,10 +15,10 @@ def load(items: str, split: str, eos_token: str = "", **metadata: Any) -> dict[s
 
     Args:
         items: name of the file.
-        split: what they are called.
-        eos_token: text of the end-of-sequence token, put behind every choice: a log-likelihood then
-            counts that the answer ends there. Empty: it does not.
-        metadata: the rest of what lm-eval knows; not used.
+        split: name of the split.
+        eos_token: text of the end-of-sequence token, appended to every choice, so that the
+            log-likelihood includes the end of the answer. Empty: it does not.
+        metadata: further arguments of lm-eval; ignored.
     """
     from datasets import Dataset
 
@@ -31,14 +31,14 @@ def load(items: str, split: str, eos_token: str = "", **metadata: Any) -> dict[s
 
 
 def judge_choice(doc: dict[str, Any], results: Sequence[tuple[float, bool]]) -> dict[str, float]:
-    """Return whether the right choice alone is the likeliest, summed and per character."""
+    """Return whether the correct choice alone is the likeliest, by sum and per character."""
     sums = [log_likelihood for log_likelihood, _ in results]
     by_length = [value / len(text) for value, text in zip(sums, doc["choices"], strict=True)]
     return {"acc": _best(sums, doc["right"]), "acc_norm": _best(by_length, doc["right"])}
 
 
 def judge_answer(doc: dict[str, Any], results: Sequence[str]) -> dict[str, float]:
-    """Return whether what was written, behind the last marker if there is one, is the answer."""
+    """Return whether the generated text, after the last marker if there is one, is the answer."""
     text, marker = results[0], doc["marker"]
     if marker:
         text = text.rpartition(marker)[2] if marker in text else ""
@@ -51,5 +51,5 @@ def judge_answer(doc: dict[str, Any], results: Sequence[str]) -> dict[str, float
 
 
 def _best(values: Sequence[float], right: int) -> float:
-    # A tie is wrong, wherever the right one stands.
+    # A tie counts as wrong, whatever the order of the choices.
     return float(values[right] == max(values) and values.count(values[right]) == 1)

@@ -142,7 +142,7 @@ CASES: dict[str, Case] = {
         edited("config.json", n_embd=32), ["DIR/model", "have another shape than in the config"]
     ),
     "config of more layers": foreign(
-        edited("config.json", n_layer=2), ["DIR/model", "12 of its weights are missing"]
+        edited("config.json", n_layer=2), ["DIR/model", "12 weights are missing"]
     ),
     "config of a negative width": foreign(edited("config.json", n_embd=-16), ["DIR/model"]),
     "config of text for a number": foreign(edited("config.json", n_layer="two"), ["DIR/model"]),

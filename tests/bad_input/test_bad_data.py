@@ -69,7 +69,7 @@ TURNS = [{"role": "user", "content": "2+2?"}, {"role": "assistant", "content": "
 SPECIAL = {"prompt": "x<eos>", "answer": "a<eos>b"}
 
 CASES: dict[str, Case] = {
-    # one JSON object a line: the file
+    # one JSON object per line: the file
     "missing": own("jsonl", None, ["train.jsonl: expected a file", "found no such file"]),
     "empty": own("jsonl", "", ["train.jsonl: expected at least one example, found none"]),
     "blank lines alone": own("jsonl", "\n \n\n", ["expected at least one example, found none"]),
@@ -86,7 +86,7 @@ CASES: dict[str, Case] = {
         make=lambda directory: os.symlink("gone.jsonl", directory / "train.jsonl"),
     ),
     "binary": own("jsonl", b"\x80\x02}q\x00.", ["line 1", "bytes that are not UTF-8 at column 1"]),
-    "UTF-16": own("jsonl", lines(*items()).encode("utf-16"), ["line 1", "save the file as UTF-8"]),
+    "UTF-16": own("jsonl", lines(*items()).encode("utf-16"), ["line 1", "Save the file as UTF-8"]),
     "Latin-1 in one line": own(
         "jsonl",
         lines(*items(3)).encode() + '{"prompt": "ü", "answer": "1"}\n'.encode("latin-1"),
@@ -95,10 +95,15 @@ CASES: dict[str, Case] = {
     "one JSON list": own("jsonl", json.dumps(items()), ["line 1", "JSON object, found list"]),
     "indented JSON": own("jsonl", json.dumps(items()[0], indent=1), ["line 1", "invalid JSON"]),
     "too few prompts": own(
-        "jsonl", lines(items()[0]), ["expected more than 1 different prompts", "test_path"]
+        "jsonl",
+        lines(items()[0]),
+        ["expected more than test_size = 1 distinct prompts", "separate test split"],
     ),
     "more held out than there is": own(
-        "jsonl", lines(*items()), ["expected more than 20 different prompts"], test_size=20
+        "jsonl",
+        lines(*items()),
+        ["expected more than test_size = 20 distinct prompts"],
+        test_size=20,
     ),
     "test file that is missing": own(
         "jsonl", lines(*items()), ["DIR/test.jsonl", "no such file"], test_path="DIR/test.jsonl"
@@ -173,7 +178,7 @@ CASES: dict[str, Case] = {
     ),
     "empty answer": jsonl({"prompt": "1", "answer": " "}, ["line 4", "empty answer"]),
     "empty prompt": jsonl(
-        {"prompt": "", "answer": "2"}, ["line 4: nothing precedes the answer", "give a prompt"]
+        {"prompt": "", "answer": "2"}, ["line 4: no token precedes the answer", "Give a prompt"]
     ),
     "answer not among the choices": jsonl(
         {"prompt": "1", "answer": "2", "choices": ["3", "4"]}, ["line 4", "not among the choices"]
@@ -236,7 +241,7 @@ CASES: dict[str, Case] = {
     "infinite argument of a tool": jsonl(
         '{"messages": [{"role": "user", "content": "", "n": NaN}, '
         '{"role": "assistant", "content": "4"}]}\n',
-        ["line 4, message 1: expected what JSON can hold"],
+        ["line 4, message 1: cannot be written as JSON"],
     ),
     "plain text among questions": jsonl(
         {"text": "Two and two."}, ["line 4 is plain text", "line 1 has an answer"]
@@ -276,9 +281,11 @@ CASES: dict[str, Case] = {
     "column that is missing": csv(
         "prompt,anwser\na,1\n", ["line 2: field 'answer' is missing; did you mean 'anwser'?"]
     ),
-    "column twice": csv("prompt,answer,answer\na,1,2\n", ["line 1: the header has 'answer' twice"]),
+    "column twice": csv(
+        "prompt,answer,answer\na,1,2\n", ["line 1: duplicate column 'answer' in the header"]
+    ),
     "too many cells": csv("prompt,answer\na,1,2\n", ["line 2: has more cells than the header"]),
-    "too few cells": csv("prompt,answer\na\n", ["line 2: field 'answer': has no cell"]),
+    "too few cells": csv("prompt,answer\na\n", ["line 2: field 'answer': the cell is missing"]),
     "quotes that do not end": csv('prompt,answer\n"a,1\n', ["line 2: expected CSV"]),
     "quotes within a cell": csv('prompt,answer\n"a"b,1\n', ["line 2: expected CSV"]),
     "choices that are no JSON": csv(
@@ -303,11 +310,13 @@ CASES: dict[str, Case] = {
     ),
     "delimiter that ends lines": csv(
         "prompt,answer\na,1\n",
-        ["task.delimiter: expected a sign that is no quote and ends no line"],
+        ["task.delimiter: expected a character other than a quote or a line break"],
         delimiter="\n",
     ),
     "delimiter that quotes": csv(
-        "prompt,answer\na,1\n", ["task.delimiter: expected a sign that is no quote"], delimiter='"'
+        "prompt,answer\na,1\n",
+        ["task.delimiter: expected a character other than a quote"],
+        delimiter='"',
     ),
     # Parquet
     "Parquet that is missing": own(
@@ -343,11 +352,11 @@ CASES: dict[str, Case] = {
     ),
     "Parquet of text that is no text": parquet(
         {"prompt": INVALID_TEXT, "answer": ["1", "2", "3"]},
-        ["train.parquet: a value in rows 1 to 3 is not what its column says", "utf-8"],
+        ["train.parquet: a value in rows 1 to 3 does not fit the type of its column", "utf-8"],
     ),
     "Parquet of times without end": parquet(
         {**GOOD_TABLE, "when": pa.array([2**62] * 3, pa.timestamp("us"))},
-        ["train.parquet: a value in rows 1 to 3 is not what its column says"],
+        ["train.parquet: a value in rows 1 to 3 does not fit the type of its column"],
     ),
     # published layouts
     "published file that is missing": published(
@@ -436,7 +445,7 @@ CASES: dict[str, Case] = {
     # data sets of the library datasets
     "data set that is missing": experiment(
         {"task": {"name": "dataset", "path": "DIR/nowhere"}, "tokenizer": "characters"},
-        ["DIR/nowhere: datasets cannot load split 'train'", "check path"],
+        ["DIR/nowhere: datasets cannot load split 'train'", "Check path"],
     ),
     "data set that says it was saved": experiment(
         {"task": {"name": "dataset", "path": "DIR/saved"}, "tokenizer": "characters"},

@@ -110,17 +110,18 @@ CASES: dict[str, Case] = {
         BOMB, ["expected YAML: aliases (*) expand to more than 200000 fields"]
     ),
     "blocks without end": experiment_text(
-        "a: " + "[" * 5000 + "]" * 5000, ["expected YAML: blocks within blocks, deeper than"]
+        "a: " + "[" * 5000 + "]" * 5000, ["expected YAML: nested too deeply"]
     ),
     "indentation without end": experiment_text(
         "".join(" " * depth + "a:\n" for depth in range(2000)),
-        ["expected YAML: blocks within blocks, deeper than"],
+        ["expected YAML: nested too deeply"],
     ),
     "block as a name": experiment_text(
-        good_with("? {a: 1}\n: 2"), ["line 1: expected YAML: a block or list where the name"]
+        good_with("? {a: 1}\n: 2"),
+        ["line 1: expected the name of a field, found a block or a list"],
     ),
     "list as a name": experiment_text(
-        good_with("[1, 2]: 3"), ["line 1: expected YAML: a block or list where the name"]
+        good_with("[1, 2]: 3"), ["line 1: expected the name of a field, found a block or a list"]
     ),
     "date that is none": experiment_text(
         good_with("question: 2024-99-99"), ["expected YAML: invalid value"]

@@ -203,7 +203,7 @@ def test_what_is_damaged_is_made_anew(name, damage, tmp_path):
 def test_a_bad_example_leaves_nothing_behind(tmp_path):
     path = tmp_path / "own.jsonl"
     path.write_text('{"prompt": "a", "answer": "b"}\n{"prompt": "", "answer": "b"}\n')
-    with pytest.raises(InputError, match="line 2: nothing precedes the answer"):
+    with pytest.raises(InputError, match="line 2: no token precedes the answer"):
         encode_task(JsonLines(path=str(path)), "characters", tmp_path / "cache")
     assert list(tmp_path.iterdir()) == [path]
 

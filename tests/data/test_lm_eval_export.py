@@ -170,7 +170,7 @@ def test_what_differs_is_said(tmp_path, ntpctp):
     [
         ([], "the split 'test' has no example"),
         ([Example(messages=(Message("user", "a"), Message("assistant", "b")))], "chat messages"),
-        ([Example((Segment("text", "once"),))], "plain text, of which nothing is asked"),
+        ([Example((Segment("text", "once"),))], "is plain text without a question"),
         ([asked("a", "b", choices=("b",)), asked("a", "b")], "some examples of the split"),
     ],
 )

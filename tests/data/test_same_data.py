@@ -177,7 +177,7 @@ def test_no_stage_trains_on_what_a_later_one_is_tested_on(tmp_path):
     content = changed(stages=stages) | {"tokenizer": "characters"}
     match = (
         r"'train of pretrain' \(.*p.jsonl, line \d\) and 'finetune.test' \(.*t.jsonl, line \d\) "
-        "share an example: .*; a held-out split must not be trained on in an earlier stage"
+        "share an example: .* A held-out split must not be trained on, in an earlier stage"
     )
     with pytest.raises(InputError, match=match):
         prepare_stages(stages_of(content, "m.yaml"), tmp_path)

@@ -62,7 +62,7 @@ def test_unknown_piece_names_the_example():
 
 def test_nothing_before_the_answer_is_refused():
     tokenizer = closed_tokenizer(["12"], "characters")
-    with pytest.raises(InputError, match="nothing precedes the answer"):
+    with pytest.raises(InputError, match="no token precedes the answer"):
         encode([example("", "2")], tokenizer)
 
 

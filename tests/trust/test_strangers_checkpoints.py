@@ -225,7 +225,7 @@ def test_a_chat_template_is_run_in_a_sandbox(stranger, ran):
 @pytest.mark.parametrize("field", ["attn_implementation", "experts_implementation"])
 def test_a_kernel_of_the_hub_is_not_fetched(stranger, field):
     change(stranger / "config.json", **{field: "someone/kernel"})
-    refused(stranger, f"{field} 'someone/kernel', code of the hub")
+    refused(stranger, f"{field} 'someone/kernel': code from the Hub is never executed")
 
 
 @pytest.mark.parametrize("name", ["../victim.safetensors", "{tmp}/victim.safetensors", "", "."])

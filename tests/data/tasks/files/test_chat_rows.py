@@ -94,7 +94,7 @@ def test_other_fields_go_to_the_template_without_nulls():
         ({**ROW, "tools": ["sum"]}, "here: field 'tools': expected a list of tools"),
         (
             {"prompt": "2+2", "answer": "4", "tools": TOOLS},
-            "here: has 'tools' without 'messages'; only a chat's template renders tools",
+            "here: has 'tools' without 'messages'; only a chat template renders tools",
         ),
         ({**ROW, "answer": "4"}, r"has 'messages' and \['answer'\]"),
     ],
@@ -105,7 +105,7 @@ def test_what_is_refused(row, match):
 
 
 def test_what_json_cannot_hold():
-    with pytest.raises(InputError, match="there: expected what JSON can hold"):
+    with pytest.raises(InputError, match="there: cannot be written as JSON"):
         read_tools([{"a": float("nan")}], "there")
 
 

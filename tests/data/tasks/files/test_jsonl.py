@@ -183,7 +183,7 @@ def test_overlap_of_the_files_names_both_lines(file):
         ),
         (
             row(messages=[]),
-            r"line 2: has 'messages' and \['answer', 'prompt'\]; a chat is messages",
+            r"line 2: has 'messages' and \['answer', 'prompt'\]\. A chat has only messages",
         ),
         (
             r'{"prompt": "2+2=", "answer": "4", "choices": ["4", "\ud800"]}',
@@ -236,7 +236,7 @@ def test_no_file_and_a_directory(tmp_path):
 )
 def test_too_few_to_hold_out(file, rows, size, found):
     with pytest.raises(
-        InputError, match=rf"expected more than \d different prompts, .* found {found};"
+        InputError, match=rf"expected more than test_size = \d distinct prompts, found {found}\."
     ):
         JsonLines(path=file(*rows), test_size=size).split("test")
 
@@ -249,8 +249,8 @@ def test_unknown_split(file):
 @pytest.mark.parametrize(
     "options, match",
     [
-        ({"test_path": "b", "test_size": 3}, "leave one of them out"),
-        ({"answer_marker": " "}, "answer_marker must have a visible sign"),
+        ({"test_path": "b", "test_size": 3}, "Remove one of them"),
+        ({"answer_marker": " "}, "answer_marker: expected at least one visible character"),
         ({"test_size": 0}, "greater than or equal to 1"),
         ({"fields": {"promt": "q"}}, "Input should be 'prompt'"),
     ],

@@ -158,8 +158,14 @@ def test_plain_text_is_read_only_where_nothing_else_is(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     "rows, match",
     [
-        ([*TEXTS, ROWS[0]], "line 1 is plain text and .* line 6 has an answer; expected either"),
-        ([ROWS[0], *TEXTS], "line 2 is plain text and .* line 1 has an answer; expected either"),
+        (
+            [*TEXTS, ROWS[0]],
+            "line 1 is plain text and .* line 6 has an answer. Expected one of the two",
+        ),
+        (
+            [ROWS[0], *TEXTS],
+            "line 2 is plain text and .* line 1 has an answer. Expected one of the two",
+        ),
         ([{"text": "a"}, {"text": " "}], "line 2: empty text"),
         ([{"text": "a", "promt": "b"}], "unknown field 'promt'; did you mean 'prompt'"),
     ],
@@ -174,11 +180,11 @@ def test_plain_text_errors(rows, match, tmp_path, monkeypatch):
     "text, match",
     [
         ("prompt,answer\na,b,c\n", "line 2: has more cells than the header .* too many: 'c'"),
-        ("prompt,answer\na\n", "line 2: field 'answer': has no cell"),
+        ("prompt,answer\na\n", "line 2: field 'answer': the cell is missing"),
         ('prompt,answer\n"a,b\n', "line 2: expected CSV: unexpected end of data"),
         ("prompt,answer,choices\na,b,c\n", r"line 2: field 'choices': expected a JSON list, .*'c'"),
         ("prompt,answer\n", "expected at least one example, found none"),
-        ("prompt,answer,answer\na,b,c\n", "line 1: the header has 'answer' twice"),
+        ("prompt,answer,answer\na,b,c\n", "line 1: duplicate column 'answer' in the header"),
     ],
 )
 def test_a_bad_table(text, match, tmp_path):

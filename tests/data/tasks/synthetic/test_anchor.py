@@ -143,7 +143,7 @@ def test_same_options_same_examples_other_seed_others():
             "held_out leaves no combination of reasoning anchors",
         ),
         ({"last_key": 27}, "expected at least length = 9 keys"),
-        ({"first_key": 10}, "the smallest answer would be -6; raise first_key by at least 6"),
+        ({"first_key": 10}, "the smallest answer would be -6. Raise first_key by at least 6"),
     ],
 )
 def test_options_are_checked(options, match):

@@ -85,7 +85,7 @@ def test_same_options_same_examples_other_seed_others():
 @pytest.mark.parametrize(
     "options, match",
     [
-        ({"steps": 7}, "steps = 7, but a chain of 6 pairs has no more steps"),
+        ({"steps": 7}, "steps = 7, but a chain of 6 pairs has only 6 steps"),
         ({"tokens": 45}, "6 pairs need at least 49 tokens, found 45"),
         ({"tokens": 99}, "multiple of 5"),
     ],

@@ -59,7 +59,7 @@ def test_seeds_share_hardly_an_example_and_one_seed_is_always_the_same():
     "options, match",
     [
         ({"dataset": "chain_sums"}, "has no data set 'chain_sums'; did you mean 'chain_sum'"),
-        ({"dataset": "chain_sum", "options": {"max_trms": 2}}, "chain_sum does not take these"),
+        ({"dataset": "chain_sum", "options": {"max_trms": 2}}, "chain_sum does not accept these"),
     ],
 )
 def test_what_cannot_be_drawn(options, match):

@@ -212,8 +212,11 @@ def test_same_options_same_examples_other_seed_others_and_disjoint_splits():
 @pytest.mark.parametrize(
     "options, match",
     [
-        ({"distractors": "none", "side_rules": 2}, "distractors: none leaves them out"),
-        ({"distractors": "none", "negation": False}, "there is nothing to decide"),
+        ({"distractors": "none", "side_rules": 2}, "distractors: none excludes them"),
+        (
+            {"distractors": "none", "negation": False},
+            "without negation and distractors every statement is true",
+        ),
         (
             {"hops": 18},
             r"hops \+ longer_by = 20 and side_rules = 4 need 44 kinds, but there are 38",

@@ -146,7 +146,7 @@ def test_a_published_file_in_both_splits_is_found():
 
 
 def test_size_and_path_exclude_each_other():
-    with pytest.raises(ValidationError, match="leave one of them out"):
+    with pytest.raises(ValidationError, match="Remove one of them"):
         ProsQA(test_path=str(FEW), test_size=5)
 
 

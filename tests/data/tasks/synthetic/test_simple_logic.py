@@ -154,7 +154,7 @@ def test_splits():
 @pytest.mark.parametrize(
     "options, match",
     [
-        ({"min_predicates": 13}, "min_predicates = 13 is more than max_predicates = 12"),
+        ({"min_predicates": 13}, "min_predicates = 13 is greater than max_predicates = 12"),
         ({"max_depth": 6}, "depth 6 needs max_predicates of at least 14, found 12"),
         ({"max_predicates": 50}, "less than or equal to 40"),
     ],
