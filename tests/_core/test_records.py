@@ -4,7 +4,7 @@ import json
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ntpctp._core.errors import InputError
@@ -34,6 +34,7 @@ def test_what_was_written_is_read(tmp_path, indent):
     assert json.loads((tmp_path / "a.json").read_text()).keys() == {*CONTENT, "checksum"}
 
 
+@settings(deadline=None)
 @given(content=st.dictionaries(st.text(min_size=9), VALUES))
 def test_any_record_is_read_as_it_was_written(tmp_path_factory, content):
     path = tmp_path_factory.getbasetemp() / "any.json"

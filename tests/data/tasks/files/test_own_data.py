@@ -179,7 +179,10 @@ def test_plain_text_errors(rows, match, tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     "text, match",
     [
-        ("prompt,answer\na,b,c\n", "line 2: has more cells than the header .* too many: 'c'"),
+        (
+            "prompt,answer\na,b,c\n",
+            "line 2: has more cells than the header .* first extra cell: 'c'",
+        ),
         ("prompt,answer\na\n", "line 2: field 'answer': the cell is missing"),
         ('prompt,answer\n"a,b\n', "line 2: expected CSV: unexpected end of data"),
         ("prompt,answer,choices\na,b,c\n", r"line 2: field 'choices': expected a JSON list, .*'c'"),

@@ -161,6 +161,6 @@ def test_too_few_prompts():
         hold_out="prompts", length=3, first_key=20, last_key=22, held_out=[], test_size=100
     )
     with pytest.raises(
-        InputError, match=r"so few different prompts .* for split 'test'; raise leng"
+        InputError, match=r"so few different prompts .* for split 'test'\. Raise leng"
     ):
         task.split("test")
