@@ -81,7 +81,7 @@ def report(
     report. It computes nothing and changes no experiment.
     """
     if figure_format is not None and figures is None:
-        raise InputError("--figure-format: expected --figures DIRECTORY with it")
+        raise InputError("--figure-format: expected --figures with it")
     if figures is not None and figures.exists() and not figures.is_dir():
         raise InputError(f"--figures: expected a directory, {figures} is a file")
     check_experiment_files([where])

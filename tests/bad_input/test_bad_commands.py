@@ -67,7 +67,7 @@ CASES: dict[str, Case] = {
         ["--on local:4: unknown engine. Expected local; ray"],
     ),
     "run into a store without place": command(
-        "run DIR/tiny.yaml --output s3://", ["s3://: names no place; expected s3://bucket/path"]
+        "run DIR/tiny.yaml --output s3://", ["s3://: no path in the URL; expected s3://bucket/path"]
     ),
     "run into a store of nobody": command(
         "run DIR/tiny.yaml --output nobody://bucket/runs",
@@ -223,7 +223,7 @@ CASES: dict[str, Case] = {
     "report on an empty directory": command("report DIR/empty", ["DIR/empty: expected the direct"]),
     "format without figures": command(
         "report DIR/empty --figure-format pdf",
-        ["--figure-format: expected --figures DIRECTORY with it"],
+        ["--figure-format: expected --figures with it"],
     ),
     "figures into a file": command(
         "report DIR/empty --figures DIR/file", ["--figures: expected a directory", "is a file"]
@@ -249,7 +249,7 @@ CASES: dict[str, Case] = {
         "calibrate DIR/out", ["DIR/out", "seeds"], files={"out/experiment.yaml": GOOD}
     ),
     # stores
-    "compare a store without place": command("compare memory://", ["memory://: names no place"]),
+    "compare a store without place": command("compare memory://", ["memory://: no path in the URL"]),
     "status of a store of nobody": command(
         "status nobody://bucket/runs", ["unknown protocol 'nobody'"]
     ),

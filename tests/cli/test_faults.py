@@ -188,7 +188,7 @@ def test_sigterm_while_the_report_is_written(ntpctp, tiny_file, tmp_path, monkey
         signal.raise_signal(signal.SIGTERM)
         pytest.fail("goes on")
 
-    monkeypatch.setattr("ntpctp.report.html.write_report", asked)
+    monkeypatch.setattr("ntpctp.cli.actions.results.write_report", asked)
     outcome = ntpctp("run", path, "--output", out)
     assert outcome.code == 143 and "run the same command again to resume" in outcome.err
     monkeypatch.undo()
