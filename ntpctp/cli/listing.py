@@ -65,6 +65,7 @@ def tasks(
     from ntpctp.data.lm_eval_export import export as write
     from ntpctp.data.tokenize import load_tokenizer
     from ntpctp.models.build import context_of
+    from ntpctp.report.terminal.exports import exported_lines
 
     exported = write(
         task,
@@ -75,7 +76,7 @@ def tasks(
         tokenizer=load_tokenizer(tokenizer) if tokenizer else None,
         context=context_of(tokenizer) if tokenizer else None,
     )
-    for line in catalogue.exported_lines(exported, export):
+    for line in exported_lines(exported, export):
         console.print(line, markup=False, highlight=False, soft_wrap=True)
 
 

@@ -249,7 +249,9 @@ CASES: dict[str, Case] = {
         "calibrate DIR/out", ["DIR/out", "seeds"], files={"out/experiment.yaml": GOOD}
     ),
     # stores
-    "compare a store without place": command("compare memory://", ["memory://: no path in the URL"]),
+    "compare a store without place": command(
+        "compare memory://", ["memory://: no path in the URL"]
+    ),
     "status of a store of nobody": command(
         "status nobody://bucket/runs", ["unknown protocol 'nobody'"]
     ),

@@ -141,6 +141,7 @@ def test_help_version_and_lists_import_no_torch(tmp_path):
     path = tmp_path / "tiny.yaml"
     path.write_text(yaml.safe_dump(tiny_content(), sort_keys=False))
     commands = [["--help"], ["run", "--help"], ["--version"], ["list", str(path)]]
+    commands += [["tasks"], ["measures", "accuracy"], ["tasks", "addition", "--show", "2"]]
     outcomes, loaded, seconds, _ = in_one_process(commands)
     assert [code for code, _ in outcomes] == [0] * len(commands)
     assert "calibrate" in outcomes[0][1] and "--retry-failed" in outcomes[1][1]

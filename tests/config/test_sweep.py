@@ -387,7 +387,7 @@ def test_cells_about_different_scores_keep_their_units_and_have_no_effects():
     assert found.effects == [] and found.reason == "the cells are about different scores"
     panel = map_panel(found)
     ((one, two),) = panel.figure["data"][0]["text"]
-    assert "pp" in one and "pp" not in two and "each cell's own score" in panel.note
+    assert "pp" in one and "pp" not in two and "scores differ between cells" in panel.note
 
 
 def test_a_star_marks_an_arm_below_the_target_on_its_training_items():

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator, Sequence
 from itertools import islice
-from pathlib import Path
 from typing import Any
 
 from rich.console import RenderableType
@@ -12,7 +11,6 @@ from rich.text import Text
 from ntpctp._core.errors import lookup
 from ntpctp.config import block_of
 from ntpctp.data.example import Example
-from ntpctp.data.lm_eval_export import Exported
 from ntpctp.data.tasks import TASKS, Task
 from ntpctp.measures import MEASURES
 
@@ -94,31 +92,6 @@ def examples_of(task: Task, split: str, number: int) -> Iterator[RenderableType]
     for index, example in enumerate(islice(chosen, number)):
         yield Text(f"\n{split} example {index}{f' ({example.source})' if example.source else ''}")
         yield _roles(example)
-
-
-def exported_lines(exported: Sequence[Exported], directory: Path) -> Iterator[str]:
-    """Yield the exported tasks, differences in lm-eval, and the command that uses them."""
-    for split in exported:
-        yield f"{split.name}: {split.items} items, judged by {split.judged_by}"
-        if split.differing is None:
-            continue
-        other, elsewhere = split.differing.other_tokens, split.differing.split_elsewhere
-        if other:
-            yield f"  {other} items are tokenized differently in lm-eval, so their scores differ"
-        if elsewhere:
-            yield (
-                f"  {elsewhere} prompts end in white space, which lm-eval moves to every choice: "
-                "log-likelihoods include it, accuracy is the same"
-            )
-        if split.cut:
-            yield (
-                f"  {split.cut} prompts with their longest answer exceed the model's context: "
-                "lm-eval truncates them on the left without a warning"
-            )
-        if not other and not elsewhere:
-            yield "  lm-eval tokenizes all items like ntpctp"
-    names = ",".join(split.name for split in exported)
-    yield f"lm_eval --include_path {directory} --tasks {names} --model_args pretrained=CHECKPOINT"
 
 
 def _roles(example: Example) -> Table:
