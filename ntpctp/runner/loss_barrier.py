@@ -87,7 +87,7 @@ def read_paths(output: Path) -> list[dict[str, Any]]:
     """
     if not (output / PATHS).is_file():
         return []
-    remedy = f"{run_again(output)} measures it anew"
+    remedy = f"{run_again(output)} measures it again"
     rows: list[dict[str, Any]] = read_sealed(output / PATHS, remedy)["rows"]
     return rows
 

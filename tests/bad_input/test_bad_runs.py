@@ -107,7 +107,7 @@ CASES: dict[str, Case] = {
         "run DIR/experiment.yaml --output DIR/out",
         "ntp/seed-0/run.json",
         '{"run": {"data_fingerprint": "x"}}',
-        ["run.json: damaged", "no checksum", "put it back from a copy, or delete"],
+        ["run.json: damaged", "it has no checksum", "Restore the file from a copy, or delete"],
     ),
     "audit that is a list": damaged(
         "report DIR/out",
@@ -149,7 +149,7 @@ CASES: dict[str, Case] = {
         "report DIR/out",
         "calibration.json",
         "[]",
-        ["calibration.json: expected a JSON object", "`ntpctp calibrate DIR/out` writes it anew"],
+        ["calibration.json: expected a JSON object", "`ntpctp calibrate DIR/out` writes it again"],
     ),
     "log without a loss": damaged(
         "report DIR/out",
@@ -164,7 +164,7 @@ CASES: dict[str, Case] = {
         ["log.jsonl, line 1: expected a number as step, found 'one'"],
     ),
     "worker that is no JSON": damaged(
-        "status DIR/out", "ntp/seed-0/worker.json", "{", ["worker.json", "expected JSON"]
+        "status DIR/out", "ntp/seed-0/worker.json", "{", ["worker.json: invalid JSON"]
     ),
     "worker that is a list": damaged(
         "status DIR/out", "ntp/seed-0/worker.json", "[]", ["worker.json: expected a JSON object"]

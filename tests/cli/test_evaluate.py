@@ -71,7 +71,7 @@ def test_a_foreign_checkpoint_is_measured_beside_itself(foreign, suite, ntpctp):
 
 def test_a_second_call_loads_no_model(foreign, suite, ntpctp, monkeypatch):
     first = ntpctp("evaluate", foreign, "--suite", suite())
-    monkeypatch.setattr("ntpctp.measures.measure.load_model", None)
+    monkeypatch.setattr("ntpctp.measures.context.load_model", None)
     second = ntpctp("evaluate", foreign, "--suite", suite())
     assert second.code == 0, second.err
     announced = "model, sums: measuring accuracy ...\n"
@@ -99,7 +99,7 @@ def test_whatever_moves_a_number_is_measured_again(foreign, suite, ntpctp, monke
     loaded = []
     load = load_model
     monkeypatch.setattr(
-        "ntpctp.measures.measure.load_model",
+        "ntpctp.measures.context.load_model",
         lambda *args, **kwargs: loaded.append(args) or load(*args, **kwargs),
     )
     assert ntpctp("evaluate", foreign, "--suite", suite(**changes)).code == 0
@@ -171,7 +171,7 @@ def test_too_little_context_is_said_before_the_model_is_loaded(tmp_path, suite, 
 
 def test_without_tasks_there_is_nothing_to_measure_on(foreign, suite, ntpctp):
     outcome = ntpctp("evaluate", foreign)
-    assert outcome.code == 2 and "say what to measure: --suite" in outcome.err
+    assert outcome.code == 2 and "Choose tasks and measures: --suite" in outcome.err
     outcome = ntpctp("evaluate", foreign, "--suite", suite(tasks={}))
     assert outcome.code == 2 and "the suite small has no tasks" in outcome.err
 

@@ -124,7 +124,7 @@ def test_what_holds_is_not_computed_again_and_other_weights_are(measured, monkey
     measure_paths(experiment, data, output)
     assert len(computed) == 1 and file.read_bytes() == before
     file.write_text('{"rows": 7}')
-    with pytest.raises(InputError, match=r"loss-paths\.json: damaged.* measures it anew"):
+    with pytest.raises(InputError, match=r"loss-paths\.json: damaged.* measures it again"):
         read_paths(output)
     measure_paths(experiment, data, output)
     assert len(computed) == 4 and file.read_bytes() == before
