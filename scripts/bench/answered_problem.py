@@ -1,4 +1,4 @@
-"""The checkpoint and the items that the benchmark of evaluation measures, and lm-eval's tasks."""
+"""Checkpoint, items and lm-eval tasks of the benchmark of evaluation."""
 
 import json
 from pathlib import Path
@@ -19,12 +19,12 @@ from ntpctp.objectives.loss import token_loss
 
 WORDS = [f"w{k}" for k in range(2000)]
 CONTEXT = (20, 100)  # words of a prompt
-MOST_ANSWER = 8  # words of an answer that is written
+MOST_ANSWER = 8  # words of a generated answer
 KINDS = ("choices", "greedy")
 
 
 def examples(kind: str, number: int) -> list[Example]:
-    """Prompts of random words; two candidates of one word, or an answer of 1 to 8 words."""
+    """Return prompts of random words; two candidates of one word, or an answer of 1 to 8 words."""
     rng = np.random.default_rng(0)
     found = []
     for _ in range(number):
@@ -42,7 +42,7 @@ def examples(kind: str, number: int) -> list[Example]:
 
 
 def make(directory: Path, number: int, steps: int) -> None:
-    """Write a GPT-2 (0.8M parameters, vocabulary apart) that has trained on half of the answers."""
+    """Write a GPT-2 (0.8M parameters without embeddings) trained on half of the answers."""
     directory.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(0)
     tokenizer: PreTrainedTokenizerFast = closed_tokenizer([" ".join(WORDS)], "words")
@@ -74,7 +74,7 @@ def make(directory: Path, number: int, steps: int) -> None:
 
 
 def context_of(directory: Path, kind: str) -> EvaluationContext:
-    """Read and encode the items for our own measures."""
+    """Read and encode the items for our measures."""
     tokenizer = load_tokenizer(str(directory / "model"))
     reader = RowReader(answer_marker="#### ")
     rows = read_numbered_jsonl(directory / f"own_{kind}.jsonl")
@@ -90,7 +90,7 @@ def context_of(directory: Path, kind: str) -> EvaluationContext:
 
 
 def _write_task(directory: Path, kind: str, number: int, eos: str) -> None:
-    """Write the items as lm-eval reads them; a candidate ends, as ours does."""
+    """Write the items as an lm-eval task; candidates include the end of sequence, as ours do."""
     own = [
         {"prompt": e.text("prompt"), "answer": e.answer, "choices": list(e.choices)}
         for e in examples(kind, number)

@@ -1,9 +1,9 @@
-"""An experiment's directory with simulated results: what a comparison reads, without training.
+"""An experiment's directory with simulated results: everything a comparison reads, untrained.
 
-All lies where a run would have put it: rows and scores of three measures beside every checkpoint,
-counters, logs, records. Only what is never opened is missing (weights), and the rows of earlier
-checkpoints are hard links to those of the run's last one, so that 20 checkpoints do not fill the
-disk: of them a comparison reads the scores alone.
+All files lie where a run would write them: item rows and scores of three measures beside every
+checkpoint, counters, logs, records. Weights, which no command here opens, are missing. The item
+rows of earlier checkpoints are hard links to those of the last one to save disk space: a comparison
+reads only the scores of earlier checkpoints.
 """
 
 import json
@@ -38,8 +38,8 @@ NUM_NOISY, NUM_STRATA = 200, 4
 Row = dict[str, Any]
 
 
-def asked(arms: int, seeds: int, items: int, checkpoints: int) -> Experiment:
-    """Return an experiment on additions; its arms learn from ever more wrong answers."""
+def simulated(arms: int, seeds: int, items: int, checkpoints: int) -> Experiment:
+    """Return an experiment on additions whose arms have increasing rates of wrong answers."""
     return experiment_of(
         {
             "name": "simulated",
@@ -96,7 +96,7 @@ def _write_run(
         for measure in experiment.evaluation.measures:
             rows, scores = results[measure.name]
             path = rows_path(checkpoint, measure.name)
-            if checkpoint == last or measure.name == "flatness":  # whose rows are read at all steps
+            if checkpoint == last or measure.name == "flatness":  # its rows are read at all steps
                 with path.open("w", encoding="utf-8") as file:
                     file.writelines(json.dumps(_row_at(row, step / steps)) + "\n" for row in rows)
             else:
@@ -119,13 +119,13 @@ def _counters(step: int) -> dict[str, float]:
 
 
 def _at(score: Score, share: float) -> dict[str, Any]:
-    """Return a score as it was when ``share`` of the training was done."""
+    """Return a score as of ``share`` of the training."""
     row = score.as_dict()
     return row if row["value"] is None else {**row, "value": row["value"] * share}
 
 
 def _row_at(row: Row, share: float) -> Row:
-    """Return a row of a measure as it was when ``share`` of the training was done."""
+    """Return an item row as of ``share`` of the training."""
     if "mean_loss" not in row:
         return row
     return {**row, "mean_loss": row["mean_loss"] / (0.1 + share), "value": row["value"] * share}
@@ -134,7 +134,7 @@ def _row_at(row: Row, share: float) -> Row:
 def _results(
     rng: np.random.Generator, skill: float, answers: list[str]
 ) -> dict[str, tuple[list[Row], list[Score]]]:
-    """Return rows and scores of one run's last checkpoint, by measure."""
+    """Return measure -> item rows and scores of one run's last checkpoint."""
     rows = list(_answers(rng, skill, answers))
     noisy = list(_noisy(rng, skill))
     eigenvalue = float(400 * (1.2 - skill) * np.exp(0.1 * rng.normal()))

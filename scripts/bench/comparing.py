@@ -1,18 +1,18 @@
-"""A comparison of many runs: seconds and memory, and the same rows read by other libraries.
+"""A comparison of many runs: seconds, memory, and reading the same item rows by other libraries.
 
     python scripts/bench/comparing.py [--quick] [--json FILE] [--keep DIR]
 
 Ten arms, ten seeds, 20 checkpoints, 10,000 held-out items (--quick: four arms, four seeds, five
 checkpoints, 2,000 items), with simulated results in a temporary directory (compared_problem.py).
-In a process of its own each, by wall clock after the libraries are imported, median over
+Each measurement runs in a separate process; times are wall clock after imports, medians over
 repetitions:
 
 * the comparison: from all stored scores and the last checkpoints' item rows to scores.parquet and
   comparison.json, all 45 pairs of arms on all scores; peak memory of the whole process, libraries
-  included. CPU seconds beside it: on a machine that does other things too they are the cleaner
-  number, on an idle one they can be the larger, as rows are read by several threads;
-* reading the item rows, ours (four columns of every run, strata, and their order) against pandas,
-  DuckDB and Python's json, which read the same columns of the same files; their sums have to agree;
+  included. CPU seconds are printed too: on a busy machine they are more reliable; on an idle one
+  they can exceed the wall time, because several threads read rows;
+* reading item rows: ours (four columns of every run, strata, sorted by item) against pandas, DuckDB
+  and Python's json, which read the same columns of the same files. The sums must agree;
 * the report of the same directory: seconds to write it, its size.
 
 Goals: the comparison in 5 s and 1 GiB; a report below 8 MB.
@@ -41,7 +41,7 @@ def _peak() -> float:
 
 
 def compared(directory: Path) -> dict[str, float]:
-    """Compare; return seconds, CPU seconds, peak memory in MiB, and how many scores and pairs."""
+    """Compare; return seconds, CPU seconds, peak memory in MiB, numbers of scores and pairs."""
     from ntpctp.analysis.pipeline import compare_experiment
     from ntpctp.config import load_output
 
@@ -139,7 +139,7 @@ READERS: dict[str, Callable[[list[Path]], list[np.ndarray]]] = {
 def read(directory: Path, reader: str) -> dict[str, Any]:
     """Read the four columns of all runs; return seconds, peak memory in MiB, and sums."""
     paths = _files(directory)
-    READERS[reader](paths[:1])  # the libraries are imported
+    READERS[reader](paths[:1])  # imports the libraries
     begin, cpu = time.perf_counter(), time.process_time()
     arrays = READERS[reader](paths)
     seconds, cpu_seconds = time.perf_counter() - begin, time.process_time() - cpu
@@ -153,7 +153,7 @@ def read(directory: Path, reader: str) -> dict[str, Any]:
 
 
 def medians(repetitions: int, function: Callable[..., Any], *arguments: Any) -> dict[str, Any]:
-    """Return the median of every number over repetitions, each in a process of its own."""
+    """Return the median of every number over repetitions, each in a separate process."""
     found = [in_own_process(function, *arguments) for _ in range(repetitions)]
     return {
         key: found[0][key] if key == "sums" else statistics.median(one[key] for one in found)
@@ -222,13 +222,15 @@ def main() -> None:
     )
     parser.add_argument("--quick", action="store_true", help="a small experiment, one repetition")
     parser.add_argument("--json", type=Path, help="write the rows to this file")
-    parser.add_argument("--keep", type=Path, help="make the experiment here, or use what is here")
+    parser.add_argument(
+        "--keep", type=Path, help="create the experiment here, or reuse an existing one"
+    )
     arguments = parser.parse_args()
     size = (4, 4, 2_000, 5) if arguments.quick else (10, 10, 10_000, 20)
     with tempfile.TemporaryDirectory() as place:
         directory = arguments.keep or Path(place) / "simulated"
         if not directory.exists():
-            compared_problem.make(directory, compared_problem.asked(*size))
+            compared_problem.make(directory, compared_problem.simulated(*size))
         records = measure(directory, 1 if arguments.quick else 3)
     if arguments.json:
         packages = ("numpy", "pandas", "pyarrow", "scipy", "duckdb")

@@ -1,18 +1,17 @@
-"""Making, encoding and storing examples: every generated task against `datasets.map`.
+"""Generating, encoding and storing examples: every generated task against `datasets.map`.
 
     python scripts/bench/data.py [--quick] [--json FILE]
 
-Both sides make the same examples of all splits, encode them, join the ids of prompt and answer with
-their roles, and write them to an Arrow file. Ours is `ntpctp.data.cache.encode_task`, which also
-looks for examples in two splits, builds the closed vocabulary, keeps character offsets, and takes
-checksums; the peer is `datasets.Dataset.from_generator(...).map(batched=True)` with that vocabulary
-made before the clock starts. Making the examples is also timed alone, and so is a second start that
-finds everything stored. Seconds are CPU seconds of one thread, medians over the repetitions, each
-in a process of its own, whose peak memory is taken (it includes about 0.3 GiB of imported
-libraries).
+Both sides generate the same examples of all splits, encode them, join the ids of prompt and answer
+with their roles, and write them to an Arrow file. Ours is `ntpctp.data.cache.encode_task`, which
+also rejects examples that occur in two splits, builds the closed vocabulary, keeps character
+offsets, and computes checksums. Peer: `datasets.Dataset.from_generator(...).map(batched=True)`
+with the vocabulary built before the clock starts. Generating alone is timed too, and so is a second
+start that reads the cache. Seconds are CPU seconds of one thread, medians over the repetitions,
+each in a separate process; its peak memory includes about 0.3 GiB of imported libraries.
 
-The goal is a million examples of `addition` and of `anchor` in 60 seconds and within 1 GiB, and a
-second start in 2 seconds; `--quick` measures a tenth of them and extrapolates the seconds.
+The goal is a million examples of `addition` and of `anchor` within 60 seconds and 1 GiB, and a
+second start within 2 seconds; `--quick` measures a tenth of them and extrapolates the seconds.
 """
 
 import argparse
@@ -56,7 +55,7 @@ CASES: dict[str, tuple[dict[str, Any], int]] = {
 
 
 def build(name: str, size: int) -> Task:
-    """The task with about ``size`` examples, nearly all of them for training where it can be."""
+    """Return the task with about ``size`` examples, nearly all for training if the task allows."""
     if name == "modular":  # the whole table
         return TASKS[name](name=name, modulus=int(size**0.5))
     if name == "parity":
@@ -65,12 +64,12 @@ def build(name: str, size: int) -> Task:
 
 
 def examples_of(name: str, size: int) -> Iterator[Example]:
-    """Its examples, split by split."""
+    """Yield the examples of all splits of a task."""
     return chain.from_iterable(build(name, size).all_splits().values())
 
 
 def tokenizer_of(name: str) -> Any:
-    """A closed vocabulary over some thousand examples, which have every word."""
+    """Return a closed vocabulary from some thousand examples, which contain every word."""
     task = build(name, 3000)
     examples = chain.from_iterable(task.all_splits().values())
     texts = (segment.text for example in examples for segment in example.segments)
@@ -78,20 +77,20 @@ def tokenizer_of(name: str) -> Any:
 
 
 def make(name: str, size: int) -> None:
-    """Make the examples and let go of them."""
+    """Generate the examples and discard them."""
     for _ in examples_of(name, size):
         pass
 
 
 def ours(name: str, size: int, directory: Path) -> None:
-    """Make, encode and store, or find it stored."""
+    """Generate, encode and store, or read the cache."""
     task = build(name, size)
     assert task.pieces is not None
     encode_task(task, task.pieces, directory)
 
 
 def peer(name: str, size: int, tokenizer: Any, directory: Path) -> None:
-    """The same with `datasets`."""
+    """Generate, encode and store with `datasets`."""
     datasets.disable_progress_bars()
     eos = tokenizer.eos_token_id
 
@@ -133,7 +132,7 @@ def _measure(method: str, name: str, size: int, results: Any) -> None:
 
 
 def measured(method: str, name: str, size: int) -> tuple[float, float]:
-    """CPU seconds and peak GiB of one method, in a process of its own."""
+    """Return CPU seconds and peak GiB of one method, in a separate process."""
     context = multiprocessing.get_context("spawn")
     results = context.Queue()
     process = context.Process(target=_measure, args=(method, name, size, results))
@@ -146,10 +145,10 @@ def measured(method: str, name: str, size: int) -> tuple[float, float]:
 
 
 def compare(name: str, quick: bool, repetitions: int) -> list[dict[str, Any]]:
-    """Rows of one task: seconds a million examples, and peak memory."""
+    """Return the rows of one task: seconds per million examples, and peak memory."""
     size = CASES[name][1] // (10 if quick else 1)
     total = sum(map(len, build(name, size).all_splits().values()))
-    # Alternating, so that a change of the machine's load meets all alike.
+    # Alternating, so that changes of the machine's load affect all methods alike.
     runs = [{m: measured(m, name, size) for m in METHODS} for _ in range(repetitions)]
     seconds = {m: statistics.median(r[m][0] for r in runs) * MILLION / total for m in METHODS}
     memory = {m: max(r[m][1] for r in runs) for m in METHODS}

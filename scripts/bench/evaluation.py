@@ -1,18 +1,17 @@
-"""Evaluation of one checkpoint: ours against lm-eval, and what each measure costs.
+"""Evaluation of one checkpoint: ours against lm-eval, and the cost of each measure.
 
     python scripts/bench/evaluation.py [--quick] [--json FILE]
 
-A GPT-2 of four layers and width 128 that has begun to learn the answers (it chooses rightly more
-often than not, and writes hardly any answer rightly); 500 items with contexts of 20 to 100 words:
-two candidates of one word and the end of sequence, or an answer of 1 to 8 words that is written.
-Both start from the text and the checkpoint on disk and end with the accuracy; lm-eval at the best
-of several batch sizes. CPU seconds of one thread, each call in a process of its own after the
-libraries are imported, medians over repetitions that alternate. Accuracies and log-likelihoods have
-to agree. Then our measures one by one: items a second, and the share of the matmul peak that the
-model's own operations are.
+A partly trained GPT-2 of four layers and width 128 (it chooses the right candidate more often than
+not, and generates hardly any right answer); 500 items with contexts of 20 to 100 words: two
+candidates of one word and the end of sequence, or a generated answer of 1 to 8 words. Both start
+from the text and the checkpoint on disk and end with the accuracy; lm-eval with the best of several
+batch sizes. CPU seconds of one thread, each call in a separate process after imports, medians over
+alternating repetitions. Accuracies and log-likelihoods must agree. Then each of our measures alone:
+items per second, and the model's FLOPs as a share of the matmul peak.
 
-Goals: 4 times lm-eval's rate on both; a noise curve of 6 strengths and 8 draws (41 passes, since
-without noise there is one) in at most 48 times the seconds of one evaluation.
+Goals: 4 times lm-eval's rate on both; a noise curve of 6 strengths and 8 draws (41 passes: strength
+0 needs only one) in at most 48 times the seconds of one evaluation.
 
 Needs: pip install -e '.[lm-eval]'.
 """

@@ -5,17 +5,17 @@
 Every method gets the same model (a GPT-2 after a short training), the same four batches with 1, 1,
 24 and 24 supervised tokens a row, the same loss function, and the right weighting of the batches,
 so that all solve the same problem. The error is measured against a float64 reference (SciPy's
-ARPACK on plain autograd products). Two figures a method:
+ARPACK on plain autograd products). Two results per method:
 
-- *reached*: seconds and products until the estimate came within 1e-3 of the reference and stayed
-  there. Only an oracle could stop then; it compares the algorithms.
-- *own stop*: until the method's own rule says so: ours at a residual of 1e-3, PyHessian when two
+- *reached*: seconds and products until the estimate is within 1e-3 of the reference and stays
+  there. Only an oracle could stop at that point; this compares the algorithms.
+- *own stop*: until the method's own stopping rule: ours at a residual of 1e-3, PyHessian when two
   successive estimates agree to 1e-3. hessian-eigenthings has none; it gets the smallest number of
   steps at which its own residual is below 1e-3.
 
-Ours includes everything from the operator's checks and kept graphs on. Seconds are CPU seconds of
-one thread, which other load on the machine disturbs less; medians over the repetitions, each with
-its own start vector and each run in a process of its own, whose peak memory is taken.
+Our time includes the operator's checks and kept graphs. Seconds are CPU seconds of one thread,
+which depend less on other load; medians over repetitions, each with another start vector and in a
+separate process, whose peak memory is reported.
 
 Needs: pip install pyhessian==0.1 and pip install --no-deps hessian-eigenthings==1.0.0a5.
 """
@@ -48,7 +48,7 @@ MAX_POWER_ITERATIONS = 100  # PyHessian's default
 
 
 class Run(NamedTuple):
-    """What one method did on one problem with one start vector."""
+    """Results of one method on one problem with one start vector."""
 
     reached_seconds: float
     reached_products: float
@@ -58,7 +58,7 @@ class Run(NamedTuple):
 
 
 class Trace:
-    """Estimates with the time at which they were known."""
+    """Estimates and the times at which they were available."""
 
     def __init__(self) -> None:
         self.begin = time.process_time()
@@ -66,12 +66,12 @@ class Trace:
         self.estimates: list[float] = []
 
     def add(self, estimate: float) -> None:
-        """Record the estimate that the newest product gave."""
+        """Record the estimate after the latest product."""
         self.seconds.append(time.process_time() - self.begin)
         self.estimates.append(estimate)
 
     def reached(self, reference: float) -> tuple[float, float]:
-        """Seconds and products until the error is below the tolerance for good."""
+        """Return seconds and products until the error stays below the tolerance."""
         wrong = [abs(e - reference) > TOLERANCE * reference for e in self.estimates]
         count = len(wrong) - wrong[::-1].index(True) if True in wrong else 0
         if count == len(wrong):
@@ -80,7 +80,7 @@ class Trace:
 
 
 def ours(problem: Problem, reference: float, seed: int) -> Run:
-    """The default call; then the same Lanczos step by step, for what an oracle would stop at."""
+    """Run the default call; then the same Lanczos step by step to find the oracle's stop."""
     begin = time.process_time()
     operator = HessianOperator(problem.loss, problem.parameters, problem.batches)
     result = top_eigenvalues(operator, seed=seed, relative_tolerance=TOLERANCE)
@@ -103,7 +103,7 @@ def ours(problem: Problem, reference: float, seed: int) -> Run:
 
 
 def eigenthings(problem: Problem, reference: float, seed: int) -> Run:
-    """Its Lanczos, which runs a given number of steps: every prefix of one run is a shorter run."""
+    """Run its Lanczos, which takes a fixed number of steps: every prefix is a shorter run."""
     from hessian_eigenthings.algorithms.lanczos import lanczos_tridiagonal
     from hessian_eigenthings.operators import HessianOperator as TheirOperator
 
@@ -136,7 +136,7 @@ def eigenthings(problem: Problem, reference: float, seed: int) -> Run:
 
 
 class _ByIndex(nn.Module):
-    """Gives PyHessian a model whose output is the loss of the batch with this number."""
+    """A model for PyHessian whose output is the loss of the batch with the given index."""
 
     def __init__(self, problem: Problem):
         super().__init__()
@@ -147,11 +147,11 @@ class _ByIndex(nn.Module):
 
 
 class _Enough(Exception):
-    """Ends PyHessian's loop once both figures are known."""
+    """Ends PyHessian's loop once both results are known."""
 
 
 def pyhessian(problem: Problem, reference: float, seed: int) -> Run:
-    """Its power iteration, observed after each product."""
+    """Run its power iteration and record the estimate after each product."""
     from pyhessian import hessian
 
     numbers = [(torch.tensor([i]), torch.tensor([i])) for i in range(len(problem.batches))]
@@ -188,12 +188,12 @@ METHODS: dict[str, Callable[[Problem, float, int], Run]] = {
 
 
 def median(runs: list[Run]) -> Run:
-    """Return the median of each figure."""
+    """Return the median of each result."""
     return Run(*(statistics.median(column) for column in zip(*runs, strict=True)))
 
 
 def product_cost(problem: Problem, repetitions: int) -> dict[str, float]:
-    """Seconds of a gradient, a product with graphs recomputed, and one with graphs kept."""
+    """Return seconds of a gradient, and of a product with recomputed and with kept graphs."""
     tensors = list(problem.parameters.values())
     kept = HessianOperator(problem.loss, problem.parameters, problem.batches)
     recomputed = HessianOperator(
@@ -219,7 +219,7 @@ def product_cost(problem: Problem, repetitions: int) -> dict[str, float]:
 
 
 def alone(method: str, problem: Problem, reference: float, seed: int) -> tuple[Run, float]:
-    """Run a method in a process of its own; add the peak of its memory above the start, in MB."""
+    """Run a method in a separate process; return its result and its growth of peak memory in MB."""
     context = multiprocessing.get_context("fork")
     receiver, sender = context.Pipe(duplex=False)
 
@@ -249,7 +249,7 @@ def alone(method: str, problem: Problem, reference: float, seed: int) -> tuple[R
 def row(
     name: str, mine: float, peer: float, peer_name: str, unit: str, goal: float, at_least: bool
 ) -> dict[str, object]:
-    """A row of the table. ``ratio`` is peer / ours where more is better, else ours / peer."""
+    """Return a row of the table. ``ratio`` is peer / ours if ``at_least``, else ours / peer."""
     ratio = peer / mine if at_least else mine / peer
     met = bool(ratio >= goal if at_least else ratio <= goal)
     return {
@@ -265,7 +265,7 @@ def row(
 
 
 def bench(size: str, repetitions: int) -> list[dict[str, object]]:
-    """Run everything on the model of one size."""
+    """Run all methods on the model of one size."""
     problem = Problem(*SIZES[size])
     count = sum(tensor.numel() for tensor in problem.parameters.values())
     begin = time.process_time()
@@ -279,7 +279,7 @@ def bench(size: str, repetitions: int) -> list[dict[str, object]]:
     runs: dict[str, list[Run]] = {name: [] for name in METHODS}
     memory: dict[str, float] = {}
     for seed in range(repetitions):
-        for name in METHODS:  # alternating, so that load hits all alike
+        for name in METHODS:  # alternating, so that load affects all alike
             run, peak = alone(name, problem, reference, seed)
             runs[name].append(run)
             memory[name] = max(memory.get(name, 0.0), peak)

@@ -46,11 +46,11 @@ class Problem:
 
     @property
     def parameters(self) -> dict[str, Tensor]:
-        """By name, as every operator takes them."""
+        """Name -> parameter, the argument of every operator."""
         return dict(self.model.named_parameters())
 
     def loss(self, batch: tuple[Tensor, int]) -> tuple[Tensor, Tensor]:
-        """Summed loss and number of the supervised tokens, the last ones of each row."""
+        """Return summed loss and number of supervised tokens, the last ones of each row."""
         tokens, count = batch
         hidden = self.model.transformer(tokens).last_hidden_state[:, -count - 1 : -1]
         logits = self.model.lm_head(hidden)
@@ -59,11 +59,11 @@ class Problem:
         return loss_sum, torch.tensor(targets.numel())
 
     def share(self, batch: tuple[Tensor, int]) -> Tensor:
-        """The loss whose plain mean over batches is the mean loss over all tokens."""
+        """Return the loss whose plain mean over batches is the mean loss over all tokens."""
         return self.loss(batch)[0] * len(self.batches) / self.weight
 
     def reference(self) -> float:
-        """The largest eigenvalue in float64, by ARPACK to 1e-8, independent of our code."""
+        """Return the largest eigenvalue in float64, by ARPACK to 1e-8, independent of our code."""
         state = self.model.state_dict()
         self.model = GPT2LMHeadModel(self.config).eval().double()
         self.model.load_state_dict(state)

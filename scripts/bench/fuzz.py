@@ -1,10 +1,10 @@
-"""Feed damaged files and settings to everything that reads them, and count what comes out.
+"""Feed damaged files and settings to all readers, and count the outcomes.
 
     python scripts/bench/fuzz.py --minutes 5 --seed 1
 
 The strategies are those of ``tests/fuzz``. For every reader: inputs tried, accepted, rejected (by
-an ``InputError``, as it should be) and unhandled (anything else). Of each kind of unhandled
-exception the first input is printed. Ends with exit code 1 if there was any.
+an ``InputError``, as intended) and unhandled (any other exception). The first input of each kind of
+unhandled exception is printed. Exits with 1 if there was any.
 """
 
 import argparse
@@ -33,11 +33,11 @@ console = Console()
 
 
 def main() -> None:
-    """Fuzz until the time is over."""
+    """Fuzz until the time is up."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--minutes", type=float, default=5.0, help="how long")
     parser.add_argument("--seed", type=int, default=0, help="another seed tries other inputs")
-    parser.add_argument("--only", default="", help="readers whose name has this in it")
+    parser.add_argument("--only", default="", help="only readers whose name contains this")
     parser.add_argument("--json", type=Path, help="also write the counts into this file")
     arguments = parser.parse_args()
     kinds = {name: (of_bytes(reader), reader.cost) for name, reader in readers().items()}
@@ -62,7 +62,7 @@ Act = Callable[[Any], object]
 
 
 def of_bytes(reader: Reader) -> tuple[st.SearchStrategy[Any], Act]:
-    """Return what a reader of files is given, and how."""
+    """Return the strategy of damaged files for a reader, and the call that reads one."""
 
     def act(content: bytes) -> None:
         with tempfile.TemporaryDirectory() as directory:
@@ -72,7 +72,7 @@ def of_bytes(reader: Reader) -> tuple[st.SearchStrategy[Any], Act]:
 
 
 def of_settings() -> tuple[st.SearchStrategy[Any], Act]:
-    """Return the same of experiment files that were read already."""
+    """Return the same for the parsed content of experiment files."""
     return changed(CONTENTS), settle
 
 
@@ -85,7 +85,7 @@ def batch(
     counts: Counter[str],
     known: set[str],
 ) -> None:
-    """Try ``size`` inputs and count; print those that bring out something new."""
+    """Try ``size`` inputs and count outcomes; print inputs with a new kind of exception."""
 
     @seed(number)
     @settings(

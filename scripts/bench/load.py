@@ -1,14 +1,14 @@
-"""A large experiment: 500 runs, 10,000 checkpoints, 10 million item rows; is each command usable?
+"""A large experiment (500 runs, 10,000 checkpoints, 10 million item rows): time of each command.
 
     python scripts/bench/load.py [--quick] [--json FILE] [--keep DIR]
 
 Five arms, a hundred seeds, 20 checkpoints, 1,000 items, simulated as in comparing.py (--quick: ten
-seeds): rows of earlier checkpoints are hard links, so the disk holds 500,000 of them. Each command
-is a process of its own, libraries and all: seconds, CPU seconds, peak memory, and that it ends
-well. The progress display is given the events of 500 runs, 20 at a time, and drawn for a terminal
-that nobody sees: CPU microseconds an event.
+seeds). Rows of earlier checkpoints are hard links, so the disk holds 500,000 of them. Each command
+runs as a separate process, imports included, and must exit with 0: seconds, CPU seconds, peak
+memory. The progress display receives the events of 500 runs, 20 at a time, and draws into a buffer:
+CPU microseconds per event.
 
-Goals: each command in a minute and within 4 GiB; an event in a millisecond.
+Goals: each command within a minute and 4 GiB; an event within a millisecond.
 """
 
 import argparse
@@ -38,24 +38,24 @@ used = resource.getrusage(resource.RUSAGE_CHILDREN)
 cpu, gibibytes = used.ru_utime + used.ru_stime, used.ru_maxrss / 2**20
 print(json.dumps([done.returncode, done.stderr[-2000:], seconds, cpu, gibibytes]))
 """
-"""Executes a command. What was forked from a large process counts that one's memory as its own."""
+"""Runs a command from a small process: a child inherits the peak memory of its parent."""
 
 
 def measured(name: str, *arguments: str) -> Record:
-    """Run a command; print and return what it took.
+    """Run a command; print and return its time and memory.
 
     Raises:
         SystemExit: if it fails.
     """
     command = [sys.executable, "-m", "ntpctp", *arguments]
-    told = subprocess.run(
+    measurement = subprocess.run(
         [sys.executable, "-S", "-c", _ALONE, *command],
         env={**os.environ, "OMP_NUM_THREADS": "1"},
         capture_output=True,
         text=True,
         check=True,
     )
-    code, err, seconds, cpu, gibibytes = json.loads(told.stdout)
+    code, err, seconds, cpu, gibibytes = json.loads(measurement.stdout)
     if code:
         raise SystemExit(f"{name}: exit code {code}: {err}")
     met = seconds <= GOAL_SECONDS and gibibytes <= GOAL_GIBIBYTES
@@ -71,13 +71,13 @@ def measured(name: str, *arguments: str) -> Record:
 
 
 def displayed(arms: int, seeds: int, items: int, checkpoints: int) -> Record:
-    """Show what all runs tell; print and return the microseconds of an event."""
+    """Display the events of all runs; print and return the microseconds per event."""
     from rich.console import Console
 
     from ntpctp.report.terminal.progress import ProgressDisplay
     from ntpctp.runner.events import Event
 
-    experiment = compared_problem.asked(arms, seeds, items, checkpoints)
+    experiment = compared_problem.simulated(arms, seeds, items, checkpoints)
     console = Console(file=io.StringIO(), force_terminal=True, width=160)
     runs = experiment.runs()
     count, begin = 0, time.process_time()
@@ -104,19 +104,21 @@ def displayed(arms: int, seeds: int, items: int, checkpoints: int) -> Record:
 
 
 def main() -> None:
-    """Make the experiment, use it, print, and write it down if asked."""
+    """Create the experiment, run the commands, print, and write the rows if requested."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--quick", action="store_true", help="50 runs")
     parser.add_argument("--json", type=Path, help="write the rows to this file")
-    parser.add_argument("--keep", type=Path, help="make the experiment here, or use what is here")
+    parser.add_argument(
+        "--keep", type=Path, help="create the experiment here, or reuse an existing one"
+    )
     arguments = parser.parse_args()
     size = QUICK_SIZE if arguments.quick else SIZE
     with tempfile.TemporaryDirectory() as place:
         directory = (arguments.keep or Path(place)) / "simulated"
         if not directory.exists():
-            compared_problem.make(directory, compared_problem.asked(*size))
+            compared_problem.make(directory, compared_problem.simulated(*size))
         print(f"{len(list(directory.glob('*/*/train/step-*'))):,} checkpoints", flush=True)
         output, file = str(directory), str(directory / "experiment.yaml")
         records = [

@@ -5,9 +5,9 @@
 The same GPT-2 (width 128, 2 layers), batch (8 rows of 128 tokens) and labels for all; vocabularies
 of 8,000 and 50,257; 1, 8, 32 and all tokens of a row supervised. `dense` is `model(labels=...)` of
 transformers, `TRL` its fused head as the SFTTrainer patches it in. Milliseconds are medians over
-the steps after the first three; MiB is by how much the step's peak exceeds what the process held
-before its first step. Each method runs in a process of its own, in one thread; repetitions
-alternate between the methods. All three must give the same loss and gradient to 1e-4.
+the steps after the first three; MiB is the growth of peak memory over the memory before the first
+step. Each method runs in a separate process, in one thread; repetitions alternate between the
+methods. All three must give the same loss and gradient to 1e-4.
 
 The goal: at vocabulary 50,257, with at most 32 tokens supervised, a third of TRL's memory.
 
@@ -38,17 +38,17 @@ WARM_UP = 3
 
 
 class Step(NamedTuple):
-    """What a method's step took and gave."""
+    """Cost and result of a method's step."""
 
     milliseconds: float
     mebibytes: float
     loss: float
     gradient_norm: float
-    matmul_peak: float  # operations a second, in the same process
+    matmul_peak: float  # FLOP/s, in the same process
 
 
 def model_of(vocabulary: int) -> GPT2LMHeadModel:
-    """A fresh model without dropout, the same for all methods."""
+    """Return a new model without dropout, the same for all methods."""
     torch.manual_seed(0)
     config = GPT2Config(
         vocab_size=vocabulary,
@@ -66,7 +66,7 @@ def model_of(vocabulary: int) -> GPT2LMHeadModel:
 
 
 def batch_of(vocabulary: int, supervised: int) -> dict[str, Tensor]:
-    """Random rows of which the last ``supervised`` tokens carry the loss."""
+    """Return random sequences whose last ``supervised`` tokens are supervised."""
     ids = torch.randint(vocabulary, (ROWS, TOKENS), generator=torch.Generator().manual_seed(0))
     labels = ids.clone()
     labels[:, :-supervised] = -100
@@ -109,7 +109,7 @@ def measure(method: str, vocabulary: int, supervised: int, steps: int) -> Step:
 
 
 def operations(vocabulary: int, supervised: int) -> float:
-    """Multiplications and additions that a step needs: forward once, backward twice that."""
+    """Return the FLOPs of a step: one forward pass, and twice as much for the backward pass."""
     body = 12 * WIDTH**2 + 2 * TOKENS * WIDTH  # a layer's weights, and attention over the row
     head = WIDTH * vocabulary
     return 6.0 * ROWS * (TOKENS * LAYERS * body + supervised * head)

@@ -1,4 +1,4 @@
-"""What the benchmarks share: processes of their own, memory, and the machine's matmul peak."""
+"""Shared by the benchmarks: fresh processes, peak memory, and the machine's matmul peak."""
 
 import json
 import multiprocessing
@@ -37,7 +37,7 @@ def in_own_process(function: Callable[..., T], *arguments: Any) -> T:
     results = context.SimpleQueue()
     process = context.Process(target=_call, args=(function, arguments, results))
     process.start()
-    # Awaiting the result before the end of the process: a full pipe would keep it from ending.
+    # Read the result before joining: a full pipe would keep the process from ending.
     while process.is_alive() and results.empty():
         time.sleep(0.05)
     if results.empty():
@@ -49,10 +49,10 @@ def in_own_process(function: Callable[..., T], *arguments: Any) -> T:
 
 
 class PeakGrowth:
-    """By how much the process's peak memory exceeds what it held on entering, in MiB."""
+    """Context manager: growth of the process's peak memory over its memory on entry, in MiB."""
 
     def __enter__(self) -> "PeakGrowth":
-        """Take what is held now as the zero."""
+        """Record the current memory."""
         pages = int(Path("/proc/self/statm").read_text().split()[1])
         self._before = pages * resource.getpagesize()
         return self
@@ -64,7 +64,7 @@ class PeakGrowth:
 
 
 def write_records(path: Path, records: Iterable[Record], packages: Iterable[str]) -> None:
-    """Write what was measured, with the machine and the versions of ``packages``."""
+    """Write the measurements with the machine and the versions of ``packages``."""
     machine = {
         "cores": os.cpu_count(),
         "threads": 1,

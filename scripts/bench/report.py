@@ -1,11 +1,11 @@
-"""The report of many runs in a browser: how large it is, and how soon one can read it.
+"""The report of many runs in a browser: its size, and the time until it can be read.
 
     python scripts/bench/report.py [--quick] [--json FILE]
 
 10 arms x 10 seeds x 20 checkpoints with the default measures, simulated as in comparing.py. The
-page is opened in a headless Chromium, each time in a new profile; time runs from the start of the
-navigation to the figures in sight being drawn. The peer is the same page with all of its figures
-drawn at once, as paper has them. Needs Debian's chromium and chromium-driver, and selenium.
+page is opened in a headless Chromium, each time with a new profile; the time is from the start of
+the navigation until the visible figures are drawn. The peer is the same page with all figures drawn
+at once, as for printing. Needs Debian's chromium and chromium-driver, and selenium.
 """
 
 import argparse
@@ -15,7 +15,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from compared_problem import asked, make
+from compared_problem import make, simulated
 from measuring import Record, write_records
 from rich.console import Console
 from rich.table import Table
@@ -28,7 +28,7 @@ from ntpctp.report.html import write_report
 
 MOST_SECONDS, MOST_MEGABYTES = 2.0, 8.0
 _FLAGS = ("--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage")
-# Tells when the figures in sight are drawn: the page's own script marks the root then.
+# Records when the visible figures are drawn: the page's own script then marks the root element.
 _WATCH = """
 new MutationObserver(() => {
   const root = document.documentElement;
@@ -44,7 +44,7 @@ return [performance.now() - start, document.querySelectorAll(".plot .main-svg:fi
 
 
 def opened(page: Path) -> tuple[float, float, int]:
-    """Return the seconds until the figures in sight are drawn, until all are, and their number."""
+    """Return seconds until the visible figures are drawn, until all are, and their number."""
     options = webdriver.ChromeOptions()
     for flag in _FLAGS:
         options.add_argument(flag)
@@ -63,8 +63,8 @@ def opened(page: Path) -> tuple[float, float, int]:
 
 
 def written(directory: Path, arms: int, seeds: int, items: int, checkpoints: int) -> Path:
-    """Simulate results in ``directory``, and write their page."""
-    make(directory, asked(arms, seeds, items, checkpoints))
+    """Simulate results in ``directory`` and write their report."""
+    make(directory, simulated(arms, seeds, items, checkpoints))
     experiment = load_output(directory)
     frame, comparisons = compare_experiment(experiment, directory)
     write_report(experiment, frame, comparisons, directory, directory / "report.html")
@@ -74,7 +74,7 @@ def written(directory: Path, arms: int, seeds: int, items: int, checkpoints: int
 def records(page: Path, repetitions: int) -> list[Record]:
     """Return the size and the times of the page."""
     size = page.stat().st_size / 1e6
-    runs = [opened(page) for _ in range(repetitions + 1)][1:]  # the first fills the disk's cache
+    runs = [opened(page) for _ in range(repetitions + 1)][1:]  # the first fills the disk cache
     in_sight, everything = (statistics.median(run[place] for run in runs) for place in (0, 1))
     return [
         {
@@ -91,7 +91,7 @@ def records(page: Path, repetitions: int) -> list[Record]:
 
 
 def main() -> None:
-    """Measure, print a table, and write it down if asked."""
+    """Measure, print a table, and write the rows if requested."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true", help="4 arms, 4 seeds, 5 checkpoints")
     parser.add_argument("--json", type=Path)

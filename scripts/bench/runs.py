@@ -1,13 +1,13 @@
-"""Whole runs: what running side by side gains, and what checkpoints cost.
+"""Whole runs: the speed-up from running in parallel, and the cost of checkpoints.
 
     python scripts/bench/runs.py [--quick]
 
-The six runs of the quickstart (two arms, three seeds), trained and measured, on all cores side by
-side and one after the other on one core; seconds of the whole command, start included. Then one run
-in this process: the share of its training time that goes into writing checkpoints, at the
+The six runs of the quickstart (two arms, three seeds), trained and measured, in parallel on all
+cores and one after the other on one core; seconds of the whole command, start-up included. Then one
+run in this process: the share of its training time spent on writing checkpoints, with the
 quickstart's schedule. --quick: a tenth of the steps.
 
-Goals on two cores: at most 55 % of the time, and at most 2 % for checkpoints.
+Goals on two cores: parallel runs take at most 55 % of the time, checkpoints at most 2 %.
 """
 
 import argparse
@@ -51,7 +51,7 @@ def main() -> None:
 
 
 def seconds_of(overrides: list[str], cores: list[int]) -> float:
-    """Return how long the command takes on some cores."""
+    """Return the seconds that the command takes on the given cores."""
     with tempfile.TemporaryDirectory() as output:
         command = [sys.executable, "-m", "ntpctp", "run", str(RECIPE), *overrides]
         begin = time.perf_counter()
@@ -65,7 +65,7 @@ def seconds_of(overrides: list[str], cores: list[int]) -> float:
 
 
 def checkpoint_cost(overrides: list[str]) -> tuple[float, float, int]:
-    """Return seconds of training, seconds of it in which checkpoints are written, their number."""
+    """Return seconds of training, seconds spent on writing checkpoints, and their number."""
     experiment = load_experiment(RECIPE, overrides)
     run, data = RunId("ntp", 0), prepare(experiment)
     spent: list[float] = []

@@ -1,20 +1,20 @@
-"""An hour of work at small size: does memory, do open files, do processes grow?
+"""An hour of small experiments: do memory, open files or processes grow?
 
     python scripts/bench/soak.py [--minutes 60] [--json FILE] [--keep DIR]
 
-Two commands side by side, one run at a time each:
+Two commands run in parallel, each executing one run at a time:
 
 * many: `ntpctp run` of 500 short runs (5 arms, 100 seeds) with 20 checkpoints each, 10,000 in all,
-  each measured; the driver and the server that its workers are forked from live all the time;
+  each measured; the driver and the fork server of its workers live throughout;
 * long: `ntpctp run` of one run that writes and measures a checkpoint every 20 steps and keeps the
-  weights of two: here the worker lives all the time.
+  weights of two; the worker lives throughout.
 
-Every five seconds: resident memory, open files and threads of each process, and how many there
-are. What is compared is the median of the last third of the time with that of the second third
-(the first is for warming up). At the end both are told to stop by SIGTERM, and have to exit with
-143 within ten seconds and leave no process behind; one that was done before has to exit with 0.
+Sampled every five seconds: resident memory, open files and threads of each process, and the number
+of processes. The median of the last third of the time is compared with that of the second third
+(the first is warm-up). At the end both commands get SIGTERM and must exit with 143 within ten
+seconds and leave no process behind; a command that finished before must have exited with 0.
 
-Goals: no more open files or processes, memory at most 2 % or 4 MiB more.
+Goals: no growth of open files or processes, memory growth of at most 2 % or 4 MiB.
 """
 
 import argparse
@@ -61,11 +61,11 @@ LONG: dict[str, Any] = {
     },
 }
 Samples = dict[str, list[tuple[float, dict[str, float]]]]
-"""role -> (seconds since the start, what was found)."""
+"""role -> (seconds since the start, quantity -> value)."""
 
 
 def start(content: dict[str, Any], directory: Path) -> subprocess.Popen[bytes]:
-    """Begin an experiment."""
+    """Start the command that runs an experiment."""
     path = directory / f"{content['name']}.yaml"
     path.write_text(yaml.safe_dump(content, sort_keys=False), "utf-8")
     command = [sys.executable, "-m", "ntpctp", "run", str(path), "--workers", "1"]
@@ -79,7 +79,7 @@ def start(content: dict[str, Any], directory: Path) -> subprocess.Popen[bytes]:
 
 
 def role_of(process: psutil.Process, driver: int) -> str:
-    """Return what a process of a command is for."""
+    """Return the role of a process of a command."""
     if process.pid == driver:
         return "driver"
     command = " ".join(process.cmdline())
@@ -89,7 +89,7 @@ def role_of(process: psutil.Process, driver: int) -> str:
 
 
 def sample(name: str, process: subprocess.Popen[bytes], began: float, samples: Samples) -> None:
-    """Look at all processes of a command once."""
+    """Sample all processes of a command once."""
     if process.poll() is not None:
         return
     try:
@@ -112,7 +112,7 @@ def sample(name: str, process: subprocess.Popen[bytes], began: float, samples: S
 
 
 def grown(name: str, of_role: list[tuple[float, dict[str, float]]]) -> list[Record]:
-    """Compare the last third of the time with the second."""
+    """Compare the medians of the last and the second third of the time."""
     end = of_role[-1][0]
     second = [found for at, found in of_role if end / 3 <= at < 2 * end / 3]
     last = [found for at, found in of_role if at >= 2 * end / 3]
@@ -131,7 +131,7 @@ def grown(name: str, of_role: list[tuple[float, dict[str, float]]]) -> list[Reco
 
 
 def stop(process: subprocess.Popen[bytes]) -> str:
-    """Tell a command to stop, if it has not ended; say what is wrong with how it ends."""
+    """Stop a command if it is still running; return what is wrong with its end, or ""."""
     if process.poll() is not None:
         return "" if process.returncode == 0 else f"exit code {process.returncode}"
     processes = psutil.Process(process.pid).children(recursive=True)
@@ -140,7 +140,7 @@ def stop(process: subprocess.Popen[bytes]) -> str:
         code = process.wait(GRACE_SECONDS)
     except subprocess.TimeoutExpired:
         process.kill()
-        return f"not over {GRACE_SECONDS:g} s after SIGTERM"
+        return f"still running {GRACE_SECONDS:g} s after SIGTERM"
     _, left = psutil.wait_procs(processes, timeout=GRACE_SECONDS)
     if left:
         return f"left behind: {left}"
@@ -148,30 +148,30 @@ def stop(process: subprocess.Popen[bytes]) -> str:
 
 
 def main() -> None:
-    """Work, watch, stop, compare, print."""
+    """Run, sample, stop, compare, print."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--minutes", type=float, default=60)
     parser.add_argument("--json", type=Path, help="write the rows to this file")
-    parser.add_argument("--keep", type=Path, help="work in this directory, and leave it")
+    parser.add_argument("--keep", type=Path, help="run in this directory and keep it")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as temporary:
         directory = arguments.keep or Path(temporary)
         directory.mkdir(parents=True, exist_ok=True)
         began, samples = time.monotonic(), defaultdict[str, Any](list)
         commands = {content["name"]: start(content, directory) for content in (MANY, LONG)}
-        told = 0.0
+        printed_at = 0.0
         while time.monotonic() - began < 60 * arguments.minutes:
             time.sleep(SAMPLE_SECONDS)
             for name, process in commands.items():
                 sample(name, process, began, samples)
-            if time.monotonic() - told > 60:
-                told = time.monotonic()
+            if time.monotonic() - printed_at > 60:
+                printed_at = time.monotonic()
                 done = len(list((directory / "many").glob("*/seed-*/train/step-000038")))
                 last = max((directory / "long").glob("ntp/seed-0/train/step-*"), default=Path("-"))
                 print(
-                    f"{(told - began) / 60:.0f} min: {done} of 500 runs; long: {last.name}",
+                    f"{(printed_at - began) / 60:.0f} min: {done} of 500 runs; long: {last.name}",
                     flush=True,
                 )
         wrong = {name: stop(process) for name, process in commands.items()}

@@ -3,21 +3,21 @@
     python scripts/bench/training.py [--quick] [--json FILE] [--cases NAME ...]
 
 The same GPT-2, rows, batch size, AdamW, clipping and precision (float32) for all, in one thread:
-320 rows of 60 prompt tokens, two answer tokens and the end of sequence, 16 rows a step, under NTP
-(62 labels a row) and CTP (3). `bare` is the least that can be done: batches collated before the
-clock starts, the head at supervised tokens only, no log, no checkpoint, no accelerate. `Trainer`
-computes the usual dense loss; `TRL` is SFTTrainer with completion_only_loss off and on, as a user
-gets it but for gradient checkpointing, which is switched off because it costs it time.
+320 examples of 60 prompt tokens, two answer tokens and the end of sequence, 16 examples a step,
+under NTP (62 labels each) and CTP (3). `bare` is a lower bound: batches collated before the clock
+starts, the head at supervised tokens only, no log, no checkpoint, no accelerate. `Trainer` computes
+the usual dense loss; `TRL` is SFTTrainer with completion_only_loss off and on, with its defaults
+except gradient checkpointing, which is off because it would slow TRL down.
 
-Milliseconds a step are medians over stretches of five, without the first; MiB is by how much the
-peak exceeds what the process held before training. Each method runs in a process of its own;
-repetitions alternate between the methods. The share of the machine's peak is that of the
-operations which the step needs, in ours, against a 1024 x 1024 float32 matmul in the same process.
+Milliseconds per step are medians over intervals of five steps, without the first; MiB is the growth
+of peak memory over the memory before training. Each method runs in a separate process; repetitions
+alternate between the methods. The share of the machine's peak is the FLOPs that a step needs, at
+our speed, relative to a 1024 x 1024 float32 matmul in the same process.
 
-Goals: in the two models of width 128, whose head is the larger part, CTP at least 7 times TRL's
-step rate and NTP twice; at 50,257 a third of TRL's memory for CTP; nowhere more than 10 % slower
-than the bare loop. Where the layers are the larger part, no choice of tokens can save as much: the
-bare loop shows what can be had.
+Goals: in the two models of width 128, which the head dominates, CTP at least 7 times TRL's step
+rate and NTP twice; at 50,257 a third of TRL's memory for CTP; nowhere more than 10 % slower than
+the bare loop. In models which the layers dominate, supervising fewer tokens saves less: the bare
+loop shows the limit.
 
 Needs: pip install -e '.[bench]'.
 """
@@ -62,12 +62,12 @@ EOS, UNKNOWN = "<eos>", "<unk>"
 
 
 class Measured(NamedTuple):
-    """What a method's training took, and how many labels it had."""
+    """Cost of a method's training, and its number of labels."""
 
     milliseconds: float
     mebibytes: float
-    supervised: float  # tokens of a row
-    matmul_peak: float  # operations a second
+    supervised: float  # tokens per example
+    matmul_peak: float  # FLOP/s
 
 
 class Problem:
@@ -91,7 +91,7 @@ class Problem:
         ]
 
     def model(self) -> GPT2LMHeadModel:
-        """A fresh one without dropout."""
+        """Return a new model without dropout."""
         torch.manual_seed(0)
         config = GPT2Config(
             vocab_size=self.vocabulary,
@@ -108,20 +108,20 @@ class Problem:
         return GPT2LMHeadModel(config).train()
 
     def ids(self) -> torch.Tensor:
-        """Token ids of all rows."""
+        """Return the token ids of all examples."""
         return torch.tensor(
             [[*self.tokenizer(p + a).input_ids, 0] for p, a in self.texts], dtype=torch.int64
         )
 
     def labels(self) -> torch.Tensor:
-        """Their labels under the objective, not shifted."""
+        """Return their labels under the objective, not shifted."""
         labels = self.ids()
         if self.ctp:
             labels[:, :PROMPT] = -100
         return labels
 
     def operations(self) -> float:
-        """What a step needs: forward once, backward twice that."""
+        """Return the FLOPs of a step: one forward pass, twice as much for the backward pass."""
         body = 12 * self.width**2 + 2 * LENGTH * self.width
         seen = ANSWER + 1 if self.ctp else LENGTH - 1
         head = seen * self.width * self.vocabulary
@@ -129,25 +129,25 @@ class Problem:
 
 
 class Clock:
-    """The ends of every fifth step: as often as our log tells of them."""
+    """Records the end of every fifth step, the interval of our log."""
 
     def __init__(self) -> None:
         self.steps = 0
         self.ends: list[float] = []
 
     def tick(self, steps: int = 1) -> None:
-        """Some steps have ended."""
+        """Count ended steps."""
         self.steps += steps
         if self.steps % LOG_EVERY == 0:
             self.ends.append(time.perf_counter())
 
     def milliseconds(self) -> float:
-        """The median of a step, without those before the first end."""
+        """Return the median milliseconds per step, without the first interval."""
         return 1e3 * statistics.median(b - a for a, b in pairwise(self.ends)) / LOG_EVERY
 
 
 class Ticking(TrainerCallback):
-    """Tell the clock of each step of a transformers trainer."""
+    """Callback that ticks the clock after each step of a transformers trainer."""
 
     def __init__(self, clock: Clock):
         self.clock = clock
@@ -158,7 +158,7 @@ class Ticking(TrainerCallback):
 
 
 def ours(problem: Problem, clock: Clock, directory: Path) -> Callable[[], float]:
-    """The loop of ntpctp, with its log and its two checkpoints."""
+    """Prepare the loop of ntpctp, with its log and its two checkpoints."""
     from accelerate import Accelerator
 
     from ntpctp.data.example import Example, Segment
@@ -193,7 +193,7 @@ def ours(problem: Problem, clock: Clock, directory: Path) -> Callable[[], float]
 
 
 def bare(problem: Problem, clock: Clock, directory: Path) -> Callable[[], float]:
-    """Batches ready, the head where there are labels, and nothing else."""
+    """Prepare the bare loop: collated batches, the head at labels only."""
     model, ids, labels = problem.model(), problem.ids(), problem.labels()
     order = torch.arange(problem.steps * BATCH) % ROWS
     batches = []
@@ -234,7 +234,7 @@ COMMON = {
 
 
 def trainer(problem: Problem, clock: Clock, directory: Path) -> Callable[[], float]:
-    """The Trainer of transformers on rows with labels."""
+    """Prepare the Trainer of transformers on examples with labels."""
     rows = [
         {"input_ids": ids, "labels": labels}
         for ids, labels in zip(problem.ids(), problem.labels(), strict=True)
@@ -251,7 +251,7 @@ def trainer(problem: Problem, clock: Clock, directory: Path) -> Callable[[], flo
 
 
 def trl(problem: Problem, clock: Clock, directory: Path) -> Callable[[], float]:
-    """SFTTrainer on prompts and completions."""
+    """Prepare TRL's SFTTrainer on prompts and completions."""
     from datasets import Dataset, disable_progress_bars
     from trl import SFTConfig, SFTTrainer
 
@@ -331,7 +331,7 @@ def compare(case: str, objective: str, quick: bool) -> Record:
 
 
 def goals(record: Record, case: str, objective: str) -> dict[str, bool]:
-    """Return what is to be reached, and whether it is."""
+    """Return goal -> whether it is met."""
     vocabulary, width, *_ = CASES[case]
     found = {"at most 10 % slower than the bare loop": record["overhead"] <= 0.1}
     if width == 128:

@@ -1,16 +1,17 @@
-"""Two hosts on this machine, as network namespaces: a Ray cluster and a store, and a cut cable.
+"""Simulate two hosts as network namespaces: a Ray cluster, a store, and a lost connection.
 
 Run as root, with the extras ray and s3 and moto:
 
     python scripts/bench/two_hosts.py
 
-Each host has one core, a network address, a name and a scratch directory of its own; they share
-nothing but an S3 server on the first. 12 runs are started from the first. In the middle the
-second's network is cut, which nobody tells Ray; once its run goes on at the first host, the driver
-is killed; the network comes back with a new Ray node, and the same command is given again. The
-result has to be that of an undisturbed run on this machine, bit for bit. Prints when what happened.
+Each host has one core, its own network address, name and scratch directory; they share only an S3
+server on the first. 12 runs are started from the first host. Then the network of the second is cut
+without notice to Ray. Once its run resumes on the first host, the driver is killed, the network is
+restored with a new Ray node, and the same command is started again. The result must equal that of
+an undisturbed run on this machine, bit for bit. Prints a time line.
 """
 
+import argparse
 import json
 import os
 import shutil
@@ -27,7 +28,7 @@ from safetensors.torch import load_file
 from ntpctp.runner.stores import Store
 
 SPACE, CABLES = "ntpctp-host2", ("ntpctp-a", "ntpctp-b")
-ADDRESSES = ("10.77.0.1", "10.77.1.2")  # the first stays when the cable is cut
+ADDRESSES = ("10.77.0.1", "10.77.1.2")  # the first remains when the connection is cut
 RAY_PORT, S3_PORT = 6399, 5599
 EXPERIMENT = {
     "name": "two-hosts",
@@ -47,11 +48,11 @@ def sh(*words: object, check: bool = True, **options) -> subprocess.CompletedPro
 
 
 def environment(scratch: Path) -> dict[str, str]:
-    """Return what the processes of a host see."""
+    """Return the environment of the processes of a host."""
     return {
         **os.environ,
         "OMP_NUM_THREADS": "1",
-        "RAY_AUTH_MODE": "disabled",  # there is nobody else on this network
+        "RAY_AUTH_MODE": "disabled",  # the network is private
         "NTPCTP_SCRATCH": str(scratch),
         "AWS_ENDPOINT_URL": f"http://{ADDRESSES[0]}:{S3_PORT}",
         "AWS_ACCESS_KEY_ID": "testing",
@@ -60,8 +61,8 @@ def environment(scratch: Path) -> dict[str, str]:
     }
 
 
-def plug() -> None:
-    """Lay the cable between the first host's address and the second's."""
+def connect() -> None:
+    """Connect the addresses of both hosts by a pair of virtual interfaces."""
     sh("ip", "addr", "add", f"{ADDRESSES[0]}/32", "dev", "lo")
     sh("ip", "link", "add", CABLES[0], "type", "veth", "peer", "name", CABLES[1])
     sh("ip", "link", "set", CABLES[1], "netns", SPACE)
@@ -75,7 +76,7 @@ def plug() -> None:
 
 
 def start_node(number: int, directory: Path) -> subprocess.Popen:
-    """Start Ray on a host, with the host's own name; it stays in the foreground."""
+    """Start Ray on a host, under the host's name, in the foreground."""
     ray = [sys.executable, "-m", "ray.scripts.scripts", "start", "--block", "--num-cpus=1"]
     ray += [f"--node-ip-address={ADDRESSES[number]}", "--disable-usage-stats"]
     if number == 0:
@@ -91,7 +92,7 @@ def start_node(number: int, directory: Path) -> subprocess.Popen:
 
 
 def hosts(store: Store, runs: Iterable[str] = RUNS) -> dict[str, str]:
-    """On which host each run is, or was last."""
+    """Return run -> the host that executes it, or executed it last."""
     found = {}
     for run in runs:
         if store.exists(f"{run}/worker.json"):
@@ -99,8 +100,8 @@ def hosts(store: Store, runs: Iterable[str] = RUNS) -> dict[str, str]:
     return found
 
 
-def applied(store: Store, host: str) -> set[str]:
-    """The runs that are being trained on a host: they have neither all nor no steps."""
+def training(store: Store, host: str) -> set[str]:
+    """Return the runs in training on a host: they have some but not all steps."""
     steps = [f"step-{step:06d}/manifest.json" for step in (0, EXPERIMENT["training"]["steps"])]
     return {
         run
@@ -110,25 +111,25 @@ def applied(store: Store, host: str) -> set[str]:
     }
 
 
-def start_look() -> subprocess.Popen:
+def start_monitor() -> subprocess.Popen:
     """Start a process that ends when the cluster has lost a node."""
-    look = (
+    code = (
         "import ray, sys, time\n"
         "ray.init(address=sys.argv[1], log_to_driver=False, configure_logging=False)\n"
         "while all(node['Alive'] for node in ray.nodes()):\n"
         "    time.sleep(1)\n"
     )
-    return subprocess.Popen([sys.executable, "-c", look, f"{ADDRESSES[0]}:{RAY_PORT}"])
+    return subprocess.Popen([sys.executable, "-c", code, f"{ADDRESSES[0]}:{RAY_PORT}"])
 
 
 def until(condition, process: subprocess.Popen, seconds: float = 300) -> None:
-    """Wait for a condition; end this program if the driver does, or if it takes too long."""
+    """Wait for a condition; exit if the driver ends before, or after ``seconds``."""
     end = time.monotonic() + seconds
     while not condition():
         if process.poll() is not None:
-            raise SystemExit(f"the driver has ended:\n{process.communicate()[0]}")
+            raise SystemExit(f"the driver ended:\n{process.communicate()[0]}")
         if time.monotonic() > end:
-            raise SystemExit("it did not come so far")
+            raise SystemExit(f"timeout after {seconds:g} s")
         time.sleep(1)
 
 
@@ -141,9 +142,13 @@ def weights(directory: Path) -> dict[str, dict[str, list]]:
 
 
 def main() -> None:
-    """Do what the head of this file says."""
+    """Run the scenario described at the top of this file."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.parse_args()
     if os.geteuid() != 0:
-        raise SystemExit("network namespaces and their cables need root: run it as root")
+        raise SystemExit("network namespaces need root: run this as root")
     directory = Path(tempfile.mkdtemp(prefix="ntpctp-two-hosts-"))
     file, url = directory / "experiment.yaml", "s3://bucket/two-hosts"
     file.write_text(yaml.safe_dump(EXPERIMENT))
@@ -152,7 +157,7 @@ def main() -> None:
     sh("ip", "netns", "add", SPACE)
     started = []
     try:
-        plug()
+        connect()
         moto = [sys.executable, "-m", "moto.server", "-H", ADDRESSES[0], "-p", str(S3_PORT)]
         started.append(subprocess.Popen(moto, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL))
         started.append(start_node(0, directory))
@@ -168,38 +173,38 @@ def main() -> None:
             on = [*command, url, "--on", f"ray:{ADDRESSES[0]}:{RAY_PORT}"]
             return subprocess.Popen(on, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
 
-        begun = time.monotonic()
+        start = time.monotonic()
 
-        def say(what: str) -> None:
-            print(f"{time.monotonic() - begun:.0f} s: {what}", flush=True)
+        def report(event: str) -> None:
+            print(f"{time.monotonic() - start:.0f} s: {event}", flush=True)
 
         driver = drive()
         until(lambda: len(set(hosts(store).values())) == 2, driver)
-        look = start_look()
-        started.append(look)
+        monitor = start_monitor()
+        started.append(monitor)
         time.sleep(10)
-        until(lambda: applied(store, "host2"), driver)
-        lost = applied(store, "host2")
+        until(lambda: training(store, "host2"), driver)
+        lost = training(store, "host2")
         sh("ip", "link", "set", CABLES[0], "down")
-        say(f"the network of host2 is cut, on which {', '.join(sorted(lost))} was trained")
-        until(lambda: look.poll() is not None, driver)
-        started.remove(look)
-        say("Ray has noticed")
+        report(f"the network of host2 is cut; {', '.join(sorted(lost))} was in training there")
+        until(lambda: monitor.poll() is not None, driver)
+        started.remove(monitor)
+        report("Ray has noticed the loss")
         until(lambda: any(host != "host2" for host in hosts(store, lost).values()), driver, 900)
-        say("its run goes on at the first host")
+        report("its run resumes on the first host")
         driver.kill()
         driver.communicate()
         started.pop().terminate()
         sh("ip", "link", "set", CABLES[0], "up")
         started.append(start_node(1, directory))
         time.sleep(10)
-        say("the driver was killed; it and host2 are started again")
+        report("the driver is killed; it and host2 are started again")
         driver = drive()
         printed, _ = driver.communicate(timeout=900)
         if driver.returncode:
             raise SystemExit(printed)
         last = list(hosts(store).values())
-        say("done; runs by the host that had them last: "
+        report("done; runs by the host that finished them: "
             + ", ".join(f"{name} {last.count(name)}" for name in sorted(set(last))))  # fmt: skip
         sh(*command, directory / "undisturbed", stdout=subprocess.DEVNULL)
         store.pull()
@@ -210,7 +215,7 @@ def main() -> None:
             raise SystemExit(1)
     finally:
         for process in reversed(started):
-            process.terminate()  # Ray ends what it has started
+            process.terminate()  # Ray ends its own processes
         for process in reversed(started):
             process.wait()
         sh("ip", "netns", "del", SPACE, check=False)
