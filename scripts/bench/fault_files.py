@@ -1,4 +1,4 @@
-"""What an experiment leaves on the disk: compared, watched over, and damaged."""
+"""Files of an experiment: read without times, compared, checked and damaged."""
 
 import hashlib
 import json
@@ -17,15 +17,14 @@ _RESULTS = (EXPERIMENT, "audit.json", "flops.json", "scores.parquet", "compariso
 _NO_RESULT = ("worker.json", "failure.json", ".lock")
 
 Contents = dict[str, Any]
-"""Path below the output -> checksum, or what a file says but for the clock."""
+"""Path below the output -> checksum, or content without times."""
 
 
 def contents(output: Path) -> Contents:
-    """Return all that has to be the same, however often an experiment was disturbed.
+    """Return everything that must be equal to an undisturbed experiment, without times.
 
-    Weights, optimizer states, tokenizers, counters, rows, scores and logs of all runs, what decides
-    them, and the files of the whole experiment; but for times. The page of the report is only there
-    or not.
+    Weights, optimizer states, tokenizers, counters, rows, scores, logs and settings of all runs,
+    and the files of the whole experiment. For the report only its existence counts.
     """
     found: Contents = {
         name: of_file(output / name) for name in _RESULTS if (output / name).exists()
@@ -39,19 +38,19 @@ def contents(output: Path) -> Contents:
 
 
 def leftovers(output: Path) -> list[Path]:
-    """Return what is being written, or was left unfinished by killed processes."""
+    """Return temporary files: being written, or left by killed processes."""
     return sorted(path for path in everything(output) if path.name.startswith(TEMPORARY))
 
 
 def everything(directory: Path) -> list[Path]:
-    """Return files and directories below a directory, also while these come and go."""
+    """Return files and directories below a directory that may change meanwhile."""
     return sorted(
         Path(where) / name for where, below, files in os.walk(directory) for name in below + files
     )
 
 
 def of_file(path: Path) -> Any:
-    """Return what a file says, without what a clock decides."""
+    """Return the content of a file without times, or its checksum."""
     if path.name == LOG:
         lines = [json.loads(line) for line in path.read_text("utf-8").splitlines()]
         return [{k: v for k, v in line.items() if k not in CLOCK} for line in lines]
@@ -68,12 +67,12 @@ def of_file(path: Path) -> Any:
 
 
 def differences(found: Contents, expected: Contents) -> list[str]:
-    """Return the names of what is not the same."""
+    """Return the paths that differ."""
     return sorted(name for name in {*found, *expected} if found.get(name) != expected.get(name))
 
 
 def finished(output: Path) -> dict[str, str]:
-    """Return the checksum of every file of all checkpoints and scores that are finished."""
+    """Return path -> checksum of all files of finished checkpoints and scores."""
     found = {}
     for stage in sorted(output.rglob("seed-*/train")):
         for checkpoint in checkpoints.list_checkpoints(stage):
@@ -81,19 +80,19 @@ def finished(output: Path) -> dict[str, str]:
                 inside = path.relative_to(checkpoint)
                 if not path.is_file() or any(part.startswith(".") for part in inside.parts):
                     continue
-                # Rows are nothing without their scores.
+                # Rows count as finished only with their scores.
                 if path.parent.name != RESULTS or path.with_suffix(".json").is_file():
                     found[str(path.relative_to(output))] = sha256_of(path)
     return found
 
 
 def lost(before: dict[str, str], after: dict[str, str]) -> list[str]:
-    """Return what was finished, and is no longer there or has changed."""
+    """Return the finished files that are now missing or changed."""
     return [name for name, checksum in before.items() if after.get(name) != checksum]
 
 
 def corrupt(output: Path, expected: Contents) -> list[str]:
-    """Return what is listed as finished, and is not what it has to be."""
+    """Return problems of finished files that are damaged or unlike the undisturbed run."""
     found = []
     for stage in sorted(output.rglob("seed-*/train")):
         for checkpoint in checkpoints.list_checkpoints(stage):
@@ -115,7 +114,7 @@ def corrupt(output: Path, expected: Contents) -> list[str]:
 
 @dataclass(frozen=True)
 class Damage:
-    """A file that was damaged while nothing ran."""
+    """A file that was damaged while no command ran."""
 
     path: Path
     how: str
@@ -135,9 +134,9 @@ def damage(path: Path, how: str, moments: random.Random) -> Damage:
             size = moments.randrange(len(data))
             data, how = data[:size], f"truncated to {size} of {len(data)} bytes"
         case "flipped":
-            place, bit = moments.randrange(len(data)), moments.randrange(8)
-            data[place] ^= 1 << bit
-            how = f"bit {bit} of byte {place} flipped"
+            position, bit = moments.randrange(len(data)), moments.randrange(8)
+            data[position] ^= 1 << bit
+            how = f"bit {bit} of byte {position} flipped"
         case "emptied":
             data = bytearray()
     path.write_bytes(data)
@@ -145,7 +144,7 @@ def damage(path: Path, how: str, moments: random.Random) -> Damage:
 
 
 def _has_content(path: Path) -> bool:
-    """Whether a file is there and holds something; what is being written may go at any moment."""
+    """Return whether a file exists and is not empty; temporary files may vanish at any moment."""
     try:
         return path.is_file() and path.stat().st_size > 0
     except FileNotFoundError:
@@ -153,7 +152,7 @@ def _has_content(path: Path) -> bool:
 
 
 def targets(home: Path, output: Path) -> dict[str, list[Path]]:
-    """Return the files that can be damaged, by what they are."""
+    """Return kind of file -> files that can be damaged."""
     files = [path for path in everything(output) if path.is_file()]
     in_checkpoints = [p for p in files if p.parent.name.startswith("step-")]
     results = [p for p in files if p.parent.name == RESULTS]
@@ -176,5 +175,5 @@ def targets(home: Path, output: Path) -> dict[str, list[Path]]:
 
 
 def digest(found: Contents) -> str:
-    """Return one checksum of contents."""
+    """Return one checksum of ``contents``."""
     return hashlib.sha256(json.dumps(found, sort_keys=True).encode()).hexdigest()[:12]

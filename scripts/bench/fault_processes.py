@@ -1,8 +1,8 @@
-"""Commands that are to be disturbed: forked from a process that has imported the library.
+"""Commands for fault injection, forked from a process that has imported the library.
 
-To import it takes seconds; a fork takes none. What differs from a command that is typed: the pool
-forks its workers from the driver, not from a server. They close what a server would not have handed
-on: the driver's locks, and the reading ends of its pipes.
+The import takes seconds, a fork milliseconds. One difference to a command typed in a shell: the
+pool forks its workers from the driver instead of a server. The workers therefore close descriptors
+that they would not inherit from a server: the driver's locks and the reading ends of its pipes.
 """
 
 import builtins
@@ -28,19 +28,19 @@ import safetensors.torch
 from ntpctp import cli
 
 Setup = Callable[[str], None]
-"""What is done in each process of a command before anything else: told "driver" or "worker 1"."""
+"""Called first in each process of a command, with its name: "driver" or "worker 1"."""
 
 
 @dataclass
 class Command:
-    """``ntpctp run`` in a process of its own, the leader of a group."""
+    """``ntpctp run`` in a separate process, the leader of a process group."""
 
     process: psutil.Process
-    told: Path  # what it prints
+    log: Path  # receives stdout and stderr
     code: int | None = None
 
     def poll(self) -> int | None:
-        """Return the exit code, negative for a signal; None while it is at work."""
+        """Return the exit code, negative for a signal; None while the command runs."""
         if self.code is None:
             pid, status = os.waitpid(self.process.pid, os.WNOHANG)
             if pid:
@@ -51,13 +51,13 @@ class Command:
         """Return the exit code.
 
         Raises:
-            TimeoutError: if it does not end; all of its processes are killed then.
+            TimeoutError: if the command does not end; all of its processes are killed.
         """
         end = time.monotonic() + seconds
         while self.poll() is None:
             if time.monotonic() > end:
                 self.kill()
-                raise TimeoutError(f"still at work after {seconds:.0f} s")
+                raise TimeoutError(f"still running after {seconds:.0f} s")
             time.sleep(0.005)
         assert self.code is not None
         return self.code
@@ -72,24 +72,24 @@ class Command:
             return []
 
     def send(self, number: int) -> None:
-        """Send a signal to the driver alone, if it is there."""
+        """Send a signal to the driver alone, if it is running."""
         if self.poll() is None:
             os.kill(self.process.pid, number)
 
     def kill(self) -> None:
-        """Kill all of its processes, and wait for the first."""
+        """Kill all of its processes, and wait for the driver."""
         with suppress(ProcessLookupError):
             os.killpg(self.process.pid, signal.SIGKILL)
         while self.poll() is None:
             time.sleep(0.001)
 
     def output(self) -> str:
-        """Return what it has printed."""
-        return self.told.read_text("utf-8", errors="replace")
+        """Return stdout and stderr."""
+        return self.log.read_text("utf-8", errors="replace")
 
 
 def _is_server(process: psutil.Process) -> bool:
-    """Whether a process below a typed command only serves others: it was not forked to work."""
+    """Return whether a child of a typed command is a server, not a worker."""
     line = " ".join(process.cmdline())
     if "resource_tracker" in line:
         return True
@@ -100,27 +100,27 @@ def _is_server(process: psutil.Process) -> bool:
 
 
 def start(
-    arguments: list[str], told: Path, setup: Setup | None = None, *, typed: bool = False
+    arguments: list[str], log: Path, setup: Setup | None = None, *, typed: bool = False
 ) -> Command:
     """Start ``ntpctp`` with ``arguments``.
 
     Args:
         arguments: of the command line.
-        told: gets what it prints.
+        log: receives stdout and stderr.
         setup: see ``Setup``.
-        typed: in a new interpreter, as a shell starts it; ``setup`` cannot reach there.
+        typed: start a new interpreter, as a shell does; ``setup`` is then not called.
     """
-    told.touch()
+    log.touch()
     sys.stdout.flush()
     sys.stderr.flush()
     pid = os.fork()
     if pid:
-        return Command(psutil.Process(pid), told)
+        return Command(psutil.Process(pid), log)
     code = 1
     try:
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
         os.setsid()
-        _redirect(told)
+        _redirect(log)
         if typed:
             os.execv(sys.executable, [sys.executable, "-m", "ntpctp", *arguments])
         sys.argv = ["ntpctp", *arguments]
@@ -135,30 +135,30 @@ def start(
         traceback.print_exc()
     finally:
         try:
-            multiprocessing.util._exit_function()  # of all that is done at an exit, ends workers
+            multiprocessing.util._exit_function()  # ends workers; os._exit skips it
             sys.stdout.flush()
             sys.stderr.flush()
         finally:
             os._exit(code)
 
 
-def _redirect(told: Path) -> None:
-    with told.open("wb") as file, open(os.devnull, "rb") as nothing:
+def _redirect(log: Path) -> None:
+    with log.open("wb") as file, open(os.devnull, "rb") as nothing:
         os.dup2(nothing.fileno(), 0)
         os.dup2(file.fileno(), 1)
         os.dup2(file.fileno(), 2)
 
 
 def _fork_workers(setup: Setup | None) -> None:
-    """Let the pool of this process fork its workers from it."""
-    begun = 0
+    """Let the pool of this process fork its workers from this process."""
+    started = 0
 
     class Process(multiprocessing.context.ForkProcess):
         def __init__(self, *arguments: Any, **options: Any):
-            nonlocal begun
+            nonlocal started
             super().__init__(*arguments, **options)
-            begun += 1
-            self.number = begun
+            started += 1
+            self.number = started
 
         def run(self) -> None:
             _close_inherited()
@@ -190,17 +190,17 @@ def _reads_only(descriptor: int) -> bool:
 
 @dataclass
 class FailingDisk:
-    """Lets calls that change files below ``root`` fail, from the n-th in one process on.
+    """Makes calls that change files below ``root`` fail, in one process.
 
-    A write fails when half of it is done, as a full disk has it.
+    A write fails halfway, as on a full disk.
 
     Attributes:
-        root: where.
-        process: the one that is struck: "driver", "worker 1".
-        code: errno of what is raised.
-        at: which call fails; None: none, they are only counted.
-        lasting: whether all later ones do too.
-        marks: directory; gets a file when the first fails, and the counts of ``at=None``.
+        root: directory whose files are affected.
+        process: name of the affected process: "driver", "worker 1".
+        code: errno of the raised error.
+        at: number of the call that fails; None: no call fails, calls are only counted.
+        lasting: whether all later calls fail too.
+        marks: directory for a file "struck" when the first call fails, and for counts.
     """
 
     root: Path
@@ -212,12 +212,12 @@ class FailingDisk:
     calls: int = 0
 
     def __call__(self, process: str) -> None:
-        """Be at work in this process from now on."""
+        """Install in the current process."""
         self.calls, self._here = 0, process
         if self.at is None:
             multiprocessing.util.Finalize(None, self._count, exitpriority=0)
         if process != "driver":
-            return  # forked from one where all of this is done
+            return  # inherited from the driver by fork
         for name in ("open", "mkdir", "replace", "rename", "unlink", "fsync", "rmdir", "link"):
             setattr(os, name, self._failing(getattr(os, name)))
         self._open = io.open
@@ -281,7 +281,7 @@ class FailingDisk:
                     raise self._error(target)
                 return int(write(data))
 
-            with suppress(AttributeError):  # of what is unbuffered, the opening can fail
+            with suppress(AttributeError):  # unbuffered files: only opening can fail
                 file.write = half
         return file
 
@@ -294,7 +294,7 @@ class FailingDisk:
 
 
 def jumping_clock(days: float, after: int) -> Setup:
-    """Return what lets the clock of each process jump by ``days`` when it is read the n-th time."""
+    """Return a setup that shifts each process's clock by ``days`` after ``after`` reads."""
 
     def setup(process: str) -> None:
         real, reads = time.time, 0

@@ -1,21 +1,21 @@
-"""Faults at random: does an experiment that is disturbed again and again end as an undisturbed one?
+"""Random faults: does a repeatedly disturbed experiment end like an undisturbed one?
 
     python scripts/bench/faults.py --faults 200
 
-Two arms with two seeds, trained and measured by `ntpctp run`, are killed, told to stop, denied the
-disk, memory or a steady clock, left hanging, or have files damaged while nothing runs; see
-``fault_kinds`` for each kind. Every fault and its moment are drawn. After each one
+`ntpctp run` of two arms with two seeds is killed, stopped, denied disk space, memory or a steady
+clock, left hanging, or its files are damaged while no command runs; see ``fault_kinds`` for each
+kind. Every fault and its moment are random. After each fault
 
-- no checkpoint and no score that was finished before may be gone or changed (but what was damaged);
-- every checkpoint that is listed verifies, and is, as is every score, that of the undisturbed run;
-- the exit code is the one of this fault, and what the user can mend is told without a traceback.
+- no finished checkpoint and no finished score is missing or changed (except damaged ones);
+- every listed checkpoint verifies, and checkpoints and scores equal those of the undisturbed run;
+- the exit code is the one expected for this fault, and problems that users can fix are reported
+  without a traceback.
 
-After some faults the experiment is let to its end and compared, file by file, with the undisturbed
-one. A fault that struck nothing, since the command was over before, is drawn again.
+After some faults the experiment runs to its end and is compared, file by file, with the undisturbed
+one. A fault without effect, because the command had ended before, is drawn again.
 
-Needs Linux. As root the experiment lies on a file system of its own, which can be full or
-read-only, and a memory cgroup is had where it is delegated; elsewhere these kinds are left out, and
-named.
+Needs Linux. As root the experiment lies on a separate file system, which can be full or read-only,
+and in a memory cgroup if one is delegated; otherwise these kinds are skipped and named.
 """
 
 import argparse
@@ -37,8 +37,9 @@ from pathlib import Path
 
 import torch
 from fault_files import Contents, contents, corrupt, differences, finished, lost
-from fault_kinds import KINDS, Outcome, Scene, Start, cgroup_of_its_own
+from fault_kinds import KINDS, new_cgroup
 from fault_processes import Command, FailingDisk, Setup, start
+from fault_scene import Outcome, Scene, Start
 from transformers import AutoModelForCausalLM
 
 from ntpctp._core.runtime import quiet_libraries
@@ -56,7 +57,7 @@ evaluation: {every: EVERY, measures: [accuracy]}
 """
 WEIGHTS = {"damaged": 6, "killed": 2, "terminated": 2}  # the others: 1
 TYPED = ("killed", "worker-killed", "driver-killed", "terminated")
-"""Kinds that are also tried on a command in an interpreter of its own, which costs ten times."""
+"""Kinds that are also tried on a command in a new interpreter, which takes ten times longer."""
 
 
 @dataclass
@@ -73,17 +74,17 @@ class Record:
     wrong: list[str] = field(default_factory=list)
 
     def is_good(self) -> bool:
-        """Whether nothing is to be complained of."""
+        """Return whether no problem was found."""
         return not (self.lost or self.corrupt or self.different or self.wrong)
 
 
 class Trial:
-    """One experiment after the other, disturbed.
+    """A sequence of disturbed experiments.
 
     Attributes:
-        home: directory of the one at work, and of its encoded data.
+        home: directory of the current experiment and of its encoded data.
         records: of all faults that had an effect, in order.
-        compared: how often the experiment was let to its end, and compared.
+        compared: how often an experiment ran to its end and was compared.
     """
 
     def __init__(self, directory: Path, seed: int, typed_every: int):
@@ -91,43 +92,43 @@ class Trial:
         self.output = self.home / "out"
         self.moments, self.records = random.Random(seed), list[Record]()
         self.unstruck, self.compared = Counter[str](), 0
-        self.failed = ""  # what the last command that ought to have gone well printed
+        self.failed = ""  # output of the last commands, printed after a problem
         self._typed_every, self._commands = typed_every, 0
         self._file = directory / "experiment.yaml"
-        self.faults = 0  # of the experiment at work
+        self.faults = 0  # of the current experiment
         marks = directory / "marks"
         marks.mkdir()
-        begun = time.monotonic()
+        started = time.monotonic()
         counting = FailingDisk(self.home, "", 0, None, False, marks)
         if code := self._start(False)(counting).wait():
             raise RuntimeError(f"the undisturbed run ended with {code}:\n{self.printed()}")
-        self.seconds = 0.8 * (time.monotonic() - begun)  # the first one is slower
+        self.seconds = 0.8 * (time.monotonic() - started)  # the first one is slower
         self.calls = {path.name: int(path.read_text()) for path in sorted(marks.iterdir())}
         self.expected: Contents = contents(self.output)
 
     def renew(self) -> None:
-        """Begin a new experiment."""
+        """Start a new experiment."""
         self.faults = 0
         self.home.mkdir(exist_ok=True)
         for path in self.home.iterdir():
             shutil.rmtree(path)
 
     def printed(self) -> str:
-        """Return what the last command printed."""
-        told = self.directory / f"told-{self._commands}"
-        return told.read_text("utf-8", errors="replace")
+        """Return the output of the last command."""
+        log = self.directory / f"log-{self._commands}"
+        return log.read_text("utf-8", errors="replace")
 
     def _start(self, typed: bool) -> Start:
         def begin(setup: Setup | None) -> Command:
             self._commands += 1
-            told = self.directory / f"told-{self._commands}"
+            log = self.directory / f"log-{self._commands}"
             arguments = ["run", str(self._file), "--output", str(self.output), "--workers", "2"]
-            return start(arguments, told, setup, typed=typed)
+            return start(arguments, log, setup, typed=typed)
 
         return begin
 
     def strike(self, kind: str) -> Record | None:
-        """Let a fault strike, and look at what is left; None: it had no effect."""
+        """Inject a fault and check the files; return None if it had no effect."""
         typed = kind in TYPED and self.moments.random() * self._typed_every < 1
         before = finished(self.output)
         scene = Scene(
@@ -139,7 +140,7 @@ class Trial:
             self.calls,
             typed,
         )
-        begun = time.monotonic()
+        started = time.monotonic()
         outcome: Outcome = KINDS[kind](scene)
         if not outcome.struck:
             self.unstruck[kind] += 1
@@ -147,11 +148,11 @@ class Trial:
             f"{kind}",
             outcome.what + ", typed" * typed,
             [code for code, _ in outcome.commands],
-            time.monotonic() - begun,
+            time.monotonic() - started,
             wrong=outcome.wrong,
         )
         self.failed = "\n".join(output for _, output in outcome.commands)
-        # What was damaged, and what rested on it, may have been made again; it is compared below.
+        # Damaged files and files derived from them may have been rebuilt; they are compared below.
         record.lost = [] if outcome.damaged else lost(before, finished(self.output))
         record.corrupt = corrupt(self.output, self.expected)
         self.faults += 1
@@ -166,9 +167,9 @@ class Trial:
         return self.moments.random() < 0.2 * self.faults
 
     def _finish(self, record: Record) -> None:
-        """Let the experiment come to its end, as its user would, and compare it."""
+        """Run the experiment to its end with the same command, and compare it."""
         if code := self._start(False)(None).wait():
-            record.wrong.append(f"the same command does not carry on: exit code {code}")
+            record.wrong.append(f"the same command does not resume: exit code {code}")
             self.failed += self.printed()
             return
         record.what += "; finished"
@@ -180,7 +181,7 @@ class Trial:
             self._step_back()
 
     def _step_back(self) -> None:
-        """Take from the finished experiment a random part of what is done, so that some is left."""
+        """Delete a random part of the finished checkpoints, so that work remains."""
         for stage in sorted(self.output.rglob("seed-*/train")):
             steps = sorted(stage.glob("step-*"))
             for path in steps[self.moments.randint(1, len(steps)) :]:
@@ -188,9 +189,9 @@ class Trial:
 
 
 def kinds_here(mounted: bool) -> tuple[list[str], list[str]]:
-    """Return the kinds of faults that can be had on this machine, and those that cannot."""
+    """Return the kinds of faults that are possible on this machine, and the others."""
     missing = [] if mounted else ["full", "read-only"]
-    group = cgroup_of_its_own()
+    group = new_cgroup()
     if group is None:
         missing.append("cgroup")
     else:
@@ -200,7 +201,7 @@ def kinds_here(mounted: bool) -> tuple[list[str], list[str]]:
 
 @contextmanager
 def file_system(directory: Path) -> Iterator[bool]:
-    """Let ``directory``/home be a file system of its own; tell whether that is allowed."""
+    """Mount a file system at ``directory``/home; yield whether that is allowed."""
     home = directory / "home"
     home.mkdir()
     command = ["mount", "-t", "tmpfs", "-o", "size=1g", "tmpfs", str(home)]
@@ -224,9 +225,9 @@ def experiment(quick: bool) -> str:
 
 
 def warm_up(directory: Path) -> None:
-    """Do what every process does first, so that those forked from here need not.
+    """Do the work that every process would repeat, before processes are forked from here.
 
-    Imports what commands import on their way, and lets transformers make its tables.
+    Imports the modules that commands import late, and lets transformers build its tables.
     """
     for name in (
         "analysis.pipeline",
@@ -249,40 +250,47 @@ def warm_up(directory: Path) -> None:
 
 
 def table(records: Sequence[Record], unstruck: Counter[str]) -> str:
-    """Return one row a kind, as Markdown."""
+    """Return a Markdown table with one row per kind."""
     lines = [
-        "| kind | struck | struck nothing, drawn again | exit codes | lost | corrupt accepted | "
-        "different at the end | otherwise wrong |",
+        "| kind | struck | no effect, drawn again | exit codes | lost | corrupt accepted | "
+        "different at the end | other problems |",
         "|---|---:|---:|---|---:|---:|---:|---:|",
     ]
     for kind in [kind for kind in KINDS if any(r.kind == kind for r in records)]:
         of_kind = [record for record in records if record.kind == kind]
         codes = Counter(" then ".join(map(str, record.codes)) for record in of_kind)
-        told = ", ".join(f"{code}: {n}" for code, n in codes.most_common())
+        shown = ", ".join(f"{code}: {n}" for code, n in codes.most_common())
         counts = (
             sum(bool(getattr(record, what)) for record in of_kind)
             for what in ("lost", "corrupt", "different", "wrong")
         )
-        cells = [kind, len(of_kind), unstruck[kind], told, *counts]
+        cells = [kind, len(of_kind), unstruck[kind], shown, *counts]
         lines.append("| " + " | ".join(map(str, cells)) + " |")
     return "\n".join(lines)
 
 
 def main() -> None:
-    """Strike, look, print."""
+    """Inject faults, check, print."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
-    parser.add_argument("--faults", type=int, default=200, help="that have an effect")
+    parser.add_argument("--faults", type=int, default=200, help="number of faults with an effect")
     parser.add_argument("--quick", action="store_true", help="a shorter experiment, of one seed")
-    parser.add_argument("--seed", type=int, default=0, help="of all that is drawn")
+    parser.add_argument("--seed", type=int, default=0, help="of all random draws")
     parser.add_argument("--kinds", nargs="+", choices=KINDS, help="by default all")
-    parser.add_argument("--typed-every", type=int, default=10, help="see TYPED")
+    parser.add_argument(
+        "--typed-every",
+        type=int,
+        default=10,
+        help="one in this many faults strikes a new interpreter",
+    )
     parser.add_argument("--json", type=Path, help="also write all faults into this file")
-    parser.add_argument("--keep", type=Path, help="copy what went wrong into this directory")
-    parser.add_argument("--go-on", action="store_true", help="after a fault that went wrong")
+    parser.add_argument(
+        "--keep", type=Path, help="copy experiments with problems into this directory"
+    )
+    parser.add_argument("--go-on", action="store_true", help="continue after a problem")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # its file system is to be unmounted
-    begun = time.monotonic()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the file system is unmounted
+    started = time.monotonic()
     with (
         tempfile.TemporaryDirectory(prefix="faults-") as temporary,
         file_system(Path(temporary)) as mounted,
@@ -290,9 +298,9 @@ def main() -> None:
         here, missing = kinds_here(mounted)
         kinds = arguments.kinds or here
         if missing:
-            print(f"not to be had on this machine: {', '.join(missing)}", flush=True)
+            print(f"not possible on this machine: {', '.join(missing)}", flush=True)
         if unable := sorted({*kinds} & {*missing}):
-            sys.exit(f"asked for, but not to be had: {', '.join(unable)}")
+            sys.exit(f"requested, but not possible: {', '.join(unable)}")
         (Path(temporary) / "experiment.yaml").write_text(experiment(arguments.quick), "utf-8")
         warm_up(Path(temporary))
         trial = Trial(Path(temporary), arguments.seed, arguments.typed_every)
@@ -316,9 +324,9 @@ def main() -> None:
         print(table(trial.records, trial.unstruck))
         bad = [record for record in trial.records if not record.is_good()]
         print(
-            f"{len(trial.records)} faults in {(time.monotonic() - begun) / 60:.0f} minutes, "
-            f"{trial.compared} times let to the end and compared; "
-            + (f"{len(bad)} WENT WRONG" if bad else "all ended in the undisturbed result")
+            f"{len(trial.records)} faults in {(time.monotonic() - started) / 60:.0f} minutes, "
+            f"{trial.compared} times run to the end and compared; "
+            + (f"{len(bad)} WITH PROBLEMS" if bad else "all ended in the undisturbed result")
         )
         if arguments.json:
             content = [asdict(record) for record in trial.records]

@@ -1,4 +1,4 @@
-"""scripts/bench/faults.py still works: it strikes, and it would see what went wrong."""
+"""scripts/bench/faults.py: faults strike, and problems are detected."""
 
 import importlib
 import json
@@ -46,7 +46,7 @@ def changed(path, old, new):
     path.write_text(text.replace(old, new))
 
 
-def test_what_went_wrong_is_seen(files, output):
+def test_lost_corrupt_and_different_files_are_found(files, output):
     expected, before = files.contents(output), files.finished(output)
     assert len(before) == 5 and files.corrupt(output, expected) == []
     stage = output / "ntp/seed-0/train"
@@ -83,8 +83,10 @@ def test_six_faults(tmp_path):
         env={**os.environ, "OMP_NUM_THREADS": "1"},
     )
     assert done.returncode == 0, done.stdout + done.stderr
-    found = re.search(r"6 faults in .*, (\d+) times let to the end and compared; (.*)", done.stdout)
+    found = re.search(r"6 faults in .*, (\d+) times run to the end and compared; (.*)", done.stdout)
     assert found is not None and found[2] == "all ended in the undisturbed result", done.stdout
-    assert int(found[1]) >= 1  # at the latest the fifth fault after a new beginning is
+    assert (
+        int(found[1]) >= 1
+    )  # at the latest the fifth fault of an experiment is followed by a comparison
     faults = json.loads(record.read_text())
     assert len(faults) == 6 and all(fault["codes"] and not fault["wrong"] for fault in faults)
