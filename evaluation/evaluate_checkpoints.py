@@ -1,4 +1,4 @@
-"""Measure checkpoints, whoever trained them; several processes share them out.
+"""Measure checkpoints, trained by this or any other program; several processes share the work.
 
 accelerate launch evaluation/evaluate_checkpoints.py runs/quickstart --measures flatness
 accelerate launch evaluation/evaluate_checkpoints.py MODEL --suite evaluation/suites/quick.yaml
@@ -19,17 +19,26 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
+    parser.add_argument("paths", nargs="+", help="directories of experiments, runs or checkpoints")
     parser.add_argument(
-        "paths", nargs="+", help="experiments, runs, checkpoints in them, or any other checkpoints"
-    )
-    parser.add_argument(
-        "--measures", nargs="*", default=[], help="names; by default those of the suite or run"
+        "--measures",
+        nargs="*",
+        default=[],
+        help="names; by default the measures of the suite or run",
     )
     parser.add_argument("--suite", type=Path, help="tasks and measures (YAML)")
-    parser.add_argument("--output", type=Path, help="of the results; by default beside checkpoints")
-    parser.add_argument("--format", help="also write results as another tool does: lm-eval")
-    parser.add_argument("--model-card", action="store_true", help="also write each README.md")
-    parser.add_argument("--offline", action="store_true", help="allow no network")
+    parser.add_argument(
+        "--output", type=Path, help="directory of the results; by default beside the checkpoints"
+    )
+    parser.add_argument(
+        "--format", help="also write results in the format of another tool: lm-eval"
+    )
+    parser.add_argument(
+        "--model-card",
+        action="store_true",
+        help="also write a model card (README.md) into each checkpoint",
+    )
+    parser.add_argument("--offline", action="store_true", help="do not use the network")
     arguments = parser.parse_intermixed_args()
     quiet_libraries()
     if arguments.offline:

@@ -1,4 +1,4 @@
-"""Train one arm of an experiment with one seed, on whatever accelerate was launched on.
+"""Train one run, an arm of an experiment with a seed, in the processes of `accelerate launch`.
 
 accelerate launch recipes/train.py recipes/quickstart.yaml --arm ntp --seed 0
 """
@@ -16,11 +16,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("experiment", type=Path, help="the experiment file (YAML)")
     parser.add_argument("overrides", nargs="*", help="fields to change, as dotted.key=value")
-    parser.add_argument("--arm", required=True, help="which arm of the experiment")
-    parser.add_argument("--seed", type=int, required=True, help="which seed")
-    parser.add_argument("--stage", help="which stage, if the experiment has stages")
-    parser.add_argument("--output", type=Path, help="by default runs/<name>")
-    parser.add_argument("--offline", action="store_true", help="allow no network")
+    parser.add_argument("--arm", required=True, help="name of the arm")
+    parser.add_argument("--seed", type=int, required=True, help="the seed")
+    parser.add_argument("--stage", help="name of the stage, if the experiment has stages")
+    parser.add_argument(
+        "--output", type=Path, help="directory of the results; by default runs/<name>"
+    )
+    parser.add_argument("--offline", action="store_true", help="do not use the network")
     arguments = parser.parse_intermixed_args()
     quiet_libraries()
     if arguments.offline:

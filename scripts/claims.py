@@ -1,15 +1,14 @@
-"""Keep what the experiments on the papers' claims measured, and write the tables of docs/claims.md.
+"""Store the results of the experiments on the papers' claims, and update docs/claims.md.
 
 python scripts/claims.py keep 1-addition 7-initialisation   # runs/claims-NAME -> docs/claims/NAME
-python scripts/claims.py tables                             # docs/claims.md from what is kept
+python scripts/claims.py tables                             # docs/claims.md from stored results
 
-What is kept of an experiment: its file as resolved, versions, audit, all scores
-(``scores.parquet``), the comparison, curvature along training (``equal-loss.json``) and a few
-figures; no weights, no rows of single items. A table of the page stands between
-``<!-- KIND NAME: SPLIT/SCORE, ... -->`` and ``<!-- end -->``, where KIND is ``levels`` (of every
-arm), ``verdicts`` (every compared pair of arms), ``factors`` (effects of a grid), ``matched`` (at
-the same cost), ``equal-loss`` (curvature at equal loss), ``cells`` or ``settings`` (of a map).
-Numbers are those of the report.
+Stored of an experiment: its resolved file, versions, audit, all scores (``scores.parquet``), the
+comparison, curvature during training (``equal-loss.json``) and a few figures; no weights and no
+item rows. A table of the page stands between ``<!-- KIND NAME: SPLIT/SCORE, ... -->`` and
+``<!-- end -->``, where KIND is ``levels`` (of every arm), ``verdicts`` (every compared pair of
+arms), ``factors`` (effects of a grid), ``matched`` (at the same cost), ``equal-loss`` (curvature at
+equal loss), ``cells`` or ``settings`` (of a map). The numbers are those of the report.
 """
 
 import argparse
@@ -49,25 +48,27 @@ FIGURES = re.compile(
     r"|accuracy-(test|held-out|ood-hops|ood-words)-(exact-match|choice-accuracy)"
     r"|(robustness|edits)-.*accuracy.*|flatness-.*top-eigenvalue-(answer-loss|against.*)|label-noise-.*"
 )
-"""Names of the figures that are kept."""
+"""Names of the stored figures."""
 KINDS = ("levels", "verdicts", "factors", "matched", "equal-loss", "cells", "settings")
 BLOCK = re.compile(
     r"(<!-- ([\w-]+) ([\w.-]+)(?:/([\w-]+))?(?:: ([^>]*?))? -->\n)(?:(?!<!--).)*?(<!-- end -->)",
     re.S,
 )
-"""A table: marker, kind, experiment, stage, scores, end. There is no other marker inside."""
+"""A table: marker, kind, experiment, stage, scores, end. It contains no other marker."""
 
 
 def main() -> None:
-    """Parse the command line and do what it says."""
+    """Parse the command line and run the command."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     commands = parser.add_subparsers(dest="command", required=True)
     keeping = commands.add_parser("keep", help="copy results from runs/ into docs/claims/")
     keeping.add_argument("names", nargs="+", help="of recipes/claims, without .yaml")
-    keeping.add_argument("--runs", type=Path, default=ROOT / "runs", help="where they were run")
-    commands.add_parser("tables", help="write the tables of docs/claims.md anew")
+    keeping.add_argument(
+        "--runs", type=Path, default=ROOT / "runs", help="directory of the finished experiments"
+    )
+    commands.add_parser("tables", help="rebuild the tables of docs/claims.md")
     arguments = parser.parse_args()
     if arguments.command == "tables":
         text = with_tables(PAGE.read_text("utf-8"), KEPT)
@@ -77,17 +78,19 @@ def main() -> None:
     for name in arguments.names:
         directory = arguments.runs / f"claims-{name}"
         if not directory.is_dir():
-            sys.exit(f"error: {directory}: not run yet: ntpctp run recipes/claims/{name}.yaml")
+            sys.exit(
+                f"error: {directory}: missing. Run `ntpctp run recipes/claims/{name}.yaml` first"
+            )
         keep(directory, KEPT / name)
         print(KEPT / name)
 
 
 def keep(directory: Path, to: Path) -> None:
-    """Copy the results of an experiment, of the stages of one, or of the cells of a map.
+    """Copy the results of an experiment, of its stages, or of the cells of a map.
 
     Args:
         directory: of finished runs.
-        to: is replaced when everything is there, and not before.
+        to: destination, replaced once everything is copied.
     """
     is_map = (directory / CELLS).is_file()
     if is_map:
@@ -99,7 +102,7 @@ def keep(directory: Path, to: Path) -> None:
     wanted = [part / file for part in parts for file in FILES]
     wanted += [directory / file for file in OF_MAP] if is_map else []
     if missing := [path for path in wanted if not path.is_file()]:
-        sys.exit(f"error: {missing[0]}: not there; `ntpctp run` the recipe to its end")
+        sys.exit(f"error: {missing[0]}: missing. Run the recipe with `ntpctp run` to its end")
     with atomic_directory(to) as scratch:
         for part in parts:
             keep_experiment(part, scratch / part.relative_to(directory), directory.parent)
@@ -118,13 +121,13 @@ def keep_experiment(directory: Path, to: Path, runs: Path) -> None:
         shutil.copyfile(directory / file, to / file)
     if curvature := read_curvature(load_output(directory), directory):
         write_json(to / CURVATURE, curvature, indent=None)
-    # Later stages name the checkpoints that they start from: say where they would be.
+    # Later stages name the checkpoints that they start from: make these paths relative.
     settings = to / FILES[0]
     settings.write_text(settings.read_text("utf-8").replace(str(runs.resolve()), "runs"), "utf-8")
 
 
 def keep_figures(directory: Path, to: Path) -> None:
-    """Draw the figures of an experiment or a map, and keep the few that the page may need."""
+    """Draw the figures of an experiment or a map, and store those that the page may show."""
     with tempfile.TemporaryDirectory() as scratch:
         command = [sys.executable, "-m", "ntpctp", "report", str(directory), "--figures", scratch]
         subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
@@ -134,29 +137,33 @@ def keep_figures(directory: Path, to: Path) -> None:
 
 
 def with_tables(text: str, kept: Path) -> str:
-    """Return the page with every table made anew from what is kept."""
+    """Return the page with every table rebuilt from the stored results."""
 
     def table(found: re.Match[str]) -> str:
         opening, kind, name, stage, scores, end = found.groups()
         tables = tables_of(kind, kept / name / (stage or ""), scores or "")
         return opening + "\n" + "\n".join(map(markdown, tables)) + "\n" + end
 
-    found, markers = len(BLOCK.findall(text)), text.count("<!--")
-    if markers != 2 * found:
-        sys.exit(f"error: {PAGE}: {markers} markers, but {found} tables with both of theirs")
+    count, markers = len(BLOCK.findall(text)), text.count("<!--")
+    if markers != 2 * count:
+        sys.exit(
+            f"error: {PAGE}: {markers} markers, but {count} complete tables (two markers each)"
+        )
     return BLOCK.sub(table, text)
 
 
 def tables_of(kind: str, directory: Path, scores: str) -> list[Table]:
-    """Return the tables that a marker of the page asks for.
+    """Return the tables for a marker of the page.
 
     Args:
         kind: see the top of this file.
-        directory: of one kept experiment.
+        directory: of one stored experiment.
         scores: ``SPLIT/SCORE, ...``, in order.
     """
     if kind not in KINDS:
-        sys.exit(f"error: {PAGE}: {kind!r} is no kind of table; there are {', '.join(KINDS)}")
+        sys.exit(
+            f"error: {PAGE}: unknown kind of table {kind!r}. Expected one of {', '.join(KINDS)}"
+        )
     if kind in ("cells", "settings"):
         maps = pair_maps(read_cells(directory)[1])
         return [map_table(of) if kind == "cells" else settings_table(of) for of in maps]
@@ -170,10 +177,10 @@ def tables_of(kind: str, directory: Path, scores: str) -> list[Table]:
     if kind == "levels":
         return [levels_table(list(experiment.arms), chosen)]
     if kind == "factors":
-        found = effects_table(experiment, chosen)
-        if found is None:
-            sys.exit(f"error: {directory}: no factors")
-        return [found]
+        effects = effects_table(experiment, chosen)
+        if effects is None:
+            sys.exit(f"error: {directory}: the experiment has no factors")
+        return [effects]
     if kind == "matched":
         tables = [matched_table(score, experiment.comparison.level, 10) for score in chosen]
         return [table for table in tables if table is not None]
@@ -182,7 +189,7 @@ def tables_of(kind: str, directory: Path, scores: str) -> list[Table]:
 
 
 def read_kept_curvature(directory: Path) -> dict[str, dict[str, CurvatureBySeed]]:
-    """Read what ``keep`` wrote of the curvature along training."""
+    """Read the curvature during training that ``keep`` stored."""
     return {
         split: {
             arm: {
@@ -195,7 +202,7 @@ def read_kept_curvature(directory: Path) -> dict[str, dict[str, CurvatureBySeed]
 
 
 def levels_table(arms: Sequence[str], chosen: Sequence[ScoreComparison]) -> Table:
-    """Return the mean of every arm on some scores, with the standard deviation over seeds."""
+    """Return the mean of every arm on the chosen scores, with the standard deviation over seeds."""
     caption = "At the last step: mean and standard deviation over seeds"
     table = Table(caption, ("arm", *map(label_of, chosen)))
     for arm in arms:
@@ -213,7 +220,7 @@ def levels_table(arms: Sequence[str], chosen: Sequence[ScoreComparison]) -> Tabl
 
 
 def one_table(tables: Sequence[Table]) -> Table:
-    """Return the verdicts of several pairs of arms in one table, a row a pair and score."""
+    """Return the verdicts of several pairs of arms in one table, one row per pair and score."""
     first = tables[0]
     columns = ("A", "B", first.columns[0], "A's", "B's", f"A {MINUS} B", *first.columns[4:])
     caption = "At the last step: mean over seeds, difference with its interval"
@@ -233,7 +240,7 @@ def chosen_scores(
     }
     names = [name.strip() for name in scores.split(",")]
     if unknown := [name for name in names if name not in by_name]:
-        sys.exit(f"error: {directory}: no score {unknown[0]}; there are {', '.join(by_name)}")
+        sys.exit(f"error: {directory}: unknown score {unknown[0]}. Expected: {', '.join(by_name)}")
     return [by_name[name] for name in names]
 
 
@@ -251,7 +258,7 @@ def markdown(table: Table) -> str:
 
 
 def shown(cell: TableCell) -> str:
-    """Return a cell in one line; what is a note in the report follows, small."""
+    """Return a cell in one line, followed by its note in small type."""
     note = f"<br><small>{cell.note}</small>" if cell.note else ""
     return f"{cell.text}{note}".replace("|", "\\|")
 

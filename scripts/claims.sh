@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Run the experiments of docs/claims.md, all or those that are named, keep their results under docs/claims/ and write
-# the page's tables anew. Every one carries on after a stop. All of them take about five hours on two cores.
+# Run all or the named experiments of docs/claims.md, store their results under docs/claims/ and rebuild the tables of
+# the page. Started again after a stop, it resumes. All experiments take about five hours on two cores.
 #   scripts/claims.sh
 #   scripts/claims.sh 1-addition map
 set -euo pipefail

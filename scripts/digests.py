@@ -1,13 +1,12 @@
-"""Show that a change of the code changes no result: run four experiments, print digests of them.
+"""Check that a change of the code changes no result: run four experiments, print their digests.
 
     python scripts/digests.py --write digests.json              before the change
     python scripts/digests.py --compare digests.json            after it, on the same machine
 
-The experiments cover what a run can be made of: stages, a map, and packed chats with LoRA under
-``selective`` and its reference checkpoint; ``--quickstart`` adds ``recipes/quickstart.yaml``.
-Digests are of the weights of every checkpoint, of ``scores.parquet`` without the columns of time,
-and of ``comparison.json``. They hold for one machine and one set of library versions:
-floating-point sums depend on both.
+The experiments cover stages, a map, and packed chats with LoRA under ``selective`` and its
+reference checkpoint; ``--quickstart`` adds ``recipes/quickstart.yaml``. Digested are the weights of
+every checkpoint, ``scores.parquet`` without times, and ``comparison.json``. Digests are comparable
+on one machine with one set of library versions only: floating-point sums depend on both.
 """
 
 import argparse
@@ -73,7 +72,7 @@ def a_map() -> dict[str, Any]:
 
 
 def chats(folder: Path, reference: Path | None) -> dict[str, Any]:
-    """Packed chats: NTP alone where there is no reference yet, else LoRA with ``selective``."""
+    """Packed chats: NTP alone to train the reference; with a reference, LoRA and ``selective``."""
     content = {
         "name": "reference" if reference is None else "chats",
         "task": {"name": "jsonl", "path": str(folder / "chats.jsonl"), "test_size": 10},
@@ -116,7 +115,7 @@ def write_chats(folder: Path) -> None:
 
 
 def run(content: dict[str, Any] | Path, folder: Path) -> Path:
-    """Run an experiment by the command of the version that is installed; return its directory."""
+    """Run an experiment with the installed version; return its directory."""
     if isinstance(content, dict):
         file = folder / f"{content['name']}.yaml"
         file.write_text(yaml.safe_dump(content, sort_keys=False), "utf-8")
@@ -132,8 +131,8 @@ def run(content: dict[str, Any] | Path, folder: Path) -> Path:
 
 
 def digests_of(output: Path) -> dict[str, str]:
-    """Return file -> SHA-256 of what it says, for all results below ``output``."""
-    found = {}
+    """Return file -> SHA-256 of its content without times, for all results below ``output``."""
+    digests = {}
     for path in sorted(output.rglob("*")):
         name = f"{output.name}/{path.relative_to(output).as_posix()}"
         if path.name in ("model.safetensors", "adapter_model.safetensors"):
@@ -150,41 +149,45 @@ def digests_of(output: Path) -> dict[str, str]:
             record = json.loads(path.read_text("utf-8"))
             record.pop("checksum", None)
             for row in record.get("rows", ()):
-                row.pop("key", None)  # of whole checkpoints, whose logs have times
+                row.pop("key", None)  # depends on whole checkpoints, whose logs contain times
             content = json.dumps(record, sort_keys=True).encode()
         else:
             continue
-        found[name] = hashlib.sha256(content).hexdigest()
-    return found
+        digests[name] = hashlib.sha256(content).hexdigest()
+    return digests
 
 
 def main() -> None:
-    """Run all, then write or compare."""
+    """Run all experiments, then write or compare the digests."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--write", type=Path, metavar="FILE")
     parser.add_argument("--compare", type=Path, metavar="FILE")
-    parser.add_argument("--quickstart", action="store_true", help="the quickstart, too: minutes")
-    parser.add_argument("--folder", type=Path, help="where to run; by default a temporary folder")
-    asked = parser.parse_args()
-    folder = (asked.folder or Path(tempfile.mkdtemp(prefix="digests-"))).resolve()
+    parser.add_argument(
+        "--quickstart", action="store_true", help="also run the quickstart, for some minutes"
+    )
+    parser.add_argument("--folder", type=Path, help="directory of the runs; by default temporary")
+    arguments = parser.parse_args()
+    folder = (arguments.folder or Path(tempfile.mkdtemp(prefix="digests-"))).resolve()
     folder.mkdir(parents=True, exist_ok=True)
     write_chats(folder)
-    found = digests_of(run(stages(), folder)) | digests_of(run(a_map(), folder))
+    digests = digests_of(run(stages(), folder)) | digests_of(run(a_map(), folder))
     reference = run(chats(folder, None), folder) / "ntp/seed-0/train/step-000008"
-    found |= digests_of(run(chats(folder, reference), folder))
-    if asked.quickstart:
-        found |= digests_of(run(ROOT / "recipes" / "quickstart.yaml", folder))
-    if asked.write:
-        asked.write.write_text(json.dumps(found, indent=1) + "\n", "utf-8")
-    elif asked.compare:
-        stored = json.loads(asked.compare.read_text("utf-8"))
-        if not asked.quickstart:
+    digests |= digests_of(run(chats(folder, reference), folder))
+    if arguments.quickstart:
+        digests |= digests_of(run(ROOT / "recipes" / "quickstart.yaml", folder))
+    if arguments.write:
+        arguments.write.write_text(json.dumps(digests, indent=1) + "\n", "utf-8")
+    elif arguments.compare:
+        stored = json.loads(arguments.compare.read_text("utf-8"))
+        if not arguments.quickstart:
             stored = {k: v for k, v in stored.items() if not k.startswith("quickstart/")}
-        different = sorted(name for name in stored | found if stored.get(name) != found.get(name))
-        print(f"{len(found)} digests, {len(different)} different")
+        different = sorted(
+            name for name in stored | digests if stored.get(name) != digests.get(name)
+        )
+        print(f"{len(digests)} digests, {len(different)} different")
         raise SystemExit("\n".join(different))
     else:
-        print(json.dumps(found, indent=1))
+        print(json.dumps(digests, indent=1))
 
 
 if __name__ == "__main__":

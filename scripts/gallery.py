@@ -1,9 +1,9 @@
-"""Remake the pictures of docs/gallery.md from experiments that were run.
+"""Take the pictures of docs/gallery.md from finished experiments.
 
 python scripts/gallery.py runs/quickstart runs/label_noise tutorial=runs/swap-budget
 
-Writes each experiment's report anew and takes a picture of its top with Chromium; a picture is
-called as the directory, or as what stands before the equals sign. Needs Pillow and a Chromium.
+Rebuilds each experiment's report and takes a picture of its top with Chromium. A picture is named
+after the directory, or by the name before the equals sign. Needs Pillow and Chromium.
 """
 
 import argparse
@@ -27,8 +27,10 @@ def main() -> None:
     )
     parser.add_argument("experiments", nargs="+", help="directories, or NAME=directory")
     parser.add_argument("--output", type=Path, default=PICTURES, help="directory of the pictures")
-    parser.add_argument("--width", type=int, default=1200, help="of the window, pixels")
-    parser.add_argument("--height", type=int, default=900, help="likewise: the top of the page")
+    parser.add_argument("--width", type=int, default=1200, help="width of the window in pixels")
+    parser.add_argument(
+        "--height", type=int, default=900, help="height of the window: the visible top of the page"
+    )
     arguments = parser.parse_args()
     for given in arguments.experiments:
         name, _, directory = given.rpartition("=")
@@ -65,7 +67,7 @@ def take(page: Path, picture: Path, width: int, height: int) -> None:
         )
         picture.parent.mkdir(parents=True, exist_ok=True)
         with Image.open(raw) as image:
-            # All colours are kept: an arm has the same one in the table and in the figure.
+            # Keep all colours: an arm has the same colour in table and figure.
             image.convert("RGB").save(picture, optimize=True)
     if picture.stat().st_size > MOST_BYTES:
         sys.exit(f"error: {picture}: {picture.stat().st_size:,} bytes, expected {MOST_BYTES:,}")

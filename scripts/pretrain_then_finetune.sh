@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Trains all runs of an experiment through `accelerate launch`, one after the other, then measures
-# and compares them. Stop it at any time: started again, it carries on.
+# Train all runs of an experiment by `accelerate launch`, one after the other, then measure and
+# compare them. Started again after a stop, it resumes.
 #
 #   scripts/pretrain_then_finetune.sh [EXPERIMENT [ACCELERATE_CONFIG [OUTPUT]]]
 #
@@ -11,7 +11,7 @@ config=${2:-recipes/accelerate/cpu.yaml}
 output=(${3:+--output "$3"})
 
 ntpctp list "$experiment" | while read -r run; do
-    # The words of $run are arguments: --stage S --arm A --seed N.
+    # $run is a list of arguments: --stage S --arm A --seed N.
     # shellcheck disable=SC2086
     accelerate launch --config_file "$config" recipes/train.py "$experiment" $run \
         ${output[@]+"${output[@]}"} < /dev/null

@@ -1,13 +1,13 @@
 #!/usr/bin/env bash
-# One task a run. A second array, that waits for the first, does the second stage:
+# One task per run. A second array, which waits for the first, runs the second stage:
 #
 #   n=$(ntpctp list EXPERIMENT --stage pretrain | wc -l)
 #   first=$(sbatch --parsable --array=1-$n scripts/slurm_array.sh EXPERIMENT pretrain)
 #   n=$(ntpctp list EXPERIMENT --stage finetune | wc -l)
 #   sbatch --array=1-$n --dependency=afterok:$first scripts/slurm_array.sh EXPERIMENT finetune
 #
-# Without stages leave out the second argument. Afterwards `ntpctp run EXPERIMENT` measures and
-# compares. Submit from the root of the repository. A task that is requeued carries on.
+# Without stages omit the second argument. Afterwards `ntpctp run EXPERIMENT` measures and compares.
+# Submit from the root of the repository. A requeued task resumes.
 #SBATCH --job-name=ntpctp
 #SBATCH --output=slurm-%A-%a.log
 #SBATCH --nodes=1

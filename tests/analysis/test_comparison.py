@@ -387,4 +387,4 @@ def test_only_worse_arms_are_no_win(grid, tmp_path):
 def test_a_baseline_without_values_is_named(grid, tmp_path):
     _, values = grid
     found = against(grid, tmp_path, {**values, "ntp-0.8": [np.nan] * SEEDS})
-    assert found.verdict == "No verdict: ntp-0.8, which all are compared with, has no value."
+    assert found.verdict == "No verdict: the baseline ntp-0.8 has no value."

@@ -6,13 +6,13 @@ import evaluate
 from ntpctp.measures.metrics import exact_match
 
 _DESCRIPTION = """\
-Share of answers that are the reference, outer white space removed. Rules (case, full_stop, number,
-space; see ntpctp.data.normalisation) are applied to both, in a fixed order.
+Share of answers equal to the reference, without leading and trailing white space. Rules (case,
+full_stop, number, space; see ntpctp.data.normalisation) are applied to both, in a fixed order.
 """
 
 
 class AnswerAccuracy(evaluate.Metric):
-    """What ``ntpctp.measures.metrics.exact_match`` says, on average."""
+    """Mean of ``ntpctp.measures.metrics.exact_match`` over items."""
 
     def _info(self):
         return evaluate.MetricInfo(

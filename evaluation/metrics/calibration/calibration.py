@@ -1,4 +1,4 @@
-"""Does confidence mean anything? For ``evaluate.load("evaluation/metrics/calibration")``."""
+"""Calibration of confidences, for ``evaluate.load("evaluation/metrics/calibration")``."""
 
 import datasets
 import evaluate
@@ -6,13 +6,14 @@ import evaluate
 from ntpctp.measures.metrics import NUM_BINS, brier_score, expected_calibration_error
 
 _DESCRIPTION = """\
-Expected calibration error of the top confidence (bins of equal width; Guo et al. 2017) and the
-multi-class Brier score (Brier 1950, from 0 to 2), mean over items. Ties go to the first candidate.
+Expected calibration error of the highest confidence (bins of equal width; Guo et al. 2017) and the
+multi-class Brier score (Brier 1950, from 0 to 2), mean over items. In a tie the first candidate
+counts.
 """
 
 
 class Calibration(evaluate.Metric):
-    """What ``ntpctp.measures.metrics`` says of confidences and of whole beliefs."""
+    """Expected calibration error and Brier score of ``ntpctp.measures.metrics``."""
 
     def _info(self):
         return evaluate.MetricInfo(

@@ -1,4 +1,4 @@
-"""The likeliest choice, for ``evaluate.load("evaluation/metrics/choice_accuracy")``."""
+"""Accuracy of the likeliest choice, for ``evaluate.load("evaluation/metrics/choice_accuracy")``."""
 
 import datasets
 import evaluate
@@ -6,13 +6,13 @@ import evaluate
 from ntpctp.measures.metrics import choice_correct, normalised_choice_correct
 
 _DESCRIPTION = """\
-Share of items whose right candidate has the highest log-likelihood, summed over its tokens; with
-the candidates' texts also of log-likelihoods divided by their characters. Ties are wrong.
+Share of items whose right candidate has the highest log-likelihood, summed over its tokens; given
+the candidates' texts, also by log-likelihood per character. Ties count as wrong.
 """
 
 
 class ChoiceAccuracy(evaluate.Metric):
-    """What ``ntpctp.measures.metrics.choice_correct`` says, on average."""
+    """Mean of ``ntpctp.measures.metrics.choice_correct`` over items."""
 
     def _info(self):
         return evaluate.MetricInfo(
