@@ -1,4 +1,4 @@
-"""`calibrating` on stored scores whose rates are known, and what it refuses."""
+"""Calibration of stored scores with known error rates, and refused inputs."""
 
 import json
 from dataclasses import replace
@@ -34,7 +34,7 @@ def rows(experiment, arm, score, values, **columns):
 
 @pytest.fixture
 def stored(tmp_path, monkeypatch):
-    """Write an experiment whose scores are given: (arm, score) -> one value a seed."""
+    """Write an experiment whose scores are given: (arm, score) -> one value per seed."""
     frames = {}
     monkeypatch.setattr(calibration, "collect", lambda experiment, output: frames[output])
 
@@ -67,7 +67,7 @@ def gaussian(num_seeds, names=("answer_loss", "all_loss"), seed=0):
     }
 
 
-def test_honest_scores_are_called_honest(stored):
+def test_exchangeable_scores_are_calibrated(stored):
     record = calibrate(stored(gaussian(60), 60))
     rates = {rate["num_seeds"]: rate for rate in record["false_positives"]}
     assert list(rates) == [2, 3, 5, 8, 10, 15, 20, 30]
@@ -106,7 +106,7 @@ def test_each_rate_is_that_of_the_statistics_and_the_interval_counts_disjoint_ha
     assert (held["each"][0]["a"], held["each"][0]["b"]) == ("ntp", "ctp")
 
 
-def test_the_yardstick_of_few_seeds_is_what_normal_scores_give(stored):
+def test_the_reference_rate_of_few_seeds_is_that_of_normal_scores(stored):
     """Reference: two draws from four normal scores, their t interval written out."""
     (held, *_) = calibrate(stored(gaussian(4), 4))["coverage"]
     generator = np.random.default_rng(5)
@@ -145,7 +145,7 @@ def test_runs_of_other_seeds_count_too(stored, tmp_path):
     ("seeds", "data", "match"),
     [([3, 4], "f1", r"seeds \[3\] are also in"), ([4, 5], "f2", "other arms or data")],
 )
-def test_further_runs_of_something_else_are_refused(stored, tmp_path, seeds, data, match):
+def test_further_runs_of_another_experiment_are_refused(stored, tmp_path, seeds, data, match):
     stored(gaussian(4), 4)
     stored(gaussian(2), seeds, tmp_path / "calibration", data)
     with pytest.raises(InputError, match=match):
@@ -160,7 +160,7 @@ def test_further_runs_under_other_settings_are_refused(stored, tmp_path):
         calibrate(tmp_path)
 
 
-def test_further_runs_measured_otherwise_are_refused(stored, tmp_path):
+def test_further_runs_measured_with_other_options_are_refused(stored, tmp_path):
     stored(gaussian(4), 4)
     measures = [{"name": "accuracy", "max_items": 3}]
     stored(gaussian(2), [4, 5], tmp_path / "calibration", evaluation={"measures": measures})
@@ -170,7 +170,7 @@ def test_further_runs_measured_otherwise_are_refused(stored, tmp_path):
         calibrate(tmp_path)
 
 
-def test_scores_without_a_value_in_some_seed_are_left_out_and_said(stored):
+def test_scores_without_a_value_in_some_seed_are_left_out_with_a_note(stored):
     scores = gaussian(6)
     scores["ntp", "all_loss"][2] = np.nan
     record = calibrate(stored(scores, 6))

@@ -25,7 +25,7 @@ def experiment(**changes):
 
 
 def frame_of(asked, values):
-    """Scores without items: arm -> one value a seed, at the last step."""
+    """Scores without items: arm -> one value per seed, at the last step."""
     rows = [
         {
             "arm": arm,
@@ -74,7 +74,7 @@ def test_pairs_are_corrected_for_their_number(grid, tmp_path):
     assert any(better) and not all(better)
 
 
-def test_a_difference_that_only_stands_alone_is_no_verdict(tmp_path):
+def test_a_difference_significant_only_before_correction_is_no_verdict(tmp_path):
     arms = {name: {"objective": name} for name in ("ntp", "ctp", "random", "shuffled")}
     asked = experiment(arms=arms)
     generator = np.random.default_rng(1)
@@ -138,7 +138,7 @@ def test_effects_rest_on_the_seeds_that_all_arms_have(grid, tmp_path):
 
 
 def with_items(asked, values, items, output):
-    """Scores with rows: arm -> seed -> one value an item, whose numbers are in ``items``."""
+    """Scores with rows: arm -> seed -> one value per item of ``items``."""
     means = {arm: [float(np.mean(v)) for v in of_arm] for arm, of_arm in values.items()}
     for arm, of_arm in values.items():
         for seed, of_run in enumerate(of_arm):
@@ -166,7 +166,7 @@ def test_values_of_other_items_are_not_paired(tmp_path, other):
         f"not of the same items: 6 in ntp, seed 0, {len(other)} in ctp, seed 0, of which {alone} "
         "in one alone; measure all arms on the same items"
     )
-    # The means of the arms stand.
+    # The means of the arms are still given.
     assert found.arms["ctp"].mean == pytest.approx(values["ctp"].mean())
 
 

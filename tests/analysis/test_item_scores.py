@@ -42,7 +42,7 @@ def values(output, split, key="choice", stratum=None):
 def test_values_of_the_items_of_a_stratum_in_order(tmp_path, split, stratum, numbers, found):
     write_jsonl(path_of(tmp_path), ROWS)
     assert values(tmp_path, split, stratum=stratum) == [numbers, found]
-    # What Arrow does not read as numbers takes the slower way to the same end.
+    # Booleans, which Arrow does not read as numbers, are read more slowly with the same result.
     odd = [{**row, "choice": row["choice"] and bool(row["choice"])} for row in ROWS]
     odd[0]["choice"] = False
     write_jsonl(path_of(tmp_path), odd)

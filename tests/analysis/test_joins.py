@@ -1,4 +1,4 @@
-"""Several experiments as one answer: what is paired equals one experiment's own comparison."""
+"""Joined experiments: paired arms give the same comparison as within one experiment."""
 
 import json
 import shutil

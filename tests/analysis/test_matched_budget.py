@@ -1,4 +1,4 @@
-"""Curves at matched budgets against values worked out by hand, and what cannot be compared."""
+"""Curves at matched budgets against values computed by hand, and reasons for no comparison."""
 
 import numpy as np
 import pandas as pd
@@ -89,13 +89,13 @@ def test_tokens_and_operations_have_their_own_axes():
     assert half.budget == 1500
 
 
-def test_operations_that_are_not_recorded_are_said():
+def test_missing_flops_give_a_reason():
     found = compared(frame(), {"a": FLOPS["a"]})["flops"]
     assert found.points == [] and found.area is None
     assert found.reason == "operations of b are not recorded; ntpctp run does so"
 
 
-def test_operations_that_are_not_known_at_one_checkpoint_take_that_one_away():
+def test_a_checkpoint_without_flops_is_left_out():
     flops = {"a": FLOPS["a"], "b": {s: f for s, f in FLOPS["b"].items() if s != 10}}
     found = compared(frame(), flops)["flops"]
     assert found.reason is None and (found.first, found.last) == (0, 3000)
@@ -122,7 +122,7 @@ def test_nothing_is_extrapolated():
     assert [at.budget for at in found.points] == [30]
 
 
-def test_a_run_that_stopped_takes_no_more_tokens_but_goes_on_in_steps():
+def test_a_stopped_run_consumes_steps_but_no_tokens():
     rows = frame()
     stopped = (rows["arm"] == "a") & (rows["step"] == 30)
     for column in ("tokens", "supervised_tokens"):
@@ -133,7 +133,7 @@ def test_a_run_that_stopped_takes_no_more_tokens_but_goes_on_in_steps():
     assert found["tokens"].last == 400 and found["flops"].last == 200 * 20
 
 
-def test_a_missing_value_takes_its_checkpoint_away_and_one_point_is_no_curve():
+def test_a_checkpoint_without_a_value_is_left_out_and_one_point_is_no_curve():
     rows = frame()
     rows.loc[(rows["arm"] == "b") & (rows["seed"] == 1) & (rows["step"] > 0), "value"] = np.nan
     assert compared(rows)["steps"].seeds == [0]

@@ -30,7 +30,7 @@ def compare(a, b, level=0.95):
 
 @pytest.fixture
 def arms():
-    """Power laws value = factor * loss^power, seen at other losses in every run."""
+    """Power laws value = factor * loss^power, measured at different losses in every run."""
     generator = np.random.default_rng(1)
     found = {}
     for arm, factor in (("a", 6.0), ("b", 2.0)):
@@ -94,7 +94,7 @@ def test_the_order_of_arms_turns_the_ratio(arms):
     assert back.mean.low == pytest.approx(-forth.mean.high)
 
 
-def test_what_cannot_be_compared_says_why():
+def test_no_common_range_has_a_reason():
     short, long = {0: run((1.0, 8.0))}, {0: run((1.0, 8.0), (0.1, 4.0))}
     assert "two trained checkpoints" in compare(short, long).reason
     apart = {0: run((0.09, 3.0), (0.01, 2.0))}
@@ -105,7 +105,7 @@ def test_what_cannot_be_compared_says_why():
 
 @pytest.fixture(scope="module")
 def measured(tmp_path_factory):
-    """A really trained experiment, measured at four checkpoints."""
+    """A trained experiment, measured at four checkpoints."""
     from ntpctp.runner.experiment import run_experiment
 
     output = tmp_path_factory.mktemp("measured")
@@ -120,7 +120,7 @@ def measured(tmp_path_factory):
 
 
 @pytest.mark.slow
-def test_it_is_read_from_what_flatness_stored(measured):
+def test_curvature_is_read_from_the_rows_of_flatness(measured):
     experiment, output = measured
     arms = read_curvature(experiment, output)["train"]
     assert list(arms) == ["ntp", "ctp"] and list(arms["ntp"]) == [0, 1]
@@ -174,7 +174,7 @@ def test_a_run_that_is_stuck_gives_no_ratio_instead_of_one_at_the_start(arms):
     assert "b, seed 3 ends at 2.6 nats" in found.reason
 
 
-def test_what_is_left_out_is_named(arms):
+def test_left_out_seeds_and_checkpoints_are_named(arms):
     a, b = arms
     odd = {**b, 2: run((2.0, 5.0), (2.5, 6.0)), 3: [*b[3][:-1], CurvaturePoint(9, 0.02, None)]}
     found = compare(a, odd)

@@ -21,7 +21,7 @@ from tests.config.test_stages import CONTENT
 
 
 def frame_of(curves, arm="ntp", seed=0, split="test", score="exact_match"):
-    """Rows of one run as ``scores.collect`` gives them: step -> value."""
+    """Rows of one run, as from ``scores.collect``, of step -> value."""
     return pd.DataFrame(
         [
             {
@@ -54,7 +54,7 @@ def frame_of(curves, arm="ntp", seed=0, split="test", score="exact_match"):
 
 
 def whole_run_scores(frame, experiment):
-    """Of a frame that has one run, or none that counts."""
+    """Return the scores of the only run, or none."""
     scores = run_scores.whole_run_scores(frame, experiment)
     assert len(scores) <= 1
     return [score for of_run in scores.values() for score in of_run]
@@ -103,7 +103,7 @@ def comparisons_of(tiny, tmp_path, curves):
 
 
 def compared(tiny, tmp_path, curves):
-    """Return what is stored about the steps to the target."""
+    """Return the stored comparison of the steps to the target."""
     write_comparison(tiny(seeds=3), comparisons_of(tiny, tmp_path, curves), tmp_path)
     (stored,) = (
         s
@@ -122,7 +122,7 @@ def test_seeds_that_do_not_arrive_are_censored_not_left_out(tiny, tmp_path):
     runs = {("ntp", s): RISING for s in range(3)}
     runs |= {("ctp", 0): RISING, ("ctp", 1): NEVER, ("ctp", 2): NEVER}
     stored = compared(tiny, tmp_path, runs)
-    # By the one seed that arrives the arms would be alike.
+    # The seeds that reach the target alone would make the arms equal.
     assert stored["arms"]["ctp"] is None and stored["arms"]["ntp"]["mean"] == 4
     (pair,) = stored["pairs"]
     assert pair["difference"] is None and pair["verdict"] is None
@@ -148,7 +148,7 @@ def test_times_that_are_all_known_have_a_difference_too(tiny, tmp_path):
     assert pair["verdict"] is not None and pair["times"]["p_value"] < 0.05
 
 
-def test_no_verdict_on_what_lies_between_checkpoints(tiny, tmp_path):
+def test_no_verdict_on_differences_between_checkpoints(tiny, tmp_path):
     # 4 and 8 with checkpoints 4 steps apart: the first may have arrived at 4, the second at 4.1.
     runs = {("ntp", s): RISING for s in range(3)} | {("ctp", s): LATER for s in range(3)}
     (pair,) = compared(tiny, tmp_path, runs)["pairs"]
@@ -169,7 +169,7 @@ def test_a_curve_without_its_end_is_not_averaged(tiny):
     other = frame_of({8: 0.5}, score="answer_loss")
     cut = pd.concat([whole[whole["step"] < 8], other], ignore_index=True)
     assert whole_run_scores(whole, tiny()) and whole_run_scores(cut, tiny()) == []
-    # As the table of scores is made: other scores of the run are there, this one's end is not.
+    # Other scores of the run are measured at its last step, this one is not.
     assert list(_learning_rows(tiny(), whole)) and list(_learning_rows(tiny(), cut)) == []
 
 

@@ -1,4 +1,4 @@
-"""scores.parquet: its schema as documented and as other tools read it; what is refused."""
+"""scores.parquet: its documented schema, reading by other tools, and refused files."""
 
 import re
 import shutil
@@ -98,7 +98,7 @@ def test_other_and_mixed_versions_are_refused(simulated, tmp_path, versions, fou
         read_scores(tmp_path)
 
 
-def test_what_is_no_table_of_scores_is_refused(tmp_path):
+def test_files_that_are_no_table_of_scores_are_refused(tmp_path):
     with pytest.raises(InputError, match="no scores yet"):
         read_scores(tmp_path)
     (tmp_path / SCORES).write_text("no parquet")
@@ -110,7 +110,7 @@ def test_what_is_no_table_of_scores_is_refused(tmp_path):
 
 
 def test_scores_of_an_older_measure_are_not_lost(simulated, tmp_path, monkeypatch, ntpctp):
-    """The program has a newer version of a measure than the results: nothing is rewritten."""
+    """With a newer version of a measure than the stored results, nothing is rewritten."""
     output = tmp_path / "run"
     shutil.copytree(simulated, output)
     before = {path: path.read_bytes() for path in (output / SCORES, output / COMPARISON)}
@@ -141,7 +141,7 @@ def test_scores_of_other_options_are_not_lost(simulated, tmp_path):
 
 @pytest.mark.parametrize("damage", ["changed", "gone"])
 def test_rows_that_are_not_of_their_scores_are_refused(simulated, tmp_path, damage):
-    """At the last step, where they are used; of earlier ones the scores stand for themselves."""
+    """Only at the last step, where item rows are used."""
     output = tmp_path / "run"
     shutil.copytree(simulated, output)
 

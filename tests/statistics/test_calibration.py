@@ -1,4 +1,4 @@
-"""False-positive rate and coverage against enumeration and on data that must come out."""
+"""False-positive rate and coverage against enumeration and on data with known rates."""
 
 from itertools import permutations, product
 
@@ -80,7 +80,7 @@ def test_false_positives_with_items_are_the_enumerated_ones(num_items):
 
 
 def test_each_experiment_is_that_of_paired_difference():
-    """On the very same draws, of right and wrong items that do not all change alike."""
+    """On the same draws, of right and wrong items that change independently."""
     rng = generator(4)
     runs = (rng.random((7, 25)) < rng.random((7, 1)) ** 0.2 * rng.random((1, 25))).astype(float)
     drawn = generator(1).permuted(np.tile(np.arange(7), (50, 1)), axis=1)
@@ -106,7 +106,7 @@ def test_halves_without_spread_are_called_by_the_exact_test_alone(num_seeds, lev
         )
         called.append(found.decision == "better")
     result = false_positive_rate(runs, num_seeds, generator(), level=level, num_experiments=4000)
-    # 2 / 2^3 is above 0.05: what has no width is not called. 2 / 2^2 is below 0.6.
+    # 2 / 2^3 is above 0.05, so zero width is no hit; 2 / 2^2 is below 0.6.
     assert (np.mean(called) == 0) == (num_seeds == 3)
     assert result.rate == pytest.approx(np.mean(called), abs=0.03 * np.mean(called))
 
@@ -143,7 +143,7 @@ def test_its_own_interval_is_clopper_and_pearson():
     assert (result.low, result.high) == pytest.approx((exact.low, exact.high))
 
 
-def test_honest_on_gaussian_runs():
+def test_nominal_rate_on_gaussian_runs():
     rng = generator(1)
     runs = rng.standard_normal((200, 1)) + 0.5 * rng.standard_normal((200, 30))
     false_positives = false_positive_rate(runs, 5, generator(), num_experiments=2000)
@@ -153,14 +153,14 @@ def test_honest_on_gaussian_runs():
     assert 0.93 < held.rate < 0.97
 
 
-def test_too_sure_an_interval_is_caught():
-    # Seeds that collapse now and then: the truth is missed far more often than 1 in 20.
+def test_too_narrow_an_interval_is_detected():
+    # Seeds that collapse occasionally: the truth is missed far more often than 1 in 20.
     runs = np.where(np.arange(100) < 10, 0.0, 0.9)[:, None] + 0.01 * generator().random((100, 1))
     result = coverage(runs[:, 0], np.zeros(100), 3, generator(), num_experiments=1000)
     assert result.high < 0.6
 
 
-def test_equal_runs_are_held_whatever_the_rounding():
+def test_equal_runs_are_covered_despite_rounding():
     result = coverage(np.full((4, 7), 0.1), np.full((4, 7), 0.3), 3, generator())
     assert result.rate == 1
 

@@ -86,7 +86,7 @@ def test_the_first_crossing_counts_even_if_the_curve_falls_again():
     assert found.times[0] == pytest.approx(100 + 50 * 0.55 / 0.6)
 
 
-def test_nobody_there_has_no_median():
+def test_no_median_if_no_seed_reaches_the_target():
     found = times_to_target(STEPS, A, 2.0, higher_is_better=True)
     assert found.median is None and not found.reached.any()
     np.testing.assert_array_equal(found.times, 400)
@@ -160,7 +160,7 @@ def test_times_that_are_all_one_have_no_test():
 
 
 def test_arms_of_different_length_that_never_run_side_by_side_have_no_test():
-    """One arm is trained for 200 steps in vain, the other gets there afterwards."""
+    """One arm fails to reach the target in 200 steps, the other reaches it afterwards."""
     short = censored_times(np.full(3, 200.0), np.zeros(3, bool))
     long = censored_times(np.array([250.0, 300, 420]), np.ones(3, bool))
     for pair in ((short, long), (long, short)):

@@ -1,4 +1,4 @@
-"""What is promised, on simulated data with known effects: coverage, false positives, power.
+"""Coverage, false positives and power on simulated data with known effects.
 
 2,000 simulations a case unless said otherwise: a rate of 95 % then has a standard error of 0.5
 points. scripts/bench/intervals.py simulates the tables of the docstrings in full.
@@ -89,7 +89,7 @@ def test_coverage_of_collapsing_seeds_is_as_low_as_the_docstring_says():
     rng = generator(5)
     accuracy_b = np.where(rng.random((COUNT, 3, 1)) < 0.2, 0.0, 0.9)
     a, b = (rng.random((COUNT, 3, 100)) < p for p in (0.9, accuracy_b))
-    # No seed collapses with probability 0.8^3 = 0.51, and then the truth is out of sight.
+    # No seed collapses with probability 0.8^3 = 0.51, and then the interval misses the truth.
     assert 0.48 < coverage(a.astype(float) - b, 0.9 - 0.8 * 0.9) < 0.57
 
 
@@ -109,7 +109,7 @@ def test_a_cut_interval_holds_the_truth_as_often_as_the_uncut_one():
 @pytest.mark.parametrize("num_seeds", [3, 5, 10])
 @pytest.mark.parametrize("num_arms", [3, 5])
 def test_equal_arms_have_a_winner_in_at_most_one_family_in_twenty(num_arms, num_seeds):
-    """The verdict as it is given: Holm's p value and an interval without 0 are both asked."""
+    """The verdict as it is given: Holm's p value and an interval without 0 are both required."""
     rng = generator(num_arms, num_seeds)
     scores = rng.standard_normal((COUNT, num_arms, num_seeds))
     scores += rng.standard_normal((COUNT, 1, num_seeds))  # arms share seeds
