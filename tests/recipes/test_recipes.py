@@ -106,7 +106,7 @@ def test_listed_runs_are_in_order_and_can_be_chosen(tmp_path, ntpctp):
 
 @pytest.mark.parametrize(
     "stage, message",
-    [(None, r"has stages. Choose one with --stage: pretrain, finetune"), ("fintune", "finetune")],
+    [(None, r"has stages\. Choose one with --stage: pretrain, finetune"), ("fintune", "finetune")],
 )
 def test_a_stage_has_to_be_named(tmp_path, stage, message):
     from ntpctp._core.errors import InputError
