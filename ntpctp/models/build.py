@@ -1,4 +1,4 @@
-"""Models: built from a config with the field's own families, or loaded from a checkpoint."""
+"""Models: built from a config of a transformers family, or loaded from a checkpoint."""
 
 from pathlib import Path
 
@@ -22,13 +22,13 @@ from ntpctp.models.options import Attention, ModelOptions
 
 
 def context_length(config: PretrainedConfig) -> int | None:
-    """Return how many positions a model can read, or None if its config does not limit it."""
+    """Return how many positions a model can read; None if its config sets no limit."""
     length = getattr(config, "max_position_embeddings", None)
     return int(length) if length else None
 
 
 def context_of(source: str) -> int | None:
-    """Return the context of a checkpoint; None if it is not limited, or it has no config."""
+    """Return the context length of a checkpoint; None without a limit or a readable config."""
     try:
         return context_length(read_config(source))
     except (OSError, ValueError, KeyError):
@@ -36,7 +36,7 @@ def context_of(source: str) -> int | None:
 
 
 def attention_window(config: PretrainedConfig) -> int | None:
-    """Return how many tokens back some layer of a model looks at most; None: all of them can."""
+    """Return the smallest attention window of a model's layers, in tokens; None without windows."""
     layers = DynamicCache(config=config).layers
     windows = [
         int(layer.sliding_window)
@@ -47,10 +47,10 @@ def attention_window(config: PretrainedConfig) -> int | None:
 
 
 def source_of(options: ModelOptions, seed: int) -> str | None:
-    """Return the checkpoint that a run with ``seed`` starts from; None: it starts fresh.
+    """Return the initial checkpoint of a run with ``seed``; None: it trains from scratch.
 
     Raises:
-        InputError: if each seed has a directory of its own and this one has none.
+        InputError: if each seed has a directory of its own and that of ``seed`` is missing.
     """
     if options.checkpoint is None or "{seed}" not in options.checkpoint:
         return options.checkpoint
@@ -58,13 +58,13 @@ def source_of(options: ModelOptions, seed: int) -> str | None:
     if not Path(source).is_dir():
         raise InputError(
             f"model.checkpoint {options.checkpoint}: expected a directory for seed {seed}, found "
-            f"no {source}; train that seed first, or leave it out of seeds"
+            f"no {source}; train that seed first, or remove it from seeds"
         )
     return source
 
 
 def stated_context(options: ModelOptions, seed: int) -> int | None:
-    """Return the context that the options or their checkpoint fix; None: made to fit the data.
+    """Return the context length set by the options or their checkpoint; None: fitted to the data.
 
     Raises:
         InputError: if the checkpoint has no config.
@@ -81,12 +81,12 @@ def stated_context(options: ModelOptions, seed: int) -> int | None:
 def build_config(
     options: ModelOptions, tokenizer: PreTrainedTokenizerBase, longest: int
 ) -> PretrainedConfig:
-    """Return the config of a fresh model of ``options.family``.
+    """Return the config of a new model of ``options.family``.
 
     Args:
         options: with a family.
         tokenizer: gives the size of the vocabulary and the special ids.
-        longest: tokens of the longest example, for the context where the options state none.
+        longest: tokens of the longest example, for the context where the options set none.
     """
     assert options.family is not None
     config = AutoConfig.for_model(
@@ -100,7 +100,7 @@ def build_config(
         eos_token_id=tokenizer.eos_token_id,
         pad_token_id=tokenizer.pad_token_id,
     )
-    # Families differ in what they derive from the width; these defaults belong to their big models.
+    # Some families derive these from the width; others default to the sizes of their big models.
     for field, value in {
         "intermediate_size": 4 * options.width,
         "num_key_value_heads": options.heads,
@@ -127,10 +127,10 @@ def build_model(
     longest: int,
     seed: int,
 ) -> PreTrainedModel:
-    """Return the model that a run starts from, in training mode.
+    """Return the initial model of a run, in training mode.
 
-    A fresh model's weights depend on the config and ``seed`` alone, so all arms of one seed start
-    alike, bit for bit.
+    The weights of a new model depend on the config and ``seed`` alone, so all arms of one seed
+    start with the same weights, bit for bit.
 
     Raises:
         InputError: if it cannot be built or loaded, or ``longest`` exceeds its context.
@@ -148,7 +148,7 @@ def build_model(
                 model = AutoModelForCausalLM.from_config(config, dtype=dtype)
             except InputError:
                 raise
-            except Exception as error:  # each family refuses bad sizes in its own way
+            except Exception as error:  # each family rejects bad sizes with its own errors
                 problem = " ".join(f"{type(error).__name__}: {error}".split())
                 raise InputError(
                     f"model.family {options.family!r} with {options.layers} layers and width "
@@ -168,13 +168,13 @@ def _check_vocabulary(
 ) -> None:
     known = embedding_of(model).num_embeddings
     if len(tokenizer) > known:
-        what, advice = (
+        subject, fix = (
             ("model.config.vocab_size", "leave it out")
             if source is None
             else (f"model.checkpoint {source}", "use the tokenizer that belongs to it")
         )
         raise InputError(
-            f"{what}: its vocabulary has {known} tokens, the tokenizer {len(tokenizer)}; {advice}"
+            f"{subject}: its vocabulary has {known} tokens, the tokenizer {len(tokenizer)}; {fix}"
         )
 
 
@@ -182,7 +182,7 @@ def check_fits(config: PretrainedConfig, longest: int) -> None:
     """Check that ``longest`` tokens fit into the model's context.
 
     Raises:
-        InputError: names both lengths. Nothing is ever cut.
+        InputError: names both lengths. Examples are never truncated here.
     """
     context = context_length(config)
     if context is not None and longest > context:
@@ -203,20 +203,20 @@ def embedding_of(model: PreTrainedModel) -> nn.Embedding:
 def load_model(
     source: str | Path, *, attention: Attention | None = None, dtype: torch.dtype = torch.float32
 ) -> PreTrainedModel:
-    """Load a causal language model from a directory or the hub, in evaluation mode.
+    """Load a causal language model from a directory or the Hub, in evaluation mode.
 
     Args:
-        source: directory or hub id; see ``pretrained`` for what of it is read.
-        attention: ``eager`` where the loss is to be differentiated twice (fused attention has no
-            second derivative); None: what transformers chooses.
+        source: directory or Hub id; see ``ntpctp._core.hub`` for the files that are read.
+        attention: ``eager`` to differentiate the loss twice (fused attention has no second
+            derivative); None: the default of transformers.
         dtype: of the weights.
 
     Raises:
-        InputError: if there is none or it cannot be read.
+        InputError: if the model is missing or cannot be read.
     """
     try:
         model = read_model(source, attention=attention, dtype=dtype)
-    except Exception as error:  # transformers, safetensors and the hub each raise their own kinds
+    except Exception as error:  # transformers, safetensors and the Hub each raise their own errors
         raise InputError(f"cannot load a model from {source}: {error}") from error
     model.eval()
     return model

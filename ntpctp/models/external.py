@@ -23,12 +23,12 @@ _OTHERS = (
     "*.jinja",
     "*.tiktoken",
 )
-_NOT_OF_THE_MODEL = ("optimizer.safetensors",)
+_NO_WEIGHTS = ("optimizer.safetensors",)
 
 
 @dataclass(frozen=True)
 class ExternalCheckpoint:
-    """A checkpoint without an experiment.
+    """A checkpoint that belongs to no experiment.
 
     Attributes:
         name: for its directory of results.
@@ -78,8 +78,8 @@ def open_external(given: str) -> ExternalCheckpoint:
 
 
 def _files(directory: Path) -> set[Path]:
-    found = {file for pattern in (*_WEIGHTS, *_OTHERS) for file in directory.glob(pattern)}
-    return {file for file in found if file.is_file() and file.name not in _NOT_OF_THE_MODEL}
+    files = {file for pattern in (*_WEIGHTS, *_OTHERS) for file in directory.glob(pattern)}
+    return {file for file in files if file.is_file() and file.name not in _NO_WEIGHTS}
 
 
 def _downloaded(given: str) -> Path:

@@ -1,7 +1,7 @@
-"""LoRA: a model is trained through low-rank updates of its matrices, by ``peft``.
+"""LoRA: training low-rank updates of a model's matrices, by ``peft``.
 
-Checkpoints hold the merged weights, which every measure and every other tool can load; beside
-them ``adapter/`` is the update alone, in the format of ``peft``.
+Checkpoints hold the merged weights, which every measure and every other tool can load; their
+folder ``adapter/`` holds the update alone, in the format of ``peft``.
 """
 
 import warnings
@@ -23,26 +23,28 @@ _PREFIX = "base_model.model."  # of names in peft's files
 
 
 def check_peft() -> None:
-    """Check that ``peft`` is there.
+    """Check that ``peft`` is installed.
 
     Raises:
-        InputError: says how to install it.
+        InputError: if not; names the command that installs it.
     """
     if find_spec("peft") is None:
-        raise InputError("training.lora needs peft, which is missing: pip install ntpctp[lora]")
+        raise InputError(
+            "training.lora needs peft, which is not installed: pip install ntpctp[lora]"
+        )
 
 
 def add_lora(model: PreTrainedModel, options: LoraOptions, seed: int) -> None:
-    """Put a fresh update into ``model``, in place; from now on only it requires gradients.
+    """Add a new update to ``model``, in place; only the update requires gradients afterwards.
 
     Args:
         model: without adapters; its function does not change.
         options: of the update.
-        seed: of A, by torch's generator of the CPU, whose state is restored.
+        seed: of A, by torch's CPU generator, whose state is restored.
 
     Raises:
-        InputError: if ``peft`` is missing, or a target is no module of the model, or its embedding
-            or head.
+        InputError: if ``peft`` is missing, or a target is not a module of the model, or is its
+            embedding or head.
     """
     check_peft()
     _check_targets(model, options.targets or ())
@@ -55,7 +57,7 @@ def add_lora(model: PreTrainedModel, options: LoraOptions, seed: int) -> None:
         task_type="CAUSAL_LM",
     )
     with torch.random.fork_rng(), warnings.catch_warnings():
-        # Matrices of Conv1D are stored transposed; peft sees that by itself, and warns that it did.
+        # Conv1D stores its matrix transposed; peft detects that, and warns about it.
         warnings.filterwarnings("ignore", message=".*fan_in_fan_out.*")
         torch.manual_seed(seed)
         try:
@@ -71,14 +73,14 @@ def add_lora(model: PreTrainedModel, options: LoraOptions, seed: int) -> None:
 
 
 def _check_targets(model: PreTrainedModel, targets: Sequence[str]) -> None:
-    """Refuse embedding and head: often one matrix, of which two different updates would be made."""
+    """Refuse embedding and head: often one matrix, which would get two different updates."""
     ends = (model.get_input_embeddings(), model.get_output_embeddings())
     for name, module in model.named_modules():
-        found = [t for t in targets if name == t or name.endswith(f".{t}")]
-        if found and any(module is end for end in ends):
+        matching = [t for t in targets if name == t or name.endswith(f".{t}")]
+        if matching and any(module is end for end in ends):
             raise InputError(
-                f"training.lora.targets: {found[0]} is the embedding or the head, which may share "
-                "their matrix and are not updated here; leave it out"
+                f"training.lora.targets: {matching[0]} is the embedding or the head, which may "
+                "share their matrix and cannot be updated; remove it"
             )
 
 
@@ -88,7 +90,7 @@ def has_lora(model: PreTrainedModel) -> bool:
 
 
 def merged_weights(model: PreTrainedModel) -> dict[str, torch.Tensor]:
-    """Return the state of the model that ``model`` computes, under the names it had before LoRA."""
+    """Return the weights with the update added, under the names from before LoRA."""
     adapted = _adapted(model)
     state = {}
     for name, tensor in model.state_dict().items():
@@ -102,7 +104,7 @@ def merged_weights(model: PreTrainedModel) -> dict[str, torch.Tensor]:
 
 
 def save_adapter(model: PreTrainedModel, directory: Path) -> None:
-    """Write the update alone: ``PeftModel.from_pretrained(base, directory)`` reads it."""
+    """Write the update; ``PeftModel.from_pretrained(base, directory)`` reads it."""
     peft: Any = import_module("peft")
     directory.mkdir()
     state = {
@@ -114,7 +116,7 @@ def save_adapter(model: PreTrainedModel, directory: Path) -> None:
 
 
 def load_adapter(directory: Path, model: PreTrainedModel) -> None:
-    """Copy a saved update into ``model``, which has one of the same shape."""
+    """Load a saved update into ``model``, which has an update of the same shape."""
     peft: Any = import_module("peft")
     state = load_file(directory / _WEIGHTS)
     peft.set_peft_model_state_dict(

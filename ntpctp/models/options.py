@@ -12,10 +12,11 @@ Attention = Literal["sdpa", "eager"]
 
 
 class ModelOptions(Options):
-    """Either a family with its sizes (trained from scratch) or a checkpoint to start from."""
+    """Either a family with its sizes (trained from scratch) or an initial checkpoint."""
 
     family: str | None = Field(
-        None, description="a causal family of transformers: gpt2, llama, qwen2, openai-gpt, ..."
+        None,
+        description="a causal family of transformers: gpt2, llama, qwen2, openai-gpt, ...",
     )
     layers: int = Field(2, ge=1, le=10_000, description="transformer blocks")
     width: int = Field(64, ge=1, le=10**6, description="hidden size")
@@ -24,17 +25,17 @@ class ModelOptions(Options):
         None,
         ge=2,
         le=2**31,
-        description="positions; by default the longest example, rounded up to 8",
+        description="positions; null: the longest example, rounded up to a multiple of 8",
     )
-    dropout: float = Field(0.0, ge=0, lt=1, description="every dropout rate of the family")
+    dropout: float = Field(0.0, ge=0, lt=1, description="sets every dropout rate of the family")
     config: dict[str, Any] = Field(
-        default_factory=dict, description="further fields of the family's own config"
+        default_factory=dict, description="further fields of the family's config"
     )
     init_rate: float | None = Field(
         None,
         gt=0,
-        description="gamma: every matrix is drawn from N(0, (d_in^-gamma)^2), embeddings apart; "
-        "null: the family's own initialisation",
+        description="gamma: every matrix but the embeddings is drawn from "
+        "N(0, (d_in^-gamma)^2); null: the family's own initialisation",
     )
     init_scale_residuals: bool = Field(
         False,
@@ -43,7 +44,7 @@ class ModelOptions(Options):
     )
     checkpoint: str | None = Field(
         None,
-        description="directory or hub id to start from; {seed} in it stands for the run's seed",
+        description="initial checkpoint: directory or Hub id; {seed} stands for the run's seed",
     )
     dtype: Literal["float32", "float64", "bfloat16"] = Field(
         "float32", description="of the weights"
@@ -52,7 +53,7 @@ class ModelOptions(Options):
     @model_validator(mode="after")
     def _one_source(self) -> "ModelOptions":
         if (self.family is None) == (self.checkpoint is None):
-            raise ValueError("give either family or checkpoint, not both and not neither")
+            raise ValueError("give either family or checkpoint; found both or neither")
         if self.checkpoint is not None:
             sizes = self.changed(
                 "layers", "width", "heads", "context", "dropout", "config", "init_rate"
@@ -71,9 +72,9 @@ class ModelOptions(Options):
 
 
 class LoraOptions(Options):
-    """A low-rank update of matrices, which alone is trained (Hu et al. 2022, ICLR, section 4.1).
+    """A low-rank update of matrices, the only part that is trained (Hu et al. 2022, ICLR, 4.1).
 
-    ``W + alpha / rank * B A`` with B = 0 at the start: the model begins as what it starts from.
+    ``W + alpha / rank * B A`` with B = 0 at the start, so the model starts unchanged.
     """
 
     rank: int = Field(8, ge=1, description="inner dimension of the update")
@@ -82,6 +83,6 @@ class LoraOptions(Options):
     targets: list[str] | None = Field(
         None,
         min_length=1,
-        description="names of the modules that are updated, such as c_attn or q_proj; null: every "
-        "linear one except the head",
+        description="names of the modules to update, such as c_attn or q_proj; null: every linear "
+        "module except the head",
     )

@@ -1,7 +1,7 @@
-"""Models that are sharded over processes (FSDP2): whole tensors from their shards, and back.
+"""Models sharded over processes (FSDP2): whole tensors from shards, and back.
 
-PyTorch's FSDP2 keeps every parameter as a ``DTensor`` of which each process has a part. To gather
-it is collective: all processes have to do it, in the same order.
+FSDP2 keeps every parameter as a ``DTensor``, of which each process has a part. Gathering is
+collective: all processes must do it, in the same order.
 """
 
 import torch
@@ -9,7 +9,7 @@ from torch.distributed.tensor import DTensor, distribute_tensor
 
 
 def whole(tensor: torch.Tensor) -> torch.Tensor:
-    """Return ``tensor`` with the parts of all processes, on every process; collective."""
+    """Return the whole ``tensor`` on every process; collective."""
     if isinstance(tensor, DTensor):
         gathered: torch.Tensor = tensor.full_tensor()
         return gathered
@@ -17,7 +17,7 @@ def whole(tensor: torch.Tensor) -> torch.Tensor:
 
 
 def placed_like(tensor: torch.Tensor, parameter: torch.Tensor) -> torch.Tensor:
-    """Return a whole ``tensor`` on the device, or in the shards, of ``parameter``."""
+    """Return a whole ``tensor`` moved to the device of ``parameter``, or sharded like it."""
     if isinstance(parameter, DTensor):
         return distribute_tensor(
             tensor.to(parameter.device), parameter.device_mesh, parameter.placements
@@ -28,8 +28,8 @@ def placed_like(tensor: torch.Tensor, parameter: torch.Tensor) -> torch.Tensor:
 def whole_state(module: torch.nn.Module, *, keep: bool = True) -> dict[str, torch.Tensor]:
     """Return the module's state with whole tensors, on the CPU if it is sharded; collective.
 
-    Parameters that are tied stay one tensor. A process that does not ``keep`` them takes part and
-    gets an empty state.
+    Tied parameters stay one tensor. With ``keep=False`` a process takes part in gathering and
+    returns an empty state.
     """
     state = module.state_dict(keep_vars=True)
     if not any(isinstance(tensor, DTensor) for tensor in state.values()):
