@@ -92,9 +92,9 @@ def _read(
         limit = 2 * (len(encoded) - encoded.answer_start)
         requests.append(
             GenerationRequest(
-                scoring_request(encoded, whole=whole)
+                scoring_request(encoded, score_context=whole)
                 if candidates is None
-                else replace(candidates, whole=whole),
+                else replace(candidates, score_context=whole),
                 encoded,
                 0 if candidates is None else example.choices.index(example.answer),
                 limit if decode and not example.is_plain_text else None,
@@ -108,7 +108,7 @@ def _read(
         else np.array([-tokens.losses.sum() for tokens in of_item.continuations])
         for candidates, of_item in zip(texts, read, strict=True)
     ]
-    references = [request.read(of_item) for request, of_item in zip(requests, read, strict=True)]
+    references = [r.example_scores(of_item) for r, of_item in zip(requests, read, strict=True)]
     return references, likelihoods, answers
 
 

@@ -1,4 +1,4 @@
-"""Forward passes over many rows, batched by length within a token budget: no scores."""
+"""Inference on many examples, batched by length within a token budget: token losses, generation."""
 
 from ntpctp.models.inference.batches import TokenBudget, batches_by_length, pad
 from ntpctp.models.inference.decoding import Decoded, decode_greedily

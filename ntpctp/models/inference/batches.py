@@ -1,6 +1,6 @@
-"""Batches of rows of similar length, as large as the memory allows.
+"""Batches of sequences of similar length, as large as the memory allows.
 
-Shape letters: B = rows of a batch, T = its longest row.
+Shape letters: B = sequences of a batch, T = its longest.
 """
 
 import gc
@@ -16,22 +16,22 @@ from transformers import PreTrainedModel
 
 from ntpctp._core.errors import InputError
 
-MOST_TOKENS = {"cpu": 2048}
-"""By type of device. On a CPU more make it slower, for they do not fit into its caches: 500 items
-of 20 to 100 tokens take a small GPT-2 (width 128) 1.3 s with 1,024 to 4,096, 2.5 s with 16,384."""
-_MOST_ELSEWHERE = 65_536
-_SHARE = 0.25  # of the free memory that a forward pass may fill by our own estimate
+MAX_TOKENS = {"cpu": 2048}
+"""By type of device. Larger batches are slower on a CPU, since they exceed its caches: 500 items of
+20 to 100 tokens take a small GPT-2 (width 128) 1.3 s with 1,024 to 4,096, 2.5 s with 16,384."""
+_MAX_TOKENS_ELSEWHERE = 65_536
+_SHARE = 0.25  # of the free memory that a forward pass may use, by our own estimate
 
 
 class TokenBudget:
-    """How many tokens, padding included, one forward pass may have.
+    """The largest number of tokens, padding included, of one forward pass.
 
-    Where a batch does not fit into the memory all the same, the budget is halved and the batch is
-    cut up, once and for all; only a single row that does not fit is an error.
+    If a batch still runs out of memory, the budget is halved for good and the batch is split; only
+    a single sequence that does not fit is an error.
 
     Args:
-        tokens: the largest number; None: what fits into a quarter of the memory that is free, by an
-            estimate, and at most ``MOST_TOKENS`` of the device.
+        tokens: the largest number; None: as many as fit into a quarter of the free memory, by an
+            estimate, and at most ``MAX_TOKENS`` of the device.
     """
 
     def __init__(self, tokens: int | None = None):
@@ -43,22 +43,22 @@ class TokenBudget:
         work: Callable[[list[int]], None],
         model: PreTrainedModel,
     ) -> None:
-        """Call ``work`` with the indices of batch after batch, the longest rows first.
+        """Call ``work`` with the indices of one batch after the other, longest sequences first.
 
         Args:
-            lengths: tokens of every row.
-            work: what is done with a batch; done again, in smaller parts, if the memory is short.
-            model: what reads the rows.
+            lengths: tokens of every sequence.
+            work: handles a batch; called again with smaller batches if it runs out of memory.
+            model: for the estimate of memory.
 
         Raises:
-            InputError: if not even one row fits into the memory.
+            InputError: if not even one sequence fits into the memory.
         """
         if not lengths:
             return
         tokens = self.tokens or _estimate(model, max(lengths))
         waiting = _longest_first(lengths)
         while waiting:
-            batch = next(_cut(waiting, lengths, tokens))
+            batch = next(_split(waiting, lengths, tokens))
             try:
                 work(batch)
             except (RuntimeError, MemoryError) as error:
@@ -66,9 +66,9 @@ class TokenBudget:
                     raise
                 if len(batch) == 1:
                     raise InputError(
-                        f"out of memory on one row of {lengths[batch[0]]} tokens: shorten it, "
+                        f"out of memory on one sequence of {lengths[batch[0]]} tokens: shorten it, "
                         "choose a smaller model, or free memory; a smaller batch_tokens cannot help"
-                    ) from None  # the same again would fail again, which memory elsewhere need not
+                    ) from None  # with this cause the run would be retried, in vain
                 tokens = lengths[batch[0]] * (len(batch) // 2)
                 self.tokens = tokens
                 _free()
@@ -77,19 +77,19 @@ class TokenBudget:
 
 
 def is_out_of_memory(error: Exception) -> bool:
-    """Whether an allocation has failed, on the CPU or on an accelerator."""
+    """Whether an allocation failed, on the CPU or on an accelerator."""
     of_cpu = "DefaultCPUAllocator" in str(error)  # which raises a plain RuntimeError
     return of_cpu or isinstance(error, torch.OutOfMemoryError | MemoryError)
 
 
 def batches_by_length(lengths: Sequence[int], batch_tokens: int) -> Iterator[list[int]]:
-    """Yield indices in batches of similar length, each at most ``batch_tokens`` with its padding.
+    """Yield indices in batches of similar length, each at most ``batch_tokens`` with padding.
 
     Args:
         lengths: tokens of every item.
-        batch_tokens: an item that is longer comes alone.
+        batch_tokens: bound; a longer item forms a batch of its own.
     """
-    yield from _cut(_longest_first(lengths), lengths, batch_tokens)
+    yield from _split(_longest_first(lengths), lengths, batch_tokens)
 
 
 def pad(
@@ -98,9 +98,9 @@ def pad(
     """Pad on the right; return ids and attention mask, int64 of shape (B, T)."""
     shape = len(sequences), max(map(len, sequences))
     ids, mask = np.zeros(shape, np.int64), np.zeros(shape, np.int64)
-    for place, sequence in enumerate(sequences):
-        ids[place, : len(sequence)] = sequence
-        mask[place, : len(sequence)] = 1
+    for index, sequence in enumerate(sequences):
+        ids[index, : len(sequence)] = sequence
+        mask[index, : len(sequence)] = 1
     return torch.from_numpy(ids).to(device), torch.from_numpy(mask).to(device)
 
 
@@ -108,7 +108,7 @@ def _longest_first(lengths: Sequence[int]) -> list[int]:
     return sorted(range(len(lengths)), key=lambda i: (lengths[i], i), reverse=True)
 
 
-def _cut(order: Sequence[int], lengths: Sequence[int], tokens: int) -> Iterator[list[int]]:
+def _split(order: Sequence[int], lengths: Sequence[int], tokens: int) -> Iterator[list[int]]:
     batch: list[int] = []
     for index in order:
         # The first of a batch is its longest.
@@ -121,17 +121,17 @@ def _cut(order: Sequence[int], lengths: Sequence[int], tokens: int) -> Iterator[
 
 
 def _estimate(model: PreTrainedModel, longest: int) -> int:
-    """Return how many tokens of rows of ``longest`` tokens fit, by a generous guess at their size.
+    """Return how many tokens fit, for sequences of up to ``longest`` tokens; a generous estimate.
 
-    A layer holds about 14 vectors of the width for each token at once (input, queries, keys,
-    values, the four times wider ones between, output), and attention, where it is not fused, two
-    numbers for each head and token before.
+    A layer holds about 14 vectors of the width per token at once (input, queries, keys, values, the
+    four times wider activations, output), and unfused attention two numbers per head and earlier
+    token.
     """
     config = model.config
     heads = int(getattr(config, "num_attention_heads", 1))
     numbers = 14 * int(config.hidden_size) + 2 * heads * longest
     itemsize = max(4, model.dtype.itemsize)
-    most = MOST_TOKENS.get(model.device.type, _MOST_ELSEWHERE)
+    most = MAX_TOKENS.get(model.device.type, _MAX_TOKENS_ELSEWHERE)
     return max(longest, min(most, int(_SHARE * _free_bytes(model) / (numbers * itemsize))))
 
 

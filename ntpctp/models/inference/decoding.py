@@ -1,10 +1,10 @@
-"""Greedy decoding of many prompts: with a cache where the family has one that can be trusted.
+"""Greedy decoding of many prompts, with a cache of keys and values if the family supports it.
 
-Rows are padded on the right and leave the batch when they end. The cache keeps the padding, which
-the mask hides; positions are given. Whether that gives what reading each row anew gives is tried
-on the first rows; families without such a cache are read anew for each token.
+Sequences are padded on the right and leave the batch when they end. The cache holds the padding,
+which is masked; positions are explicit. Two prompts are decoded with and without the cache to test
+that the numbers agree; families without such a cache compute the whole sequence for each token.
 
-Shape letters: B = rows of a batch, T = tokens kept in the cache.
+Shape letters: B = sequences of a batch, T = tokens in the cache, D = width.
 """
 
 import inspect
@@ -25,11 +25,11 @@ from ntpctp.models.inference.head import predictions
 
 @dataclass(frozen=True, slots=True)
 class Decoded:
-    """What a model wrote."""
+    """A generated text."""
 
     ids: NDArray[np.int64]  # without the prompt and without the end of sequence
-    stopped: bool  # whether it ended by itself, before the limit
-    log_probability: float  # of what it wrote, the end of sequence included, nats
+    stopped: bool  # with the end-of-sequence token, before the limit
+    log_probability: float  # of the generated tokens, end of sequence included, nats
 
 
 def decode_greedily(
@@ -39,18 +39,18 @@ def decode_greedily(
     eos_token_id: int,
     budget: TokenBudget,
 ) -> list[Decoded]:
-    """Write on from each prompt, always by the most probable token.
+    """Continue each prompt, always with the most probable token.
 
     Args:
         model: in evaluation mode.
         prompts: token ids, each of shape (its length,).
-        limits: the most tokens to write, each; the model's context bounds them too.
-        eos_token_id: ends a row; finished rows leave the batch.
-        budget: bounds what a forward pass reads, and the tokens that are kept in the cache.
+        limits: the most tokens to generate for each; the model's context bounds them, too.
+        eos_token_id: ends a sequence; finished sequences leave the batch.
+        budget: bounds the tokens of a forward pass, and those in the cache.
 
     Returns:
-        One result a prompt, in order. Costs one pass over each prompt and, with a cache, one over
-        each token written; without, one over the whole row for each.
+        One result per prompt, in order. Costs one pass over each prompt and, for each generated
+        token, a pass over that token with a cache, or over the whole sequence without.
     """
     if not prompts:
         return []
@@ -59,59 +59,62 @@ def decode_greedily(
     results: dict[int, Decoded] = {
         k: Decoded(np.array([], np.int64), False, 0.0) for k, most in enumerate(room) if not most
     }
-    asked = [k for k, most in enumerate(room) if most]
-    if not asked:
+    open_ = [k for k, most in enumerate(room) if most]
+    if not open_:
         return list(results.values())
     # A short prompt is padded to the longest of its batch, and may have more room than that one.
-    longest = max(len(prompts[k]) for k in asked) + max(room)
-    kind: type[_Writer] = _WithCache if can_cache(model, prompts, longest) else _Anew
+    longest = max(len(prompts[k]) for k in open_) + max(room)
+    kind: type[_Decoder] = _Cached if can_cache(model, prompts, longest) else _Uncached
 
     def work(indices: list[int]) -> None:
-        batch = [asked[k] for k in indices]
-        writer = kind(model, [prompts[k] for k in batch])
-        results.update(write_on(writer, {k: room[k] for k in batch}, eos_token_id))
+        batch = [open_[k] for k in indices]
+        decoder = kind(model, [prompts[k] for k in batch])
+        results.update(decode_to_end(decoder, {k: room[k] for k in batch}, eos_token_id))
 
-    budget.run([len(prompts[k]) + room[k] for k in asked], work, model)
+    budget.run([len(prompts[k]) + room[k] for k in open_], work, model)
     return [results[k] for k in range(len(prompts))]
 
 
-def write_on(writer: "_Writer", rooms: dict[int, int], eos_token_id: int) -> dict[int, Decoded]:
-    """Write rows to their ends.
+def decode_to_end(
+    decoder: "_Decoder", rooms: dict[int, int], eos_token_id: int
+) -> dict[int, Decoded]:
+    """Decode sequences until all have ended.
 
     Args:
-        writer: of the rows.
-        rooms: what a row is called -> the most tokens to write, at least 1; in the writer's order.
-        eos_token_id: ends a row.
+        decoder: of the sequences.
+        rooms: key of each sequence -> the most tokens to generate, at least 1; in the decoder's
+            order.
+        eos_token_id: ends a sequence.
     """
     results: dict[int, Decoded] = {}
-    written: dict[int, list[int]] = {name: [] for name in rooms}
-    logs = dict.fromkeys(rooms, 0.0)
-    while written:
-        tokens, losses = writer.next_tokens()
+    generated: dict[int, list[int]] = {name: [] for name in rooms}
+    log_probabilities = dict.fromkeys(rooms, 0.0)
+    while generated:
+        tokens, losses = decoder.next_tokens()
         keep = []
-        for place, (name, token, loss) in enumerate(
-            zip(list(written), tokens, losses, strict=True)
+        for row, (name, token, loss) in enumerate(
+            zip(list(generated), tokens, losses, strict=True)
         ):
-            logs[name] -= loss
+            log_probabilities[name] -= loss
             stopped = token == eos_token_id
             if not stopped:
-                written[name].append(token)
-            if stopped or len(written[name]) >= rooms[name]:
-                ids = np.array(written.pop(name), np.int64)
-                results[name] = Decoded(ids, stopped, logs[name])
+                generated[name].append(token)
+            if stopped or len(generated[name]) >= rooms[name]:
+                ids = np.array(generated.pop(name), np.int64)
+                results[name] = Decoded(ids, stopped, log_probabilities[name])
             else:
-                keep.append(place)
-        if written:
-            writer.append(keep, [of_row[-1] for of_row in written.values()])
+                keep.append(row)
+        if generated:
+            decoder.append(keep, [ids[-1] for ids in generated.values()])
     return results
 
 
-class _Writer(ABC):
-    """Some rows that are being written on.
+class _Decoder(ABC):
+    """A batch of sequences that are being continued.
 
     Args:
-        model: any.
-        prompts: one a row.
+        model: in evaluation mode.
+        prompts: one per sequence.
     """
 
     @abstractmethod
@@ -119,50 +122,50 @@ class _Writer(ABC):
 
     @abstractmethod
     def last_states(self) -> Tensor:
-        """Read what is new; return the hidden state behind the last token of each row: (B, D)."""
+        """Run the model on the new tokens; return each sequence's last hidden state: (B, D)."""
 
     @abstractmethod
     def append(self, keep: Sequence[int], tokens: Sequence[int]) -> None:
-        """Go on with the rows ``keep`` alone, each with one more token."""
+        """Continue only with the sequences ``keep``, each with one more token."""
 
     model: PreTrainedModel
 
     @torch.no_grad()
     def next_tokens(self) -> tuple[list[int], list[float]]:
-        """Return the most probable next token of each row, and -log of its probability."""
+        """Return the most probable next token of each sequence, and -log of its probability."""
         states = self.last_states()
-        nothing = torch.empty(0, dtype=torch.int64, device=states.device)
-        found = predictions(self.model, states, nothing, nothing)
-        return found.greedy_ids.tolist(), found.greedy_losses.double().tolist()
+        none = torch.empty(0, dtype=torch.int64, device=states.device)
+        predicted = predictions(self.model, states, none, none)
+        return predicted.greedy_ids.tolist(), predicted.greedy_losses.double().tolist()
 
 
-class _Anew(_Writer):
-    """Rows that are read from their first token each time."""
+class _Uncached(_Decoder):
+    """Sequences that are computed from their first token each time."""
 
     def __init__(self, model: PreTrainedModel, prompts: Sequence[NDArray[np.int64]]):
-        self.model, self._rows = model, list(prompts)
+        self.model, self._sequences = model, list(prompts)
 
     def last_states(self) -> Tensor:
-        ids, mask = pad(self._rows, self.model.device)
+        ids, mask = pad(self._sequences, self.model.device)
         hidden = self.model.base_model(input_ids=ids, attention_mask=mask, use_cache=False)
         states: Tensor = hidden.last_hidden_state
         return states[torch.arange(len(ids), device=ids.device), mask.sum(1) - 1]
 
     def append(self, keep: Sequence[int], tokens: Sequence[int]) -> None:
-        self._rows = [
-            np.append(self._rows[place], token) for place, token in zip(keep, tokens, strict=True)
+        self._sequences = [
+            np.append(self._sequences[row], token) for row, token in zip(keep, tokens, strict=True)
         ]
 
 
-class _WithCache(_Writer):
-    """Rows whose keys and values are kept."""
+class _Cached(_Decoder):
+    """Sequences whose keys and values are cached."""
 
     def __init__(self, model: PreTrainedModel, prompts: Sequence[NDArray[np.int64]]):
         self.model, self._cache = model, DynamicCache(config=model.config)
         self._ids, self._mask = pad(prompts, model.device)
         self._lengths = self._mask.sum(1)
         self._positions = torch.arange(self._ids.shape[1], device=model.device).expand_as(self._ids)
-        self._last = self._lengths - 1  # where each row's newest token stands in what is read next
+        self._last = self._lengths - 1  # index of each sequence's newest token in the next input
 
     def last_states(self) -> Tensor:
         hidden = self.model.base_model(
@@ -187,41 +190,41 @@ class _WithCache(_Writer):
         self._last = torch.zeros_like(self._lengths)
 
 
-def resumed(
+def decoder_from_cache(
     model: PreTrainedModel,
     cache: DynamicCache,
     mask: Tensor,
     positions: Sequence[int],
     tokens: Sequence[int],
-) -> _Writer:
-    """Return rows that go on from a cache.
+) -> _Decoder:
+    """Return a decoder that continues from a cache.
 
     Args:
-        model: the one that has filled the cache.
-        cache: of B rows and T tokens; changed.
-        mask: int64 (B, T), 1 where a token of the cache belongs to the row.
-        positions: of the next token to be read, one a row.
-        tokens: these tokens, written but not read.
+        model: the model that filled the cache.
+        cache: of B sequences and T tokens; changed.
+        mask: int64 (B, T), 1 where a token of the cache belongs to the sequence.
+        positions: of the next input token, one per sequence.
+        tokens: these tokens, generated but not in the cache.
     """
-    writer = _WithCache.__new__(_WithCache)
-    writer.model, writer._cache, writer._mask = model, cache, mask
-    writer._lengths = torch.tensor(positions, device=mask.device)
-    writer.append(range(len(mask)), tokens)
-    return writer
+    decoder = _Cached.__new__(_Cached)
+    decoder.model, decoder._cache, decoder._mask = model, cache, mask
+    decoder._lengths = torch.tensor(positions, device=mask.device)
+    decoder.append(range(len(mask)), tokens)
+    return decoder
 
 
 @torch.no_grad()
 def can_cache(model: PreTrainedModel, prompts: Sequence[NDArray[np.int64]], longest: int) -> bool:
-    """Whether two of the prompts, of different lengths, are continued alike with a cache.
+    """Whether two of the prompts, of different lengths, get the same numbers with a cache.
 
-    Prompts are padded in it, and rows leave it: whatever a family does not do right with a cache
-    that has holes shows here. Windows of attention count what the mask hides, and show only once
-    they are full: such families are read anew where a row may grow so long.
+    The test pads prompts in the cache and reorders sequences, so it finds families that mishandle a
+    cache with gaps. Attention windows count masked tokens, which shows only once the window is
+    full: families with a window use no cache where a sequence may outgrow it.
 
     Args:
-        model: any.
-        prompts: the shortest and the longest are tried.
-        longest: tokens that a row may have in the end, padding included.
+        model: in evaluation mode.
+        prompts: the shortest and the longest are tested.
+        longest: tokens of the longest final sequence, padding included.
     """
     window = attention_window(model.config)
     if window is not None and longest > window:
@@ -229,18 +232,18 @@ def can_cache(model: PreTrainedModel, prompts: Sequence[NDArray[np.int64]], long
     parameters = inspect.signature(model.base_model.forward).parameters
     if not {"past_key_values", "position_ids"} <= parameters.keys():
         return False
-    tried = [min(prompts, key=len), max(prompts, key=len)]
+    tested = [min(prompts, key=len), max(prompts, key=len)]
     states = []
-    for kind in (_WithCache, _Anew):
+    for kind in (_Cached, _Uncached):
         try:
-            writer = kind(model, tried)
-            first = writer.last_states()
-            writer.append([1, 0], [int(tried[1][-1]), int(tried[0][-1])])
-            states.append(torch.cat([first, writer.last_states()]).float())
+            decoder = kind(model, tested)
+            first = decoder.last_states()
+            decoder.append([1, 0], [int(tested[1][-1]), int(tested[0][-1])])
+            states.append(torch.cat([first, decoder.last_states()]).float())
         except (RuntimeError, ValueError, TypeError, IndexError, AttributeError) as error:
             if is_out_of_memory(error):
                 raise
             return False
     tolerance = 1e-4 if model.dtype.itemsize >= 4 else 5e-2
-    cached, anew = states
-    return torch.allclose(cached, anew, rtol=tolerance, atol=tolerance)
+    cached, uncached = states
+    return torch.allclose(cached, uncached, rtol=tolerance, atol=tolerance)

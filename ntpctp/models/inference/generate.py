@@ -1,10 +1,10 @@
-"""What a model writes behind each prompt, decoded from where it leaves the reference.
+"""Greedy generation for prompts whose reference is scored, too.
 
-Up to the first token that is not the greedy choice, greedy decoding writes the reference itself,
-and reading the reference has shown it. From there on the keys and values of that pass are used
-again: tokens of the reference behind that place, other continuations and padding are hidden.
+Up to the first token that is not the greedy choice, greedy decoding generates the reference itself,
+which scoring the reference shows. From there on decoding reuses the keys and values of that forward
+pass: later tokens of the reference, other continuations and padding are masked.
 
-Shape letters: B = texts of a batch, T = tokens of the longest sequence.
+Shape letters: B = requests of a batch, T = tokens of the longest sequence.
 """
 
 from collections.abc import Sequence
@@ -19,187 +19,196 @@ from transformers.cache_utils import DynamicLayer
 from ntpctp.data.encoded import EncodedExample
 from ntpctp.models.build import context_length
 from ntpctp.models.inference.batches import TokenBudget
-from ntpctp.models.inference.decoding import Decoded, can_cache, decode_greedily, resumed, write_on
+from ntpctp.models.inference.decoding import (
+    Decoded,
+    can_cache,
+    decode_greedily,
+    decode_to_end,
+    decoder_from_cache,
+)
 from ntpctp.models.inference.forward import ScoredBatch, ScoringRequest, ScoringResult
 from ntpctp.models.inference.requests import score_requests
 from ntpctp.models.inference.score import ExampleScores
 
-_KEPT_TOKENS = 16_384
-"""Rows are written on together from several batches: a step reads one token of each."""
-_KEPT_BYTES = 2**28
-"""Of the keys and values that wait for that; large models have fewer tokens in them."""
+_MAX_WAITING_TOKENS = 16_384
+"""Decoding continues sequences of several batches together: a step has one token of each."""
+_MAX_WAITING_BYTES = 2**28
+"""Of the keys and values that wait for it; for large models these are fewer tokens."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class GenerationRequest:
-    """A text to read, and the row in it to be answered.
+    """A request to score an example among other continuations, and to generate its answer.
 
     Attributes:
-        text: its context and one of its continuations are the row.
-        row: the reference; decoding takes over at ``answer_start``.
-        own: which continuation it is.
-        limit: the most tokens to write; the model's context bounds them too. None: nothing is
-            written.
+        scoring: its context and one of its continuations are the example.
+        example: the reference; generation starts at ``answer_start``.
+        candidate: index of the continuation that is the example's.
+        limit: the most tokens to generate; the model's context bounds them, too. None: only score.
     """
 
-    text: ScoringRequest
-    row: EncodedExample
-    own: int = 0
+    scoring: ScoringRequest
+    example: EncodedExample
+    candidate: int = 0
     limit: int | None = None
 
-    def read(self, found: ScoringResult) -> ExampleScores:
-        """Return how the row was read."""
-        return ExampleScores.of(self.row, found.context, found.continuations[self.own])
+    def example_scores(self, result: ScoringResult) -> ExampleScores:
+        """Return the scores of the example from those of the request."""
+        return ExampleScores.of(self.example, result.context, result.continuations[self.candidate])
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Pending:
-    """A row to be written on.
+    """A sequence to be continued.
 
     Attributes:
-        item: its number.
-        begun: what is written.
-        room: tokens that may follow.
-        cache: of its batch; None: it is read anew.
-        place: of the row in it.
-        visible: bool (T,): what of the cache belongs to the row and what is written.
+        item: index of its request.
+        prefix: the tokens generated so far.
+        room: the most tokens that may follow.
+        cache: of its batch; None: the sequence is computed from its start.
+        row: of the sequence in the cache.
+        visible: bool (T,): the positions in the cache that belong to prompt and prefix.
     """
 
     item: int
-    begun: Decoded
+    prefix: Decoded
     room: int
     cache: DynamicCache | None
-    place: int
+    row: int
     visible: Tensor
 
 
 def score_and_generate(
     model: PreTrainedModel,
-    asked: Sequence[GenerationRequest],
+    requests: Sequence[GenerationRequest],
     eos_token_id: int,
     budget: TokenBudget,
 ) -> tuple[list[ScoringResult], list[Decoded | None]]:
-    """Read texts, and return what ``decode_greedily`` would write behind the prompts of their rows.
+    """Score requests, and generate what ``decode_greedily`` would generate for their prompts.
 
     Args:
         model: in evaluation mode.
-        asked: in any order; the results have their order.
-        eos_token_id: ends a row.
+        requests: the results have their order.
+        eos_token_id: ends a sequence.
         budget: bounds a forward pass.
 
     Returns:
-        The texts as read, and what was written; None where nothing was to be written.
+        The scores, and the generated tokens; None where none were requested.
     """
-    writing = [one for one in asked if one.limit is not None]
-    again = bool(writing) and _can_resume(model, writing)
+    generating = [request for request in requests if request.limit is not None]
+    keep_cache = bool(generating) and _can_reuse_cache(model, generating)
     context = context_length(model.config) or 2**62
-    answers: list[Decoded | None] = [None] * len(asked)
+    answers: list[Decoded | None] = [None] * len(requests)
     pending: dict[int, _Pending] = {}
 
-    def take(batch: ScoredBatch) -> None:
-        """Note what of a batch goes on; the same again if the batch is read again."""
-        for place, (item, found) in enumerate(zip(batch.items, batch.found, strict=True)):
-            one = asked[item]
-            if one.limit is None:
+    def collect(batch: ScoredBatch) -> None:
+        """Collect the sequences of a batch that continue; repeated if the batch is repeated."""
+        for row, (item, result) in enumerate(zip(batch.items, batch.results, strict=True)):
+            request = requests[item]
+            if request.limit is None:
                 continue
-            room = min(one.limit, context - one.row.answer_start)
-            begun, goes_on = _begun(one.row, one.read(found), room, eos_token_id)
-            if not goes_on:
-                answers[item] = begun
+            example = request.example
+            room = min(request.limit, context - example.answer_start)
+            scores = request.example_scores(result)
+            prefix, continues = _known_prefix(example, scores, room, eos_token_id)
+            if not continues:
+                answers[item] = prefix
                 continue
-            # Within what was read: padding is behind it.
-            visible = _of_the_row(one, begun, batch.mask.shape[1])
-            rest = room - len(begun.ids)
-            pending[item] = _Pending(item, begun, rest, batch.cache, place, visible)
-        if sum(len(one.visible) for one in pending.values()) > _most_kept(model):
-            write()
+            visible = _visible(request, prefix, batch.mask.shape[1])
+            rest = room - len(prefix.ids)
+            pending[item] = _Pending(item, prefix, rest, batch.cache, row, visible)
+        if sum(len(one.visible) for one in pending.values()) > _max_waiting(model):
+            generate()
 
-    def write() -> None:
-        for item, decoded in _written(model, asked, pending, eos_token_id, budget).items():
+    def generate() -> None:
+        for item, decoded in _continued(model, requests, pending, eos_token_id, budget).items():
             answers[item] = decoded
         pending.clear()
 
-    found = score_requests(model, [one.text for one in asked], budget, after=take, keep_cache=again)
-    write()
-    return found, answers
+    scoring = [request.scoring for request in requests]
+    results = score_requests(model, scoring, budget, after=collect, keep_cache=keep_cache)
+    generate()
+    return results, answers
 
 
-def _begun(
-    row: EncodedExample, seen: ExampleScores, room: int, eos_token_id: int
+def _known_prefix(
+    example: EncodedExample, scores: ExampleScores, room: int, eos_token_id: int
 ) -> tuple[Decoded, bool]:
-    """Return what is known to be written, and whether that goes on."""
-    start = row.answer_start
-    wrong = np.flatnonzero(~seen.matches[start:])
-    # The reference ends with the end of sequence, so a row that is right throughout has stopped.
-    last = int(wrong[0]) if len(wrong) else len(row) - start - 1
-    if last >= room:  # the limit cuts the reference itself
-        ids = row.input_ids[start : start + room].astype(np.int64)
-        return Decoded(ids, False, -float(seen.losses[start : start + room].sum())), False
-    token = int(seen.greedy_ids[start + last])
+    """Return the generated tokens that the scores imply, and whether generation continues."""
+    start = example.answer_start
+    wrong = np.flatnonzero(~scores.matches[start:])
+    # The reference ends with the end of sequence, so generation stops if all tokens match.
+    last = int(wrong[0]) if len(wrong) else len(example) - start - 1
+    if last >= room:  # the limit truncates the reference itself
+        ids = example.input_ids[start : start + room].astype(np.int64)
+        return Decoded(ids, False, -float(scores.losses[start : start + room].sum())), False
+    token = int(scores.greedy_ids[start + last])
     stopped = token == eos_token_id
-    ids = np.append(row.input_ids[start : start + last], [] if stopped else [token])
-    loss = seen.losses[start : start + last].sum() + seen.greedy_losses[start + last]
+    ids = np.append(example.input_ids[start : start + last], [] if stopped else [token])
+    loss = scores.losses[start : start + last].sum() + scores.greedy_losses[start + last]
     return Decoded(ids.astype(np.int64), stopped, -float(loss)), not stopped and len(ids) < room
 
 
-def _of_the_row(one: GenerationRequest, begun: Decoded, width: int) -> Tensor:
-    """Return which tokens of a sequence are the row's and written: bool (T,).
+def _visible(request: GenerationRequest, prefix: Decoded, width: int) -> Tensor:
+    """Return which cached tokens belong to prompt and prefix: bool (T,).
 
-    All before the last token that was written, which the cache does not hold.
+    The last token of the prefix is not in the cache.
     """
     visible = np.zeros(width, bool)
-    before = one.row.answer_start + len(begun.ids) - 1
-    in_context = min(before, len(one.text.context))
+    scoring = request.scoring
+    before = request.example.answer_start + len(prefix.ids) - 1
+    in_context = min(before, len(scoring.context))
     visible[:in_context] = True
-    start = len(one.text.context) + sum(len(ids) - 1 for ids in one.text.continuations[: one.own])
+    earlier = scoring.continuations[: request.candidate]
+    start = len(scoring.context) + sum(len(ids) - 1 for ids in earlier)
     visible[start : start + before - in_context] = True
     return torch.from_numpy(visible)
 
 
-def _written(
+def _continued(
     model: PreTrainedModel,
-    asked: Sequence[GenerationRequest],
+    requests: Sequence[GenerationRequest],
     pending: dict[int, _Pending],
     eos_token_id: int,
     budget: TokenBudget,
 ) -> dict[int, Decoded]:
-    """Write all pending rows to their ends."""
+    """Generate the rest of all pending sequences."""
     rests: dict[int, Decoded] = {}
-    waiting = list(pending.values())
-    anew = [one for one in waiting if one.cache is None]
+    uncached = [one for one in pending.values() if one.cache is None]
+    examples = [requests[one.item].example for one in uncached]
     prompts = [
-        np.append(asked[one.item].row.input_ids[: asked[one.item].row.answer_start], one.begun.ids)
-        for one in anew
+        np.append(example.input_ids[: example.answer_start], one.prefix.ids)
+        for example, one in zip(examples, uncached, strict=True)
     ]
-    decoded = decode_greedily(model, prompts, [one.room for one in anew], eos_token_id, budget)
-    rests |= {one.item: rest for one, rest in zip(anew, decoded, strict=True)}
-    kept = [one for one in waiting if one.cache is not None]
+    decoded = decode_greedily(model, prompts, [one.room for one in uncached], eos_token_id, budget)
+    rests |= {one.item: rest for one, rest in zip(uncached, decoded, strict=True)}
+    cached = [one for one in pending.values() if one.cache is not None]
 
     def work(indices: list[int]) -> None:
-        batch = [kept[k] for k in indices]
-        cache, mask = _joined(model, batch)
-        positions = [asked[o.item].row.answer_start + len(o.begun.ids) - 1 for o in batch]
-        tokens = [int(o.begun.ids[-1]) for o in batch]
-        writer = resumed(model, cache, mask, positions, tokens)
+        batch = [cached[k] for k in indices]
+        cache, mask = _merged_cache(model, batch)
+        positions = [requests[o.item].example.answer_start + len(o.prefix.ids) - 1 for o in batch]
+        tokens = [int(o.prefix.ids[-1]) for o in batch]
+        decoder = decoder_from_cache(model, cache, mask, positions, tokens)
         rooms = {o.item: o.room for o in batch}
-        rests.update(write_on(writer, rooms, eos_token_id))
+        rests.update(decode_to_end(decoder, rooms, eos_token_id))
 
-    lengths = [len(one.visible) + one.room for one in kept]
-    TokenBudget(_most_kept(model)).run(lengths, work, model)
+    lengths = [len(one.visible) + one.room for one in cached]
+    TokenBudget(_max_waiting(model)).run(lengths, work, model)
     return {
         item: replace(
             rest,
-            ids=np.concatenate([pending[item].begun.ids, rest.ids]),
-            log_probability=pending[item].begun.log_probability + rest.log_probability,
+            ids=np.concatenate([pending[item].prefix.ids, rest.ids]),
+            log_probability=pending[item].prefix.log_probability + rest.log_probability,
         )
         for item, rest in rests.items()
     }
 
 
-def _joined(model: PreTrainedModel, batch: Sequence[_Pending]) -> tuple[DynamicCache, Tensor]:
-    """Return the keys and values of some rows of several caches, and the mask of what is theirs."""
+def _merged_cache(model: PreTrainedModel, batch: Sequence[_Pending]) -> tuple[DynamicCache, Tensor]:
+    """Return one cache of sequences from several caches, and the mask of their visible tokens."""
     width = max(len(one.visible) for one in batch)
-    joined = DynamicCache(config=model.config)
+    merged = DynamicCache(config=model.config)
     first = batch[0].cache
     assert first is not None
     for layer in range(len(first.layers)):
@@ -207,31 +216,31 @@ def _joined(model: PreTrainedModel, batch: Sequence[_Pending]) -> tuple[DynamicC
         values: list[Tensor] = []
         for one in batch:
             assert one.cache is not None
-            of_layer = one.cache.layers[layer]
-            assert isinstance(of_layer, DynamicLayer)
-            for parts, tensor in ((keys, of_layer.keys), (values, of_layer.values)):
+            cached = one.cache.layers[layer]
+            assert isinstance(cached, DynamicLayer)
+            for parts, tensor in ((keys, cached.keys), (values, cached.values)):
                 assert tensor is not None
                 missing = width - tensor.shape[2]
-                parts.append(torch.nn.functional.pad(tensor[one.place], (0, 0, 0, missing)))
-        joined.update(torch.stack(keys), torch.stack(values), layer)
+                parts.append(torch.nn.functional.pad(tensor[one.row], (0, 0, 0, missing)))
+        merged.update(torch.stack(keys), torch.stack(values), layer)
     mask = torch.zeros(len(batch), width, dtype=torch.int64, device=model.device)
     for row, one in zip(mask, batch, strict=True):
         row[: len(one.visible)] = one.visible.to(row)
-    return joined, mask
+    return merged, mask
 
 
-def _most_kept(model: PreTrainedModel) -> int:
-    """Return how many tokens may wait: by a key and a value of the whole width in each layer."""
+def _max_waiting(model: PreTrainedModel) -> int:
+    """Return how many cached tokens may wait, each with a key and a value in every layer."""
     config = model.config
-    bytes_a_token = 2 * config.num_hidden_layers * config.hidden_size * model.dtype.itemsize
-    return max(1, min(_KEPT_TOKENS, _KEPT_BYTES // int(bytes_a_token)))
+    bytes_per_token = 2 * config.num_hidden_layers * config.hidden_size * model.dtype.itemsize
+    return max(1, min(_MAX_WAITING_TOKENS, _MAX_WAITING_BYTES // int(bytes_per_token)))
 
 
-def _can_resume(model: PreTrainedModel, asked: Sequence[GenerationRequest]) -> bool:
-    """Whether a cache can be gone on with although some of it is hidden."""
-    prompts = [one.row.input_ids[: one.row.answer_start] for one in asked]
-    longest = max(one.text.num_tokens for one in asked) + max(one.limit or 0 for one in asked)
-    kept = DynamicCache(config=model.config).layers
-    # Its layers may keep something else than keys and values.
-    plain = all(isinstance(layer, DynamicLayer) for layer in kept)
+def _can_reuse_cache(model: PreTrainedModel, requests: Sequence[GenerationRequest]) -> bool:
+    """Whether decoding can continue from a cache of which some tokens are masked."""
+    prompts = [r.example.input_ids[: r.example.answer_start] for r in requests]
+    longest = max(r.scoring.num_tokens for r in requests) + max(r.limit or 0 for r in requests)
+    layers = DynamicCache(config=model.config).layers
+    # The layers of some families keep something else than keys and values.
+    plain = all(isinstance(layer, DynamicLayer) for layer in layers)
     return plain and can_cache(model, prompts, longest)

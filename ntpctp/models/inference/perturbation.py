@@ -1,6 +1,6 @@
-"""What a model reads or computes, changed on its way: for measures of robustness.
+"""Perturbations of embeddings or hidden states during forward passes, to measure robustness.
 
-Shape letters: B = rows of a batch, T = its longest row, D = width of what is changed.
+Shape letters: B = sequences of a batch, T = its longest, D = width of the perturbed states.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -15,41 +15,41 @@ from ntpctp._core.errors import InputError, nearest
 from ntpctp.models.build import embedding_of
 
 EMBEDDINGS = "embeddings"
-"""Stands for the token embedding, whatever the family calls it."""
+"""Name of the token embedding, in all families."""
 
 StateFunction = Callable[[Sequence[int], Tensor, Tensor], Tensor]
-"""(items of the batch; positions, int64 (B, T); states (B, T, D)) -> what stands in their place."""
+"""(items of the batch; positions, int64 (B, T); states (B, T, D)) -> perturbed states (B, T, D)."""
 
 
 @dataclass(frozen=True)
 class Perturbation:
-    """A change of what one module gives on.
+    """A perturbation of the output of one module.
 
     Attributes:
         module: its name among ``model.named_modules()``, or ``embeddings``.
-        change: by item and position alone, so that it does not depend on batches, padding or on
-            how an item is read.
+        function: gives the perturbed states. It depends on item and position alone, so that the
+            perturbation does not depend on batches, padding or shared contexts.
     """
 
     module: str
-    change: StateFunction
+    function: StateFunction
 
     @contextmanager
     def applied(
         self, model: PreTrainedModel, items: Sequence[int], positions: Tensor
     ) -> Iterator[None]:
-        """Disturb the forward passes within.
+        """Perturb the forward passes inside the ``with`` block.
 
         Args:
             model: any.
-            items: which item each row of the batch belongs to.
-            positions: int64 (B, T): place of each token in its item.
+            items: the item of each sequence of the batch.
+            positions: int64 (B, T): position of each token in its item.
         """
 
         def hook(_: nn.Module, inputs: Any, output: Any) -> Any:
-            if isinstance(output, tuple):  # some families return attention weights beside
-                return (self.change(items, positions, output[0]), *output[1:])
-            return self.change(items, positions, output)
+            if isinstance(output, tuple):  # some families return attention weights, too
+                return (self.function(items, positions, output[0]), *output[1:])
+            return self.function(items, positions, output)
 
         handle = module_of(model, self.module).register_forward_hook(hook)
         try:

@@ -1,8 +1,8 @@
-"""Texts of all lengths, read in batches: contexts once, wherever the family allows it.
+"""Requests of all lengths, scored in batches; contexts are computed once if the family allows it.
 
-Families whose numbers differ when a context is shared by its continuations (other masks, other
-positions), or when the last feed-forward part is run at some positions alone, are found by trying
-on two texts, and read one continuation at a time, or in full.
+Two requests are scored in both ways to find families whose numbers differ when continuations share
+a context (other masks, other positions), or when the last feed-forward module is run only at some
+positions. Such families compute the context for each continuation, or all positions.
 """
 
 import inspect
@@ -25,62 +25,66 @@ from ntpctp.models.inference.shortcuts import last_feed_forward
 
 def score_requests(
     model: PreTrainedModel,
-    texts: Sequence[ScoringRequest],
+    requests: Sequence[ScoringRequest],
     budget: TokenBudget,
     perturbation: Perturbation | None = None,
     *,
     after: Callable[[ScoredBatch], None] | None = None,
     keep_cache: bool = False,
 ) -> list[ScoringResult]:
-    """Read ``texts``, each context once.
+    """Score requests, computing each context once.
 
     Args:
         model: in evaluation mode.
-        texts: in any order and of any lengths; the result has their order.
+        requests: of any lengths; the results have their order.
         budget: bounds a forward pass.
-        perturbation: of what the model reads or computes; item k is ``texts[k]``.
-        after: called with each batch once it is read; with all texts at once, and without a cache,
-            where continuations have to be read apart.
-        keep_cache: whether ``after`` is given the keys and values of its batch.
+        perturbation: of embeddings or hidden states; item k is ``requests[k]``.
+        after: called with each scored batch; where continuations cannot share a context, called
+            once with all requests and without a cache.
+        keep_cache: whether batches passed to ``after`` hold their keys and values.
     """
-    if not texts:
+    if not requests:
         return []
-    trials = _TRIALS.setdefault(model, _Trials())
-    part = None if all(text.whole for text in texts) else trials.skippable(model, texts)
+    capabilities = _CAPABILITIES.setdefault(model, _Capabilities())
+    part = (
+        None
+        if all(request.score_context for request in requests)
+        else capabilities.skippable(model, requests)
+    )
     if part is not None and perturbation is not None:
-        # What is disturbed within it is disturbed at all positions.
-        disturbed = module_of(model, perturbation.module)
-        part = None if any(module is disturbed for module in part.modules()) else part
-    branching = [text for text in texts if len(text.continuations) > 1]
-    if branching and not trials.can_branch(model, branching, part):
-        found = _read_apart(model, texts, budget, part, perturbation)
+        # A perturbation inside the module applies at all positions.
+        perturbed = module_of(model, perturbation.module)
+        part = None if any(module is perturbed for module in part.modules()) else part
+    branching = [request for request in requests if len(request.continuations) > 1]
+    if branching and not capabilities.can_branch(model, branching, part):
+        results = _score_separately(model, requests, budget, part, perturbation)
         if after is not None:
-            after(ScoredBatch(range(len(texts)), found, torch.empty(len(texts), 0), None))
-        return found
-    return _read_in_batches(
-        model, texts, range(len(texts)), budget, part, perturbation, after, keep_cache
+            after(ScoredBatch(range(len(requests)), results, torch.empty(len(requests), 0), None))
+        return results
+    return _score_in_batches(
+        model, requests, range(len(requests)), budget, part, perturbation, after, keep_cache
     )
 
 
 def log_likelihoods(
     model: PreTrainedModel,
-    texts: Sequence[ScoringRequest],
+    requests: Sequence[ScoringRequest],
     budget: TokenBudget,
     perturbation: Perturbation | None = None,
 ) -> list[NDArray[np.float64]]:
-    """Return sum_t log p(c_t | context, c_<t) of every continuation c of every text, in nats.
+    """Return sum_t log p(c_t | context, c_<t) of each continuation c of each request, in nats.
 
-    One float64 array of shape (continuations,) a text; arguments as of ``score_requests``.
+    One float64 array of shape (continuations,) per request; arguments as for ``score_requests``.
     """
     return [
-        np.array([-seen.losses.sum() for seen in read.continuations])
-        for read in score_requests(model, texts, budget, perturbation)
+        np.array([-scores.losses.sum() for scores in result.continuations])
+        for result in score_requests(model, requests, budget, perturbation)
     ]
 
 
-def _read_in_batches(
+def _score_in_batches(
     model: PreTrainedModel,
-    texts: Sequence[ScoringRequest],
+    requests: Sequence[ScoringRequest],
     items: Sequence[int],
     budget: TokenBudget,
     part: nn.Module | None,
@@ -88,120 +92,122 @@ def _read_in_batches(
     after: Callable[[ScoredBatch], None] | None = None,
     keep_cache: bool = False,
 ) -> list[ScoringResult]:
-    """Read ``texts``, the k-th of which belongs to item ``items[k]``."""
-    results: list[ScoringResult | None] = [None] * len(texts)
+    """Score requests, the k-th of which belongs to item ``items[k]``."""
+    results: list[ScoringResult | None] = [None] * len(requests)
 
     def work(indices: list[int]) -> None:
-        of = [items[k] for k in indices]
+        numbers = [items[k] for k in indices]
         cache = DynamicCache(config=model.config) if keep_cache else None
-        batch = score_batch(model, [texts[k] for k in indices], of, part, perturbation, cache)
-        for index, read in zip(indices, batch.found, strict=True):
-            results[index] = read
+        batch = score_batch(
+            model, [requests[k] for k in indices], numbers, part, perturbation, cache
+        )
+        for index, result in zip(indices, batch.results, strict=True):
+            results[index] = result
         if after is not None:
             after(batch)
 
-    budget.run([text.num_tokens for text in texts], work, model)
-    return [read for read in results if read is not None]
+    budget.run([request.num_tokens for request in requests], work, model)
+    return [result for result in results if result is not None]
 
 
-def _read_apart(
+def _score_separately(
     model: PreTrainedModel,
-    texts: Sequence[ScoringRequest],
+    requests: Sequence[ScoringRequest],
     budget: TokenBudget,
     part: nn.Module | None,
     perturbation: Perturbation | None,
 ) -> list[ScoringResult]:
-    """Read each context anew for each continuation."""
+    """Compute each context again for each continuation."""
     single = [
-        ScoringRequest(text.context, (ids,), text.whole and number == 0)
-        for text in texts
-        for number, ids in enumerate(text.continuations)
+        ScoringRequest(request.context, (ids,), request.score_context and number == 0)
+        for request in requests
+        for number, ids in enumerate(request.continuations)
     ]
-    items = [item for item, text in enumerate(texts) for _ in text.continuations]
-    read = iter(_read_in_batches(model, single, items, budget, part, perturbation))
+    items = [item for item, request in enumerate(requests) for _ in request.continuations]
+    single_results = iter(_score_in_batches(model, single, items, budget, part, perturbation))
     results = []
-    for text in texts:
-        of_text = [next(read) for _ in text.continuations]
-        pieces = tuple(found.continuations[0] for found in of_text)
-        results.append(ScoringResult(of_text[0].context, pieces))
+    for request in requests:
+        separate = [next(single_results) for _ in request.continuations]
+        pieces = tuple(result.continuations[0] for result in separate)
+        results.append(ScoringResult(separate[0].context, pieces))
     return results
 
 
-class _Trials:
-    """What was found out about a model by trying it."""
+class _Capabilities:
+    """The shortcuts that give the right numbers with a model, as tested on two requests."""
 
     def __init__(self) -> None:
-        self._part: list[nn.Module | None] = []  # empty: not tried yet
-        self._branches_up_to = 0  # tokens of a path
+        self._part: list[nn.Module | None] = []  # empty: not tested yet
+        self._branches_up_to = 0  # input tokens of a context and one continuation
         self._never_branches = False
 
     def can_branch(
-        self, model: PreTrainedModel, texts: Sequence[ScoringRequest], part: nn.Module | None
+        self, model: PreTrainedModel, requests: Sequence[ScoringRequest], part: nn.Module | None
     ) -> bool:
-        """Whether some of the texts, the longest ones, get the same numbers either way.
+        """Whether the longest requests get the same numbers with a shared context.
 
-        Tried once, and again for longer texts. Not where attention has a window that the mask of
-        shared contexts would open.
+        Tested once, and again for longer requests. Not with an attention window that the mask of
+        shared contexts would lift.
         """
-        longest = max(text.longest_path for text in texts)
+        longest = max(request.longest_path for request in requests)
         window = attention_window(model.config)
         if self._never_branches or (window is not None and longest > window):
             return False
         if longest > self._branches_up_to:
-            self._never_branches = not _branches(model, _few(texts), part)
+            self._never_branches = not _branches(model, _longest(requests), part)
             self._branches_up_to = longest
         return not self._never_branches
 
     def skippable(
-        self, model: PreTrainedModel, texts: Sequence[ScoringRequest]
+        self, model: PreTrainedModel, requests: Sequence[ScoringRequest]
     ) -> nn.Module | None:
-        """Return what can be left out where nothing is asked for, if that changes no number."""
+        """Return the module that may be skipped where no state is needed; None if none may."""
         if not self._part:
             part = last_feed_forward(model)
             if part is not None:
-                single = [replace(t, continuations=t.continuations[:1]) for t in _few(texts)]
-                full = score_batch(model, single, [0, 1], None, None).found
-                short = _tried(model, single, part)
-                if short is None or not _alike(short, full, model):
+                single = [replace(t, continuations=t.continuations[:1]) for t in _longest(requests)]
+                full = score_batch(model, single, [0, 1], None, None).results
+                short = _try_to_score(model, single, part)
+                if short is None or not _agree(short, full, model):
                     part = None
             self._part.append(part)
         return self._part[0]
 
 
-_TRIALS: "WeakKeyDictionary[PreTrainedModel, _Trials]" = WeakKeyDictionary()
+_CAPABILITIES: "WeakKeyDictionary[PreTrainedModel, _Capabilities]" = WeakKeyDictionary()
 
 
 def _branches(
-    model: PreTrainedModel, texts: Sequence[ScoringRequest], part: nn.Module | None
+    model: PreTrainedModel, requests: Sequence[ScoringRequest], part: nn.Module | None
 ) -> bool:
     if "position_ids" not in inspect.signature(model.base_model.forward).parameters:
         return False
-    together = _tried(model, texts, part)
-    apart = _read_apart(model, texts, TokenBudget(1), part, None)
-    return together is not None and _alike(together, apart, model)
+    shared = _try_to_score(model, requests, part)
+    separate = _score_separately(model, requests, TokenBudget(1), part, None)
+    return shared is not None and _agree(shared, separate, model)
 
 
-def _few(texts: Sequence[ScoringRequest]) -> list[ScoringRequest]:
-    """The one with the longest path, and the one with most tokens."""
+def _longest(requests: Sequence[ScoringRequest]) -> list[ScoringRequest]:
+    """Return the request with the longest path, and the one with most tokens."""
     return [
-        max(texts, key=lambda text: text.longest_path),
-        max(texts, key=lambda text: text.num_tokens),
+        max(requests, key=lambda request: request.longest_path),
+        max(requests, key=lambda request: request.num_tokens),
     ]
 
 
-def _tried(
-    model: PreTrainedModel, texts: Sequence[ScoringRequest], part: nn.Module | None
+def _try_to_score(
+    model: PreTrainedModel, requests: Sequence[ScoringRequest], part: nn.Module | None
 ) -> Sequence[ScoringResult] | None:
-    """Read two texts together; None if the family does not allow it."""
+    """Score two requests in one batch; None if the model raises an error."""
     try:
-        return score_batch(model, texts, [0, 1], part, None).found
+        return score_batch(model, requests, [0, 1], part, None).results
     except (RuntimeError, ValueError, TypeError, IndexError) as error:
         if is_out_of_memory(error):
             raise
         return None
 
 
-def _alike(
+def _agree(
     one: Sequence[ScoringResult], other: Sequence[ScoringResult], model: PreTrainedModel
 ) -> bool:
     tolerance = 1e-4 if model.dtype.itemsize >= 4 else 5e-2

@@ -8,7 +8,7 @@ import torch
 
 from ntpctp._core.errors import InputError
 from ntpctp.models.inference import TokenBudget, batches_by_length
-from ntpctp.models.inference.batches import MOST_TOKENS, is_out_of_memory
+from ntpctp.models.inference.batches import MAX_TOKENS, is_out_of_memory
 from tests.models.inference.small_models import random_model
 
 LENGTHS = [5, 3, 9, 3, 30, 1]
@@ -31,7 +31,7 @@ def test_a_stated_budget_is_kept():
 def test_a_budget_is_found():
     seen = []
     TokenBudget().run([10] * 500, seen.append, random_model("gpt2"))
-    assert [len(batch) for batch in seen[:2]] == [MOST_TOKENS["cpu"] // 10] * 2
+    assert [len(batch) for batch in seen[:2]] == [MAX_TOKENS["cpu"] // 10] * 2
 
 
 def test_little_free_memory_makes_small_batches(monkeypatch):
@@ -64,7 +64,7 @@ def test_what_does_not_fit_is_cut_up_once_and_for_all():
 
 def test_a_row_that_does_not_fit_is_an_error_that_says_what_helps():
     work, _ = short_of_memory(0)
-    with pytest.raises(InputError, match="out of memory on one row of 7 tokens: shorten it"):
+    with pytest.raises(InputError, match="out of memory on one sequence of 7 tokens: shorten it"):
         TokenBudget(50).run([7, 3], work, random_model("gpt2"))
 
 

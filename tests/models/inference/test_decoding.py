@@ -158,11 +158,11 @@ def test_answers_are_what_decoding_the_prompt_gives(family, longer_by, branching
         text, own = plain_text(row), 0
         if branching:
             continuations, own = others(row, k)
-            text = ScoringRequest(text.context, continuations, whole=bool(k % 2))
+            text = ScoringRequest(text.context, continuations, score_context=bool(k % 2))
         limit = max(1, len(row) - row.answer_start + longer_by)
         asked.append(GenerationRequest(text, row, own, limit if k % 5 else None))
     read, found = score_and_generate(model, asked, eos, TokenBudget(50))
-    texts = [one.text for one in asked]
+    texts = [one.scoring for one in asked]
     for one, other in zip(read, score_requests(model, texts, TokenBudget(1)), strict=True):
         for a, b in zip(one.continuations, other.continuations, strict=True):
             np.testing.assert_allclose(a.losses, b.losses, rtol=2e-6)
@@ -171,7 +171,7 @@ def test_answers_are_what_decoding_the_prompt_gives(family, longer_by, branching
         if one.limit is None:
             assert answer is None
             continue
-        prompt = one.row.input_ids[: one.row.answer_start]
+        prompt = one.example.input_ids[: one.example.answer_start]
         ids, ended, log_probability = greedy(model, prompt, one.limit, eos)
         assert (answer.ids.tolist(), answer.stopped) == (ids, ended)
         assert answer.log_probability == pytest.approx(log_probability, rel=2e-6)
@@ -187,7 +187,7 @@ def test_reasoning_is_part_of_what_is_written():
         for shift in range(min(3, row.answer_start)):
             start = row.answer_start - shift
             again = EncodedExample(row.input_ids, row.roles, start)
-            asked = [GenerationRequest(replace(plain_text(row), whole=True), again, 0, 6)]
+            asked = [GenerationRequest(replace(plain_text(row), score_context=True), again, 0, 6)]
             _, (found,) = score_and_generate(model, asked, eos, TokenBudget())
             expected = greedy(model, row.input_ids[:start], 6, eos)
             assert (found.ids.tolist(), found.stopped) == expected[:2]
@@ -207,13 +207,13 @@ def test_what_was_read_is_not_read_again(monkeypatch):
     assert [size // 16 for size in sizes] == [19, 1, 1, 1]
 
 
-def test_rows_of_many_batches_are_written_on_together(monkeypatch):
+def test_sequences_of_many_batches_are_continued_together(monkeypatch):
     model = random_model("llama")
     eos = ending(model)
     asked = [GenerationRequest(plain_text(row), row, 0, 9) for row in answered_rows(model, eos)]
     many = score_and_generate(model, asked, eos, TokenBudget(20))[1]
     for kept in (1, 40):  # tokens of rows that wait
-        monkeypatch.setattr(generate, "_KEPT_TOKENS", kept)
+        monkeypatch.setattr(generate, "_MAX_WAITING_TOKENS", kept)
         few = score_and_generate(model, asked, eos, TokenBudget(20))[1]
         for one, other in zip(many, few, strict=True):
             assert one.ids.tolist() == other.ids.tolist() and one.stopped == other.stopped
@@ -234,6 +234,6 @@ def test_rows_that_outgrow_a_window_of_attention(family, window):
 
 def test_large_models_keep_few_tokens_waiting(monkeypatch):
     model = random_model("gpt2")  # two layers of width 16, float64: 512 bytes a token
-    assert generate._most_kept(model) == 16_384
-    monkeypatch.setattr(generate, "_KEPT_BYTES", 512 * 100)
-    assert generate._most_kept(model) == 100
+    assert generate._max_waiting(model) == 16_384
+    monkeypatch.setattr(generate, "_MAX_WAITING_BYTES", 512 * 100)
+    assert generate._max_waiting(model) == 100

@@ -101,7 +101,7 @@ def test_a_disturbance_is_the_same_either_way(monkeypatch):
 
     disturbance = Perturbation("transformer.h.0", change)
     shared = log_likelihoods(model, items(), TokenBudget(60), disturbance)
-    monkeypatch.setattr(requests._Trials, "can_branch", lambda *_: False)
+    monkeypatch.setattr(requests._Capabilities, "can_branch", lambda *_: False)
     anew = log_likelihoods(model, items(), TokenBudget(60), disturbance)
     clean = log_likelihoods(model, items(), TokenBudget(60))
     for a, b, c in zip(shared, anew, clean, strict=True):
@@ -122,7 +122,7 @@ def test_a_window_counts_the_longest_path_not_all_candidates():
 
 def test_contexts_are_shared_within_a_window():
     model = random_model("mistral", sliding_window=30)
-    trials = requests._Trials()
+    trials = requests._Capabilities()
     assert trials.can_branch(model, items(), None)
     assert not trials.can_branch(
         model, [ScoringRequest(random_ids(30, 0), (random_ids(2, 1), random_ids(1, 2)))], None

@@ -66,7 +66,7 @@ def test_a_part_that_looks_at_other_positions_is_run_everywhere():
         expected = model(torch.from_numpy(item.context)[None]).logits[0, -1].log_softmax(-1)
         token = int(item.continuations[0][0])
         np.testing.assert_allclose(logs, [float(expected[token])], rtol=2e-6)
-    assert requests._TRIALS[model].skippable(model, items) is None
+    assert requests._CAPABILITIES[model].skippable(model, items) is None
 
 
 def test_what_is_found_by_trying_is_kept():
