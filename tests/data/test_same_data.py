@@ -56,7 +56,7 @@ def test_a_function_that_gives_other_examples_each_time(tiny, tmp_path, monkeypa
     )
     assert set(failures) == {"ntp, seed 0", "ctp, seed 0"}
     for failure in failures.values():
-        assert "'python' gives other examples each time it is read" in failure.message
+        assert "'python' yields other examples each time it is read" in failure.message
 
 
 def test_runs_on_different_data_are_not_compared(tiny, tmp_path):
@@ -72,7 +72,9 @@ def test_runs_on_different_data_are_not_compared(tiny, tmp_path):
     content = json.loads(path.read_text())
     del content["checksum"]
     write_sealed(path, content)  # as a run on other data has it
-    with pytest.raises(InputError, match="ntp, seed 0 and ctp, seed 0 were made with different"):
+    with pytest.raises(
+        InputError, match="ntp, seed 0 and ctp, seed 0 were trained on different data"
+    ):
         collect(experiment, tmp_path)
 
 
@@ -286,5 +288,5 @@ def test_the_same_data_may_lie_elsewhere_and_other_data_may_not(tiny, tmp_path):
 
     trained("a.jsonl", 20)
     trained("b.jsonl", 20)
-    with pytest.raises(InputError, match=r"data_fingerprint: .*\n  task.path: .*a.jsonl' th"):
+    with pytest.raises(InputError, match=r"data_fingerprint: .*\n  task.path: .*a.jsonl' in run"):
         trained("c.jsonl", 21)

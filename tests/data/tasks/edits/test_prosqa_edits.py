@@ -105,5 +105,5 @@ def test_other_sentences_are_named():
     task = ProsQA(train_size=1, test_size=1)
     (example,) = task.split("train")
     other = with_prompt(example, "Tom has an impus. Is Tom a impus or wumpus?\n")
-    with pytest.raises(InputError, match=r"expected facts like .* found 'Tom has an impus.'"):
+    with pytest.raises(InputError, match=r"Expected facts like .* found 'Tom has an impus.'"):
         task.edits("train")["renaming"].apply(other, 1, stream("a", 0))

@@ -181,7 +181,7 @@ def test_plain_text_errors(rows, match, tmp_path, monkeypatch):
     [
         (
             "prompt,answer\na,b,c\n",
-            "line 2: has more cells than the header .* first extra cell: 'c'",
+            "line 2: has more cells than the header .*first extra cell: 'c'",
         ),
         ("prompt,answer\na\n", "line 2: field 'answer': the cell is missing"),
         ('prompt,answer\n"a,b\n', "line 2: expected CSV: unexpected end of data"),
