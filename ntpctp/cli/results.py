@@ -75,7 +75,7 @@ def report(
         FigureFormat | None, typer.Option(help="format of these files; by default svg")
     ] = None,
 ) -> None:
-    """Write report.html again without printing tables: map.html for a map, else index.html.
+    """Write the report again: report.html, map.html of a map, or index.html of a directory.
 
     The index lists all experiments below the directory: question, verdict, and a link to the
     report. It computes nothing and changes no experiment.
