@@ -174,7 +174,7 @@ def verify(path: Path) -> str:
         if file.stat().st_size != expected["bytes"] or sha256_of(file) != expected["sha256"]:
             raise InputError(
                 f"{file}: damaged: its size or checksum differs from {MANIFEST}; delete {path} and "
-                "run again to compute it anew"
+                "run again to recompute it"
             )
     return fingerprint(files)
 

@@ -62,7 +62,14 @@ def score_requests(
             after(ScoredBatch(range(len(requests)), results, torch.empty(len(requests), 0), None))
         return results
     return _score_in_batches(
-        model, requests, range(len(requests)), budget, part, perturbation, after, keep_cache
+        model,
+        requests,
+        range(len(requests)),
+        budget,
+        part,
+        perturbation,
+        after=after,
+        keep_cache=keep_cache,
     )
 
 
@@ -89,6 +96,7 @@ def _score_in_batches(
     budget: TokenBudget,
     part: nn.Module | None,
     perturbation: Perturbation | None,
+    *,
     after: Callable[[ScoredBatch], None] | None = None,
     keep_cache: bool = False,
 ) -> list[ScoringResult]:
