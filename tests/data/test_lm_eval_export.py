@@ -162,7 +162,7 @@ def test_what_differs_is_said(tmp_path, ntpctp):
     assert "lm-eval tokenizes all items like ntpctp" in outcome.out
     (tmp_path / "digits" / "config.json").write_text('{"model_type": "gpt2", "n_positions": 6}')
     outcome = ntpctp("tasks", "addition", *arguments, "--tokenizer", tmp_path / "digits")
-    assert "9 prompts do not fit into the model's context" in outcome.out
+    assert "9 prompts with their longest answer exceed the model's context" in outcome.out
 
 
 @pytest.mark.parametrize(
