@@ -23,9 +23,10 @@ from ntpctp._core.layout import run_again
 from ntpctp._core.provenance import PROVENANCE, read_provenance
 from ntpctp._core.records import read_sealed, write_sealed
 from ntpctp._core.rng import generator
+from ntpctp.analysis.checkpoint_scores import collect
 from ntpctp.analysis.item_scores import ItemRows, rows_keys
 from ntpctp.analysis.score_values import ScoreValues
-from ntpctp.analysis.scores import IDENTITY, collect, stands_alone
+from ntpctp.analysis.scores import IDENTITY, stands_alone
 from ntpctp.config import Experiment, load_output
 from ntpctp.statistics import Calibration, coverage, false_positive_rate
 

@@ -4,8 +4,9 @@ from pathlib import Path
 
 import pandas as pd
 
+from ntpctp.analysis.checkpoint_scores import collect
 from ntpctp.analysis.comparison import ScoreComparison, compare, write_comparison
-from ntpctp.analysis.scores import collect, write_scores
+from ntpctp.analysis.scores import write_scores
 from ntpctp.config import Experiment
 
 

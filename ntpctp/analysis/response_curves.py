@@ -163,7 +163,7 @@ def factor_responses(
 
     Args:
         experiment: with the ``factors`` of its grid; an experiment without a grid has no response.
-        frame: from ``scores.collect``.
+        frame: from ``checkpoint_scores.collect``.
         scores: names of scores; the first one measured on a split is used there.
         chance: (split, score) -> chance level.
     """

@@ -9,10 +9,11 @@ import pytest
 from pydantic import TypeAdapter, ValidationError
 
 from ntpctp._core.errors import InputError
+from ntpctp.analysis.checkpoint_scores import collect
 from ntpctp.analysis.comparison import compare
 from ntpctp.analysis.joins import join, joined_record
 from ntpctp.analysis.pipeline import compare_experiment
-from ntpctp.analysis.scores import SCORES, collect, read_scores
+from ntpctp.analysis.scores import SCORES, read_scores
 from ntpctp.config import load_output
 from ntpctp.measures import Accuracy
 from ntpctp.statistics import holm, interquartile_mean, probability_of_improvement

@@ -8,10 +8,10 @@ from scipy import stats
 
 from ntpctp._core.layout import RunId
 from ntpctp.analysis import run_scores
+from ntpctp.analysis.checkpoint_scores import _learning_rows, collect
 from ntpctp.analysis.comparison import compare, write_comparison
 from ntpctp.analysis.pipeline import compare_experiment
 from ntpctp.analysis.run_scores import untrained_splits
-from ntpctp.analysis.scores import _learning_rows, collect
 from ntpctp.config.stages import stages_of
 from ntpctp.report.html.verdicts import verdict_tables
 from ntpctp.runner.prepare import prepare
@@ -21,7 +21,7 @@ from tests.config.test_stages import CONTENT
 
 
 def frame_of(curves, arm="ntp", seed=0, split="test", score="exact_match"):
-    """Rows of one run, as from ``scores.collect``, of step -> value."""
+    """Rows of one run, as from ``checkpoint_scores.collect``, of step -> value."""
     return pd.DataFrame(
         [
             {

@@ -14,9 +14,10 @@ from ntpctp._core.errors import InputError
 from ntpctp._core.files import read_json, write_json
 from ntpctp._core.layout import EXPERIMENT
 from ntpctp.analysis import scores
+from ntpctp.analysis.checkpoint_scores import collect
 from ntpctp.analysis.comparison import COMPARISON
 from ntpctp.analysis.pipeline import compare_experiment
-from ntpctp.analysis.scores import SCHEMA_VERSION, SCORES, collect, read_scores
+from ntpctp.analysis.scores import SCHEMA_VERSION, SCORES, read_scores
 from ntpctp.config import load_output
 from ntpctp.measures import Accuracy
 from tests.analysis.simulated import simulate

@@ -6,7 +6,7 @@ from safetensors.torch import load_file
 
 from ntpctp._core.errors import InputError
 from ntpctp._core.layout import RunId
-from ntpctp.analysis.scores import collect
+from ntpctp.analysis.checkpoint_scores import collect
 from ntpctp.config.stages import stages_of
 from ntpctp.runner.prepare import prepare
 from ntpctp.runner.run import execute

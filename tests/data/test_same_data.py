@@ -10,7 +10,7 @@ import yaml
 from ntpctp._core.errors import InputError
 from ntpctp._core.layout import RunId, stage_directory
 from ntpctp._core.records import write_sealed
-from ntpctp.analysis.scores import collect
+from ntpctp.analysis.checkpoint_scores import collect
 from ntpctp.config.stages import stages_of
 from ntpctp.data.cache import encode_task
 from ntpctp.data.tasks import Addition, JsonLines

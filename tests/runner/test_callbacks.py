@@ -7,8 +7,8 @@ from safetensors.torch import load_file
 
 from ntpctp._core.errors import InputError
 from ntpctp._core.layout import RunId, stage_directory
+from ntpctp.analysis.checkpoint_scores import collect
 from ntpctp.analysis.pipeline import compare_experiment
-from ntpctp.analysis.scores import collect
 from ntpctp.config import Keep
 from ntpctp.models import checkpoints
 from ntpctp.runner.callbacks import checkpoints_to_thin

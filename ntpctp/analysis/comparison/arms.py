@@ -37,7 +37,7 @@ def compare(experiment: Experiment, frame: pd.DataFrame, output: Path) -> list[S
 
     Args:
         experiment: names, seeds, level and margins.
-        frame: from ``scores.collect``.
+        frame: from ``checkpoint_scores.collect``.
         output: directory with the item rows.
 
     Returns:

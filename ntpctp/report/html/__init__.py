@@ -22,7 +22,7 @@ def write_report(
 
     Args:
         experiment: its settings.
-        frame: as ``scores.collect`` gives it.
+        frame: as ``checkpoint_scores.collect`` gives it.
         comparisons: as ``comparison.compare`` gives them.
         output: the experiment's directory, with logs, item rows and provenance.
         path: of the page.
