@@ -107,7 +107,7 @@ CASES: dict[str, Case] = {
         "run DIR/experiment.yaml --output DIR/out",
         "ntp/seed-0/run.json",
         '{"run": {"data_fingerprint": "x"}}',
-        ["run.json: damaged", "it has no checksum", "Restore the file from a copy, or delete"],
+        ["run.json: damaged", "no checksum", "Restore the file from a copy, or delete"],
     ),
     "audit that is a list": damaged(
         "report DIR/out",
