@@ -66,7 +66,7 @@ def test_another_number_of_processes_than_asked_for_is_a_failure(tmp_path, monke
     resources = {"processes": 2, "cpus": 2, "accelerate": str(config)}
     _, failures = run({**CONTENT, "resources": resources}, tmp_path / "out")
     (failure,) = failures.values()
-    assert "expected 2 processes, accelerate launch started 1" in failure.message
+    assert "expected 2, accelerate launch started 1" in failure.message
 
 
 def test_what_cannot_be_started_is_a_failure_with_what_was_printed(tmp_path):
