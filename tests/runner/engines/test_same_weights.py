@@ -37,15 +37,17 @@ def test_the_same_everywhere(in_this_process, tmp_path, name):
         "ray": RayCluster(),
         "slurm": Slurm(tmp_path / "tiny/.slurm", "local", poll_seconds=0.2),
     }[name]
+    # Each job of Slurm is an interpreter of its own, so more of them would show nothing new.
+    runs = RUNS[::2] if name == "slurm" else RUNS
+    seeds = len(runs) // 2
+    experiment = experiment_of({**CONTENT, "seeds": seeds}, "tiny")
     told = []
-    failures = run_experiment(
-        experiment_of(CONTENT, "tiny"), output, engine=engine, on_event=told.append
-    )
-    assert not failures
+    assert not run_experiment(experiment, output, engine=engine, on_event=told.append)
     here = contents(output)
-    assert len(here) == 4 * (1 + 3 * 4)  # a log; rows, scores, weights, optimizer of three
-    assert here == in_this_process
-    for run in RUNS:
+    # A log; items, scores, weights, optimizer of three checkpoints.
+    assert len(here) == 2 * seeds * (1 + 3 * 4)
+    assert here == {path: in_this_process[path] for path in here}
+    for run in runs:
         kinds = [event.kind for event in told if event.run == run]
         assert kinds.count("done") == 1 and kinds[-1] == "done"
         steps = [event.done for event in told if event.run == run and event.kind == "training"]

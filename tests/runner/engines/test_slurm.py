@@ -52,16 +52,19 @@ def until(condition, seconds=300):
         time.sleep(0.02)
 
 
-def undisturbed(tmp_path):
-    experiment = experiment_of(CONTENT, "tiny")
-    output = tmp_path / "undisturbed"
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory):
+    """The results of an experiment that nothing disturbs."""
+    output = tmp_path_factory.mktemp("undisturbed")
     local = {"engine": Local(1), "on_event": lambda e: None}
-    assert not run_experiment(experiment, output, **local)
+    assert not run_experiment(experiment_of(CONTENT, "tiny"), output, **local)
     return contents(output)
 
 
 @pytest.mark.slow
-def test_preempted_jobs_come_back_and_a_new_driver_finds_those_in_the_queue(slurm, tmp_path):
+def test_preempted_jobs_come_back_and_a_new_driver_finds_those_in_the_queue(
+    slurm, tmp_path, undisturbed
+):
     output = tmp_path / "out"
     driver = start_driver(tmp_path, output)
     log = output / "ntp/seed-0/train/log.jsonl"
@@ -78,7 +81,7 @@ def test_preempted_jobs_come_back_and_a_new_driver_finds_those_in_the_queue(slur
     assert code == 0, errors
     assert (slurm / "count").read_text() == "100"  # nothing was submitted twice
     assert (slurm / "100_0.requeued").read_text() == "1"
-    assert contents(output) == undisturbed(tmp_path)
+    assert contents(output) == undisturbed
     batch = (slurm / "100_0.sh").read_text()
     flags = {line for line in batch.splitlines() if line.startswith("#SBATCH")}
     expected = {"array=0-1%2", "partition=short", "account=lab", "time=90", "cpus-per-task=1"}
@@ -87,7 +90,7 @@ def test_preempted_jobs_come_back_and_a_new_driver_finds_those_in_the_queue(slur
 
 
 @pytest.mark.slow
-def test_a_cancelled_job_does_not_come_back(slurm, tmp_path, monkeypatch):
+def test_a_cancelled_job_does_not_come_back(slurm, tmp_path, monkeypatch, undisturbed):
     import submitit
 
     monkeypatch.setattr(submitit.SlurmJob.watcher, "_delay_s", 1)
@@ -108,7 +111,7 @@ def test_a_cancelled_job_does_not_come_back(slurm, tmp_path, monkeypatch):
     # The same command carries on with it, unasked.
     again = {"engine": engine, "on_event": lambda e: None}
     assert not run_experiment(experiment, output, **again)
-    assert contents(output) == undisturbed(tmp_path)
+    assert contents(output) == undisturbed
 
 
 def test_what_submitit_is_told():
