@@ -36,6 +36,7 @@ LOADED = [
     "transformers.models.gpt2.modeling_gpt2",
     "transformers.models.gpt2.configuration_gpt2",
     "transformers.generation.utils",
+    "tests.loaded",
 ]
 """Modules that the fork server imports. Not ``ntpctp.cli``: its import looks at the terminal."""
 

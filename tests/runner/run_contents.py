@@ -8,7 +8,7 @@ from safetensors.torch import load_file
 
 
 def contents(output: Path) -> dict[str, Any]:
-    """Of all runs: weights and optimizer of every checkpoint, rows, scores, log without times."""
+    """Weights, optimizer states, item results and scores of all checkpoints; logs of all runs."""
     found = {}
     for path in sorted(output.rglob("seed-*/train/**/*")):
         name = str(path.relative_to(output))
@@ -19,7 +19,12 @@ def contents(output: Path) -> dict[str, Any]:
         elif path.parent.name == "evaluation" and path.suffix == ".json":
             found[name] = json.loads(path.read_text())["scores"]
         elif path.name == "log.jsonl":
-            lines = [json.loads(line) for line in path.read_text().splitlines()]
-            timed = ("seconds", "tokens_per_second")
-            found[name] = [{k: v for k, v in x.items() if k not in timed} for x in lines]
+            found[name] = untimed_log(path.parent)
     return found
+
+
+def untimed_log(stage: Path) -> list[dict[str, Any]]:
+    """The lines of a training log without the fields that a clock decides."""
+    timed = ("seconds", "tokens_per_second")
+    lines = [json.loads(line) for line in (stage / "log.jsonl").read_text().splitlines()]
+    return [{key: value for key, value in line.items() if key not in timed} for line in lines]
