@@ -4,7 +4,7 @@ import json
 import math
 import os
 import subprocess
-import sys
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -22,6 +22,7 @@ from tests.config.test_stages import changed
 from tests.conftest import tiny_content
 from tests.data.published_tokenizer import gpt2_tokenizer
 from tests.models.test_sharding import launch_environment
+from tests.recipes.loaded_commands import LoadedCommands
 from tests.test_house import ROOT
 
 CONFIGS = sorted((ROOT / "recipes/accelerate").glob("*.yaml"))
@@ -29,11 +30,21 @@ CPU = ROOT / "recipes/accelerate/cpu.yaml"
 SCRIPTS = sorted((ROOT / "scripts").glob("*.sh"))
 
 
-def shell(*command, **environment):
-    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    there = {**os.environ, "PATH": path, "OMP_NUM_THREADS": "1", **environment}
-    command = ["bash", *map(str, command)]
-    return subprocess.run(command, cwd=ROOT, env=there, capture_output=True, text=True)
+@pytest.fixture(scope="module")
+def shell():
+    """Run a shell script with ``ntpctp`` and ``accelerate`` on its PATH."""
+    with (
+        tempfile.TemporaryDirectory() as directory,  # a short path: that of a socket is limited
+        LoadedCommands(Path(directory) / "bin") as commands,
+    ):
+
+        def run(*command, **environment):
+            path = f"{commands.directory}{os.pathsep}{os.environ['PATH']}"
+            variables = {**os.environ, "PATH": path, "OMP_NUM_THREADS": "1", **environment}
+            command = ["bash", *map(str, command)]
+            return subprocess.run(command, cwd=ROOT, env=variables, capture_output=True, text=True)
+
+        yield run
 
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
@@ -51,7 +62,7 @@ def test_all_configurations_are_there():
 
 
 @pytest.mark.parametrize("path", SCRIPTS, ids=lambda path: path.name)
-def test_shell_syntax(path):
+def test_shell_syntax(path, shell):
     assert os.access(path, os.X_OK)
     assert shell("-n", path).returncode == 0
 
@@ -64,7 +75,7 @@ def staged_file(tmp_path):
 
 
 @pytest.mark.slow
-def test_pretrain_then_finetune(tmp_path):
+def test_pretrain_then_finetune(tmp_path, shell):
     out = tmp_path / "out put"
     done = shell("scripts/pretrain_then_finetune.sh", staged_file(tmp_path), CPU, out)
     assert done.returncode == 0, done.stderr
@@ -76,7 +87,7 @@ def test_pretrain_then_finetune(tmp_path):
 
 
 @pytest.mark.slow
-def test_a_task_of_a_slurm_array(tmp_path):
+def test_a_task_of_a_slurm_array(tmp_path, shell):
     content = tiny_content(name="slurm-tiny", evaluation={"measures": ["accuracy"]})
     path = tmp_path / "tiny.yaml"
     path.write_text(yaml.safe_dump(content, sort_keys=False))
