@@ -169,7 +169,8 @@ def finished(tmp_path_factory):
 
     directory = tmp_path_factory.mktemp("map")
     # Steps enough for arms to differ.
-    path = write(directory, training={"steps": 60, "batch_size": 8, "learning_rate": 1e-2})
+    training = {"steps": 60, "batch_size": 8, "learning_rate": 1e-2}
+    path = write(directory, training=training, evaluation={**EVALUATION, "every": 30})
     arguments = ["run", str(path), "--output", str(directory / "out"), "--workers", "2"]
     done = CliRunner().invoke(app, arguments, catch_exceptions=False)
     assert done.exit_code == 0, done.output
