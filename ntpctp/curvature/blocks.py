@@ -25,14 +25,9 @@ def block_eigenvalues(
 
     Each is a lower bound on the largest eigenvalue of the whole Hessian (Cauchy's interlacing).
 
-    Args:
-        loss: batch -> (summed loss, weight); see ``MeanLoss``.
-        parameters: name -> leaf tensor; grouped into layers by ``parameter_blocks``.
-        batches: a list.
-        seed: see ``top_eigenvalues``.
-        relative_tolerance: see ``top_eigenvalues``.
-        max_products: for each layer.
-        operator_options: see ``HessianOperator``.
+    ``loss``, ``batches`` and ``operator_options`` are those of ``HessianOperator``, ``seed`` and
+    ``relative_tolerance`` those of ``top_eigenvalues``. ``max_products`` is for each layer; layers
+    are those of ``parameter_blocks``.
     """
     return {
         name: top_eigenvalues(

@@ -25,33 +25,22 @@ class Density:
 
     nodes: tuple[Array, ...]
     """S arrays (m,), or shorter where the Krylov space was exhausted; ascending."""
-    weights: tuple[Array, ...]
-    """Of the nodes; not negative, they sum to 1 for each probe."""
+    weights: tuple[Array, ...]  # of the nodes; not negative, they sum to 1 for each probe
     num_products: int
 
     def mean(self, function: Callable[[Array], Array]) -> tuple[float, float]:
         """Return the mean of ``function`` over all eigenvalues, and its standard error over probes.
 
-        With one probe the standard error is NaN.
-
-        Args:
-            function: element-wise on an array of eigenvalues.
+        ``function`` acts element-wise on an array. With one probe the standard error is NaN.
         """
         values, errors = self._average([function(nodes)[None, :] for nodes in self.nodes])
         return float(values[0]), float(errors[0])
 
     def smoothed(self, grid: Array, width: float) -> tuple[Array, Array]:
-        """Return the density at ``grid``, smoothed by a Gaussian, and its standard errors.
+        """Return the density at ``grid``, smoothed by a Gaussian, and its standard errors, (n,).
 
-        Args:
-            grid: (n,), positions on the axis of eigenvalues.
-            width: standard deviation of the Gaussian, positive; in units of eigenvalues.
-
-        Returns:
-            Two arrays (n,). The first integrates to 1 over the real line.
-
-        Raises:
-            InputError: for a width that is not positive.
+        ``grid`` (n,) and the standard deviation ``width`` > 0 are in units of eigenvalues. The
+        density integrates to 1 over the real line.
         """
         if not width > 0:
             raise InputError(f"expected a width above 0, found {width:g}")
@@ -81,14 +70,8 @@ def density(
     ICML). Full re-orthogonalisation prevents spurious copies of eigenvalues. Costs
     ``num_probes * num_steps`` products and memory for ``num_steps + 1`` vectors.
 
-    Args:
-        operator: symmetric; not checked.
-        num_probes: S. At least 2 for standard errors.
-        num_steps: m, which sets the resolution; capped at P.
-        seed: of the probes. The same seed gives the same result on one machine.
-
-    Raises:
-        InputError: if a number is below 1.
+    ``num_probes`` is S, at least 2 for standard errors; ``num_steps`` is m, which sets the
+    resolution, capped at P.
     """
     if num_probes < 1 or num_steps < 1:
         raise InputError(

@@ -35,11 +35,8 @@ def filter_normalised(
     nets", section 4). As there, the direction is zero for parameters with fewer than two dimensions
     (biases, gains).
 
-    Args:
-        parameters: the weights.
-        direction: (P,), not changed.
-        filter_dimension: name -> the dimension that counts the filters; 1 for a weight stored as
-            (input, output).
+    ``filter_dimension`` gives the dimension that counts the filters of a parameter: 1 for a weight
+    stored as (input, output).
     """
     pieces = []
     tensors = zip(
@@ -64,16 +61,9 @@ def random_directions(
     seed: int,
     filter_dimension: FilterDimension = first_dimension,
 ) -> Tensor:
-    """Return independent Gaussian directions, filter-normalised: (count, P).
+    """Return independent Gaussian directions, filter-normalised: (count, P), count >= 1.
 
-    Args:
-        parameters: the weights.
-        count: number of directions, at least 1.
-        seed: the same seed gives the same directions up to the normalisation.
-        filter_dimension: see ``filter_normalised``.
-
-    Raises:
-        InputError: for a count below 1.
+    The same ``seed`` gives the same directions up to the normalisation.
     """
     if count < 1:
         raise InputError(f"expected a count of at least 1, found {count}")

@@ -10,12 +10,7 @@ import torch.distributed as dist
 from torch import Tensor
 from torch.autograd.graph import saved_tensors_hooks
 
-from ntpctp.curvature.mean_loss import (
-    Batch,
-    LossFunction,
-    MeanLoss,
-    explain_missing_derivative,
-)
+from ntpctp.curvature.mean_loss import Batch, LossFunction, MeanLoss, explain_missing_derivative
 from ntpctp.curvature.parameters import ParameterVector
 
 Gradient = list[Tensor | None]
@@ -36,25 +31,11 @@ class HessianOperator:
     ``graph_memory_bytes``; a product with a kept graph costs about two gradients. The other graphs
     are rebuilt in each product, one at a time.
 
-    Args:
-        loss: batch -> (summed loss, weight); see ``MeanLoss``, also for the checks.
-        parameters: name -> leaf tensor, float32 or float64. Their order is that of the P entries.
-            A subset gives the corresponding diagonal block of the whole Hessian.
-        batches: a list, iterated once for each product.
-        graph_memory_bytes: bound on the memory of the kept graphs, in bytes; 0 keeps none.
-        process_group: sums over processes, each with its own ``batches``; see ``MeanLoss``. The
-            vector must be the same on all of them.
-
-    Attributes:
-        shape: (P, P).
-        dtype, device: of the parameters, the vectors and the products.
-        mean_loss: the ``MeanLoss``, with its ``value`` and ``total_weight``.
-        gradient: of the mean loss, (P,).
-        unreached: names of the parameters without influence on any batch: their rows are zero.
-        num_kept_graphs, kept_graph_bytes: number of batches whose graph is kept, and its memory.
-
-    Raises:
-        InputError: as ``MeanLoss``, and for an operation without second derivative.
+    ``loss``, ``parameters``, ``batches`` and ``process_group`` are those of ``MeanLoss``, also for
+    the checks. The order of the parameters is that of the P entries; a subset gives the
+    corresponding diagonal block of the whole Hessian. ``graph_memory_bytes`` bounds the memory of
+    the kept graphs; 0 keeps none. With a ``process_group``, the vector must be the same on all
+    processes.
     """
 
     def __init__(
@@ -72,6 +53,7 @@ class HessianOperator:
         self.dtype, self.device = self.parameters.dtype, self.parameters.device
         self.kept_graph_bytes = 0
         self._graphs: dict[int, Gradient] = {}
+        # Of the mean loss, (P,), and the names of the parameters without influence on any batch.
         self.gradient, self.unreached = self._prepare(graph_memory_bytes)
 
     @property
@@ -103,9 +85,8 @@ class HessianOperator:
     def __matmul__(self, vector: Tensor) -> Tensor:
         """Return H ``vector``: (P,) -> (P,).
 
-        Raises:
-            InputError: if the vector does not fit, the parameters were changed since construction,
-                or the product is not finite.
+        A vector that does not fit, parameters that were changed since construction, or a product
+        that is not finite raise ``InputError``.
         """
         self.parameters.check_vector(vector)
         self.mean_loss.check_unchanged()

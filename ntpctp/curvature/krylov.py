@@ -33,10 +33,8 @@ class KrylovBasis:
     In exact arithmetic ``A V = V T + beta v e'``: V the basis, T the projection (tridiagonal;
     arrow-shaped after a restart) in float64, v the next direction and beta its coupling.
 
-    Args:
-        operator: A.
-        capacity: m; memory for m + 1 vectors in the operator's dtype, on its device.
-        generator: of random directions, on the CPU.
+    ``capacity`` is m: memory for m + 1 vectors in the operator's dtype, on its device.
+    ``generator`` draws random directions on the CPU.
     """
 
     def __init__(self, operator: SymmetricOperator, capacity: int, generator: torch.Generator):

@@ -29,22 +29,16 @@ class Eigenvalues:
     of 1e-3 and in about 20 at 1e-2; a second seed shows it.
     """
 
-    values: tuple[float, ...]
-    """k, from the wanted end inwards (``both``: the largest)."""
+    values: tuple[float, ...]  # k, from the wanted end inwards (``both``: the largest)
     residuals: tuple[float, ...]
     """||H y - value y|| of each unit Ritz vector y: the larger of the bound from the iteration and,
     with ``verify``, the norm from an explicit product."""
-    converged: bool
-    """Whether every wanted residual is at most ``relative_tolerance * |value|``."""
-    opposite_value: float
-    """The extreme value at the other end, from the same products."""
-    opposite_residual: float
-    """Its residual; only ``both`` waits for it to converge."""
+    converged: bool  # whether every wanted residual is at most ``relative_tolerance * |value|``
+    opposite_value: float  # the extreme value at the other end, from the same products
+    opposite_residual: float  # its residual; only ``both`` waits for it to converge
     relative_tolerance: float
-    num_products: int
-    """Products spent, verification included."""
-    vectors: Tensor | None
-    """(k, P), unit Ritz vectors in rows; None unless requested."""
+    num_products: int  # products spent, verification included
+    vectors: Tensor | None  # (k, P), unit Ritz vectors in rows; None unless requested
 
     @property
     def value(self) -> float:
@@ -81,26 +75,15 @@ def top_eigenvalues(
 
     Largest does not mean largest in magnitude: a large negative eigenvalue is not sharpness. With
     k > 1 the values are the k outermost *distinct* ones: a repeated eigenvalue is found once,
-    unless the basis spans the whole space.
+    unless the basis spans the whole space. ``both`` finds the k largest and the smallest one.
 
-    Args:
-        operator: any object with ``shape``, ``dtype``, ``device`` and ``@``. That it is symmetric
-            is not checked.
-        k: number of eigenvalues, at most P.
-        which: ``largest``, ``smallest``, or ``both``: k largest and the smallest one.
-        seed: of the random start vector. The same seed gives the same result on one machine.
-        relative_tolerance: stop when every wanted residual is at most this times the magnitude of
-            its value. The error of the *value* is usually near the square of that.
-        max_products: stop at the latest after so many products; see ``converged``.
-        basis_size: m, at least k + 3.
-        start: start vector (P,) instead of a random one. It must not be orthogonal to the wanted
-            eigenvectors; a random one never is.
-        vectors: return the Ritz vectors.
-        verify: multiply each wanted Ritz vector once more at the end, so that the residual includes
-            the rounding of the operator; k more products.
-
-    Raises:
-        InputError: for an invalid k, size or start vector.
+    The iteration stops when every wanted residual is at most ``relative_tolerance`` times the
+    magnitude of its value (the error of the *value* is usually near the square of that), and at the
+    latest after ``max_products``; see ``converged``. ``basis_size`` is m, at least k + 3. ``start``
+    (P,) replaces the random start vector; it must not be orthogonal to the wanted eigenvectors, a
+    random one never is. ``vectors`` returns the Ritz vectors. ``verify`` multiplies each wanted
+    Ritz vector once more at the end, so that the residual includes the rounding of the operator;
+    k more products.
     """
     size = operator.shape[0]
     _check(k, which, size, basis_size, max_products, start)

@@ -18,8 +18,7 @@ from ntpctp.curvature.mean_loss import MeanLoss
 class LossSlice:
     """The loss on a line or plane around the weights."""
 
-    coordinates: tuple[Array, ...]
-    """One array (n,) an axis, in multiples of its direction."""
+    coordinates: tuple[Array, ...]  # one array (n,) an axis, in multiples of its direction
     losses: Array
     """(n,) or (n_1, n_2), in the unit of the loss; infinite or NaN where the model overflows."""
 
@@ -41,13 +40,8 @@ def loss_slice(
     or unit eigenvectors. The weights are restored bit for bit. Costs one forward pass over all
     batches for each point.
 
-    Args:
-        mean_loss: L, with the weights at the origin of the slice.
-        directions: (1, P) or (2, P).
-        coordinates: n numbers, used on both axes.
-
-    Raises:
-        InputError: for more than two directions, directions of another size, or no coordinates.
+    The weights of ``mean_loss`` are the origin; ``directions`` are (1, P) or (2, P), the
+    ``coordinates`` n numbers, used on both axes.
     """
     size = mean_loss.parameters.size
     if directions.shape not in ((1, size), (2, size)):
@@ -73,10 +67,8 @@ def loss_slice(
 class LossPath:
     """The loss on the straight path between two weight vectors."""
 
-    positions: Array
-    """(n,), from 0 at the start to 1 at the end."""
-    losses: Array
-    """(n,), in the unit of the loss."""
+    positions: Array  # (n,), from 0 at the start to 1 at the end
+    losses: Array  # (n,), in the unit of the loss
     barrier: float
     """max_t L(t) - ((1 - t) L(0) + t L(1)), at the positions; 0 if the path never rises above the
     straight line between its ends, NaN if a loss on it is not finite."""
@@ -91,14 +83,9 @@ def loss_path(mean_loss: MeanLoss, start: Tensor, end: Tensor, *, num_points: in
     ICML, section 2, error barrier; here of the loss). Networks that differ by a permutation of
     units show a barrier too, so compare runs from the same initial weights.
 
-    Args:
-        mean_loss: L, which determines the data; its weights do not matter and are restored.
-        start: (P,); ``mean_loss.parameters.vector_of(state_dict)`` makes it.
-        end: (P,).
-        num_points: n, at least 3, ends included; a barrier between two points is missed.
-
-    Raises:
-        InputError: for fewer than 3 points, or ends of another size.
+    ``mean_loss`` determines the data; its weights do not matter and are restored. The ends are
+    (P,), as ``mean_loss.parameters.vector_of(state_dict)`` makes them. ``num_points`` is n, at
+    least 3, ends included; a barrier between two points is missed.
     """
     if num_points < 3:
         raise InputError(f"expected num_points >= 3, found {num_points}")

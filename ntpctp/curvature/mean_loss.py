@@ -14,8 +14,7 @@ from torch import Tensor
 from ntpctp._core.errors import InputError, NotFiniteError
 from ntpctp.curvature.parameters import ParameterVector
 
-Batch: TypeAlias = Any
-"""Any type that the loss function takes."""
+Batch: TypeAlias = Any  # any type that the loss function takes
 
 LossFunction: TypeAlias = Callable[[Batch], tuple[Tensor, Tensor]]
 """batch -> (summed loss: scalar, differentiable; total weight: scalar). Never a mean."""
@@ -32,23 +31,11 @@ class MeanLoss:
 
     On construction every batch is evaluated once and the first one twice, without a graph.
 
-    Args:
-        loss: batch -> (summed loss, weight), evaluated at the current parameters. It must be
-            deterministic.
-        parameters: name -> leaf tensor; see ``ParameterVector``.
-        batches: a list, since every pass iterates over it.
-        process_group: if given, ``batches`` are the share of this process and all sums are over the
-            group. Every process must make the same calls in the same order, on a bare module (not
-            DDP or FSDP).
-
-    Attributes:
-        parameters: the ``ParameterVector``.
-        value: L, at construction.
-        total_weight: W.
-
-    Raises:
-        InputError: if there are no batches, the total weight is 0, or the loss is not a finite
-            scalar, does not depend on any parameter, or differs between two evaluations.
+    ``loss`` is evaluated at the current parameters and must be deterministic; ``parameters`` are
+    those of ``ParameterVector``; ``batches`` are a list, since every pass iterates over it. With a
+    ``process_group``, ``batches`` are the share of this process and all sums are over the group:
+    every process must make the same calls in the same order, on a bare module (not DDP or FSDP).
+    ``value`` is L at construction, ``total_weight`` W.
     """
 
     def __init__(
@@ -118,11 +105,7 @@ class MeanLoss:
             raise error or InputError("another process rejected its batches; see its error message")
 
     def batch_sum(self, index: int) -> tuple[Tensor, Tensor]:
-        """Return (summed loss, weight) of one batch, checked, with its graph.
-
-        Raises:
-            InputError: if the loss is not a finite scalar; names the batch.
-        """
+        """Return (summed loss, weight) of one batch, checked, with its graph."""
         loss_sum, weight = self._loss(self.batches[index])
         if loss_sum.ndim:
             raise InputError(
@@ -154,11 +137,7 @@ class MeanLoss:
         return self.finish(total)
 
     def batch_gradient(self, index: int, *, create_graph: bool) -> list[Tensor | None]:
-        """Return the gradient of one batch's summed loss, None for parameters without influence.
-
-        Raises:
-            InputError: if the loss depends on none of the parameters.
-        """
+        """Return the gradient of one batch's summed loss, None for parameters without influence."""
         loss_sum, _ = self.batch_sum(index)
         if not loss_sum.requires_grad:
             raise InputError(
@@ -168,19 +147,12 @@ class MeanLoss:
         with explain_missing_derivative():
             return list(
                 torch.autograd.grad(
-                    loss_sum,
-                    self.parameters.tensors,
-                    create_graph=create_graph,
-                    allow_unused=True,
+                    loss_sum, self.parameters.tensors, create_graph=create_graph, allow_unused=True
                 )
             )
 
     def finish(self, total: Tensor) -> Tensor:
-        """Sum a total of batches over processes, divide it by W in place, and check it.
-
-        Raises:
-            InputError: if an entry is not finite.
-        """
+        """Sum a total of batches over processes, divide it by W in place, and check it."""
         result = self.all_reduce(total).div_(self.total_weight)
         # A finite sum has finite entries; each is checked only if the sum, cheaper, is not finite.
         if not torch.isfinite(result.sum()) and not torch.isfinite(result).all():
@@ -197,11 +169,7 @@ class MeanLoss:
         return total
 
     def check_unchanged(self) -> None:
-        """Check that no parameter was changed since construction.
-
-        Raises:
-            InputError: if one was: ``value`` and kept graphs are then outdated.
-        """
+        """Check that no parameter was changed since construction: else ``value`` is outdated."""
         if self.parameters.versions() != self._versions:
             raise InputError(
                 "the parameters were changed after the operator was made; make a new operator"
@@ -228,11 +196,7 @@ class MeanLoss:
 
 @contextmanager
 def explain_missing_derivative() -> Iterator[None]:
-    """Turn autograd's error about a missing derivative into one with a fix.
-
-    Raises:
-        InputError: for a fused kernel without a second derivative.
-    """
+    """Turn autograd's error about a missing derivative into one with a fix."""
     try:
         yield
     except (RuntimeError, NotImplementedError) as error:

@@ -19,23 +19,11 @@ class ParameterVector:
     """Converts parameters into a vector (P,) and back.
 
     The order is that of the mapping; entries are row-major. A tensor with several names (tied
-    weights) counts once, under its first name.
+    weights) counts once, under its first name: ``tied`` maps further names to it.
 
-    Args:
-        parameters: name -> leaf tensor that requires a gradient, as
-            ``dict(model.named_parameters())`` gives it. All have one device and one dtype, float32
-            or float64.
-
-    Attributes:
-        names: of the distinct parameters, in order.
-        tensors: the parameters themselves, not copies.
-        size: P.
-        tied: further name -> the first name of the same tensor.
-
-    Raises:
-        InputError: if there are no parameters, or for a parameter that is not a leaf, is frozen,
-            has half precision, another device or dtype than the first, or shares its memory with a
-            different tensor.
+    ``parameters`` maps names to leaf tensors that require a gradient, as
+    ``dict(model.named_parameters())`` gives them. All have one device and one dtype, float32 or
+    float64, and memory of their own; ``tensors`` holds them, not copies.
     """
 
     def __init__(self, parameters: Mapping[str, Tensor]):
@@ -107,11 +95,7 @@ class ParameterVector:
         return [piece.view(shape) for piece, shape in zip(pieces, self._shapes, strict=True)]
 
     def vector_of(self, tensors: Mapping[str, Tensor]) -> Tensor:
-        """Return other values for the same names, such as a state dict, as one vector (P,).
-
-        Raises:
-            InputError: names a parameter that is missing or has another shape.
-        """
+        """Return other values for the same names, such as a state dict, as one vector (P,)."""
         for name, parameter in zip(self.names, self.tensors, strict=True):
             if name not in tensors:
                 raise InputError(f"parameter {name!r} has no value{nearest(name, tensors)}")
@@ -145,11 +129,7 @@ class ParameterVector:
         return tuple(tensor._version for tensor in self.tensors)
 
     def check_vector(self, vector: Tensor) -> None:
-        """Check shape, dtype and device of ``vector``.
-
-        Raises:
-            InputError: with the expected and the found one.
-        """
+        """Check shape, dtype and device of ``vector``."""
         if vector.shape != (self.size,):
             raise InputError(
                 f"expected a vector of shape ({self.size},), found {tuple(vector.shape)}"
@@ -165,13 +145,7 @@ def select_parameters(parameters: Mapping[str, Tensor], *patterns: str) -> dict[
     """Return the parameters whose names match a pattern, in their order.
 
     The Hessian with respect to a subset is its diagonal block of the whole Hessian, and costs less.
-
-    Args:
-        parameters: name -> tensor.
-        patterns: shell patterns, case-sensitive, for instance ``"*.attn.*"``.
-
-    Raises:
-        InputError: names the first pattern that matches nothing, and the nearest name.
+    Patterns are those of a shell, case-sensitive; one that matches nothing raises ``InputError``.
 
     >>> names = dict.fromkeys(["h.0.attn.weight", "h.0.mlp.weight", "h.1.attn.weight"])
     >>> list(select_parameters(names, "*.attn.*"))

@@ -21,8 +21,7 @@ class AdamState:
 
     second_moments: Mapping[str, Tensor]
     """Parameter name -> v, Adam's ``exp_avg_sq``, in the shape of the parameter."""
-    step: int
-    """t, the number of updates in v; at least 1."""
+    step: int  # t, the number of updates in v; at least 1
     beta1: float
     beta2: float
     epsilon: float
@@ -35,13 +34,8 @@ def adam_state(optimizer: torch.optim.Optimizer, parameters: Mapping[str, Tensor
 
     To read a checkpoint, load its optimizer state into an optimizer of the loaded model first.
 
-    Args:
-        optimizer: after at least one step.
-        parameters: name -> parameter; the optimizer updates all of them.
-
-    Raises:
-        InputError: if it is not Adam, uses amsgrad, has made no step for a parameter, numbers of
-            steps that differ between parameters, or settings that differ between groups.
+    The ``optimizer`` updates all ``parameters``, has made at least one step, the same number for
+    each, and has the same settings for all of their groups, without amsgrad.
     """
     group_of = {id(p): group for group in optimizer.param_groups for p in group["params"]}
     moments: dict[str, Tensor] = {}
@@ -86,16 +80,8 @@ class PreconditionedHessian:
     in Adam" (2025, arXiv 2506.04805). Near a quadratic minimum Adam is stable as long as the
     largest is below 2 / learning rate. Decoupled weight decay is not included.
 
-    Args:
-        hessian: H; a product costs one of its products.
-        state: Adam's, for exactly the parameters of ``hessian``.
-
-    Attributes:
-        shape, dtype, device: those of ``hessian``.
-        stability_threshold: 2 / learning rate.
-
-    Raises:
-        InputError: if parameters or shapes differ, or the state is from before the first step.
+    ``state`` is Adam's after at least one step, for exactly the parameters of ``hessian``. A
+    product costs one of ``hessian``. ``stability_threshold`` is 2 / learning rate.
     """
 
     def __init__(self, hessian: HessianOperator, state: AdamState):
@@ -131,8 +117,7 @@ class PreconditionedHessian:
         loss spike. The matrix is the *unsymmetric* one, the direction the plain gradient. Costs one
         product.
 
-        Raises:
-            InputError: if the gradient is zero.
+        A gradient of zero raises ``InputError``.
         """
         gradient = self._hessian.gradient
         squared = _squared_norm(gradient)
@@ -143,8 +128,7 @@ class PreconditionedHessian:
 def directional_curvature(operator: SymmetricOperator, direction: Tensor) -> float:
     """Return ``d' A d / |d|^2``, the curvature of A along ``direction`` (P,). Costs one product.
 
-    Raises:
-        InputError: if the direction is zero.
+    A direction of zero raises ``InputError``.
     """
     squared = _squared_norm(direction)
     return float(inner(direction, operator @ direction)) / squared

@@ -24,12 +24,7 @@ from torch import Tensor, nn
 from ntpctp._core.errors import InputError
 from ntpctp._core.rng import torch_seed
 from ntpctp.curvature.density import Density
-from ntpctp.curvature.mean_loss import (
-    Batch,
-    LossFunction,
-    MeanLoss,
-    explain_missing_derivative,
-)
+from ntpctp.curvature.mean_loss import Batch, LossFunction, MeanLoss, explain_missing_derivative
 
 
 class PyHessianBackend:
@@ -39,13 +34,8 @@ class PyHessianBackend:
     and ``density`` are faster and give their errors. Every product iterates over all batches and
     rebuilds all graphs. The parameters' ``grad`` is cleared.
 
-    Args:
-        loss: batch -> (summed loss, weight); see ``MeanLoss``.
-        parameters: name -> leaf tensor, float32: PyHessian draws float32 vectors.
-        batches: a list.
-
-    Raises:
-        InputError: if PyHessian is not installed, for float64 parameters, and as ``MeanLoss``.
+    ``loss`` and ``batches`` are those of ``MeanLoss``; ``parameters`` are float32, as the vectors
+    that PyHessian draws.
     """
 
     def __init__(
@@ -78,16 +68,9 @@ class PyHessianBackend:
     ) -> list[tuple[float, Tensor]]:
         """Return the k eigenvalues of largest magnitude, with unit vectors (P,), by PyHessian.
 
-        Args:
-            k: number of eigenvalues.
-            seed: of the start vectors of its power iteration.
-            relative_tolerance: stop when two successive estimates differ by less. Not a bound on
-                the error.
-            max_iterations: for each eigenvalue, one product each; PyHessian does not report when
-                it stops there.
-
-        Raises:
-            InputError: for an operation without second derivative.
+        It stops when two successive estimates differ by less than ``relative_tolerance``, which is
+        not a bound on the error, or after ``max_iterations``, one product each, for each
+        eigenvalue; PyHessian does not report when it stops there.
         """
         with self._prepared(seed) as hessian:
             values, vectors = hessian.eigenvalues(max_iterations, relative_tolerance, k)
@@ -103,9 +86,6 @@ class PyHessianBackend:
 
         It stops as soon as the running mean changes by less than ``relative_tolerance``, which may
         happen early by chance; a standard error of the samples does not include that.
-
-        Raises:
-            InputError: for an operation without second derivative.
         """
         with self._prepared(seed) as hessian:
             return tuple(map(float, hessian.trace(max_iterations, relative_tolerance)))
@@ -116,14 +96,8 @@ class PyHessianBackend:
         PyHessian 0.1 calls ``torch.eig``, which torch has removed; the call replaces it by the
         symmetric eigensolver for its duration, and is therefore not thread-safe.
 
-        Args:
-            num_probes: its ``n_v``.
-            num_steps: its ``iter``, at most P.
-            seed: of its probes.
-
-        Raises:
-            InputError: for more steps than P, where PyHessian divides by the norm of a zero vector,
-                and for an operation without second derivative.
+        ``num_probes`` is its ``n_v``, ``num_steps`` its ``iter``, at most P: beyond, PyHessian
+        divides by the norm of a zero vector.
         """
         size = self.mean_loss.parameters.size
         if num_steps > size:

@@ -26,10 +26,8 @@ Norm = Literal["l2", "linf"]
 class AverageSharpness:
     """The mean rise of the loss under random perturbations."""
 
-    value: float
-    """In the unit of the loss; may be negative away from a minimum."""
-    standard_error: float
-    """Over the independent draws."""
+    value: float  # in the unit of the loss; may be negative away from a minimum
+    standard_error: float  # over the independent draws
     rises: tuple[float, ...]
     """One a draw, for paired comparisons: the same seed gives the same draws."""
 
@@ -38,10 +36,8 @@ class AverageSharpness:
 class WorstSharpness:
     """The largest rise of the loss found in a neighbourhood: a lower bound."""
 
-    value: float
-    """In the unit of the loss, not negative."""
-    first_value: float
-    """The rise after the first step, along the scaled gradient."""
+    value: float  # in the unit of the loss, not negative
+    first_value: float  # the rise after the first step, along the scaled gradient
     num_gradients: int
 
 
@@ -69,16 +65,10 @@ def average_sharpness(
     taken with both signs, which cancels the first order exactly. Costs ``2 num_draws`` forward
     passes over all batches.
 
-    Args:
-        mean_loss: L, at the weights to measure.
-        radius: rho, positive; relative to the weights, except for ``none``.
-        seed: of the draws. The same seed gives the same draws for weights of the same shapes.
-        scaling: of the perturbations.
-        num_draws: independent pairs, at least 2.
-        filter_dimension: see ``filter_normalised``.
-
-    Raises:
-        InputError: for an invalid radius, scaling or number, or if a perturbed loss is not finite.
+    ``mean_loss`` is L, at the weights to measure. ``radius`` is rho, positive; relative to the
+    weights, except for ``none``. The same ``seed`` gives the same draws for weights of the same
+    shapes. ``num_draws``, at least 2, counts independent pairs. A perturbed loss that is not finite
+    raises ``InputError``.
     """
     _check_radius(radius)
     if num_draws < 2:
@@ -126,16 +116,10 @@ def worst_sharpness(
     improve. Deviates from the Auto-PGD of the second paper in this simpler schedule. The search
     finds a local maximum, so the result is a *lower bound*.
 
-    Args:
-        mean_loss: L, at the weights to measure.
-        radius: rho, positive; relative to each weight for ``element``.
-        seed: of the small random offset of the start, to leave saddles and minima.
-        norm: p = 2 or infinity.
-        scaling: c.
-        num_steps: at least 1; each costs a forward pass and, if it improves, a gradient.
-
-    Raises:
-        InputError: for an invalid radius, norm, scaling or number, or if a gradient is not finite.
+    ``mean_loss`` is L, at the weights to measure. ``radius`` is rho, positive; relative to each
+    weight for ``element``. ``seed`` is that of the small random offset of the start, to leave
+    saddles and minima. ``norm`` is p = 2 or infinity. Each of ``num_steps``, at least 1, costs a
+    forward pass and, if it improves, a gradient; one that is not finite raises ``InputError``.
     """
     _check_radius(radius)
     if scaling not in ("element", "none"):

@@ -38,14 +38,8 @@ def trace(operator: SymmetricOperator, *, num_products: int = 60, seed: int) -> 
     unbiased, and the standard error is that of the mean over g. Memory: a third of
     ``num_products`` vectors.
 
-    Args:
-        operator: symmetric; not checked.
-        num_products: at least 6. If a third of it reaches P, the trace is computed exactly, with P
-            products.
-        seed: of S and g. The same seed gives the same result on one machine.
-
-    Raises:
-        InputError: for fewer than 6 products.
+    ``num_products`` is at least 6. If a third of it reaches P, the trace is computed exactly, with
+    P products.
     """
     if num_products < 6:
         raise InputError(f"expected num_products >= 6, found {num_products}")

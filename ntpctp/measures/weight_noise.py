@@ -43,8 +43,7 @@ class WeightNoise(Measure):
         "relative", description="norms that set the size of the noise: of tensors, or of filters"
     )
     strengths: Strengths = Field(
-        [0.0, 0.05, 0.1, 0.2, 0.4],
-        description="in norms of the weights; rising from 0",
+        [0.0, 0.05, 0.1, 0.2, 0.4], description="in norms of the weights; rising from 0"
     )
     draws: int = Field(8, ge=1, description="draws of the noise for each strength")
     max_items: FirstItems = 200

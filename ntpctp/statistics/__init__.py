@@ -1,8 +1,10 @@
 """Statistics of compared arms: functions of arrays whose results carry their uncertainty.
 
 Scores are arrays of shape (S,), one per seed, or (S, N), one per seed and item. ``a`` and ``b`` are
-two arms; every difference is A minus B. A number that cannot be computed is ``None``, and the
-result says why in ``reason``.
+two arms; every difference is A minus B. ``level`` is the nominal coverage of an interval, in
+(0, 1); ``rng`` the source of all randomness. A number that cannot be computed is ``None``, and the
+result says why in ``reason``. Arrays that are empty, not finite or of another shape than stated
+raise ``InputError``.
 """
 
 from ntpctp.statistics.calibration import Calibration, coverage, false_positive_rate
@@ -20,9 +22,9 @@ from ntpctp.statistics.difference import PairedDifference, paired_difference
 from ntpctp.statistics.effect import StandardisedEffect, standardised_effect
 from ntpctp.statistics.factorial import Effect, factor_effects
 from ntpctp.statistics.multiplicity import holm, holm_of_known
-from ntpctp.statistics.permutation import PermutationTest, sign_flip_test
-from ntpctp.statistics.probability import WinProbability, win_probability
-from ntpctp.statistics.proportions import McNemar, Share, mcnemar, share, share_reaching
+from ntpctp.statistics.permutation import sign_flip_test
+from ntpctp.statistics.probability import win_probability
+from ntpctp.statistics.proportions import Share, mcnemar, share, share_reaching
 from ntpctp.statistics.spread import Spread, SpreadComparison, describe_spread, spread
 from ntpctp.statistics.tasks_aggregate import (
     Aggregate,
@@ -38,53 +40,14 @@ from ntpctp.statistics.verdict import (
     verdict,
 )
 
-# Results, then functions, in the order in which a comparison meets them.
-__all__ = [  # noqa: RUF022
-    # two arms: level
-    "PairedDifference",
-    "paired_difference",
-    "PermutationTest",
-    "sign_flip_test",
-    "WinProbability",
-    "win_probability",
-    "StandardisedEffect",
-    "standardised_effect",
-    # two arms: spread and counts
-    "Spread",
-    "SpreadComparison",
-    "describe_spread",
-    "spread",
-    "Share",
-    "share",
-    "share_reaching",
-    "McNemar",
-    "mcnemar",
-    # two arms: the answer
-    "Verdict",
-    "verdict",
-    "num_seeds_needed",
-    "smallest_detectable_difference",
-    # many arms, grids, tasks
-    "holm",
-    "holm_of_known",
-    "Effect",
-    "factor_effects",
-    "Aggregate",
-    "Profile",
-    "interquartile_mean",
-    "performance_profile",
-    "probability_of_improvement",
-    # curves
-    "area_between",
-    "censored_times",
-    "difference_at",
-    "on_common_grid",
-    "TimesToTarget",
-    "TimeComparison",
-    "times_to_target",
-    "compare_times_to_target",
-    # measured error rates of the intervals above
-    "Calibration",
-    "false_positive_rate",
-    "coverage",
-]
+# Two arms: level, spread and counts, verdict. Then grids and tasks, curves, measured error rates.
+__all__ = ["PairedDifference", "StandardisedEffect", "paired_difference", "sign_flip_test"]
+__all__ += ["standardised_effect", "win_probability"]
+__all__ += ["Share", "Spread", "SpreadComparison", "describe_spread", "mcnemar", "share"]
+__all__ += ["share_reaching", "spread"]
+__all__ += ["Verdict", "num_seeds_needed", "smallest_detectable_difference", "verdict"]
+__all__ += ["Aggregate", "Effect", "Profile", "factor_effects", "holm", "holm_of_known"]
+__all__ += ["interquartile_mean", "performance_profile", "probability_of_improvement"]
+__all__ += ["TimeComparison", "TimesToTarget", "area_between", "censored_times"]
+__all__ += ["compare_times_to_target", "difference_at", "on_common_grid", "times_to_target"]
+__all__ += ["Calibration", "coverage", "false_positive_rate"]

@@ -11,13 +11,8 @@ FloatArray = NDArray[np.float64]
 def finite(values: ArrayLike, name: str, *dimensions: int) -> FloatArray:
     """Return ``values`` as float64 after checking that it is non-empty, finite and of allowed rank.
 
-    Args:
-        values: numbers or bools; the caller's array is never changed.
-        name: of the argument, for error messages.
-        dimensions: allowed numbers of axes.
-
-    Raises:
-        InputError: if a check fails.
+    ``name`` is that of the argument, for messages; ``dimensions`` are the allowed numbers of axes.
+    The caller's array is never changed.
     """
     array = np.asarray(values, dtype=np.float64)
     if array.ndim not in dimensions:
@@ -35,11 +30,7 @@ def finite(values: ArrayLike, name: str, *dimensions: int) -> FloatArray:
 
 
 def paired(a: ArrayLike, b: ArrayLike) -> tuple[FloatArray, FloatArray]:
-    """Return two finite score arrays of one shape, (S,) or (S, N).
-
-    Raises:
-        InputError: if the shapes differ, or an array is empty or not finite.
-    """
+    """Return two finite score arrays of one shape, (S,) or (S, N)."""
     array_a, array_b = finite(a, "a", 1, 2), finite(b, "b", 1, 2)
     if array_a.shape != array_b.shape:
         raise InputError(
@@ -55,11 +46,7 @@ def varies(values: FloatArray, size: float) -> bool:
 
 
 def level(value: float) -> float:
-    """Return a confidence level after checking that it lies in (0, 1).
-
-    Raises:
-        InputError: if it lies outside, for instance 95 instead of 0.95.
-    """
+    """Return a confidence level after checking that it lies in (0, 1): 0.95, not 95."""
     if not 0 < value < 1:
         raise InputError(f"level: expected a number between 0 and 1 such as 0.95, got {value}")
     return value

@@ -32,8 +32,7 @@ class Calibration:
     nominal: float
     count: int
     num_experiments: int
-    num_seeds: int
-    """Seeds per simulated experiment."""
+    num_seeds: int  # seeds per simulated experiment
     num_stored: int
     """Stored seeds that the experiments are drawn from; they limit how well the rate is known."""
     method: str
@@ -60,16 +59,9 @@ def false_positive_rate(
 
     Cost: one product (S, N) x (N, S), then a cost per experiment that does not depend on N.
 
-    Args:
-        runs: scores of one arm, shape (S,) or (S, N), S >= 2 ``num_seeds``.
-        num_seeds: seeds in each half, at least 2.
-        rng: source of all randomness.
-        level: of the intervals under test, in (0, 1).
-        largest: as for ``paired_difference``.
-        num_experiments: Monte-Carlo size.
-
-    Raises:
-        InputError: if there are too few stored seeds, or ``runs`` is empty or not finite.
+    ``runs`` are the scores of one arm, shape (S,) or (S, N), S >= 2 ``num_seeds`` >= 4;
+    ``num_seeds`` is that of each half; ``level`` and ``largest`` are those of the intervals under
+    test, as for ``paired_difference``.
     """
     scores = _by_item(_checks.finite(runs, "runs", 1, 2))
     _checks.level(level)
@@ -127,17 +119,9 @@ def coverage(
 
     Cost: one product (E, N) x (N, S (S + 1) / 2).
 
-    Args:
-        a: scores of A, shape (S,) or (S, N).
-        b: scores of B, of the same shape, seeds and items.
-        num_seeds: seeds of each experiment, at least 2.
-        rng: source of all randomness.
-        level: of the intervals under test, in (0, 1).
-        largest: as for ``paired_difference``.
-        num_experiments: Monte-Carlo size.
-
-    Raises:
-        InputError: if ``num_seeds`` < 2, the shapes differ, or an array is empty or not finite.
+    ``a`` and ``b`` have the same shape, seeds and items; ``num_seeds``, at least 2, is that of each
+    experiment; ``level`` and ``largest`` are those of the intervals under test, as for
+    ``paired_difference``.
     """
     scores_a, scores_b = _checks.paired(a, b)
     _checks.level(level)
@@ -184,26 +168,15 @@ class _Intervals(NamedTuple):
 
 
 def _intervals(
-    means: FloatArray,
-    gram: FloatArray,
-    num_items: int,
-    level: float,
-    largest: float,
-    size: float,
+    means: FloatArray, gram: FloatArray, num_items: int, level: float, largest: float, size: float
 ) -> _Intervals:
     """Return the intervals of ``paired_difference`` from inner products of the differences.
 
-    Args:
-        means: mean difference of each seed, (E, n).
-        gram: sums over items of products of two seeds' differences, (E, n, n).
-        num_items: N.
-        level: nominal coverage.
-        largest: as for ``paired_difference``.
-        size: magnitude of the scores; 1e-12 of it is treated as a rounding error.
-
-    Returns:
-        Ends, (E,) each, not truncated at ``largest``, which never excludes the truth. If nothing
-        varies and ``largest`` is infinite, both ends are the mean and ``has_interval`` is False.
+    ``means`` are the mean differences of each seed, (E, n); ``gram`` holds sums over the N items of
+    products of two seeds' differences, (E, n, n); 1e-12 of ``size``, the magnitude of the scores,
+    is treated as a rounding error. The ends, (E,), are not truncated at ``largest``, which never
+    excludes the truth. If nothing varies and ``largest`` is infinite, both ends are the mean and
+    ``has_interval`` is False.
     """
     num_seeds = means.shape[1]
     estimate = means.mean(axis=1)
@@ -217,14 +190,8 @@ def _intervals(
     rounding = num_seeds * num_items * 1e-15 * size**2
     item_squares[item_squares <= rounding] = 0
     rest[rest <= rounding] = 0
-    intervals = t_intervals_of(
-        estimate,
-        seed_squares / (num_seeds - 1) / num_seeds,
-        item_squares,
-        rest,
-        (num_seeds, num_items),
-        level,
-    )
+    seeds, shape = seed_squares / (num_seeds - 1) / num_seeds, (num_seeds, num_items)
+    intervals = t_intervals_of(estimate, seeds, item_squares, rest, shape, level)
     equal = (seed_squares == 0) & (item_squares == 0) & (rest == 0)
     low, high = intervals.low, intervals.high
     if largest < math.inf:
@@ -244,18 +211,9 @@ def _by_item(scores: FloatArray) -> FloatArray:
 def _result(
     hits: int, total: int, nominal: float, num_seeds: int, num_stored: int, method: str
 ) -> Calibration:
-    rate = share(int(hits), total)
-    return Calibration(
-        rate=rate.estimate,
-        low=rate.exact_low,
-        high=rate.exact_high,
-        nominal=nominal,
-        count=rate.count,
-        num_experiments=total,
-        num_seeds=num_seeds,
-        num_stored=num_stored,
-        method=method,
-    )
+    rate = share(hits, total)
+    measured = rate.estimate, rate.exact_low, rate.exact_high
+    return Calibration(*measured, nominal, hits, total, num_seeds, num_stored, method)
 
 
 def _draw_counts(rng: np.random.Generator, num_values: int, size: int) -> FloatArray:

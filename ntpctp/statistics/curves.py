@@ -35,16 +35,8 @@ def area_between(
     for piecewise linear curves; then ``paired_difference`` over the seeds. Positive and negative
     areas cancel. Multiply by x_T - x_1 for the area itself.
 
-    Args:
-        budgets: float, shape (T,), increasing, shared by both arms, T >= 2.
-        a: scores of A at the checkpoints, shape (S, T).
-        b: scores of B, shape (S, T), the same seeds.
-        rng: as for ``paired_difference``.
-        level: nominal coverage, in (0, 1).
-        largest: as for ``paired_difference``.
-
-    Raises:
-        InputError: if shapes do not fit, budgets do not increase or a value is not finite.
+    ``budgets`` have the shape (T,), T >= 2, increase and are shared by both arms; ``a`` and ``b``
+    have the shape (S, T) and the same seeds. The rest as for ``paired_difference``.
     """
     scores_a, scores_b = _checks.paired(a, b)
     x = _budgets(budgets, scores_a, "budgets")[0]
@@ -71,28 +63,15 @@ def difference_at(
     Each seed's curve is interpolated linearly between its two neighbouring checkpoints, with an
     error of up to max |second derivative| gap^2 / 8. Nothing is extrapolated.
 
-    Args:
-        budgets_a: float, shape (T_a,), or (S, T_a) where seeds differ; increasing.
-        a: scores of A, shape (S, T_a).
-        budgets_b: likewise for B, T_b may differ.
-        b: scores of B, shape (S, T_b), the same seeds.
-        at: budgets at which to compare, shape (K,).
-        rng: as for ``paired_difference``.
-        level: nominal coverage, in (0, 1).
-        largest: as for ``paired_difference``.
-
-    Returns:
-        One difference over seeds for each entry of ``at``.
-
-    Raises:
-        InputError: if shapes do not match, or an entry of ``at`` lies outside the range of budgets
-            that all seeds of both arms share; the message names that range.
+    Budgets increase, shape (T_a,), or (S, T_a) where seeds differ; ``a`` has the shape (S, T_a),
+    ``b`` the same seeds and its own T_b; ``at``, shape (K,), lists the budgets at which to compare.
+    The rest as for ``paired_difference``. Returns one difference over seeds for each entry of
+    ``at``; an entry outside the range of budgets that all seeds of both arms share raises
+    ``InputError``, which names that range.
     """
-    curves = [_checks.finite(a, "a", 2), _checks.finite(b, "b", 2)]
-    axes = [
-        _budgets(budgets_a, curves[0], "budgets_a"),
-        _budgets(budgets_b, curves[1], "budgets_b"),
-    ]
+    arms = {"a": (budgets_a, a), "b": (budgets_b, b)}
+    curves = {arm: _checks.finite(scores, arm, 2) for arm, (_, scores) in arms.items()}
+    axes = [_budgets(x, curves[arm], f"budgets_{arm}") for arm, (x, _) in arms.items()]
     points = _checks.finite(at, "at", 1)
     first = max(float(x[:, 0].max()) for x in axes)
     last = min(float(x[:, -1].min()) for x in axes)
@@ -103,16 +82,15 @@ def difference_at(
         )
     values = [
         np.stack([np.interp(points, x, y) for x, y in zip(axis, curve, strict=True)])
-        for axis, curve in zip(axes, curves, strict=True)
+        for axis, curve in zip(axes, curves.values(), strict=True)
     ]
     return tuple(
-        paired_difference(values[0][:, k], values[1][:, k], rng, level=level, largest=largest)
-        for k in range(len(points))
+        paired_difference(at_a, at_b, rng, level=level, largest=largest)
+        for at_a, at_b in zip(*(on_arm.T for on_arm in values), strict=True)
     )
 
 
-Curve = tuple[FloatArray, FloatArray]
-"""Budgets, increasing, and scores of one run: (T,) each."""
+Curve = tuple[FloatArray, FloatArray]  # budgets, increasing, and scores of one run: (T,) each
 
 
 def on_common_grid(
@@ -123,14 +101,8 @@ def on_common_grid(
     The grid contains every checkpoint of every curve within the range, so interpolation changes no
     curve.
 
-    Args:
-        a: curves of A, one per seed.
-        b: curves of B.
-        first: lowest budget of the grid; all curves start at or below it.
-        last: highest budget of the grid; all curves end at or above it.
-
-    Returns:
-        Grid (T,), scores of A (S, T) and scores of B (S, T).
+    All curves, one per seed, start at or below ``first`` and end at or above ``last``. Returns the
+    grid (T,), the scores of A (S, T) and of B (S, T).
     """
     checkpoints = np.unique(np.concatenate([budgets for budgets, _ in (*a, *b)]))
     inside = checkpoints[(checkpoints > first) & (checkpoints < last)]
@@ -173,14 +145,8 @@ def times_to_target(
     the one before. A seed that never reaches the target is right-censored at its last budget, not
     left out. The median is that of the Kaplan-Meier (1958) estimate.
 
-    Args:
-        budgets: float, shape (T,) or (S, T), increasing.
-        curves: float, shape (S, T).
-        target: in the unit of the curves.
-        higher_is_better: reached means >= ``target``, otherwise <=.
-
-    Raises:
-        InputError: if shapes do not fit, budgets do not increase or a value is not finite.
+    ``budgets`` increase, shape (T,) or (S, T); ``curves`` have the shape (S, T) and the unit of
+    ``target``, which is reached at >= ``target`` if ``higher_is_better``, otherwise at <=.
     """
     y = _checks.finite(curves, "curves", 2)
     x = _budgets(budgets, y, "budgets")
@@ -201,12 +167,8 @@ def times_to_target(
 def censored_times(times: ArrayLike, reached: ArrayLike) -> TimesToTarget:
     """Return ``TimesToTarget`` from known times.
 
-    Args:
-        times: shape (S,); for seeds that did not reach the target, their last budget.
-        reached: bool, shape (S,).
-
-    Raises:
-        InputError: if a time is not finite.
+    ``times``, shape (S,), hold the last budget of a seed that did not reach the target; ``reached``
+    is bool, (S,).
     """
     x = _checks.finite(times, "times", 1)
     arrived = np.asarray(reached, np.bool_)
@@ -223,35 +185,27 @@ def compare_times_to_target(a: TimesToTarget, b: TimesToTarget) -> TimeCompariso
         half of the seeds censored       6.5    6.5    4.6
         none censored                   11.8    6.8    7.5
 
-    Args:
-        a: from ``times_to_target``.
-        b: likewise, in the same unit.
-
-    Returns:
-        The comparison. ``p_value`` is ``None``, with a ``reason``, if an arm has a single seed, no
-        seed of either arm reached the target, or only one arm was being trained each time a seed
-        reached it.
+    ``p_value`` is ``None``, with a ``reason``, if an arm has a single seed, no seed of either arm
+    reached the target, or only one arm was being trained each time a seed reached it.
     """
-    reason = None
-    if min(len(a.times), len(b.times)) < 2:
-        reason = "one seed: times cannot be compared"
-    elif not (a.reached.any() or b.reached.any()):
-        reason = "no seed of either arm reached the target"
-    else:
-        reason = _why_no_test(a, b)
-    if reason is not None:
+    if reason := _why_no_test(a, b):
         return TimeComparison(a, b, None, reason)
     test = stats.logrank(_censored(a.times, a.reached), _censored(b.times, b.reached))
     return TimeComparison(a, b, float(test.pvalue), None)
 
 
 def _why_no_test(a: TimesToTarget, b: TimesToTarget) -> str | None:
-    """Return why the log-rank statistic has zero variance, hence no p value; None if it has one.
+    """Return why the log-rank test gives no p value; None if it gives one.
 
     At each time at which seeds reach the target, the test compares the arms' shares of these seeds
-    with their shares of the seeds at risk (not yet at the target). That is uninformative if only
-    one arm has seeds at risk, or if all seeds at risk reach the target at once.
+    with their shares of the seeds at risk (not yet at the target). That is uninformative, and the
+    statistic has zero variance, if only one arm has seeds at risk, or if all seeds at risk reach
+    the target at once.
     """
+    if min(len(a.times), len(b.times)) < 2:
+        return "one seed: times cannot be compared"
+    if not (a.reached.any() or b.reached.any()):
+        return "no seed of either arm reached the target"
     together = False
     for time in np.unique(np.concatenate([a.times[a.reached], b.times[b.reached]])):
         at_risk = [int((arm.times >= time).sum()) for arm in (a, b)]

@@ -22,8 +22,7 @@ from ntpctp.statistics.probability import win_probability
 class PairedDifference:
     """Arm A minus arm B, in the unit of the score. Numbers that cannot be computed are ``None``."""
 
-    estimate: float
-    """Mean of A minus mean of B."""
+    estimate: float  # mean of A minus mean of B
     low: float | None
     """Lower end of the interval for new seeds (and new items, if scores are per item)."""
     high: float | None
@@ -32,16 +31,14 @@ class PairedDifference:
     standard_error: float | None
     """Of the estimate, never truncated; power and the number of seeds needed derive from it."""
     degrees_of_freedom: float | None
-    level: float
-    """Nominal coverage of all intervals of this record."""
+    level: float  # nominal coverage of all intervals of this record
     p_value: float | None
     """Of the two-sided test that the interval inverts: below 1 - level exactly if 0 is outside.
     A t test; for differences without any spread see ``paired_difference``."""
     sign_flip_p_value: float | None
     """Exact paired permutation test over seeds, for these items; cannot be below 2 / 2^S."""
     num_seeds: int
-    num_items: int | None
-    """``None`` for scores that are one per seed."""
+    num_items: int | None  # ``None`` for scores that are one per seed
     seed_standard_deviation: float | None
     """Standard deviation over seeds of the per-seed difference, for these items."""
     item_variance: float
@@ -56,8 +53,7 @@ class PairedDifference:
     probability_low: float | None
     probability_high: float | None
     method: str
-    reason: str | None
-    """Why ``low`` and ``high`` are ``None``; ``None`` if they are numbers."""
+    reason: str | None  # why ``low`` and ``high`` are ``None``; ``None`` if they are numbers
 
 
 def satterthwaite(
@@ -97,14 +93,9 @@ def t_intervals(d: FloatArray, level: float) -> TIntervals:
     estimate = d.mean(axis=(-2, -1))
     by_seed, by_item = d.mean(axis=-1), d.mean(axis=-2)
     rest = d - by_seed[..., :, None] - by_item[..., None, :] + estimate[..., None, None]
-    return t_intervals_of(
-        estimate,
-        by_seed.var(axis=-1, ddof=1) / num_seeds,
-        by_item.var(axis=-1) * num_items,
-        (rest**2).sum(axis=(-2, -1)),
-        (num_seeds, num_items),
-        level,
-    )
+    seeds, items = by_seed.var(axis=-1, ddof=1) / num_seeds, by_item.var(axis=-1) * num_items
+    shape = num_seeds, num_items
+    return t_intervals_of(estimate, seeds, items, (rest**2).sum(axis=(-2, -1)), shape, level)
 
 
 def t_intervals_of(
@@ -117,13 +108,9 @@ def t_intervals_of(
 ) -> TIntervals:
     """Return the intervals of ``t_intervals`` from sums of squares; all arrays have one shape.
 
-    Args:
-        estimate: the means.
-        seeds: variance of the seeds' means (divisor S - 1) / S.
-        item_squares: sum over the items of (item's mean - mean)^2.
-        rest_squares: sum over seeds and items of the squared interaction residuals.
-        shape: (S, N).
-        level: nominal coverage, in (0, 1).
+    ``seeds`` is the variance of the seeds' means (divisor S - 1) / S; ``item_squares`` the sum over
+    the items of (item's mean - mean)^2; ``rest_squares`` that over seeds and items of the squared
+    interaction residuals; ``shape`` is (S, N).
     """
     num_seeds, num_items = shape
     df = np.full(np.shape(estimate), num_seeds - 1.0)
@@ -141,9 +128,8 @@ def t_intervals_of(
     seeds = np.where(luck, interaction, seeds)
     error = np.sqrt(seeds + items)
     half_width = special.stdtrit(df, (1 + level) / 2) * error
-    return TIntervals(
-        estimate, estimate - half_width, estimate + half_width, error, df, seeds, items
-    )
+    low, high = estimate - half_width, estimate + half_width
+    return TIntervals(estimate, low, high, error, df, seeds, items)
 
 
 def paired_difference(
@@ -213,24 +199,13 @@ def paired_difference(
     fourth seed may collapse. Check ``spread`` and ``share_reaching`` before trusting a mean of few
     seeds.
 
-    Args:
-        a: scores of A, bool or float, shape (S, N) for scores per item or (S,) for one score per
-            seed.
-        b: scores of B in the same unit; entry (s, n) of both is the same seed and the same item.
-        rng: random sign vectors of the permutation test; used only if 2^S > ``num_resamples``.
-        level: nominal coverage, in (0, 1).
-        largest: upper bound of abs(a - b), in one item as in the mean: 1 for scores between 0 and
-            1, infinity if unbounded.
-        num_resamples: arrangements of the permutation test.
-
-    Returns:
-        The difference. With one seed no interval over seeds exists: ``low`` and ``high`` are
-        ``None`` and ``reason`` says so; ``item_low`` and ``item_high`` (paired t interval over
-        items, seeds held fixed) then describe these trained weights on new items.
-
-    Raises:
-        InputError: if shapes differ or are empty, a value is NaN or infinite, ``level`` is not in
-            (0, 1), or a difference is larger than ``largest``.
+    Scores are bool or float, shape (S, N) for scores per item or (S,) for one score per seed; entry
+    (s, n) of both arms is the same seed and the same item. ``rng`` draws the sign vectors of the
+    permutation test, used only if 2^S > ``num_resamples``. ``largest`` bounds abs(a - b), in one
+    item as in the mean: 1 for scores between 0 and 1, infinity if unbounded; a larger difference
+    raises ``InputError``. With one seed no interval over seeds exists: ``low`` and ``high`` are
+    ``None`` and ``reason`` says so; ``item_low`` and ``item_high`` (paired t interval over items,
+    seeds held fixed) then describe these trained weights on new items.
     """
     scores_a, scores_b = _checks.paired(a, b)
     _checks.level(level)
@@ -269,11 +244,8 @@ def paired_difference(
     )
     if num_seeds == 1:
         return record
-    win = win_probability(
-        scores_a.reshape(num_seeds, -1).mean(axis=1),
-        scores_b.reshape(num_seeds, -1).mean(axis=1),
-        level,
-    )
+    means = (scores.reshape(num_seeds, -1).mean(axis=1) for scores in (scores_a, scores_b))
+    win = win_probability(*means, level)
     record = replace(
         record,
         sign_flip_p_value=sign_flip_test(d.mean(axis=1), rng, num_resamples).p_value,
@@ -286,7 +258,6 @@ def paired_difference(
 
 
 def _with_interval(record: PairedDifference, d: FloatArray) -> PairedDifference:
-    """Add the t interval over seeds and items, truncated to the possible differences."""
     interval = t_intervals(d, record.level)
     error, df = float(interval.standard_error), float(interval.degrees_of_freedom)
     largest = math.inf if record.largest is None else record.largest
@@ -333,23 +304,16 @@ def _without_spread(record: PairedDifference) -> PairedDifference:
     low, high = c - unlike * (r + c), c + unlike * (r - c)
     record = replace(record, low=low, high=high, p_value=(r / (r + abs(c))) ** count)
     if record.num_items is None:
-        return replace(
-            record, method="all seeds show the same difference: exact binomial bound on others"
-        )
+        words = "all seeds show the same difference: exact binomial bound on others"
+        return replace(record, method=words)
     # More seeds can reduce none of this width.
     width = unlike * (r + abs(c)) / float(special.stdtrit(max(count - 1, 1), (1 + level) / 2))
-    return replace(
-        record,
-        item_variance=width**2,
-        item_low=low,
-        item_high=high,
-        method=(
-            "all items differ alike in all seeds: exact binomial bound on how many others do not"
-            if c
-            else "no item differs in any seed: exact binomial bound on how many others could"
-        )
-        + "; other seeds are taken to be like these",
-    )
+    bound = "exact binomial bound on how many others"
+    words = f"all items differ alike in all seeds: {bound} do not"
+    if c == 0:
+        words = f"no item differs in any seed: {bound} could"
+    words += "; other seeds are taken to be like these"
+    return replace(record, item_variance=width**2, item_low=low, item_high=high, method=words)
 
 
 def no_discordance_bound(num_items: int, level: float) -> float:

@@ -30,12 +30,7 @@ def standardised_effect(differences: ArrayLike, level: float = 0.95) -> Standard
     noncentralities under which the observed t = sqrt(S) mean / sd is not extreme, times
     J / sqrt(S) (Steiger and Fouladi 1997); exact for Gaussian d up to the factor J.
 
-    Args:
-        differences: float, shape (S,): score of A minus score of B, seed by seed.
-        level: nominal coverage, in (0, 1).
-
-    Raises:
-        InputError: if ``differences`` is empty, not one-dimensional or not finite.
+    ``differences`` have the shape (S,): score of A minus score of B, seed by seed.
     """
     d = _checks.finite(differences, "differences", 1)
     _checks.level(level)

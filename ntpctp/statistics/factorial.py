@@ -21,12 +21,10 @@ from ntpctp.statistics.difference import PairedDifference, paired_difference
 class Effect:
     """A contrast between the arms of a grid, in the unit of the score."""
 
-    factors: tuple[str, ...]
-    """One factor: a main effect. Two: an interaction."""
+    factors: tuple[str, ...]  # one factor: a main effect. Two: an interaction.
     levels: tuple[tuple[str, str], ...]
     """For each factor the two compared levels; the effect is the first minus the second."""
-    difference: PairedDifference
-    """``probability_a_better`` compares the two sides of the contrast."""
+    difference: PairedDifference  # ``probability_a_better`` compares the two sides of the contrast
 
 
 def factor_effects(
@@ -50,18 +48,11 @@ def factor_effects(
     t^2 is the F statistic of the repeated-measures analysis of variance. No p value is adjusted:
     apply ``holm``.
 
-    Args:
-        cells: (level of factor 1, level of factor 2, ...) -> scores, shape (S, N) or (S,); every
-            combination of levels exactly once. Levels keep the order of their first appearance.
-        factors: the names, in the order of the keys.
-        rng: as for ``paired_difference``.
-        level: nominal coverage, in (0, 1).
-        largest: of the difference between two cells, as for ``paired_difference``; an interaction
-            can be twice as large.
-
-    Raises:
-        InputError: if combinations are missing (the message names them), a key has not one level
-            per factor, a factor has one level only, or scores have different shapes.
+    ``cells`` maps (level of factor 1, level of factor 2, ...) -> scores, all of one shape (S, N) or
+    (S,); a missing combination of levels raises ``InputError``, which names it. Levels keep the
+    order of their first appearance; ``factors`` are the names in the order of the keys. ``largest``
+    is that of the difference between two cells, as for ``paired_difference``; an interaction can be
+    twice as large.
     """
     levels = _levels(cells, factors)
     shapes = {key: np.shape(scores) for key, scores in cells.items()}

@@ -17,11 +17,7 @@ def holm(p_values: ArrayLike) -> FloatArray:
     max_{j <= i} min(1, (m - j + 1) p_(j)) (Holm 1979). Rejecting where it is at most alpha keeps
     the probability of any false rejection at alpha under every dependence.
 
-    Args:
-        p_values: float, shape (m,), each in [0, 1].
-
-    Raises:
-        InputError: if a value is NaN or outside [0, 1], or there is none.
+    ``p_values`` have the shape (m,), each in [0, 1].
     """
     p = _checks.finite(p_values, "p_values", 1)
     if p.min() < 0 or p.max() > 1:

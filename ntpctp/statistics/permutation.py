@@ -36,10 +36,7 @@ def sign_flip_test(
     smallest p value is 2 / 2^S: 0.25 at 3 seeds, 0.0625 at 5, 0.002 at 10. With fewer than 6 seeds
     it cannot reach 0.05 for any data.
 
-    Args:
-        differences: float, shape (S,): score of A minus score of B, seed by seed.
-        rng: used only if 2^S exceeds ``num_resamples``.
-        num_resamples: the longest enumeration, and otherwise the number of random sign vectors.
+    ``differences`` have the shape (S,): score of A minus score of B, seed by seed.
     """
     d = _checks.finite(differences, "differences", 1)
     num_seeds = len(d)

@@ -45,13 +45,7 @@ def win_probability(a: ArrayLike, b: ArrayLike, level: float = 0.95) -> WinProba
 
     Coverage is above 98 % throughout if the scores of one seed correlate by 0.8 between the arms.
 
-    Args:
-        a: float, shape (S_a,), one score a seed.
-        b: float, shape (S_b,).
-        level: nominal coverage, in (0, 1).
-
-    Raises:
-        InputError: if an array is empty, not one-dimensional or not finite.
+    ``a`` has the shape (S_a,), one score a seed, ``b`` (S_b,).
     """
     scores_a, scores_b = _checks.finite(a, "a", 1), _checks.finite(b, "b", 1)
     wins = np.sign(scores_a[:, None] - scores_b[None, :])

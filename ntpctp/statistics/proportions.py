@@ -29,9 +29,6 @@ def share(count: int, total: int, level: float = 0.95) -> Share:
 
     Wilson (1927, without continuity correction) covers the nominal level on average; Clopper and
     Pearson (1934, "exact") never covers less; quote it for few seeds.
-
-    Raises:
-        InputError: if not 0 <= count <= total and total >= 1.
     """
     _checks.level(level)
     if not 0 <= count <= total or total < 1:
@@ -39,15 +36,8 @@ def share(count: int, total: int, level: float = 0.95) -> Share:
     test = stats.binomtest(count, total)
     wilson = test.proportion_ci(level, method="wilson")
     exact = test.proportion_ci(level, method="exact")
-    return Share(
-        count,
-        total,
-        count / total,
-        float(wilson.low),
-        float(wilson.high),
-        float(exact.low),
-        float(exact.high),
-    )
+    ends = map(float, (wilson.low, wilson.high, exact.low, exact.high))
+    return Share(count, total, count / total, *ends)
 
 
 def share_reaching(
@@ -55,14 +45,8 @@ def share_reaching(
 ) -> Share:
     """Return the share of seeds whose score reaches the target.
 
-    Args:
-        values: float, shape (S,), one score per seed.
-        target: in the unit of the score; a score equal to it counts as reached.
-        higher_is_better: reached means >= ``target``, otherwise <=.
-        level: nominal coverage, in (0, 1).
-
-    Raises:
-        InputError: if ``values`` is empty, not one-dimensional or not finite.
+    ``values`` are (S,), one score per seed; reached means >= ``target`` if ``higher_is_better``,
+    otherwise <=.
     """
     x = _checks.finite(values, "values", 1)
     reached = x >= target if higher_is_better else x <= target
@@ -86,15 +70,8 @@ def mcnemar(correct_a: ArrayLike, correct_b: ArrayLike) -> tuple[McNemar, ...]:
     generalises to new items, not to new seeds: S significant seeds do not make the difference
     between two objectives significant.
 
-    Args:
-        correct_a: bool (or 0 and 1), shape (S, N).
-        correct_b: likewise; entry (s, n) of both is the same seed and item.
-
-    Returns:
-        One test per seed.
-
-    Raises:
-        InputError: if shapes differ, or a value is neither 0 nor 1.
+    ``correct_a`` and ``correct_b`` are bool (or 0 and 1), shape (S, N); entry (s, n) of both is the
+    same seed and item.
     """
     a, b = _checks.paired(correct_a, correct_b)
     if a.ndim != 2:

@@ -25,8 +25,7 @@ class Spread:
     num_seeds: int
     mean: float
     median: float
-    standard_deviation: float | None
-    """With divisor S - 1; ``None`` for one seed."""
+    standard_deviation: float | None  # with divisor S - 1; ``None`` for one seed
     median_absolute_deviation: float
     """Median of abs(score - median), not scaled to a normal standard deviation; 0 for one seed."""
     min: float
@@ -43,19 +42,13 @@ class SpreadComparison:
     sd_ratio: float | None
     """Standard deviation of A over that of B; ``None`` if B's is 0 or an arm has one seed."""
     p_value: float | None
-    smallest_p_value: float | None
-    """The smallest p value possible with so many seeds."""
+    smallest_p_value: float | None  # the smallest p value possible with so many seeds
     method: str
-    reason: str | None
-    """Why ``p_value`` is ``None``; ``None`` if it is a number."""
+    reason: str | None  # why ``p_value`` is ``None``; ``None`` if it is a number
 
 
 def describe_spread(values: ArrayLike) -> Spread:
-    """Return location and spread of (S,) scores, one per seed.
-
-    Raises:
-        InputError: if ``values`` is empty, not one-dimensional or not finite.
-    """
+    """Return location and spread of (S,) scores, one per seed."""
     x = _checks.finite(values, "values", 1)
     varies = _checks.varies(x, float(np.abs(x).max()))
     return Spread(
@@ -122,15 +115,9 @@ def spread(
     seed correlate by 0.7 between the arms, the rates fall to 1.0 (5 seeds) and 1.8 (10) for normal
     scores: the test is then conservative.
 
-    Args:
-        a: float, shape (S_a,), one score per seed.
-        b: float, shape (S_b,); not paired with ``a``.
-        rng: used only if there are more than 50,000 arrangements.
-        names: of A and B, copied to the result.
-        num_resamples: number of random arrangements.
-
-    Raises:
-        InputError: if an array is empty, not one-dimensional or not finite.
+    ``a`` has the shape (S_a,), one score per seed, ``b`` (S_b,), not paired with ``a``. ``rng`` is
+    used only if there are more than 50,000 arrangements, ``num_resamples`` is then their number;
+    ``names`` are copied to the result.
     """
     x, y = _checks.finite(a, "a", 1), _checks.finite(b, "b", 1)
     spread_a, spread_b = describe_spread(x), describe_spread(y)
@@ -153,23 +140,13 @@ def spread(
     # The total is fixed, so the difference of the means increases with the sum of A. Equal sums
     # must count as equal despite rounding.
     slack = 1e-12 * pooled.sum()
-    tails = [
-        np.count_nonzero(sums >= z_a.sum() - slack),
-        np.count_nonzero(sums <= z_a.sum() + slack),
-    ]
+    upper, lower = sums >= z_a.sum() - slack, sums <= z_a.sum() + slack
+    hits = min(np.count_nonzero(upper), np.count_nonzero(lower))
     # The observed arrangement counts beside the random ones (Phipson and Smyth 2010).
-    hits, total = (min(tails), num_all) if exact else (min(tails) + 1, num_resamples + 1)
-    words = f"{method}; {'all' if exact else 'random'} {num_all if exact else num_resamples}"
-    return SpreadComparison(
-        names,
-        spread_a,
-        spread_b,
-        ratio,
-        min(1.0, 2 * hits / total),
-        2 / total,
-        f"{words} arrangements",
-        None,
-    )
+    hits, total = (hits, num_all) if exact else (hits + 1, num_resamples + 1)
+    p_value, smallest = min(1.0, 2 * hits / total), 2 / total
+    method += f"; all {num_all} arrangements" if exact else f"; random {num_resamples} arrangements"
+    return SpreadComparison(names, spread_a, spread_b, ratio, p_value, smallest, method, None)
 
 
 def _sums(values: FloatArray, chosen: int) -> FloatArray:

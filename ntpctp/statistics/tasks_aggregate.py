@@ -27,8 +27,7 @@ class Aggregate:
     low: float | None
     high: float | None
     level: float
-    num_runs: tuple[int, ...]
-    """One entry per arm."""
+    num_runs: tuple[int, ...]  # one entry per arm
     num_tasks: int
     reason: str | None
 
@@ -48,11 +47,7 @@ class Profile:
 
 
 def interquartile_mean(
-    scores: ArrayLike,
-    rng: np.random.Generator,
-    *,
-    level: float = 0.95,
-    num_resamples: int = 10_000,
+    scores: ArrayLike, rng: np.random.Generator, *, level: float = 0.95, num_resamples: int = 10_000
 ) -> Aggregate:
     """Return the mean of the middle half of all S M scores, with its interval.
 
@@ -73,14 +68,7 @@ def interquartile_mean(
 
     With one task use ``paired_difference``.
 
-    Args:
-        scores: float, shape (S, M), one scale for all tasks.
-        rng: source of all randomness.
-        level: nominal coverage, in (0, 1).
-        num_resamples: Monte-Carlo size.
-
-    Raises:
-        InputError: if ``scores`` is not a finite, non-empty (S, M) array.
+    ``scores`` have the shape (S, M).
     """
     return _aggregate((scores,), _trimmed, rng, level, num_resamples)
 
@@ -100,15 +88,7 @@ def probability_of_improvement(
     ``interquartile_mean``. It has zero width if one arm wins every pair; for a single task use
     ``win_probability``, whose interval is valid in that case too.
 
-    Args:
-        a: float, shape (S_a, M).
-        b: float, shape (S_b, M), the same tasks in the same order.
-        rng: source of all randomness.
-        level: nominal coverage, in (0, 1).
-        num_resamples: Monte-Carlo size.
-
-    Raises:
-        InputError: if an array is not a finite (S, M) array, or the numbers of tasks differ.
+    ``a`` has the shape (S_a, M), ``b`` (S_b, M), the same tasks in the same order.
     """
     return _aggregate((a, b), _improvement, rng, level, num_resamples)
 
@@ -126,15 +106,8 @@ def performance_profile(
     #{(s, m) : score_sm > threshold} / (S M), the run-score distribution of Agarwal et al. (2021,
     section 4.2), with pointwise intervals as in ``interquartile_mean``.
 
-    Args:
-        scores: float, shape (S, M).
-        thresholds: float, shape (K,), in the unit of the scores.
-        rng: source of all randomness.
-        level: nominal coverage at each threshold, in (0, 1).
-        num_resamples: Monte-Carlo size; memory is num_resamples x (S M + K) float64.
-
-    Raises:
-        InputError: if an array has the wrong rank, is empty or not finite.
+    ``scores`` have the shape (S, M); ``thresholds``, shape (K,), their unit. Memory is
+    num_resamples x (S M + K) float64.
     """
     x = _checks.finite(scores, "scores", 2)
     taus = _checks.finite(thresholds, "thresholds", 1)
@@ -185,22 +158,12 @@ def _aggregate(
         # The largest temporary array has one entry per resample and pair of runs of a task.
         num_entries = math.prod(len(x) for x in arrays) * arrays[0].shape[1]
         chunk = max(1, _CHUNK_ENTRIES // num_entries)
-        resampled = np.concatenate(
-            [
-                statistic(tuple(_resample(x, rng, min(chunk, num_resamples - k)) for x in arrays))
-                for k in range(0, num_resamples, chunk)
-            ]
-        )
+        sizes = [min(chunk, num_resamples - k) for k in range(0, num_resamples, chunk)]
+        draws = (tuple(_resample(x, rng, size) for x in arrays) for size in sizes)
+        resampled = np.concatenate([statistic(drawn) for drawn in draws])
         low, high = map(float, np.quantile(resampled, [(1 - level) / 2, (1 + level) / 2]))
-    return Aggregate(
-        float(statistic(arrays)),
-        low,
-        high,
-        level,
-        tuple(len(x) for x in arrays),
-        arrays[0].shape[1],
-        reason,
-    )
+    num_runs, num_tasks = tuple(map(len, arrays)), arrays[0].shape[1]
+    return Aggregate(float(statistic(arrays)), low, high, level, num_runs, num_tasks, reason)
 
 
 def _too_few(arrays: tuple[FloatArray, ...]) -> str | None:

@@ -11,8 +11,7 @@ from scipy import optimize, special
 from ntpctp._core.errors import InputError
 from ntpctp.statistics.difference import PairedDifference, satterthwaite
 
-MAX_SEEDS = 1000
-"""Larger numbers of seeds are not computed."""
+MAX_SEEDS = 1000  # larger numbers of seeds are not computed
 
 POWER = 0.8
 
@@ -26,8 +25,7 @@ class Verdict:
     words: str
     decision: Decision
     better: Literal["a", "b"] | None
-    num_seeds_needed: int | None
-    """Only for an undecided verdict; ``None`` above ``MAX_SEEDS``."""
+    num_seeds_needed: int | None  # only for an undecided verdict; ``None`` above ``MAX_SEEDS``
     smallest_detectable_difference: float | None
     """In the unit of the score; ``None`` with one seed or without any spread. If it exceeds the
     largest possible difference (``PairedDifference.largest``), no difference is detectable."""
@@ -62,17 +60,11 @@ def verdict(
     If all seeds show the same difference of an unbounded score there is no interval; then
     ``better`` rests on the exact sign-flip test (six seeds at 95 %), never on a width of zero.
 
-    Args:
-        difference: of A minus B.
-        names: of A and B.
-        higher_is_better: whether a larger score is better; turns the sign into a winner.
-        margin: d > 0 in the unit of the score, or ``None`` if every difference matters; then
-            equivalence is never claimed.
-        adjusted_p_value: ``difference.p_value`` adjusted by ``holm`` for all pairs of arms that are
-            compared on this score; ``None`` if there is only one pair.
-
-    Raises:
-        InputError: if ``margin`` is not a positive finite number.
+    ``names`` are those of A and B. ``higher_is_better`` turns the sign of the difference into a
+    winner. ``margin`` is d > 0 in the unit of the score, or ``None`` if every difference matters;
+    then equivalence is never claimed. ``adjusted_p_value`` is ``difference.p_value`` adjusted by
+    ``holm`` for all pairs of arms that are compared on this score; ``None`` if there is only one
+    pair.
     """
     if margin is not None and not 0 < margin < np.inf:
         raise InputError(
@@ -126,8 +118,7 @@ def num_seeds_needed(difference: PairedDifference, margin: float | None = None) 
     half. If scores are one per seed and all seeds show the same difference, n is the number at
     which the bound of ``paired_difference`` or its sign-flip test would decide.
 
-    Returns:
-        n >= 2, or ``None`` if n exceeds ``MAX_SEEDS`` or ``difference`` rests on one seed.
+    Returns n >= 2, or ``None`` if n exceeds ``MAX_SEEDS`` or ``difference`` rests on one seed.
     """
     if difference.seed_standard_deviation is None:
         return None
@@ -187,8 +178,7 @@ def smallest_detectable_difference(
     degrees of freedom and noncentrality delta / SE, SE and df those of ``difference``. It
     describes the experiment, not the observed effect ("observed power" adds nothing to p).
 
-    Returns:
-        delta in the unit of the score; ``None`` with one seed or if the standard error is 0.
+    Returns delta in the unit of the score; ``None`` with one seed or if the standard error is 0.
     """
     error, df = difference.standard_error, difference.degrees_of_freedom
     if error is None or df is None or error == 0:

@@ -45,10 +45,7 @@ _LOSSES = ("answer_loss", "uncritical_loss", "all_loss")
 
 
 def _scores(
-    name: str,
-    split: EncodedSplit,
-    rows: Sequence[ItemResult],
-    modes: Sequence[Mode] | None,
+    name: str, split: EncodedSplit, rows: Sequence[ItemResult], modes: Sequence[Mode] | None
 ) -> list[Score]:
     if all(example.is_plain_text for example in split.examples):
         return _scores_of_text(name, rows)
@@ -66,10 +63,7 @@ def _scores(
 
 
 def _means(
-    split: str,
-    rows: Sequence[ItemResult],
-    keys: dict[str, bool | None],
-    stratum: str | None = None,
+    split: str, rows: Sequence[ItemResult], keys: dict[str, bool | None], stratum: str | None = None
 ) -> Iterator[Score]:
     for key, higher_is_better in keys.items():
         values = [row[key] for row in rows if row.get(key) is not None]

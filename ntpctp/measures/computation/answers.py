@@ -31,8 +31,7 @@ from ntpctp.models.inference import (
     scoring_request,
 )
 
-OTHER = "other"
-"""The solution of an answer that equals none of the task's named references."""
+OTHER = "other"  # the solution of an answer that equals none of the task's named references
 
 
 def answer_results(

@@ -13,12 +13,7 @@ from numpy.typing import NDArray
 
 from ntpctp.data.tasks.edits.base import Edit
 from ntpctp.measures.computation.curve import RobustnessCurve, item_results
-from ntpctp.measures.computation.edited import (
-    EditedItems,
-    edit_items,
-    explain_left_out,
-    task_of,
-)
+from ntpctp.measures.computation.edited import EditedItems, edit_items, explain_left_out, task_of
 from ntpctp.measures.computation.judging import JudgedItems
 from ntpctp.measures.context import EvaluationContext
 from ntpctp.measures.input_edits import InputEdits

@@ -69,10 +69,7 @@ class JudgedItems:
         return np.array([1 / len(example.choices) for example in self._split.examples])
 
     def right(
-        self,
-        model: PreTrainedModel,
-        budget: TokenBudget,
-        perturbation: Perturbation | None = None,
+        self, model: PreTrainedModel, budget: TokenBudget, perturbation: Perturbation | None = None
     ) -> NDArray[np.bool_]:
         """Return which items ``model`` answers correctly: bool, shape (items,). One pass over them.
 

@@ -90,11 +90,7 @@ def _worst(options: Sharpness, loss: SubsetLoss) -> list[_Part]:
 
 
 def _worst_within(
-    options: Sharpness,
-    loss: SubsetLoss,
-    mean: MeanLoss,
-    norm: Literal["l2", "linf"],
-    radius: float,
+    options: Sharpness, loss: SubsetLoss, mean: MeanLoss, norm: Literal["l2", "linf"], radius: float
 ) -> _Part:
     def search(steps: int) -> WorstSharpness:
         return worst_sharpness(mean, radius=radius, seed=options.seed, norm=norm, num_steps=steps)

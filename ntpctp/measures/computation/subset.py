@@ -29,8 +29,7 @@ from ntpctp.objectives.loss import token_loss
 RISE_UNIT = "nats per token"
 CURVATURE_UNIT = "nats per token and squared unit of weight"
 _BATCH_TOKENS = 16_384
-_LAST_STEP = 2**62
-"""A schedule's own loss is that of its last stage."""
+_LAST_STEP = 2**62  # A schedule's own loss is that of its last stage
 
 
 def differentiable_model(context: EvaluationContext) -> PreTrainedModel:
