@@ -63,4 +63,4 @@ def test_sums_and_divides_over_processes(tmp_path):
     assert first["lopsided"] == second["lopsided"]
     torch.testing.assert_close(first["lopsided"], only_first, rtol=1e-14, atol=0)
     assert "the loss of batch 0 is nan" in first["refused"]
-    assert "another process refused its batches" in second["refused"]
+    assert "another process rejected its batches" in second["refused"]
