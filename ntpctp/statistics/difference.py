@@ -244,8 +244,8 @@ def paired_difference(
     )
     if num_seeds == 1:
         return record
-    means = (scores.reshape(num_seeds, -1).mean(axis=1) for scores in (scores_a, scores_b))
-    win = win_probability(*means, level)
+    a, b = (scores.reshape(num_seeds, -1).mean(axis=1) for scores in (scores_a, scores_b))
+    win = win_probability(a, b, level)
     record = replace(
         record,
         sign_flip_p_value=sign_flip_test(d.mean(axis=1), rng, num_resamples).p_value,
