@@ -24,17 +24,14 @@ def block_eigenvalues(
     """Return the largest eigenvalue of the Hessian's diagonal block of each layer.
 
     Each is a lower bound on the largest eigenvalue of the whole Hessian (Cauchy's interlacing).
-
     ``loss``, ``batches`` and ``operator_options`` are those of ``HessianOperator``, ``seed`` and
     ``relative_tolerance`` those of ``top_eigenvalues``. ``max_products`` is for each layer; layers
     are those of ``parameter_blocks``.
     """
-    return {
-        name: top_eigenvalues(
-            HessianOperator(loss, block, batches, **operator_options),
-            seed=seed,
-            relative_tolerance=relative_tolerance,
-            max_products=max_products,
+    found = {}
+    for name, block in parameter_blocks(parameters).items():
+        operator = HessianOperator(loss, block, batches, **operator_options)
+        found[name] = top_eigenvalues(
+            operator, seed=seed, relative_tolerance=relative_tolerance, max_products=max_products
         )
-        for name, block in parameter_blocks(parameters).items()
-    }
+    return found

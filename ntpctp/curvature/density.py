@@ -67,11 +67,9 @@ def density(
     :math:`\frac{1}{P} \mathrm{tr} f(A)`, and m Lanczos steps from v give the nodes (Ritz values)
     and weights (squared first components) of its Gauss quadrature (Ubaru, Chen and Saad 2017, SIAM
     J. Matrix Anal. Appl. 38, section 3; for neural networks Ghorbani, Krishnan and Xiao 2019,
-    ICML). Full re-orthogonalisation prevents spurious copies of eigenvalues. Costs
-    ``num_probes * num_steps`` products and memory for ``num_steps + 1`` vectors.
-
-    ``num_probes`` is S, at least 2 for standard errors; ``num_steps`` is m, which sets the
-    resolution, capped at P.
+    ICML). Full re-orthogonalisation prevents spurious copies of eigenvalues. Costs ``num_probes *
+    num_steps`` products and memory for ``num_steps + 1`` vectors. ``num_probes`` is S, at least 2
+    for standard errors; ``num_steps`` is m, which sets the resolution, capped at P.
     """
     if num_probes < 1 or num_steps < 1:
         raise InputError(

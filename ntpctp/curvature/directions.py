@@ -33,16 +33,11 @@ def filter_normalised(
 
     for filter j of parameter i (Li et al. 2018, NeurIPS, "Visualizing the loss landscape of neural
     nets", section 4). As there, the direction is zero for parameters with fewer than two dimensions
-    (biases, gains).
-
-    ``filter_dimension`` gives the dimension that counts the filters of a parameter: 1 for a weight
-    stored as (input, output).
+    (biases, gains). ``filter_dimension`` gives the dimension that counts the filters of a
+    parameter: 1 for a weight stored as (input, output).
     """
-    pieces = []
-    tensors = zip(
-        parameters.names, parameters.tensors, parameters.unflatten(direction), strict=True
-    )
-    for name, weights, piece in tensors:
+    pieces, parts = [], parameters.unflatten(direction)
+    for name, weights, piece in zip(parameters.names, parameters.tensors, parts, strict=True):
         if weights.ndim < 2:
             pieces.append(torch.zeros_like(piece))
             continue
@@ -70,11 +65,5 @@ def random_directions(
     generator = torch.Generator().manual_seed(torch_seed(seed, "directions"))
     shape = (count, parameters.size)
     drawn: Tensor = torch.randn(shape, generator=generator, dtype=torch.float64)
-    return torch.stack(
-        [
-            filter_normalised(
-                parameters, row.to(parameters.device, parameters.dtype), filter_dimension
-            )
-            for row in drawn
-        ]
-    )
+    rows = drawn.to(parameters.device, parameters.dtype)
+    return torch.stack([filter_normalised(parameters, row, filter_dimension) for row in rows])

@@ -26,16 +26,14 @@ class HessianOperator:
     where :math:`\ell_b` is the *summed* loss of batch b and :math:`w_b` its total weight. Averaging
     the means of batches instead is a different matrix whenever the :math:`w_b` differ.
 
-    Exact up to rounding: double backward, no sampling, no finite differences. A product costs
-    about three gradients. The graphs of the batches' gradients are kept while they fit into
+    Exact up to rounding: double backward, no sampling, no finite differences. A product costs about
+    three gradients. The graphs of the batches' gradients are kept while they fit into
     ``graph_memory_bytes``; a product with a kept graph costs about two gradients. The other graphs
-    are rebuilt in each product, one at a time.
-
-    ``loss``, ``parameters``, ``batches`` and ``process_group`` are those of ``MeanLoss``, also for
-    the checks. The order of the parameters is that of the P entries; a subset gives the
-    corresponding diagonal block of the whole Hessian. ``graph_memory_bytes`` bounds the memory of
-    the kept graphs; 0 keeps none. With a ``process_group``, the vector must be the same on all
-    processes.
+    are rebuilt in each product, one at a time. ``loss``, ``parameters``, ``batches`` and
+    ``process_group`` are those of ``MeanLoss``, also for the checks. The order of the parameters is
+    that of the P entries; a subset gives the corresponding diagonal block of the whole Hessian.
+    ``graph_memory_bytes`` bounds the memory of the kept graphs; 0 keeps none. With a
+    ``process_group``, the vector must be the same on all processes.
     """
 
     def __init__(
@@ -69,18 +67,15 @@ class HessianOperator:
             saved = _SavedBytes(self.parameters)
             with saved:
                 gradient = self.mean_loss.batch_gradient(index, create_graph=memory > 0)
-            self.parameters.add_to(total, [_detached(piece) for piece in gradient])
+            pieces = [None if piece is None else piece.detach() for piece in gradient]
+            self.parameters.add_to(total, pieces)
             reached += torch.tensor([piece is not None for piece in gradient]).to(reached)
             if 0 < saved.num_bytes <= memory - self.kept_graph_bytes:
                 self._graphs[index] = gradient
                 self.kept_graph_bytes += saved.num_bytes
         self.mean_loss.all_reduce(reached)
-        unreached = tuple(
-            name
-            for name, count in zip(self.parameters.names, reached.tolist(), strict=True)
-            if not count
-        )
-        return self.mean_loss.finish(total), unreached
+        counts = zip(self.parameters.names, reached.tolist(), strict=True)
+        return self.mean_loss.finish(total), tuple(name for name, count in counts if not count)
 
     def __matmul__(self, vector: Tensor) -> Tensor:
         """Return H ``vector``: (P,) -> (P,).
@@ -122,10 +117,6 @@ class HessianOperator:
                 allow_unused=True,
             )
         self.parameters.add_to(total, product)
-
-
-def _detached(tensor: Tensor | None) -> Tensor | None:
-    return None if tensor is None else tensor.detach()
 
 
 class _SavedBytes(saved_tensors_hooks):

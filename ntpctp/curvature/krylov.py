@@ -32,7 +32,6 @@ class KrylovBasis:
 
     In exact arithmetic ``A V = V T + beta v e'``: V the basis, T the projection (tridiagonal;
     arrow-shaped after a restart) in float64, v the next direction and beta its coupling.
-
     ``capacity`` is m: memory for m + 1 vectors in the operator's dtype, on its device.
     ``generator`` draws random directions on the CPU.
     """
@@ -47,7 +46,8 @@ class KrylovBasis:
         self._count = 0  # vectors already multiplied; the next direction is in this row
         self._next, self._coupling = self._rows[0], 0.0
         self._values: Array = np.zeros(0)
-        self._coordinates: Array = np.zeros((0, 0))
+        self.coordinates: Array = np.zeros((0, 0))
+        """The Ritz vectors in the basis, (m, m), one a column, in the order of the values."""
 
     def begin(self, start: Tensor | None) -> None:
         """Set the first direction."""
@@ -69,17 +69,12 @@ class KrylovBasis:
         self._projected[row, row] = coefficients[row]
         self._next, self._coupling = product, norm(product)
         used = self._projected[: self._count, : self._count]
-        self._values, self._coordinates = np.linalg.eigh(used)
+        self._values, self.coordinates = np.linalg.eigh(used)
 
     @property
     def full(self) -> bool:
         """Whether the capacity is used up."""
         return self._count == self._capacity
-
-    @property
-    def coordinates(self) -> Array:
-        """The Ritz vectors in the basis, (m, m), one a column, in the order of the values."""
-        return self._coordinates
 
     @property
     def invariant(self) -> bool:
@@ -89,11 +84,11 @@ class KrylovBasis:
 
     def ritz(self) -> tuple[Array, Array]:
         """Return the Ritz values, ascending, and |beta s_mk|, the bounds on their residuals."""
-        return self._values, np.abs(self._coupling * self._coordinates[-1])
+        return self._values, np.abs(self._coupling * self.coordinates[-1])
 
     def vectors(self, positions: list[int]) -> Tensor:
         """Return the unit Ritz vectors at ``positions``, one a row."""
-        coordinates = torch.from_numpy(self._coordinates[:, positions].T.copy())
+        coordinates = torch.from_numpy(self.coordinates[:, positions].T.copy())
         found: Tensor = coordinates.to(self._rows) @ self._rows[: self._count]
         for row in found:
             row /= norm(row)
@@ -104,7 +99,7 @@ class KrylovBasis:
         coupling = self._direction()
         if self.full:
             self._rows[: len(kept)] = self.vectors(kept)
-            border = coupling * self._coordinates[-1, kept]
+            border = coupling * self.coordinates[-1, kept]
             self._projected[:] = 0
             self._count = len(kept)
             self._projected[range(self._count), range(self._count)] = self._values[kept]

@@ -73,17 +73,16 @@ def top_eigenvalues(
     float64. Costs one product a step, memory for ``basis_size + 1`` vectors, and no copy of the
     operator.
 
-    Largest does not mean largest in magnitude: a large negative eigenvalue is not sharpness. With
-    k > 1 the values are the k outermost *distinct* ones: a repeated eigenvalue is found once,
-    unless the basis spans the whole space. ``both`` finds the k largest and the smallest one.
-
-    The iteration stops when every wanted residual is at most ``relative_tolerance`` times the
-    magnitude of its value (the error of the *value* is usually near the square of that), and at the
-    latest after ``max_products``; see ``converged``. ``basis_size`` is m, at least k + 3. ``start``
-    (P,) replaces the random start vector; it must not be orthogonal to the wanted eigenvectors, a
-    random one never is. ``vectors`` returns the Ritz vectors. ``verify`` multiplies each wanted
-    Ritz vector once more at the end, so that the residual includes the rounding of the operator;
-    k more products.
+    Largest does not mean largest in magnitude: a large negative eigenvalue is not sharpness. With k
+    > 1 the values are the k outermost *distinct* ones: a repeated eigenvalue is found once, unless
+    the basis spans the whole space. ``both`` finds the k largest and the smallest one. The
+    iteration stops when every wanted residual is at most ``relative_tolerance`` times the magnitude
+    of its value (the error of the *value* is usually near the square of that), and at the latest
+    after ``max_products``; see ``converged``. ``basis_size`` is m, at least k + 3. ``start`` (P,)
+    replaces the random start vector; it must not be orthogonal to the wanted eigenvectors, a random
+    one never is. ``vectors`` returns the Ritz vectors. ``verify`` multiplies each wanted Ritz
+    vector once more at the end, so that the residual includes the rounding of the operator; k more
+    products.
     """
     size = operator.shape[0]
     _check(k, which, size, basis_size, max_products, start)

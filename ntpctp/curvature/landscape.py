@@ -38,10 +38,8 @@ def loss_slice(
 
     Directions are used unscaled, for instance filter-normalised random ones (``random_directions``)
     or unit eigenvectors. The weights are restored bit for bit. Costs one forward pass over all
-    batches for each point.
-
-    The weights of ``mean_loss`` are the origin; ``directions`` are (1, P) or (2, P), the
-    ``coordinates`` n numbers, used on both axes.
+    batches for each point. The weights of ``mean_loss`` are the origin; ``directions`` are (1, P)
+    or (2, P), the ``coordinates`` n numbers, used on both axes.
     """
     size = mean_loss.parameters.size
     if directions.shape not in ((1, size), (2, size)):
@@ -81,11 +79,10 @@ def loss_path(mean_loss: MeanLoss, start: Tensor, end: Tensor, *, num_points: in
 
     A barrier shows that the two are not in one linearly connected valley (Frankle et al. 2020,
     ICML, section 2, error barrier; here of the loss). Networks that differ by a permutation of
-    units show a barrier too, so compare runs from the same initial weights.
-
-    ``mean_loss`` determines the data; its weights do not matter and are restored. The ends are
-    (P,), as ``mean_loss.parameters.vector_of(state_dict)`` makes them. ``num_points`` is n, at
-    least 3, ends included; a barrier between two points is missed.
+    units show a barrier too, so compare runs from the same initial weights. ``mean_loss``
+    determines the data; its weights do not matter and are restored. The ends are (P,), as
+    ``mean_loss.parameters.vector_of(state_dict)`` makes them. ``num_points`` is n, at least 3, ends
+    included; a barrier between two points is missed.
     """
     if num_points < 3:
         raise InputError(f"expected num_points >= 3, found {num_points}")

@@ -29,10 +29,9 @@ class MeanLoss:
     over all batches (and all processes). A mean of the means of batches is another function if the
     :math:`w_b` differ.
 
-    On construction every batch is evaluated once and the first one twice, without a graph.
-
-    ``loss`` is evaluated at the current parameters and must be deterministic; ``parameters`` are
-    those of ``ParameterVector``; ``batches`` are a list, since every pass iterates over it. With a
+    On construction every batch is evaluated once and the first one twice, without a graph. ``loss``
+    is evaluated at the current parameters and must be deterministic; ``parameters`` are those of
+    ``ParameterVector``; ``batches`` are a list, since every pass iterates over it. With a
     ``process_group``, ``batches`` are the share of this process and all sums are over the group:
     every process must make the same calls in the same order, on a bare module (not DDP or FSDP).
     ``value`` is L at construction, ``total_weight`` W.
@@ -145,11 +144,10 @@ class MeanLoss:
                 "parameters of the model that the loss evaluates, with gradients enabled"
             )
         with explain_missing_derivative():
-            return list(
-                torch.autograd.grad(
-                    loss_sum, self.parameters.tensors, create_graph=create_graph, allow_unused=True
-                )
+            gradient = torch.autograd.grad(
+                loss_sum, self.parameters.tensors, create_graph=create_graph, allow_unused=True
             )
+        return list(gradient)
 
     def finish(self, total: Tensor) -> Tensor:
         """Sum a total of batches over processes, divide it by W in place, and check it."""

@@ -19,11 +19,10 @@ class ParameterVector:
     """Converts parameters into a vector (P,) and back.
 
     The order is that of the mapping; entries are row-major. A tensor with several names (tied
-    weights) counts once, under its first name: ``tied`` maps further names to it.
-
-    ``parameters`` maps names to leaf tensors that require a gradient, as
-    ``dict(model.named_parameters())`` gives them. All have one device and one dtype, float32 or
-    float64, and memory of their own; ``tensors`` holds them, not copies.
+    weights) counts once, under its first name: ``tied`` maps further names to it. ``parameters``
+    maps names to leaf tensors that require a gradient, as ``dict(model.named_parameters())`` gives
+    them. All have one device and one dtype, float32 or float64, and memory of their own;
+    ``tensors`` holds them, not copies.
     """
 
     def __init__(self, parameters: Mapping[str, Tensor]):

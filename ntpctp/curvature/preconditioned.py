@@ -32,10 +32,9 @@ class AdamState:
 def adam_state(optimizer: torch.optim.Optimizer, parameters: Mapping[str, Tensor]) -> AdamState:
     """Return the state of an Adam or AdamW optimizer for the named parameters.
 
-    To read a checkpoint, load its optimizer state into an optimizer of the loaded model first.
-
-    The ``optimizer`` updates all ``parameters``, has made at least one step, the same number for
-    each, and has the same settings for all of their groups, without amsgrad.
+    To read a checkpoint, load its optimizer state into an optimizer of the loaded model first. The
+    ``optimizer`` updates all ``parameters``, has made at least one step, the same number for each,
+    and has the same settings for all of their groups, without amsgrad.
     """
     group_of = {id(p): group for group in optimizer.param_groups for p in group["params"]}
     moments: dict[str, Tensor] = {}
@@ -78,10 +77,9 @@ class PreconditionedHessian:
 
     which has the eigenvalues of the matrix c D H of "Adaptive Preconditioners Trigger Loss Spikes
     in Adam" (2025, arXiv 2506.04805). Near a quadratic minimum Adam is stable as long as the
-    largest is below 2 / learning rate. Decoupled weight decay is not included.
-
-    ``state`` is Adam's after at least one step, for exactly the parameters of ``hessian``. A
-    product costs one of ``hessian``. ``stability_threshold`` is 2 / learning rate.
+    largest is below 2 / learning rate. Decoupled weight decay is not included. ``state`` is Adam's
+    after at least one step, for exactly the parameters of ``hessian``. A product costs one of
+    ``hessian``. ``stability_threshold`` is 2 / learning rate.
     """
 
     def __init__(self, hessian: HessianOperator, state: AdamState):
@@ -115,9 +113,7 @@ class PreconditionedHessian:
 
         The directional curvature of the paper above; its rise beyond 2 / learning rate precedes a
         loss spike. The matrix is the *unsymmetric* one, the direction the plain gradient. Costs one
-        product.
-
-        A gradient of zero raises ``InputError``.
+        product. A gradient of zero raises ``InputError``.
         """
         gradient = self._hessian.gradient
         squared = _squared_norm(gradient)

@@ -32,10 +32,8 @@ class PyHessianBackend:
 
     For cross-checks and for comparison with the literature; our own ``top_eigenvalues``, ``trace``
     and ``density`` are faster and give their errors. Every product iterates over all batches and
-    rebuilds all graphs. The parameters' ``grad`` is cleared.
-
-    ``loss`` and ``batches`` are those of ``MeanLoss``; ``parameters`` are float32, as the vectors
-    that PyHessian draws.
+    rebuilds all graphs. The parameters' ``grad`` is cleared. ``loss`` and ``batches`` are those of
+    ``MeanLoss``; ``parameters`` are float32, as the vectors that PyHessian draws.
     """
 
     def __init__(
@@ -94,10 +92,9 @@ class PyHessianBackend:
         """Return the nodes and weights of PyHessian's stochastic Lanczos quadrature.
 
         PyHessian 0.1 calls ``torch.eig``, which torch has removed; the call replaces it by the
-        symmetric eigensolver for its duration, and is therefore not thread-safe.
-
-        ``num_probes`` is its ``n_v``, ``num_steps`` its ``iter``, at most P: beyond, PyHessian
-        divides by the norm of a zero vector.
+        symmetric eigensolver for its duration, and is therefore not thread-safe. ``num_probes`` is
+        its ``n_v``, ``num_steps`` its ``iter``, at most P: beyond, PyHessian divides by the norm of
+        a zero vector.
         """
         size = self.mean_loss.parameters.size
         if num_steps > size:

@@ -63,12 +63,10 @@ def average_sharpness(
 
     To second order :math:`S = \rho^2 \mathrm{tr}(C H C) / 2`, for element and none. Every draw is
     taken with both signs, which cancels the first order exactly. Costs ``2 num_draws`` forward
-    passes over all batches.
-
-    ``mean_loss`` is L, at the weights to measure. ``radius`` is rho, positive; relative to the
-    weights, except for ``none``. The same ``seed`` gives the same draws for weights of the same
-    shapes. ``num_draws``, at least 2, counts independent pairs. A perturbed loss that is not finite
-    raises ``InputError``.
+    passes over all batches. ``mean_loss`` is L, at the weights to measure. ``radius`` is rho,
+    positive; relative to the weights, except for ``none``. The same ``seed`` gives the same draws
+    for weights of the same shapes. ``num_draws``, at least 2, counts independent pairs. A perturbed
+    loss that is not finite raises ``InputError``.
     """
     _check_radius(radius)
     if num_draws < 2:
@@ -89,11 +87,8 @@ def average_sharpness(
         raise NotFiniteError(
             f"the loss is not finite at radius {radius:g} around the weights; use a smaller radius"
         )
-    return AverageSharpness(
-        value=float(np.mean(rises)),
-        standard_error=float(np.std(rises, ddof=1) / np.sqrt(num_draws)),
-        rises=tuple(rises),
-    )
+    error = float(np.std(rises, ddof=1) / np.sqrt(num_draws))
+    return AverageSharpness(float(np.mean(rises)), error, tuple(rises))
 
 
 def worst_sharpness(
@@ -114,12 +109,11 @@ def worst_sharpness(
     stay. Projected gradient ascent in :math:`u = \delta / c`: a first step of length rho from a
     start near the centre, then steps from the best point found, halved whenever one fails to
     improve. Deviates from the Auto-PGD of the second paper in this simpler schedule. The search
-    finds a local maximum, so the result is a *lower bound*.
-
-    ``mean_loss`` is L, at the weights to measure. ``radius`` is rho, positive; relative to each
-    weight for ``element``. ``seed`` is that of the small random offset of the start, to leave
-    saddles and minima. ``norm`` is p = 2 or infinity. Each of ``num_steps``, at least 1, costs a
-    forward pass and, if it improves, a gradient; one that is not finite raises ``InputError``.
+    finds a local maximum, so the result is a *lower bound*. ``mean_loss`` is L, at the weights to
+    measure. ``radius`` is rho, positive; relative to each weight for ``element``. ``seed`` is that
+    of the small random offset of the start, to leave saddles and minima. ``norm`` is p = 2 or
+    infinity. Each of ``num_steps``, at least 1, costs a forward pass and, if it improves, a
+    gradient; one that is not finite raises ``InputError``.
     """
     _check_radius(radius)
     if scaling not in ("element", "none"):
@@ -172,7 +166,6 @@ def _unit_step(direction: Tensor, norm: Norm) -> Tensor:
 
 
 def _project(point: Tensor, radius: float, norm: Norm) -> Tensor:
-    """Return the nearest point of the ball."""
     if norm == "linf":
         return point.clamp(-radius, radius)
     length = float(torch.linalg.vector_norm(point))

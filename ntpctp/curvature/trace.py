@@ -35,11 +35,9 @@ def trace(operator: SymmetricOperator, *, num_products: int = 60, seed: int) -> 
     Q, an orthonormal basis of the range of A S for a random S, captures the large eigenvalues
     exactly; random signs g estimate the rest (Meyer, Musco, Musco and Woodruff 2021, SOSA,
     algorithm 1). A third of the products goes into each of S, Q and g. Given Q the estimate is
-    unbiased, and the standard error is that of the mean over g. Memory: a third of
-    ``num_products`` vectors.
-
-    ``num_products`` is at least 6. If a third of it reaches P, the trace is computed exactly, with
-    P products.
+    unbiased, and the standard error is that of the mean over g. Memory: a third of ``num_products``
+    vectors. ``num_products`` is at least 6. If a third of it reaches P, the trace is computed
+    exactly, with P products.
     """
     if num_products < 6:
         raise InputError(f"expected num_products >= 6, found {num_products}")
@@ -57,12 +55,8 @@ def trace(operator: SymmetricOperator, *, num_products: int = 60, seed: int) -> 
         rest = signs(operator, generator)
         rest = rest - basis @ (basis.T @ rest)
         samples.append(float(inner(rest, operator @ rest)))
-    return Trace(
-        value=captured + float(np.mean(samples)),
-        standard_error=float(np.std(samples, ddof=1) / np.sqrt(len(samples))),
-        num_samples=len(samples),
-        num_products=num_products,
-    )
+    error = float(np.std(samples, ddof=1) / np.sqrt(len(samples)))
+    return Trace(captured + float(np.mean(samples)), error, len(samples), num_products)
 
 
 def signs(operator: SymmetricOperator, generator: torch.Generator) -> Tensor:

@@ -10,7 +10,7 @@ from ntpctp.measures.contrast import Contrast
 from ntpctp.measures.flatness import Flatness
 from ntpctp.measures.input_edits import InputEdits
 from ntpctp.measures.landscape import Landscape
-from ntpctp.measures.measure import ItemResult, Measure, Measurement, Score
+from ntpctp.measures.measure import Measure, Score
 from ntpctp.measures.preconditioned import Preconditioned
 from ntpctp.measures.robustness import Robustness
 from ntpctp.measures.sharpness import Sharpness
@@ -30,21 +30,6 @@ MEASURES: dict[str, type[Measure]] = {
     "preconditioned": Preconditioned,
 }
 
-__all__ = [
-    "MEASURES",
-    "Accuracy",
-    "Adversarial",
-    "Contrast",
-    "EncodedSplit",
-    "Flatness",
-    "InputEdits",
-    "ItemResult",
-    "Landscape",
-    "Measure",
-    "Measurement",
-    "Preconditioned",
-    "Robustness",
-    "Score",
-    "Sharpness",
-    "WeightNoise",
-]
+__all__ = ["MEASURES", "Accuracy", "Adversarial", "Contrast", "EncodedSplit", "Flatness"]
+__all__ += ["InputEdits", "Landscape", "Measure", "Preconditioned", "Robustness", "Score"]
+__all__ += ["Sharpness", "WeightNoise"]

@@ -1,11 +1,11 @@
 """Accuracy: is the answer right? And the loss on the same items, by the roles of their tokens."""
 
-from typing import Any, Literal
+from typing import Literal
 
 from pydantic import Field
 
 from ntpctp.measures.fields import FirstItems
-from ntpctp.measures.measure import Measure, Measurement
+from ntpctp.measures.measure import BuiltIn
 
 Mode = Literal["choices", "greedy", "reasoning", "teacher_forced"]
 """``choices``: the likeliest candidate. ``greedy``: the decoded answer. ``reasoning``: the answer
@@ -13,7 +13,7 @@ after the model's own reasoning. ``teacher_forced``: the greedy choice at every 
 answer, given the reference before it."""
 
 
-class Accuracy(Measure):
+class Accuracy(BuiltIn):
     r"""Is the answer right? Judged in every mode that the items allow.
 
     The task's primary mode, which the verdict is about, is ``reasoning`` where examples have
@@ -75,8 +75,3 @@ class Accuracy(Measure):
     )
 
     version = 2
-
-    def measure(self, context: Any) -> Measurement:  # noqa: D102
-        from ntpctp.measures.computation.accuracy import measure  # imports torch
-
-        return measure(self, context)

@@ -1,17 +1,17 @@
 """Robustness in the worst case: is the answer still right under an adversarial perturbation?"""
 
-from typing import Any, ClassVar, Literal
+from typing import ClassVar, Literal
 
 from pydantic import Field
 
 from ntpctp.measures.fields import FirstItems, Strengths
-from ntpctp.measures.measure import Measure, Measurement
+from ntpctp.measures.measure import BuiltIn
 
 Ball = Literal["token", "item"]
 """The Euclidean norm that is bounded: of each token's perturbation, or of an item's as a whole."""
 
 
-class Adversarial(Measure):
+class Adversarial(BuiltIn):
     r"""Accuracy under the perturbation of the prompt's embeddings that hurts the answer most.
 
     The model reads ``e_t + d_t`` instead of the embedding e_t of each token t of the prompt; the
@@ -60,13 +60,7 @@ class Adversarial(Measure):
     )
     max_items: FirstItems = 100
     seed: int = Field(0, ge=0, description="seed of the random start")
-
     by_default: ClassVar[bool] = False
 
     def axis(self, score: str) -> str:  # noqa: D102
         return "radius of the perturbation, in that of noise of one standard deviation"
-
-    def measure(self, context: Any) -> Measurement:  # noqa: D102
-        from ntpctp.measures.computation.adversarial import measure  # imports torch
-
-        return measure(self, context)

@@ -18,34 +18,23 @@ from ntpctp.objectives import Objective
 
 @dataclass(kw_only=True)
 class EvaluationContext:
-    """A checkpoint and the data to measure it on.
+    """A checkpoint and the data to measure it on."""
 
-    Attributes:
-        source: directory or Hub id of the checkpoint.
-        tokenizer: the checkpoint's.
-        splits: encoded, by name; ``train`` among them.
-        evaluation_splits: names of the held-out splits.
-        objective: the one that the checkpoint was trained under. None: unknown, as for a checkpoint
-            of another program; scores that depend on it are then null.
-        batch_tokens: tokens of one forward pass, padding included; None: as many as fit, see
-            ``TokenBudget``.
-        device: where the model runs.
-        dtype: of the weights in memory.
-        task: where the examples come from; it knows how they may be edited. None: unknown.
-        max_length: the smallest context length of all models that are compared, in tokens, so that
-            the same edited items fit all of them; None: the model's own.
-    """
-
-    source: str | Path
+    source: str | Path  # directory or Hub id
     tokenizer: PreTrainedTokenizerBase
-    splits: Mapping[str, EncodedSplit]
-    evaluation_splits: tuple[str, ...]
+    splits: Mapping[str, EncodedSplit]  # ``train`` among them
+    evaluation_splits: tuple[str, ...]  # names of the held-out splits
     objective: Objective | None
+    """The one that the checkpoint was trained under. None: unknown, as for a checkpoint of another
+    program; scores that depend on it are then null."""
     batch_tokens: int | None = None
+    """Tokens of one forward pass, padding included; None: as many as fit, see ``TokenBudget``."""
     device: str | torch.device = "cpu"
-    dtype: torch.dtype = torch.float32
-    task: Task | None = None
+    dtype: torch.dtype = torch.float32  # of the weights in memory
+    task: Task | None = None  # knows how its examples may be edited; None: unknown
     max_length: int | None = None
+    """The smallest context length of all models that are compared, in tokens, so that the same
+    edited items fit all of them; None: the model's own."""
 
     @cached_property
     def budget(self) -> TokenBudget:

@@ -4,15 +4,15 @@ Source: "Evaluating Models' Local Decision Boundaries via Contrast Sets" (Gardne
 2004.02709).
 """
 
-from typing import Any, ClassVar, Literal
+from typing import ClassVar, Literal
 
 from pydantic import Field
 
 from ntpctp.measures.fields import FirstItems
-from ntpctp.measures.measure import Measure, Measurement
+from ntpctp.measures.measure import BuiltIn
 
 
-class Contrast(Measure):
+class Contrast(BuiltIn):
     """Accuracy on pairs of an item and a minimal edit of it that has another right answer.
 
     The task itself defines the edit and its answer (docs/data.md); all arms, seeds and steps get
@@ -34,12 +34,6 @@ class Contrast(Measure):
     draws: int = Field(1, ge=1, description="random edits of each item")
     max_items: FirstItems = 200
     seed: int = Field(0, ge=0, description="seed of the edits")
-
     version: ClassVar[int] = 2
     by_default: ClassVar[bool] = False
     uses_max_length: ClassVar[bool] = True
-
-    def measure(self, context: Any) -> Measurement:  # noqa: D102
-        from ntpctp.measures.computation.contrast import measure  # imports torch
-
-        return measure(self, context)

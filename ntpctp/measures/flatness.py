@@ -8,17 +8,11 @@ from typing import Any, Literal
 
 from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
-from ntpctp.measures.fields import (
-    CurvatureBackend,
-    GraphMemory,
-    LossSplits,
-    MaxProducts,
-    RelativeTolerance,
-)
-from ntpctp.measures.measure import Measure, Measurement
+from ntpctp.measures import fields
+from ntpctp.measures.measure import BuiltIn
 
 
-class Flatness(Measure):
+class Flatness(BuiltIn):
     r"""Extreme eigenvalues of the Hessian of the token-mean loss.
 
     :math:`H = \nabla^2_\theta \sum_t w_t \ell_t / \sum_t w_t` over all tokens t of a fixed set of
@@ -51,20 +45,20 @@ class Flatness(Measure):
     """
 
     name: Literal["flatness"] = "flatness"
-    split: LossSplits = "train"
+    split: fields.LossSplits = "train"
     max_items: int = Field(256, ge=1, description="how many items of the split, from the first")
     ends: Literal["largest", "both"] = Field(
         "largest", description="eigenvalues to compute: the largest, or the smallest too"
     )
     half: bool = Field(True, description="also the eigenvalue over the first half of the items")
-    relative_tolerance: RelativeTolerance = 1e-3
+    relative_tolerance: fields.RelativeTolerance = 1e-3
     half_tolerance: float = Field(
         1e-2, gt=0, lt=1, description="relative_tolerance over the first half of the items"
     )
-    max_products: MaxProducts = 100
-    graph_memory_bytes: GraphMemory = 2**30
+    max_products: fields.MaxProducts = 100
+    graph_memory_bytes: fields.GraphMemory = 2**30
     seed: int = Field(0, ge=0, description="seed of the start vector")
-    backend: CurvatureBackend = Field(
+    backend: fields.CurvatureBackend = Field(
         "ntpctp", description="what computes eigenvalues: ntpctp (Lanczos), or pyhessian"
     )
 
@@ -82,12 +76,7 @@ class Flatness(Measure):
     @model_serializer(mode="wrap")
     def _stored(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
         """Leave out the default backend: results stored before there was a choice stay valid."""
-        fields: dict[str, Any] = handler(self)
+        stored: dict[str, Any] = handler(self)
         if self.backend == "ntpctp":
-            fields.pop("backend", None)
-        return fields
-
-    def measure(self, context: Any) -> Measurement:  # noqa: D102
-        from ntpctp.measures.computation.flatness import measure  # imports torch
-
-        return measure(self, context)
+            stored.pop("backend", None)
+        return stored

@@ -56,7 +56,6 @@ class InputEdits(Measure):
     draws: int = Field(3, ge=1, description="random edits of each item, for every kind of edit")
     max_items: FirstItems = 200
     seed: int = Field(0, ge=0, description="seed of the edits")
-
     version: ClassVar[int] = 2
     by_default: ClassVar[bool] = False
     uses_max_length: ClassVar[bool] = True
@@ -73,8 +72,7 @@ class InputEdits(Measure):
     def edits_of(self, task: Task, split: str) -> dict[str, Edit]:
         """Return the edits of ``task`` to apply to ``split``, by name.
 
-        Raises:
-            InputError: for an unknown edit, or a strength that an edit does not accept.
+        An unknown edit, or a strength that an edit does not accept, raises ``InputError``.
         """
         known = {name: edit for name, edit in task.edits(split).items() if edit.keeps_answer}
         for name in [*(self.edits or ()), *self.strengths]:

@@ -1,20 +1,14 @@
 """The shape of the loss around a checkpoint: slices through weight space and the spectrum."""
 
-from typing import Any, ClassVar, Literal
+from typing import ClassVar, Literal
 
 from pydantic import Field, field_validator
 
-from ntpctp.measures.fields import (
-    CurvatureBackend,
-    GraphMemory,
-    LossSplits,
-    MaxProducts,
-    RelativeTolerance,
-)
-from ntpctp.measures.measure import Measure, Measurement
+from ntpctp.measures import fields
+from ntpctp.measures.measure import BuiltIn
 
 
-class Landscape(Measure):
+class Landscape(BuiltIn):
     r"""The loss on the answers along lines and a plane through the weights, and its spectrum.
 
     L is the token-mean loss over the answers of a fixed set of examples, common to all arms, in
@@ -47,7 +41,7 @@ class Landscape(Measure):
 
     name: Literal["landscape"] = "landscape"
     at: Literal["all", "last"] = Field("last", description="which checkpoints are measured")
-    split: LossSplits = "train"
+    split: fields.LossSplits = "train"
     max_items: int = Field(128, ge=1, description="how many items of the split, from the first")
     directions: int = Field(3, ge=1, description="random directions")
     extent: float = Field(0.5, gt=0, description="of the slices, in multiples of a direction")
@@ -62,14 +56,13 @@ class Landscape(Measure):
     lanczos_steps: int = Field(
         40, ge=2, description="Lanczos steps for each probe: the resolution of the density"
     )
-    relative_tolerance: RelativeTolerance = 1e-3
-    max_products: MaxProducts = 100
-    graph_memory_bytes: GraphMemory = 2**30
-    backend: CurvatureBackend = Field(
+    relative_tolerance: fields.RelativeTolerance = 1e-3
+    max_products: fields.MaxProducts = 100
+    graph_memory_bytes: fields.GraphMemory = 2**30
+    backend: fields.CurvatureBackend = Field(
         "ntpctp", description="what computes the density: ntpctp, or pyhessian"
     )
     seed: int = Field(0, ge=0, description="seed of directions, probes and start vectors")
-
     by_default: ClassVar[bool] = False
 
     @field_validator("points")
@@ -78,8 +71,3 @@ class Landscape(Measure):
         if points % 4 != 1:
             raise ValueError(f"expected 4 n + 1 points (5, 9, 13, 17, 21, ...), found {points}")
         return points
-
-    def measure(self, context: Any) -> Measurement:  # noqa: D102
-        from ntpctp.measures.computation.landscape import measure  # imports torch
-
-        return measure(self, context)

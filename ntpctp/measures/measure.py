@@ -1,7 +1,9 @@
 """The base of all measures and their scores. Imports no torch: an experiment file is read first."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Iterable
 from dataclasses import dataclass
+from importlib import import_module
 from typing import Any, ClassVar, Literal, TypeAlias
 
 from pydantic import Field
@@ -44,6 +46,16 @@ Measurement: TypeAlias = tuple[list[ItemResult], list[Score]]
 """What a measure returns: result rows, and the scores computed from them."""
 
 
+def joined(parts: Iterable[Measurement]) -> Measurement:
+    """Return the rows and the scores of several measurements, one a split, as one."""
+    rows: list[ItemResult] = []
+    scores: list[Score] = []
+    for rows_of_part, scores_of_part in parts:
+        rows += rows_of_part
+        scores += scores_of_part
+    return rows, scores
+
+
 class Measure(Options, ABC):
     """The options of a measure, and the measurement itself.
 
@@ -64,31 +76,27 @@ class Measure(Options, ABC):
     """Whether its numbers depend on ``EvaluationContext.max_length``."""
 
     def axis(self, score: str) -> str:
-        """Return the title of a figure's axis of strengths, with their unit.
-
-        Args:
-            score: the name of a score of this measure that has strengths.
-        """
+        """Return the title of a figure's axis for the strengths of the score, with their unit."""
         return "strength"
 
     def check(self, task: Task) -> None:
-        """Check, before training, that the options fit ``task``.
-
-        Raises:
-            InputError: names the option, and what the task offers instead.
-        """
+        """Check, before training, that the options fit ``task``, else raise ``InputError``."""
 
     def check_model(self, model: Any) -> None:
-        """Check, before training, that the options fit ``model``, a ``PreTrainedModel``.
-
-        Raises:
-            InputError: names the option, and what the model offers instead.
-        """
+        """Check, before training, that the options fit the ``PreTrainedModel``, likewise."""
 
     @abstractmethod
     def measure(self, context: Any) -> Measurement:
         """Return result rows (one an item and condition), and the scores computed from them.
 
-        Args:
-            context: an ``EvaluationContext``, whose own module imports torch.
+        ``context`` is an ``EvaluationContext``, whose own module imports torch.
         """
+
+
+class BuiltIn(Measure):
+    """A measure that a function ``measure`` computes, in the module of its name."""
+
+    def measure(self, context: Any) -> Measurement:  # noqa: D102
+        module = import_module(f"ntpctp.measures.computation.{self.name}")  # imports torch
+        measurement: Measurement = module.measure(self, context)
+        return measurement

@@ -30,14 +30,8 @@ def exact_match(prediction: str, reference: str, rules: Collection[Rule] = ()) -
 def choice_correct(log_likelihoods: ArrayLike, right: int) -> bool:
     """Return whether the right candidate alone has the highest log-likelihood.
 
-    A tie is wrong: the model has not chosen, and the order of candidates must not matter.
-
-    Args:
-        log_likelihoods: of each candidate, shape (C,).
-        right: index of the right one.
-
-    Raises:
-        InputError: if ``right`` is not an index of a candidate, or a log-likelihood is NaN.
+    A tie is wrong: the model has not chosen, and the order of candidates must not matter. ``right``
+    is the index of the right one among the ``log_likelihoods``, shape (C,).
     """
     values = _log_likelihoods(log_likelihoods, right)
     return bool(values[right] == values.max() and (values == values[right]).sum() == 1)
@@ -48,15 +42,9 @@ def normalised_choice_correct(
 ) -> bool:
     """Return ``choice_correct`` of log-likelihoods per character of the candidate.
 
-    ``acc_norm`` of lm-evaluation-harness: a long candidate is not penalised for its length.
-
-    Args:
-        log_likelihoods: of each candidate, summed over its tokens, shape (C,).
-        candidates: their texts; the end of sequence does not count as a character.
-        right: index of the right one.
-
-    Raises:
-        InputError: as ``choice_correct``; or if a candidate is empty or there are not C of them.
+    ``acc_norm`` of lm-evaluation-harness: a long candidate is not penalised for its length. The
+    ``log_likelihoods`` are summed over the tokens of each of the C candidates; the end of sequence
+    does not count as a character.
     """
     values = _log_likelihoods(log_likelihoods, right)
     lengths = np.array([len(candidate) for candidate in candidates], np.float64)
@@ -88,13 +76,8 @@ def expected_calibration_error(
     ``acc`` and ``conf`` are the means over the items of a bin. Guo et al. 2017 (ICML, equation 3).
     Biased upwards for few items: a bin of one item is never calibrated.
 
-    Args:
-        confidences: of the chosen candidate, in [0, 1], shape (N,).
-        correct: whether it is right, shape (N,).
-        num_bins: B.
-
-    Raises:
-        InputError: if shapes differ, there are no items, or a confidence is outside [0, 1].
+    ``confidences`` are those of the chosen candidates, in [0, 1], shape (N,); ``correct`` says
+    whether they are right; ``num_bins`` is B.
     """
     sure, right = _alike("confidences", confidences, "correct", correct)
     outside = ~((sure >= 0) & (sure <= 1))
@@ -118,12 +101,7 @@ def brier_score(probabilities: ArrayLike, right: int) -> float:
     Review 78), for any number of candidates. With two candidates it is twice the form for the
     probability of one of them.
 
-    Args:
-        probabilities: of the candidates, shape (C,).
-        right: index of the right one.
-
-    Raises:
-        InputError: if they do not sum to 1, or ``right`` is not an index of a candidate.
+    The ``probabilities``, shape (C,), sum to 1; ``right`` is the index of the right candidate.
     """
     values = np.asarray(probabilities, np.float64)
     if values.ndim != 1 or not abs(values.sum() - 1) < 1e-6:
@@ -149,12 +127,7 @@ class LossPerToken:
 def loss_per_token(loss_sums: ArrayLike, num_tokens: ArrayLike) -> LossPerToken:
     """Return the summed loss of all tokens divided by their number, not a mean of means.
 
-    Args:
-        loss_sums: nats, summed over the tokens of each item, shape (N,).
-        num_tokens: of each item, shape (N,).
-
-    Raises:
-        InputError: if shapes differ, a number is negative, or all numbers are 0.
+    Both have the shape (N,): nats, summed over the tokens of each item, and its number of tokens.
     """
     sums, tokens = _alike("loss_sums", loss_sums, "num_tokens", num_tokens)
     total = int(tokens.sum())

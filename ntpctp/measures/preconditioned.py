@@ -1,16 +1,16 @@
 """Sharpness as Adam sees it: beyond 2 / learning rate training is unstable."""
 
-from typing import Any, ClassVar, Literal
+from typing import ClassVar, Literal
 
 from pydantic import Field
 
 from ntpctp.measures.fields import GraphMemory, LossSplits, MaxProducts, RelativeTolerance
-from ntpctp.measures.measure import Measure, Measurement
+from ntpctp.measures.measure import BuiltIn
 
 RATIO = "multiple of 2 / learning rate"
 
 
-class Preconditioned(Measure):
+class Preconditioned(BuiltIn):
     r"""Curvature of an arm's own loss as its Adam sees it, relative to 2 / learning rate.
 
     With Adam's second moments v after t updates, as the checkpoint stores them, the Hessian H of
@@ -43,10 +43,4 @@ class Preconditioned(Measure):
     max_products: MaxProducts = 100
     graph_memory_bytes: GraphMemory = 2**30
     seed: int = Field(0, ge=0, description="seed of the start vector")
-
     by_default: ClassVar[bool] = False
-
-    def measure(self, context: Any) -> Measurement:  # noqa: D102
-        from ntpctp.measures.computation.preconditioned import measure  # imports torch
-
-        return measure(self, context)

@@ -5,10 +5,10 @@ from typing import Any, ClassVar, Literal
 from pydantic import Field, field_validator
 
 from ntpctp.measures.fields import FirstItems, Strengths
-from ntpctp.measures.measure import Measure, Measurement
+from ntpctp.measures.measure import BuiltIn
 
 
-class Robustness(Measure):
+class Robustness(BuiltIn):
     """Accuracy under Gaussian noise on the token embeddings or on hidden states.
 
     The state ``h_t`` of token t becomes ``h_t + strength * s * z_t``; ``z_t`` is standard normal.
@@ -58,7 +58,6 @@ class Robustness(Measure):
     draws: int = Field(4, ge=1, description="draws of the noise for each item and strength")
     max_items: FirstItems = 200
     seed: int = Field(0, ge=0, description="seed of the noise")
-
     version: ClassVar[int] = 2
 
     @field_validator("modules")
@@ -77,8 +76,3 @@ class Robustness(Measure):
 
         for module in self.modules:
             module_of(model, module)
-
-    def measure(self, context: Any) -> Measurement:  # noqa: D102
-        from ntpctp.measures.computation.robustness import measure  # imports torch
-
-        return measure(self, context)

@@ -13,21 +13,30 @@ from ntpctp.measures.measure import Score
 
 
 def mean_score(
-    values: Sequence[float], *, measure: str, split: str, score: str, unit: str, **fields: Any
+    values: Sequence[float],
+    measure: str,
+    split: str,
+    score: str,
+    unit: str,
+    *,
+    no_value: str | None = None,
+    **fields: Any,
 ) -> Score:
     """Return the mean of item values with its standard error (sample deviation / sqrt(n)).
 
-    Raises:
-        InputError: if there is no item.
+    Without a value it is null for the reason ``no_value``; without a reason that is an
+    ``InputError``. Further ``fields`` as in ``Score``.
     """
     count = len(values)
+    if not count and no_value:
+        fields["rows_key"] = None
+        return Score(measure, split, score, None, unit, 0, reason=no_value, **fields)
     if not count:
         raise InputError(f"{measure}: split {split!r} has no items to measure")
     tensor = torch.tensor(values, dtype=torch.float64)
     error = float(tensor.std() / count**0.5) if count > 1 else None
-    return Score(
-        measure, split, score, float(tensor.mean()), unit, count, standard_error=error, **fields
-    )
+    mean = float(tensor.mean())
+    return Score(measure, split, score, mean, unit, count, standard_error=error, **fields)
 
 
 def bootstrap_error(
@@ -35,10 +44,9 @@ def bootstrap_error(
 ) -> float | None:
     """Return the standard deviation of ``score`` over resampled items; None for one item.
 
-    Args:
-        score: a function of the arrays.
-        items: arrays with one entry an item; an item is resampled in all of them at once.
-        num_resamples: all drawn from one fixed stream, so the same items give the same error.
+    ``score`` is a function of the arrays of ``items``, which have one entry an item; an item is
+    resampled in all of them at once. All resamples come from one fixed stream, so the same items
+    give the same error.
     """
     count = len(items[0])
     if count < 2:

@@ -1,20 +1,14 @@
 """Sharpness beyond the top eigenvalue: on the scale of the weights, and layer by layer."""
 
-from typing import Any, ClassVar, Literal
+from typing import ClassVar, Literal
 
 from pydantic import Field
 
-from ntpctp.measures.fields import (
-    CurvatureBackend,
-    GraphMemory,
-    LossSplits,
-    MaxProducts,
-    RelativeTolerance,
-)
-from ntpctp.measures.measure import Measure, Measurement
+from ntpctp.measures import fields
+from ntpctp.measures.measure import BuiltIn
 
 
-class Sharpness(Measure):
+class Sharpness(BuiltIn):
     r"""How far the loss on the answers rises near the weights.
 
     L is the token-mean loss over the answers of a fixed set of examples, common to all arms, in
@@ -44,7 +38,7 @@ class Sharpness(Measure):
 
     name: Literal["sharpness"] = "sharpness"
     at: Literal["all", "last"] = Field("last", description="which checkpoints are measured")
-    split: LossSplits = "train"
+    split: fields.LossSplits = "train"
     max_items: int = Field(256, ge=1, description="how many items of the split, from the first")
     average_radius: float = Field(
         0.05, gt=0, description="size of the element-wise random perturbations, relative to weights"
@@ -66,17 +60,11 @@ class Sharpness(Measure):
     )
     trace_products: int = Field(60, ge=6, description="Hessian-vector products for the trace")
     blocks: bool = Field(True, description="also compute an eigenvalue for each layer")
-    relative_tolerance: RelativeTolerance = 1e-3
-    max_products: MaxProducts = 100
-    graph_memory_bytes: GraphMemory = 2**30
-    backend: CurvatureBackend = Field(
+    relative_tolerance: fields.RelativeTolerance = 1e-3
+    max_products: fields.MaxProducts = 100
+    graph_memory_bytes: fields.GraphMemory = 2**30
+    backend: fields.CurvatureBackend = Field(
         "ntpctp", description="what computes the trace: ntpctp (Hutch++), or pyhessian"
     )
     seed: int = Field(0, ge=0, description="seed of draws, probes and start vectors")
-
     by_default: ClassVar[bool] = False
-
-    def measure(self, context: Any) -> Measurement:  # noqa: D102
-        from ntpctp.measures.computation.sharpness import measure  # imports torch
-
-        return measure(self, context)

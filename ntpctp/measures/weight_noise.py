@@ -1,18 +1,18 @@
 """Robustness in weight space: is the answer still right under noise on all weights?"""
 
-from typing import Any, ClassVar, Literal
+from typing import ClassVar, Literal
 
 from pydantic import Field
 
 from ntpctp.measures.fields import FirstItems, Strengths
-from ntpctp.measures.measure import Measure, Measurement
+from ntpctp.measures.measure import BuiltIn
 
 Scale = Literal["relative", "filter"]
 SCALED: dict[Scale, str] = {"relative": "tensor", "filter": "filter"}
 """The part of the weights whose norm is the unit of the noise."""
 
 
-class WeightNoise(Measure):
+class WeightNoise(BuiltIn):
     r"""Accuracy under Gaussian noise on all weights, relative to their norms.
 
     All parameters W are perturbed at once, each to W + strength * D. D is a standard normal draw z
@@ -48,13 +48,7 @@ class WeightNoise(Measure):
     draws: int = Field(8, ge=1, description="draws of the noise for each strength")
     max_items: FirstItems = 200
     seed: int = Field(0, ge=0, description="seed of the noise")
-
     by_default: ClassVar[bool] = False
 
     def axis(self, score: str) -> str:  # noqa: D102
         return f"strength of the noise, relative to each {SCALED[self.scale]}'s norm"
-
-    def measure(self, context: Any) -> Measurement:  # noqa: D102
-        from ntpctp.measures.computation.weight_noise import measure  # imports torch
-
-        return measure(self, context)

@@ -58,12 +58,12 @@ def false_positive_rate(
     judging.
 
     Cost: one product (S, N) x (N, S), then a cost per experiment that does not depend on N.
-
     ``runs`` are the scores of one arm, shape (S,) or (S, N), S >= 2 ``num_seeds`` >= 4;
     ``num_seeds`` is that of each half; ``level`` and ``largest`` are those of the intervals under
     test, as for ``paired_difference``.
     """
-    scores = _by_item(_checks.finite(runs, "runs", 1, 2))
+    scores = _checks.finite(runs, "runs", 1, 2)
+    scores = scores.reshape(len(scores), -1)
     _checks.level(level)
     num_stored = len(scores)
     if num_seeds < 2 or num_stored < 2 * num_seeds:
@@ -117,17 +117,15 @@ def coverage(
     real scores. In a population of few stored seeds equal draws are frequent (3 draws from 5 seeds
     are equal once in 25), so the rate is lower than new seeds would give.
 
-    Cost: one product (E, N) x (N, S (S + 1) / 2).
-
-    ``a`` and ``b`` have the same shape, seeds and items; ``num_seeds``, at least 2, is that of each
-    experiment; ``level`` and ``largest`` are those of the intervals under test, as for
-    ``paired_difference``.
+    Cost: one product (E, N) x (N, S (S + 1) / 2). ``a`` and ``b`` have the same shape, seeds and
+    items; ``num_seeds``, at least 2, is that of each experiment; ``level`` and ``largest`` are
+    those of the intervals under test, as for ``paired_difference``.
     """
     scores_a, scores_b = _checks.paired(a, b)
     _checks.level(level)
     if num_seeds < 2:
         raise InputError(f"num_seeds: an interval over seeds needs at least 2, got {num_seeds}")
-    d = _by_item(scores_a - scores_b)
+    d = (scores_a - scores_b).reshape(len(scores_a), -1)
     truth = float(d.mean())
     num_stored, num_items = d.shape
     # A resample without any spread must not miss the truth by a rounding error.
@@ -202,10 +200,6 @@ def _intervals(
     # If all seeds are 0 up to rounding, 0 is not excluded.
     near = equal & (np.abs(estimate) <= 1e-12 * size)
     return _Intervals(np.where(near, 0.0, low), np.where(near, 0.0, high), ~equal)
-
-
-def _by_item(scores: FloatArray) -> FloatArray:
-    return scores.reshape(len(scores), -1)
 
 
 def _result(

@@ -33,10 +33,9 @@ def area_between(
 
     (1 / (x_T - x_1)) integral of (a(x) - b(x)) dx per seed, by the trapezoidal rule, which is exact
     for piecewise linear curves; then ``paired_difference`` over the seeds. Positive and negative
-    areas cancel. Multiply by x_T - x_1 for the area itself.
-
-    ``budgets`` have the shape (T,), T >= 2, increase and are shared by both arms; ``a`` and ``b``
-    have the shape (S, T) and the same seeds. The rest as for ``paired_difference``.
+    areas cancel. Multiply by x_T - x_1 for the area itself. ``budgets`` have the shape (T,), T >=
+    2, increase and are shared by both arms; ``a`` and ``b`` have the shape (S, T) and the same
+    seeds. The rest as for ``paired_difference``.
     """
     scores_a, scores_b = _checks.paired(a, b)
     x = _budgets(budgets, scores_a, "budgets")[0]
@@ -61,13 +60,12 @@ def difference_at(
     """Return A minus B at matched budgets, such as equal supervised tokens.
 
     Each seed's curve is interpolated linearly between its two neighbouring checkpoints, with an
-    error of up to max |second derivative| gap^2 / 8. Nothing is extrapolated.
-
-    Budgets increase, shape (T_a,), or (S, T_a) where seeds differ; ``a`` has the shape (S, T_a),
-    ``b`` the same seeds and its own T_b; ``at``, shape (K,), lists the budgets at which to compare.
-    The rest as for ``paired_difference``. Returns one difference over seeds for each entry of
-    ``at``; an entry outside the range of budgets that all seeds of both arms share raises
-    ``InputError``, which names that range.
+    error of up to max |second derivative| gap^2 / 8. Nothing is extrapolated. Budgets increase,
+    shape (T_a,), or (S, T_a) where seeds differ; ``a`` has the shape (S, T_a), ``b`` the same seeds
+    and its own T_b; ``at``, shape (K,), lists the budgets at which to compare. The rest as for
+    ``paired_difference``. Returns one difference over seeds for each entry of ``at``; an entry
+    outside the range of budgets that all seeds of both arms share raises ``InputError``, which
+    names that range.
     """
     arms = {"a": (budgets_a, a), "b": (budgets_b, b)}
     curves = {arm: _checks.finite(scores, arm, 2) for arm, (_, scores) in arms.items()}
@@ -99,10 +97,8 @@ def on_common_grid(
     """Return the grid of all checkpoints between two budgets, and both arms' curves on it.
 
     The grid contains every checkpoint of every curve within the range, so interpolation changes no
-    curve.
-
-    All curves, one per seed, start at or below ``first`` and end at or above ``last``. Returns the
-    grid (T,), the scores of A (S, T) and of B (S, T).
+    curve. All curves, one per seed, start at or below ``first`` and end at or above ``last``.
+    Returns the grid (T,), the scores of A (S, T) and of B (S, T).
     """
     checkpoints = np.unique(np.concatenate([budgets for budgets, _ in (*a, *b)]))
     inside = checkpoints[(checkpoints > first) & (checkpoints < last)]
@@ -143,10 +139,9 @@ def times_to_target(
 
     The crossing is interpolated linearly between the first checkpoint that reaches the target and
     the one before. A seed that never reaches the target is right-censored at its last budget, not
-    left out. The median is that of the Kaplan-Meier (1958) estimate.
-
-    ``budgets`` increase, shape (T,) or (S, T); ``curves`` have the shape (S, T) and the unit of
-    ``target``, which is reached at >= ``target`` if ``higher_is_better``, otherwise at <=.
+    left out. The median is that of the Kaplan-Meier (1958) estimate. ``budgets`` increase, shape
+    (T,) or (S, T); ``curves`` have the shape (S, T) and the unit of ``target``, which is reached at
+    >= ``target`` if ``higher_is_better``, otherwise at <=.
     """
     y = _checks.finite(curves, "curves", 2)
     x = _budgets(budgets, y, "budgets")

@@ -197,15 +197,13 @@ def paired_difference(
     The last three rows show a limit of the data, not of the method: a collapse of probability 0.2
     is absent from 3 seeds half of the time (0.8^3), and then nothing in the data predicts that the
     fourth seed may collapse. Check ``spread`` and ``share_reaching`` before trusting a mean of few
-    seeds.
-
-    Scores are bool or float, shape (S, N) for scores per item or (S,) for one score per seed; entry
-    (s, n) of both arms is the same seed and the same item. ``rng`` draws the sign vectors of the
-    permutation test, used only if 2^S > ``num_resamples``. ``largest`` bounds abs(a - b), in one
-    item as in the mean: 1 for scores between 0 and 1, infinity if unbounded; a larger difference
-    raises ``InputError``. With one seed no interval over seeds exists: ``low`` and ``high`` are
-    ``None`` and ``reason`` says so; ``item_low`` and ``item_high`` (paired t interval over items,
-    seeds held fixed) then describe these trained weights on new items.
+    seeds. Scores are bool or float, shape (S, N) for scores per item or (S,) for one score per
+    seed; entry (s, n) of both arms is the same seed and the same item. ``rng`` draws the sign
+    vectors of the permutation test, used only if 2^S > ``num_resamples``. ``largest`` bounds abs(a
+    - b), in one item as in the mean: 1 for scores between 0 and 1, infinity if unbounded; a larger
+    difference raises ``InputError``. With one seed no interval over seeds exists: ``low`` and
+    ``high`` are ``None`` and ``reason`` says so; ``item_low`` and ``item_high`` (paired t interval
+    over items, seeds held fixed) then describe these trained weights on new items.
     """
     scores_a, scores_b = _checks.paired(a, b)
     _checks.level(level)
@@ -280,7 +278,6 @@ def _with_interval(record: PairedDifference, d: FloatArray) -> PairedDifference:
 
 
 def _without_spread(record: PairedDifference) -> PairedDifference:
-    """Add p value and, if differences are bounded, the interval for equal differences."""
     c, r, level = record.estimate, record.largest, record.level
     record = replace(
         record,
@@ -329,11 +326,10 @@ def _item_interval(
     d: FloatArray, estimate: float, level: float
 ) -> tuple[float | None, float | None, float | None]:
     """Return standard error, low and high of the paired t interval over items, seeds fixed."""
-    num_items = d.shape[1]
-    if num_items < 2:
+    if d.shape[1] < 2:
         return None, None, None
-    error = float(d.mean(axis=0).std(ddof=1) / np.sqrt(num_items))
-    half_width = float(special.stdtrit(num_items - 1, (1 + level) / 2)) * error
+    error = float(d.mean(axis=0).std(ddof=1) / np.sqrt(d.shape[1]))
+    half_width = float(special.stdtrit(d.shape[1] - 1, (1 + level) / 2)) * error
     return error, estimate - half_width, estimate + half_width
 
 

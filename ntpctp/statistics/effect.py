@@ -24,25 +24,24 @@ class StandardisedEffect:
 def standardised_effect(differences: ArrayLike, level: float = 0.95) -> StandardisedEffect:
     """Return Hedges' g of paired differences with its noncentral t interval.
 
-    g = J(S - 1) mean(d) / sd(d), sd with divisor S - 1 and the exact small-sample correction
-    J(f) = Gamma(f / 2) / (sqrt(f / 2) Gamma((f - 1) / 2)) (Hedges 1981), which makes
-    g unbiased for Gaussian d. J(1) = 0, so at least 3 seeds are needed. The interval contains the
-    noncentralities under which the observed t = sqrt(S) mean / sd is not extreme, times
-    J / sqrt(S) (Steiger and Fouladi 1997); exact for Gaussian d up to the factor J.
-
-    ``differences`` have the shape (S,): score of A minus score of B, seed by seed.
+    g = J(S - 1) mean(d) / sd(d), sd with divisor S - 1 and the exact small-sample correction J(f) =
+    Gamma(f / 2) / (sqrt(f / 2) Gamma((f - 1) / 2)) (Hedges 1981), which makes g unbiased for
+    Gaussian d. J(1) = 0, so at least 3 seeds are needed. The interval contains the noncentralities
+    under which the observed t = sqrt(S) mean / sd is not extreme, times J / sqrt(S) (Steiger and
+    Fouladi 1997); exact for Gaussian d up to the factor J. ``differences`` have the shape (S,):
+    score of A minus score of B, seed by seed.
     """
     d = _checks.finite(differences, "differences", 1)
     _checks.level(level)
     num_seeds, df = len(d), len(d) - 1
+    reason = None
     if num_seeds < 3:
         reason = f"{num_seeds} seed{'s' if num_seeds > 1 else ''}: at least 3 needed"
-        return StandardisedEffect(None, None, None, level, num_seeds, reason)
-    deviation = float(d.std(ddof=1))
-    if not _checks.varies(d, float(np.abs(d).max())):
+    elif not _checks.varies(d, float(np.abs(d).max())):
         reason = "all seeds show the same difference: no spread to measure it in"
+    if reason:
         return StandardisedEffect(None, None, None, level, num_seeds, reason)
-    t = float(np.sqrt(num_seeds) * d.mean() / deviation)
+    t = float(np.sqrt(num_seeds) * d.mean() / float(d.std(ddof=1)))
     log_j = special.gammaln(df / 2) - special.gammaln((df - 1) / 2) - np.log(df / 2) / 2
     scale = float(np.exp(log_j) / np.sqrt(num_seeds))
     low, high = _noncentralities(t, df, level)

@@ -42,17 +42,15 @@ def factor_effects(
         main effect of level i over level j           y_i - y_j,
         interaction of (i, j) and (k, l)              (y_ik - y_jk) - (y_il - y_jl),
 
-    the latter is how much larger the effect of one factor is at level k of the other than at
-    level l. (Half of it is the "interaction effect" of some textbooks.) Each contrast is computed
-    within seed and item and tested by ``paired_difference``; for two levels and one score per seed,
-    t^2 is the F statistic of the repeated-measures analysis of variance. No p value is adjusted:
-    apply ``holm``.
-
-    ``cells`` maps (level of factor 1, level of factor 2, ...) -> scores, all of one shape (S, N) or
-    (S,); a missing combination of levels raises ``InputError``, which names it. Levels keep the
-    order of their first appearance; ``factors`` are the names in the order of the keys. ``largest``
-    is that of the difference between two cells, as for ``paired_difference``; an interaction can be
-    twice as large.
+    the latter is how much larger the effect of one factor is at level k of the other than at level
+    l. (Half of it is the "interaction effect" of some textbooks.) Each contrast is computed within
+    seed and item and tested by ``paired_difference``; for two levels and one score per seed, t^2 is
+    the F statistic of the repeated-measures analysis of variance. No p value is adjusted: apply
+    ``holm``. ``cells`` maps (level of factor 1, level of factor 2, ...) -> scores, all of one shape
+    (S, N) or (S,); a missing combination of levels raises ``InputError``, which names it. Levels
+    keep the order of their first appearance; ``factors`` are the names in the order of the keys.
+    ``largest`` is that of the difference between two cells, as for ``paired_difference``; an
+    interaction can be twice as large.
     """
     levels = _levels(cells, factors)
     shapes = {key: np.shape(scores) for key, scores in cells.items()}
@@ -68,29 +66,29 @@ def factor_effects(
         bound = len(names) * largest
         return Effect(names, pairs, paired_difference(a, b, rng, level=level, largest=bound))
 
+    def mean(fixed: Mapping[int, str]) -> FloatArray:
+        """Return the mean over the factors without a ``fixed`` level, (S,) or (S, N)."""
+        index = tuple(
+            levels[axis].index(fixed[axis]) if axis in fixed else slice(None)
+            for axis in range(len(factors))
+        )
+        free = tuple(range(len(factors) - len(fixed)))
+        return np.asarray(grid[index].mean(axis=free), dtype=np.float64)
+
     effects = []
-    for axis, name in enumerate(factors):
-        for first, second in combinations(levels[axis], 2):
-            i, j = levels[axis].index(first), levels[axis].index(second)
-            sides = (_cell_mean(grid, len(factors), {axis: k}) for k in (i, j))
-            effects.append(contrast((name,), ((first, second),), *sides))
+    for x, name in enumerate(factors):
+        for pair in combinations(levels[x], 2):
+            a, b = (mean({x: of_x}) for of_x in pair)
+            effects.append(contrast((name,), (pair,), a, b))
     for x, y in combinations(range(len(factors)), 2):
         for pair_x, pair_y in product(combinations(levels[x], 2), combinations(levels[y], 2)):
-            (i, j), (k, h) = (
-                [levels[axis].index(name) for name in pair]
-                for axis, pair in ((x, pair_x), (y, pair_y))
-            )
-            at_k, at_h = (
-                _cell_mean(grid, len(factors), {x: i, y: cell})
-                - _cell_mean(grid, len(factors), {x: j, y: cell})
-                for cell in (k, h)
-            )
-            effects.append(contrast((factors[x], factors[y]), (pair_x, pair_y), at_k, at_h))
+            i, j = pair_x
+            a, b = (mean({x: i, y: of_y}) - mean({x: j, y: of_y}) for of_y in pair_y)
+            effects.append(contrast((factors[x], factors[y]), (pair_x, pair_y), a, b))
     return tuple(effects)
 
 
 def _levels(cells: Mapping[tuple[str, ...], ArrayLike], factors: Sequence[str]) -> list[list[str]]:
-    """Return the levels of every factor after checking that the grid is complete."""
     for key in cells:
         if len(key) != len(factors):
             raise InputError(f"cell {key}: expected one level for each of {tuple(factors)}")
@@ -102,10 +100,3 @@ def _levels(cells: Mapping[tuple[str, ...], ArrayLike], factors: Sequence[str]) 
     if missing:
         raise InputError(f"expected every combination of levels, missing: {missing}")
     return levels
-
-
-def _cell_mean(grid: FloatArray, num_factors: int, fixed: Mapping[int, int]) -> FloatArray:
-    """Return the mean of ``grid`` over the factors that are not ``fixed``, (S,) or (S, N)."""
-    index = tuple(fixed.get(axis, slice(None)) for axis in range(num_factors))
-    free = num_factors - len(fixed)
-    return np.asarray(grid[index].mean(axis=tuple(range(free))), dtype=np.float64)

@@ -13,11 +13,9 @@ from ntpctp.statistics._checks import FloatArray
 def holm(p_values: ArrayLike) -> FloatArray:
     """Return p values adjusted by Holm's step-down procedure, in the order given.
 
-    With the m values sorted, p_(1) <= ... <= p_(m), the adjusted one is
-    max_{j <= i} min(1, (m - j + 1) p_(j)) (Holm 1979). Rejecting where it is at most alpha keeps
-    the probability of any false rejection at alpha under every dependence.
-
-    ``p_values`` have the shape (m,), each in [0, 1].
+    With the m values sorted, p_(1) <= ... <= p_(m), the adjusted one is max_{j <= i} min(1, (m - j
+    + 1) p_(j)) (Holm 1979). Rejecting where it is at most alpha keeps the probability of any false
+    rejection at alpha under every dependence. ``p_values`` have the shape (m,), each in [0, 1].
     """
     p = _checks.finite(p_values, "p_values", 1)
     if p.min() < 0 or p.max() > 1:

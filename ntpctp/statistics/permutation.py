@@ -31,12 +31,11 @@ def sign_flip_test(
         p = #{e : |mean(e d)| >= |mean(d)|} / 2^S.
 
     All 2^S are enumerated if they are at most ``num_resamples``, without using the generator;
-    otherwise p = (1 + hits) / (1 + num_resamples) over random sign vectors (Phipson and
-    Smyth 2010). The test is exact: its false-positive rate never exceeds its level. Its
-    smallest p value is 2 / 2^S: 0.25 at 3 seeds, 0.0625 at 5, 0.002 at 10. With fewer than 6 seeds
-    it cannot reach 0.05 for any data.
-
-    ``differences`` have the shape (S,): score of A minus score of B, seed by seed.
+    otherwise p = (1 + hits) / (1 + num_resamples) over random sign vectors (Phipson and Smyth
+    2010). The test is exact: its false-positive rate never exceeds its level. Its smallest p value
+    is 2 / 2^S: 0.25 at 3 seeds, 0.0625 at 5, 0.002 at 10. With fewer than 6 seeds it cannot reach
+    0.05 for any data. ``differences`` have the shape (S,): score of A minus score of B, seed by
+    seed.
     """
     d = _checks.finite(differences, "differences", 1)
     num_seeds = len(d)

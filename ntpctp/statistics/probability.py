@@ -44,7 +44,6 @@ def win_probability(a: ArrayLike, b: ArrayLike, level: float = 0.95) -> WinProba
         10                    94.6   94.9   96.5
 
     Coverage is above 98 % throughout if the scores of one seed correlate by 0.8 between the arms.
-
     ``a`` has the shape (S_a,), one score a seed, ``b`` (S_b,).
     """
     scores_a, scores_b = _checks.finite(a, "a", 1), _checks.finite(b, "b", 1)

@@ -68,10 +68,8 @@ def mcnemar(correct_a: ArrayLike, correct_b: ArrayLike) -> tuple[McNemar, ...]:
     Of the n items that exactly one arm solves, the number that A solves is binomial (n, 1/2) under
     the null hypothesis (McNemar 1947; exact two-sided binomial test, p = 1 if n = 0). The test
     generalises to new items, not to new seeds: S significant seeds do not make the difference
-    between two objectives significant.
-
-    ``correct_a`` and ``correct_b`` are bool (or 0 and 1), shape (S, N); entry (s, n) of both is the
-    same seed and item.
+    between two objectives significant. ``correct_a`` and ``correct_b`` are bool (or 0 and 1), shape
+    (S, N); entry (s, n) of both is the same seed and item.
     """
     a, b = _checks.paired(correct_a, correct_b)
     if a.ndim != 2:

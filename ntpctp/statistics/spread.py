@@ -113,11 +113,9 @@ def spread(
     With fewer than 5 seeds per arm no p value below 0.05 exists (``smallest_p_value``). "zeros
     kept" is the test without the removal: with 5 seeds it hardly ever rejects. If the scores of one
     seed correlate by 0.7 between the arms, the rates fall to 1.0 (5 seeds) and 1.8 (10) for normal
-    scores: the test is then conservative.
-
-    ``a`` has the shape (S_a,), one score per seed, ``b`` (S_b,), not paired with ``a``. ``rng`` is
-    used only if there are more than 50,000 arrangements, ``num_resamples`` is then their number;
-    ``names`` are copied to the result.
+    scores: the test is then conservative. ``a`` has the shape (S_a,), one score per seed, ``b``
+    (S_b,), not paired with ``a``. ``rng`` is used only if there are more than 50,000 arrangements,
+    ``num_resamples`` is then their number; ``names`` are copied to the result.
     """
     x, y = _checks.finite(a, "a", 1), _checks.finite(b, "b", 1)
     spread_a, spread_b = describe_spread(x), describe_spread(y)

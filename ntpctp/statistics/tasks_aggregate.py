@@ -66,9 +66,7 @@ def interquartile_mean(
         5            91 (91)     93 (90)     93 (90)
         10           95 (94)     95 (94)     95 (94)
 
-    With one task use ``paired_difference``.
-
-    ``scores`` have the shape (S, M).
+    With one task use ``paired_difference``. ``scores`` have the shape (S, M).
     """
     return _aggregate((scores,), _trimmed, rng, level, num_resamples)
 
@@ -86,9 +84,8 @@ def probability_of_improvement(
     For each task the Mann-Whitney statistic over all S_a S_b pairs of runs (Agarwal et al. 2021,
     section 4.3); it tells how certain an improvement is, not how large. The interval is that of
     ``interquartile_mean``. It has zero width if one arm wins every pair; for a single task use
-    ``win_probability``, whose interval is valid in that case too.
-
-    ``a`` has the shape (S_a, M), ``b`` (S_b, M), the same tasks in the same order.
+    ``win_probability``, whose interval is valid in that case too. ``a`` has the shape (S_a, M),
+    ``b`` (S_b, M), the same tasks in the same order.
     """
     return _aggregate((a, b), _improvement, rng, level, num_resamples)
 
@@ -104,10 +101,8 @@ def performance_profile(
     """Return the share of all runs and tasks whose score is above each threshold.
 
     #{(s, m) : score_sm > threshold} / (S M), the run-score distribution of Agarwal et al. (2021,
-    section 4.2), with pointwise intervals as in ``interquartile_mean``.
-
-    ``scores`` have the shape (S, M); ``thresholds``, shape (K,), their unit. Memory is
-    num_resamples x (S M + K) float64.
+    section 4.2), with pointwise intervals as in ``interquartile_mean``. ``scores`` have the shape
+    (S, M); ``thresholds``, shape (K,), their unit. Memory is num_resamples x (S M + K) float64.
     """
     x = _checks.finite(scores, "scores", 2)
     taus = _checks.finite(thresholds, "thresholds", 1)

@@ -59,7 +59,6 @@ def verdict(
 
     If all seeds show the same difference of an unbounded score there is no interval; then
     ``better`` rests on the exact sign-flip test (six seeds at 95 %), never on a width of zero.
-
     ``names`` are those of A and B. ``higher_is_better`` turns the sign of the difference into a
     winner. ``margin`` is d > 0 in the unit of the score, or ``None`` if every difference matters;
     then equivalence is never claimed. ``adjusted_p_value`` is ``difference.p_value`` adjusted by
@@ -111,14 +110,13 @@ def num_seeds_needed(difference: PairedDifference, margin: float | None = None) 
 
         h(n) = t(df(n)) sqrt(s^2 / n + v),
 
-    s = ``seed_standard_deviation``, v = ``item_variance``, df(n) Satterthwaite's with n - 1 and
-    N - 1. The smallest n with h(n) < |estimate| (0 excluded) or, with a margin d,
-    h(n) < d - |estimate| (equivalence) is returned. s and the estimate are themselves uncertain,
-    so n is an order of magnitude, and with exactly n seeds the chance of a decision is about one
-    half. If scores are one per seed and all seeds show the same difference, n is the number at
-    which the bound of ``paired_difference`` or its sign-flip test would decide.
-
-    Returns n >= 2, or ``None`` if n exceeds ``MAX_SEEDS`` or ``difference`` rests on one seed.
+    s = ``seed_standard_deviation``, v = ``item_variance``, df(n) Satterthwaite's with n - 1 and N -
+    1. The smallest n with h(n) < |estimate| (0 excluded) or, with a margin d, h(n) < d - |estimate|
+    (equivalence) is returned. s and the estimate are themselves uncertain, so n is an order of
+    magnitude, and with exactly n seeds the chance of a decision is about one half. If scores are
+    one per seed and all seeds show the same difference, n is the number at which the bound of
+    ``paired_difference`` or its sign-flip test would decide. Returns n >= 2, or ``None`` if n
+    exceeds ``MAX_SEEDS`` or ``difference`` rests on one seed.
     """
     if difference.seed_standard_deviation is None:
         return None
@@ -135,7 +133,6 @@ def num_seeds_needed(difference: PairedDifference, margin: float | None = None) 
 
 
 def _equal_seeds_needed(difference: PairedDifference, margin: float | None) -> int | None:
-    """Return the number of seeds needed if all of them show the same difference."""
     size, alpha, r = abs(difference.estimate), 1 - difference.level, difference.largest
     if r is None:
         # If n seeds agree, the sign-flip test has p = 2^(1 - n).
@@ -155,7 +152,6 @@ def _equal_seeds_needed(difference: PairedDifference, margin: float | None) -> i
 
 
 def _needed_half_width(difference: PairedDifference, margin: float | None) -> float:
-    """Return the half-width below which this estimate gives a decision."""
     distance = abs(difference.estimate)
     return distance if margin is None else max(distance, margin - distance)
 
@@ -175,10 +171,9 @@ def smallest_detectable_difference(
     """Return the true difference that this experiment detects with probability ``power``.
 
     The delta > 0 at which P(|T| > t(df)) = ``power`` for the noncentral t variable T with df
-    degrees of freedom and noncentrality delta / SE, SE and df those of ``difference``. It
-    describes the experiment, not the observed effect ("observed power" adds nothing to p).
-
-    Returns delta in the unit of the score; ``None`` with one seed or if the standard error is 0.
+    degrees of freedom and noncentrality delta / SE, SE and df those of ``difference``. It describes
+    the experiment, not the observed effect ("observed power" adds nothing to p). Returns delta in
+    the unit of the score; ``None`` with one seed or if the standard error is 0.
     """
     error, df = difference.standard_error, difference.degrees_of_freedom
     if error is None or df is None or error == 0:

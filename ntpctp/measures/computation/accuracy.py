@@ -8,51 +8,52 @@ from ntpctp.measures.accuracy import Accuracy, Mode
 from ntpctp.measures.computation.answers import OTHER, answer_results
 from ntpctp.measures.computation.judging import default_mode
 from ntpctp.measures.context import EvaluationContext
-from ntpctp.measures.measure import ItemResult, Measurement, Score
+from ntpctp.measures.measure import ItemResult, Measurement, Score, joined
 from ntpctp.measures.metrics import expected_calibration_error, loss_per_token
 from ntpctp.measures.scoring import bootstrap_error, mean_score
 from ntpctp.measures.split import EncodedSplit
 
 _MODES: tuple[Mode, ...] = ("choices", "greedy", "reasoning", "teacher_forced")
+_SHARE = "share of items"
+_NATS = "nats per token"
 
 
 def measure(options: Accuracy, context: EvaluationContext) -> Measurement:
     """Return a row for each item and the scores of ``Accuracy``."""
-    rows: list[ItemResult] = []
-    scores: list[Score] = []
     sizes = dict.fromkeys(context.evaluation_splits, options.max_items)
     if options.train_items:
         sizes["train"] = options.train_items
-    for name, size in sizes.items():
-        split = context.splits[name].head(size)
-        results = answer_results(context, name, split, options.modes or _MODES, options.prompt_loss)
-        rows += results
-        scores += _scores(name, split, results, options.modes)
-    return rows, scores
+    return joined(_of_split(options, context, name, size) for name, size in sizes.items())
 
 
-# score -> whether higher is better
-_SHARES = {
-    "choice": True,
-    "choice_normalised": True,
-    "exact_match": True,
-    "teacher_forced": True,
-    "judged": True,
-    "stopped": None,
-}
+def _of_split(
+    options: Accuracy, context: EvaluationContext, name: str, size: int | None
+) -> Measurement:
+    split = context.splits[name].head(size)
+    rows = answer_results(context, name, split, options.modes or _MODES, options.prompt_loss)
+    return rows, _scores(name, split, rows, options.modes or ())
+
+
+_SHARES = ("choice", "choice_normalised", "exact_match", "teacher_forced", "judged")
 _BY_STRATUM = ("choice", "exact_match", "teacher_forced")
 _LOSSES = ("answer_loss", "uncritical_loss", "all_loss")
 
 
 def _scores(
-    name: str, split: EncodedSplit, rows: Sequence[ItemResult], modes: Sequence[Mode] | None
+    name: str, split: EncodedSplit, rows: Sequence[ItemResult], modes: Sequence[Mode]
 ) -> list[Score]:
     if all(example.is_plain_text for example in split.examples):
-        return _scores_of_text(name, rows)
+        reason = "plain text has no answer"
+        return [
+            Score("accuracy", name, "exact_match", None, _SHARE, 0, True, reason=reason),
+            Score("accuracy", name, "answer_loss", None, _NATS, 0, False, reason=reason),
+            _loss(name, rows, "all_loss"),
+        ]
     own = default_mode(split.examples[0])
     first = "choice" if own == "choices" else "exact_match"  # the primary score
     return [
-        *_means(name, rows, {first: True, **_SHARES}),
+        *_means(name, rows, dict.fromkeys((first, *_SHARES), True)),
+        *_means(name, rows, {"stopped": None}),
         *_absent(name, rows, modes),
         *_solutions(name, split, rows),
         *_calibration(name, rows, "choice_confidence", "choice", "choice_"),
@@ -63,47 +64,32 @@ def _scores(
 
 
 def _means(
-    split: str, rows: Sequence[ItemResult], keys: dict[str, bool | None], stratum: str | None = None
+    split: str,
+    rows: Sequence[ItemResult],
+    keys: dict[str, bool | None],
+    stratum: str | None = None,
+    unit: str = _SHARE,
 ) -> Iterator[Score]:
-    for key, higher_is_better in keys.items():
+    for key, higher in keys.items():
         values = [row[key] for row in rows if row.get(key) is not None]
         if values:
-            yield mean_score(
-                values,
-                measure="accuracy",
-                split=split,
-                score=key,
-                unit="share of items",
-                higher_is_better=higher_is_better,
-                rows_key=key,
-                stratum=stratum,
-            )
+            fields = {"higher_is_better": higher, "rows_key": key, "stratum": stratum}
+            yield mean_score(values, "accuracy", split, key, unit, **fields)
 
 
-def _absent(
-    split: str, rows: Sequence[ItemResult], modes: Sequence[Mode] | None
-) -> Iterator[Score]:
+def _absent(split: str, rows: Sequence[ItemResult], modes: Sequence[Mode]) -> Iterator[Score]:
     """Yield a null for each mode that the options name and no item allows."""
     for mode, (key, lack) in {
         "choices": ("choice", "choices"),
         "greedy": ("exact_match", "an answer without reasoning"),
         "reasoning": ("exact_match", "reasoning"),
     }.items():
-        if mode in (modes or ()) and not any(key in row for row in rows):
-            yield Score(
-                "accuracy",
-                split,
-                key,
-                None,
-                "share of items",
-                0,
-                higher_is_better=True,
-                reason=f"mode {mode} was asked for, but no item has {lack}",
-            )
+        if mode in modes and not any(key in row for row in rows):
+            reason = f"mode {mode} was asked for, but no item has {lack}"
+            yield Score("accuracy", split, key, None, _SHARE, 0, True, reason=reason)
 
 
 def _by_stratum(split: str, rows: Sequence[ItemResult], keys: Sequence[str]) -> Iterator[Score]:
-    """Yield the accuracy of each level of a property in which the items differ."""
     levels: dict[str, dict[str, None]] = {}
     for row in rows:
         for stratum in row["strata"]:
@@ -138,51 +124,15 @@ def _solutions(split: str, items: EncodedSplit, rows: Sequence[ItemResult]) -> I
 def _calibration(
     split: str, rows: Sequence[ItemResult], confidence: str, correct: str, prefix: str
 ) -> Iterator[Score]:
-    """Yield the calibration error and the Brier score of one kind of answer."""
     judged = [row for row in rows if row.get(confidence) is not None]
     if not judged:
         return
-    sure = np.array([row[confidence] for row in judged])
-    right = np.array([row[correct] for row in judged])
-    yield Score(
-        "accuracy",
-        split,
-        f"{prefix}calibration_error",
-        expected_calibration_error(sure, right),
-        "share of items",
-        len(judged),
-        higher_is_better=False,
-        standard_error=bootstrap_error(expected_calibration_error, sure, right),
-    )
-    yield mean_score(
-        [row[f"{prefix}brier"] for row in judged],
-        measure="accuracy",
-        split=split,
-        score=f"{prefix}brier",
-        unit="squared probability",
-        higher_is_better=False,
-        rows_key=f"{prefix}brier",
-    )
-
-
-def _scores_of_text(split: str, rows: Sequence[ItemResult]) -> list[Score]:
-    missing = [
-        Score(
-            "accuracy",
-            split,
-            key,
-            None,
-            unit,
-            0,
-            higher_is_better=higher_is_better,
-            reason="plain text has no answer",
-        )
-        for key, unit, higher_is_better in (
-            ("exact_match", "share of items", True),
-            ("answer_loss", "nats per token", False),
-        )
-    ]
-    return [*missing, _loss(split, rows, "all_loss")]
+    sure, right = (np.array([row[key] for row in judged]) for key in (confidence, correct))
+    value = expected_calibration_error(sure, right)
+    error = bootstrap_error(expected_calibration_error, sure, right)
+    name = f"{prefix}calibration_error"
+    yield Score("accuracy", split, name, value, _SHARE, len(judged), False, error)
+    yield from _means(split, judged, {f"{prefix}brier": False}, unit="squared probability")
 
 
 def _tokens(key: str) -> str:
@@ -191,21 +141,11 @@ def _tokens(key: str) -> str:
 
 def _loss(split: str, rows: Sequence[ItemResult], key: str) -> Score:
     rows = [row for row in rows if _tokens(key) in row]  # else not computed
-    losses = np.array([row[f"{key}_sum"] for row in rows])
-    tokens = np.array([row[_tokens(key)] for row in rows])
+    losses, tokens = (np.array([row[k] for row in rows]) for k in (f"{key}_sum", _tokens(key)))
     value = loss_per_token(losses, tokens).nats
     # Delta method for a ratio of means (Cochran 1977, section 2.11).
     error = None
     if len(rows) > 1:
         spread = (losses - value * tokens).std(ddof=1)
         error = float(spread / tokens.mean() / len(rows) ** 0.5)
-    return Score(
-        "accuracy",
-        split,
-        key,
-        value,
-        "nats per token",
-        len(rows),
-        higher_is_better=False,
-        standard_error=error,
-    )
+    return Score("accuracy", split, key, value, _NATS, len(rows), False, error)

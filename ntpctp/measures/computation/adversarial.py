@@ -16,11 +16,11 @@ from ntpctp._core.errors import InputError
 from ntpctp.data.encoded import EncodedExample
 from ntpctp.measures.adversarial import Adversarial, Ball
 from ntpctp.measures.computation.ascent import ascend, norms
-from ntpctp.measures.computation.curve import RobustnessCurve, item_results
+from ntpctp.measures.computation.curve import RobustnessCurve, measurement
 from ntpctp.measures.computation.gaussian import GaussianNoise, deviation
 from ntpctp.measures.computation.judging import JudgedItems
 from ntpctp.measures.context import EvaluationContext
-from ntpctp.measures.measure import ItemResult, Measurement, Score
+from ntpctp.measures.measure import Measurement
 from ntpctp.models.build import embedding_of
 from ntpctp.models.inference import EMBEDDINGS, Perturbation, TokenBudget, pad
 from ntpctp.objectives.loss import token_losses
@@ -28,13 +28,7 @@ from ntpctp.objectives.loss import token_losses
 
 def measure(options: Adversarial, context: EvaluationContext) -> Measurement:
     """Return a row for each item and the scores of ``Adversarial``."""
-    rows: list[ItemResult] = []
-    scores: list[Score] = []
-    for name in context.evaluation_splits:
-        curve = _curve(options, context, name)
-        rows += item_results([curve])
-        scores += curve.scores()
-    return rows, scores
+    return measurement([_curve(options, context, name)] for name in context.evaluation_splits)
 
 
 def _curve(options: Adversarial, context: EvaluationContext, split: str) -> RobustnessCurve:
@@ -56,29 +50,16 @@ def _curve(options: Adversarial, context: EvaluationContext, split: str) -> Robu
             noise=noise if k == 1 else None,
         )
         right[:, k] = right[:, k - 1] & judged.right(model, context.budget, attack.perturbation)
-    return RobustnessCurve(
-        measure=options.name,
-        split=split,
-        kind="attack",
-        strengths=strengths,
-        right=right[None].astype(np.float64),
-        chance=judged.chance,
-        strength_unit="standard deviations",
-        with_flips=False,
-        shared={"deviation_attack": size},
-    )
+    of, one_draw = (options.name, split, "attack", strengths), right[None].astype(np.float64)
+    fields = {"with_flips": False, "shared": {"deviation_attack": size}}
+    return RobustnessCurve(*of, one_draw, judged.chance, "standard deviations", **fields)
 
 
 class Attack:
     """Perturbations of the prompts of some items, for each the worst one found so far.
 
-    Args:
-        model: not changed; its parameters need no gradient.
-        examples: the items.
-        batch_tokens: of one forward pass; None: as many as fit.
-
-    Raises:
-        InputError: if an item has no prompt.
+    The ``model`` is not changed; its parameters need no gradient. ``batch_tokens`` bounds a forward
+    pass; None: as many as fit. An item without a prompt raises ``InputError``.
     """
 
     def __init__(
@@ -123,25 +104,18 @@ class Attack:
     ) -> None:
         """Continue the search for ``items``, within the ball of noise of the given size.
 
-        Args:
-            items: indices of the items.
-            size: of a typical entry of the perturbation; the radius is its multiple by the square
-                root of the number of entries that the ball bounds.
-            ball: see ``ascend``.
-            steps: see ``ascend``.
-            step_size: see ``ascend``.
-            noise: direction of a random start; None: start from the worst perturbation so far.
+        ``items`` are indices. ``size`` is that of a typical entry of the perturbation; the radius
+        is its multiple by the square root of the number of entries that the ball bounds. ``noise``
+        gives the direction of a random start; None: start from the worst perturbation so far. The
+        rest as for ``ascend``.
         """
 
         def work(indices: list[int]) -> None:
             batch = [items[index] for index in indices]
             examples = [self._examples[item] for item in batch]
-            start = torch.nn.utils.rnn.pad_sequence(
-                [self.worst[item] for item in batch], batch_first=True
-            ).to(self._model.device)
-            prompt = torch.nn.utils.rnn.pad_sequence(
-                [torch.from_numpy(one.has_role("prompt")) for one in examples], batch_first=True
-            ).to(start.device)
+            start = _padded([self.worst[item] for item in batch]).to(self._model.device)
+            prompts = [torch.from_numpy(one.has_role("prompt")) for one in examples]
+            prompt = _padded(prompts).to(start.device)
             bounded = prompt.sum(1) if ball == "item" else torch.ones(len(batch)).to(start)
             radius = size * (self._width * bounded.to(start)).sqrt()
             if noise is not None:
@@ -163,14 +137,9 @@ class Attack:
             self._budget.run([len(self._examples[item]) for item in items], work, self._model)
 
     def answer_losses(self, examples: Sequence[EncodedExample], added: Tensor) -> Tensor:
-        """Return the summed loss of each example's answer with ``added`` on the embeddings.
+        """Return the summed loss of each answer with ``added`` (B, T, D) on the embeddings.
 
-        Args:
-            examples: B of them.
-            added: (B, T, D).
-
-        Returns:
-            -log p(answer | tokens before it), nats, (B,), differentiable in ``added``.
+        -log p(answer | tokens before it), nats, (B,), differentiable in ``added``.
         """
         ids, mask = pad([example.input_ids for example in examples], self._model.device)
         positions = torch.arange(ids.shape[1], device=ids.device).expand(ids.shape)
@@ -185,6 +154,10 @@ class Attack:
         answer = answer[:, 1:]  # the first token has no predecessor
         losses = token_losses(self._model, hidden[:, :-1][answer], ids[:, 1:][answer])
         return losses.new_zeros(len(examples)).index_add(0, answer.nonzero()[:, 0], losses)
+
+
+def _padded(tensors: list[Tensor]) -> Tensor:
+    return torch.nn.utils.rnn.pad_sequence(tensors, batch_first=True)
 
 
 @contextmanager

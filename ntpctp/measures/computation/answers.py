@@ -43,15 +43,7 @@ def answer_results(
 ) -> list[ItemResult]:
     """Return a row for each item, see ``Accuracy``, with the fields that apply to it.
 
-    Args:
-        context: the checkpoint.
-        name: of the split.
-        split: the items to answer.
-        modes: how answers are judged.
-        prompt_loss: also compute the loss on all tokens outside the answer.
-
-    Raises:
-        NotFiniteError: if a probability is NaN or infinite.
+    ``name`` is that of the split; ``prompt_loss`` adds the loss on all tokens outside the answer.
     """
     read, likelihoods, answers = _read(context, split, modes, prompt_loss)
     texts = _Texts(context.tokenizer)
@@ -87,24 +79,19 @@ def _read(
         first_of_answer = int(encoded.has_role("answer").argmax())
         whole = prompt_loss or encoded.answer_start < first_of_answer
         decode = ("reasoning" if example.text("reasoning") else "greedy") in modes
+        decode &= not example.is_plain_text
         # No answer longer than twice the reference is right; decoding more would be waste.
-        limit = 2 * (len(encoded) - encoded.answer_start)
-        requests.append(
-            GenerationRequest(
-                scoring_request(encoded, score_context=whole)
-                if candidates is None
-                else replace(candidates, score_context=whole),
-                encoded,
-                0 if candidates is None else example.choices.index(example.answer),
-                limit if decode and not example.is_plain_text else None,
-            )
-        )
+        limit = 2 * (len(encoded) - encoded.answer_start) if decode else None
+        if candidates is None:
+            scored, right = scoring_request(encoded, score_context=whole), 0
+        else:
+            scored = replace(candidates, score_context=whole)
+            right = example.choices.index(example.answer)
+        requests.append(GenerationRequest(scored, encoded, right, limit))
     eos = int(context.tokenizer.eos_token_id)
     read, answers = score_and_generate(context.model, requests, eos, context.budget)
     likelihoods = [
-        None
-        if candidates is None
-        else np.array([-tokens.losses.sum() for tokens in of_item.continuations])
+        np.array([-tokens.losses.sum() for tokens in of_item.continuations]) if candidates else None
         for candidates, of_item in zip(texts, read, strict=True)
     ]
     references = [r.example_scores(of_item) for r, of_item in zip(requests, read, strict=True)]
@@ -127,7 +114,6 @@ def _losses(encoded: EncodedExample, tokens: ExampleScores, whole: bool) -> Item
 
 
 def _by_choice(example: Example, log_likelihoods: NDArray[np.float64]) -> ItemResult:
-    """Return the fields of an item that is judged by its candidates."""
     right = example.choices.index(example.answer)
     probabilities = choice_probabilities(log_likelihoods)
     by_length = normalised_choice_correct(log_likelihoods, example.choices, right)

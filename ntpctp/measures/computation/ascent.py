@@ -28,18 +28,10 @@ def ascend(
     token or of the whole item, depending on the ball; r is the ball's radius, eta the step size. P
     projects on the ball: a longer vector is shortened to r (Madry et al. 2018, ICLR, section 2.1,
     with the steepest step for the Euclidean norm instead of the sign). The start is a candidate
-    too.
-
-    Args:
-        losses_of: perturbations (B, T, D) -> losses (B,), each a function of its own item.
-        start: (B, T, D), within the ball. NaN marks the entries that are not perturbed.
-        radius: (B,), positive.
-        ball: the norm that is bounded.
-        steps: number of gradients; one loss more is computed.
-        step_size: in radii.
-
-    Returns:
-        Perturbations (B, T, D), zero where ``start`` is NaN, and losses (B,), nats.
+    too. ``losses_of`` maps perturbations (B, T, D) to losses (B,), nats, each a function of its own
+    item. ``start`` (B, T, D) lies within the ball; NaN marks the entries that are not perturbed,
+    which are zero in the result. ``radius`` is (B,), positive. ``steps`` is the number of
+    gradients, one loss more is computed; ``step_size`` is in radii.
     """
     free = ~start.isnan()
     current = start.nan_to_num(0.0)

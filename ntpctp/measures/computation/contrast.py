@@ -1,5 +1,7 @@
 """Pairs of originals and their contrasting edits, judged by a model."""
 
+from typing import Any
+
 import numpy as np
 
 from ntpctp.data.tasks.edits.base import Edit
@@ -7,27 +9,24 @@ from ntpctp.measures.computation.edited import edit_items, explain_left_out, tas
 from ntpctp.measures.computation.judging import JudgedItems
 from ntpctp.measures.context import EvaluationContext
 from ntpctp.measures.contrast import Contrast
-from ntpctp.measures.measure import ItemResult, Measurement, Score
+from ntpctp.measures.measure import ItemResult, Measurement, Score, joined
 from ntpctp.measures.scoring import mean_score
 from ntpctp.measures.split import EncodedSplit
-
-_NO_EDIT = "the task has no edit that changes the answer of such examples"
 
 
 def measure(options: Contrast, context: EvaluationContext) -> Measurement:
     """Return a row for each item and the scores of ``Contrast``."""
+    return joined(_of_split(options, context, split) for split in context.evaluation_splits)
+
+
+def _of_split(options: Contrast, context: EvaluationContext, split: str) -> Measurement:
+    items = context.splits[split].head(options.max_items)
+    edits = [edit for edit in task_of(context).edits(split).values() if not edit.keeps_answer]
     rows: list[ItemResult] = []
-    scores: list[Score] = []
-    for split in context.evaluation_splits:
-        items = context.splits[split].head(options.max_items)
-        edits = [edit for edit in task_of(context).edits(split).values() if not edit.keeps_answer]
-        if edits:
-            results, no_pair = _results(options, context, split, items, edits[0])
-        else:
-            results, no_pair = [], _NO_EDIT
-        rows += results
-        scores += _scores(split, results, no_pair)
-    return rows, scores
+    no_pair = "the task has no edit that changes the answer of such examples"
+    if edits:
+        rows, no_pair = _results(options, context, split, items, edits[0])
+    return rows, _scores(split, rows, no_pair)
 
 
 def _results(
@@ -36,9 +35,8 @@ def _results(
     """Return a row for each item, and the reason for a split without pairs."""
     judged = JudgedItems(items, context.tokenizer)
     original = judged.right(context.model, context.budget)
-    draws = [
-        edit_items(context, items, edit, 1, (options.seed, draw)) for draw in range(options.draws)
-    ]
+    streams = [(options.seed, draw) for draw in range(options.draws)]
+    draws = [edit_items(context, items, edit, 1, stream) for stream in streams]
     edited = np.stack([edited_items.right(context, judged.mode) for edited_items in draws])
     rows = []
     for item in range(len(judged)):
@@ -69,22 +67,12 @@ def _scores(split: str, rows: list[ItemResult], no_pair: str) -> list[Score]:
         ("contrast_edited", "share of items", no_pair),
         ("contrast_followed", "share of items", none_right if any_pair else no_pair),
     ):
-        # The number of pairs depends on the data alone: neither direction is better.
-        higher = None if key == "contrast_pairs" else True
+        fields: dict[str, Any] = {
+            # The number of pairs depends on the data alone: neither direction is better.
+            "higher_is_better": None if key == "contrast_pairs" else True,
+            # Models differ in which originals are right, so their items cannot be paired.
+            "rows_key": None if key == "contrast_followed" else key,
+        }
         values = [row[key] for row in rows if key in row]
-        if not values:
-            scores.append(Score("contrast", split, key, None, unit, 0, higher, reason=reason))
-            continue
-        scores.append(
-            mean_score(
-                values,
-                measure="contrast",
-                split=split,
-                score=key,
-                unit=unit,
-                higher_is_better=higher,
-                # Models differ in which originals are right, so their items cannot be paired.
-                rows_key=None if key == "contrast_followed" else key,
-            )
-        )
+        scores.append(mean_score(values, "contrast", split, key, unit, no_value=reason, **fields))
     return scores

@@ -4,7 +4,7 @@ Shape letters: R = draws of the perturbation, N = items, K = strengths.
 """
 
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -13,71 +13,49 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ntpctp._core.rng import generator
-from ntpctp.measures.measure import ItemResult, Score
+from ntpctp.measures.measure import ItemResult, Measurement, Score, joined
 from ntpctp.measures.scoring import mean_score
 
 _RESAMPLES = 1000
 
 
-@dataclass(frozen=True, eq=False, kw_only=True)
+@dataclass(frozen=True, eq=False)
 class RobustnessCurve:
     """Which items are answered correctly at each strength, and the scores computed from it.
 
     ``rows`` and ``scores`` belong together: a score that is a mean over items names the field of
-    the rows that it averages. With ``<kind>`` as given and A the accuracy:
+    the rows that it averages. The measures ``robustness`` and ``edits`` define the scores. There is
+    no ``worst_of_draws_under_<kind>`` for a single draw, where it is the accuracy, and no
+    ``flip_rate_under_<kind>`` at strength 0. The standard error of ``half_strength_<kind>`` is that
+    of a bootstrap over the items, and null if some resample has no such strength.
 
-    * ``accuracy_under_<kind>`` at each strength: share of draws in which an item is right, mean
-      over the items.
-    * ``worst_of_draws_under_<kind>`` at each strength: share of the items that are right in every
-      draw. Not given for a single draw, where it is the accuracy.
-    * ``flip_rate_under_<kind>`` at each strength above 0: share of (item, draw) that is right where
-      it was wrong without perturbation, or wrong where it was right. Descriptive: a model that is
-      never right flips least.
-    * ``area_<kind>``: area under A by the trapezoidal rule, divided by the largest strength.
-    * ``half_strength_<kind>``: see ``half_strengths``; its standard error is that of a bootstrap
-      over the items, and null if some resample has no such strength.
-
-    An item that could not be perturbed at a strength is left out there, and left out of the last
-    two scores altogether, so that these are over the same items along the whole curve. The counts
-    of the scores show it.
-
-    Attributes:
-        measure: the name of the measure.
-        split: the name of the split.
-        kind: of the perturbation, as in the names of the scores.
-        strengths: rising, the first is 0, K of them.
-        right: float64, shape (R, N, K): 1 right, 0 wrong, NaN not measured. Strength 0 is measured
-            for every item and is the same in all draws.
-        chance: probability that a guess is right: one number, or (N,), one an item.
-        strength_unit: unit of the strengths.
-        with_flips: also give ``flip_rate_under_<kind>``.
-        shared: further fields of all rows.
-        causes: strength -> why items could not be perturbed there; None -> at any strength. Part of
-            the reason of a score without a value.
+    An item that could not be perturbed at a strength is left out there, and left out of area and
+    half strength altogether, so that these are over the same items along the whole curve. The
+    counts of the scores show it.
     """
 
     measure: str
     split: str
-    kind: str
-    strengths: list[float]
+    kind: str  # of the perturbation, as in the names of the scores
+    strengths: list[float]  # rising, the first is 0, K of them
     right: NDArray[np.float64]
+    """(R, N, K): 1 right, 0 wrong, NaN not measured. Strength 0 is measured for every item and is
+    the same in all draws."""
     chance: float | NDArray[np.float64]
+    """Probability that a guess is right: one number, or (N,), one an item."""
     strength_unit: str
-    with_flips: bool = True
-    shared: Mapping[str, Any] = field(default_factory=dict)
+    with_flips: bool = True  # also give ``flip_rate_under_<kind>``
+    shared: Mapping[str, Any] = field(default_factory=dict)  # further fields of all rows
     causes: Mapping[float | None, str] = field(default_factory=dict)
+    """Strength -> why items could not be perturbed there; None -> at any strength. Part of the
+    reason of a score without a value."""
 
     def rows(self) -> list[ItemResult]:
         """Return the fields of each item's row, N rows, without the fields not measured."""
-        columns = self._columns
         return [
             {
                 **self.shared,
-                **{
-                    name: float(values[item])
-                    for name, values in columns.items()
-                    if not np.isnan(values[item])
-                },
+                **{k: float(v[item]) for k, v in self._columns.items() if not np.isnan(v[item])},
             }
             for item in range(self.right.shape[1])
         ]
@@ -132,27 +110,21 @@ class RobustnessCurve:
     def _mean(self, name: str, strength: float | None) -> Score:
         key = name if strength is None else self._key(name, strength)
         values = self._columns[key]
-        measured = values[~np.isnan(values)]
+        flips = name.startswith("flip_rate")
         # The area is a mean of shares. Its unit differs, so that figures and tables separate them.
         unit = "share of items" if strength is not None else "mean share of items"
-        if name.startswith("flip_rate"):
-            unit = "share of answers"
-        common: dict[str, Any] = {
-            "higher_is_better": None if name.startswith("flip_rate") else True,
-            "strength": strength,
-        }
-        if not len(measured) and self.right.shape[1]:
-            where = "every strength" if strength is None else f"strength {strength:g}"
-            reason = f"no item could be disturbed at {where}{self._because(strength)}"
-            return Score(self.measure, self.split, name, None, unit, 0, reason=reason, **common)
+        where = "every strength" if strength is None else f"strength {strength:g}"
+        disturbed = f"no item could be disturbed at {where}{self._because(strength)}"
         return mean_score(
-            measured.tolist(),
-            measure=self.measure,
-            split=self.split,
-            score=name,
-            unit=unit,
+            values[~np.isnan(values)].tolist(),
+            self.measure,
+            self.split,
+            name,
+            "share of answers" if flips else unit,
+            no_value=disturbed if len(values) else None,
+            higher_is_better=None if flips else True,
+            strength=strength,
             rows_key=key,
-            **common,
         )
 
     def _half_strength(self) -> Score:
@@ -173,18 +145,9 @@ class RobustnessCurve:
             else:
                 value = float(half)
                 error = self._bootstrap(complete, chance)
-        return Score(
-            self.measure,
-            self.split,
-            f"half_strength_{self.kind}",
-            value,
-            self.strength_unit,
-            len(complete),
-            higher_is_better=True,
-            standard_error=error,
-            reason=reason,
-            censored=censored,
-        )
+        of, count = (self.measure, self.split, f"half_strength_{self.kind}"), len(complete)
+        fields: dict[str, Any] = {"reason": reason, "censored": censored}
+        return Score(*of, value, self.strength_unit, count, True, error, **fields)
 
     def _because(self, strength: float | None) -> str:
         return f": {self.causes[strength]}" if strength in self.causes else ""
@@ -213,15 +176,20 @@ class RobustnessCurve:
 
 def item_results(curves: Sequence[RobustnessCurve]) -> list[ItemResult]:
     """Return one row an item, with the fields of all ``curves`` of one split."""
-    by_item = zip(*(curve.rows() for curve in curves), strict=True)
-    return [
-        {
-            "split": curves[0].split,
-            "item": item,
-            **{name: value for row in rows for name, value in row.items()},
-        }
-        for item, rows in enumerate(by_item)
-    ]
+    rows: list[ItemResult] = []
+    for item, parts in enumerate(zip(*(curve.rows() for curve in curves), strict=True)):
+        rows.append({"split": curves[0].split, "item": item})
+        for part in parts:
+            rows[-1] |= part
+    return rows
+
+
+def measurement(curves: Iterable[Sequence[RobustnessCurve]]) -> Measurement:
+    """Return the rows and the scores of the curves of each split."""
+    return joined(
+        (item_results(of_split), [score for curve in of_split for score in curve.scores()])
+        for of_split in curves
+    )
 
 
 def half_strengths(
@@ -230,16 +198,10 @@ def half_strengths(
     """Return, for each curve, the strength at which half of the advantage over chance is lost.
 
     With A(s) the accuracy, linear between the strengths, it is the smallest s at which A(s) =
-    chance + (A(0) - chance) / 2. NaN where A(0) is not above chance, or A stays above that value
-    at all strengths: nothing is extrapolated.
-
-    Args:
-        strengths: rising, the first is 0, K of them.
-        curves: accuracies, float64, shape (curves, K).
-        chance: the accuracy of guessing: one number, or one a curve.
-
-    Returns:
-        float64, shape (curves,), in units of strength.
+    chance + (A(0) - chance) / 2. NaN where A(0) is not above chance, or A stays above that value at
+    all strengths: nothing is extrapolated. ``strengths`` rise from 0, K of them; ``curves`` are
+    accuracies, (curves, K); ``chance`` is the accuracy of guessing, one number or one a curve.
+    Returns (curves,), in units of strength.
     """
     x = np.asarray(strengths, np.float64)
     target = chance + (curves[:, 0] - chance) / 2

@@ -5,6 +5,7 @@ Shape letters: N = items of a split, K = those whose edit is kept.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -26,11 +27,7 @@ from ntpctp.models.build import context_length
 
 
 def task_of(context: EvaluationContext) -> Task:
-    """Return the task of the examples, which defines how they may be edited.
-
-    Raises:
-        InputError: if the task is unknown.
-    """
+    """Return the task of the examples, which defines how they may be edited."""
     if context.task is None:
         raise InputError(
             f"{context.source}: the task of its examples is unknown, so they cannot be edited; "
@@ -49,22 +46,16 @@ CAUSES = {
 
 @dataclass(frozen=True, eq=False)
 class EditedItems:
-    """The items of a split after one draw of an edit.
-
-    Attributes:
-        left_out: of all items, why each is left out: one of ``CAUSES``, or empty if it is kept;
-            text, shape (N,).
-        split: the kept items, edited and encoded, K of them.
-        num_unknown: tokens of each kept item that stand for text outside the vocabulary, int64,
-            shape (K,).
-        unchanged: whether the tokens of each kept item are those before the edit, bool, shape (K,):
-            some tokenizers ignore white space or case.
-    """
+    """The items of a split after one draw of an edit."""
 
     left_out: NDArray[np.str_]
-    split: EncodedSplit
+    """(N,): why each item is left out, one of ``CAUSES``, or empty if it is kept."""
+    split: EncodedSplit  # the kept items, edited and encoded, K of them
     num_unknown: NDArray[np.int64]
+    """(K,): tokens of each kept item that stand for text outside the vocabulary."""
     unchanged: NDArray[np.bool_]
+    """(K,): whether the tokens of each kept item are those before the edit: some tokenizers ignore
+    white space or case."""
 
     def right(self, context: EvaluationContext, mode: Mode) -> NDArray[np.float64]:
         """Return which items are answered correctly after the edit: float64, (N,).
@@ -102,15 +93,8 @@ def edit_items(
 
     An item is left out if the edit cannot be made or gives an answer outside the vocabulary, if the
     edited item equals an example of the training split, or if it is longer than the context, with
-    its answer or with its longest candidate.
-
-    Args:
-        context: gives tokenizer, context length and training split.
-        items: the originals.
-        edit: the edit.
-        strength: of the edit.
-        stream: seed first; together with an item's index it decides how the item is edited, so that
-            all arms, seeds, steps and strengths get the same draws.
+    its answer or with its longest candidate. The ``stream``, seed first, and an item's index decide
+    how the item is edited, so that all arms, seeds, steps and strengths get the same draws.
     """
     trained_on = context.splits["train"].keys
     left_out = np.full(len(items.encoded), "", f"U{max(map(len, CAUSES))}")
@@ -136,17 +120,12 @@ def edit_items(
         else:
             kept.append((item, example, tokens))
     unknown = unknown_token_id(context.tokenizer)
+    ids = [(items.encoded[item].input_ids, tokens.input_ids) for item, _, tokens in kept]
     return EditedItems(
         left_out,
         EncodedSplit([example for _, example, _ in kept], [tokens for _, _, tokens in kept]),
-        np.array([int((tokens.input_ids == unknown).sum()) for _, _, tokens in kept], np.int64),
-        np.array(
-            [
-                np.array_equal(tokens.input_ids, items.encoded[item].input_ids)
-                for item, _, tokens in kept
-            ],
-            bool,
-        ),
+        np.array([int((after == unknown).sum()) for _, after in ids], np.int64),
+        np.array([np.array_equal(before, after) for before, after in ids], bool),
     )
 
 
@@ -160,8 +139,8 @@ class _Candidates:
     """Token ids of candidates, each tokenized once."""
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase):
-        self._tokenizer, self._unknown = tokenizer, unknown_token_id(tokenizer)
-        self._known: dict[str, list[int]] = {}
+        self._unknown = unknown_token_id(tokenizer)
+        self._ids = cache(lambda choice: tokenizer(choice, add_special_tokens=False).input_ids)
 
     def in_vocabulary(self, example: Example, encoded: EncodedExample) -> bool:
         """Whether every part of the right answer and of all candidates has a token."""
@@ -176,8 +155,3 @@ class _Candidates:
         prompt = int((~encoded.has_role("answer")).sum())
         candidates = [len(self._ids(choice)) + 1 for choice in example.choices]  # end of sequence
         return max([len(encoded), *(prompt + length for length in candidates)])
-
-    def _ids(self, choice: str) -> list[int]:
-        if choice not in self._known:
-            self._known[choice] = self._tokenizer(choice, add_special_tokens=False).input_ids
-        return self._known[choice]

@@ -1,22 +1,21 @@
 """Extreme eigenvalues of the Hessian: of the answers' loss, of the arm's own, of half the items."""
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
+from typing import NamedTuple
 
 from torch import Tensor
-from transformers import PreTrainedModel
 
-from ntpctp.curvature import Eigenvalues, HessianOperator, top_eigenvalues
+from ntpctp.curvature import HessianOperator, ParameterVector, top_eigenvalues
 from ntpctp.curvature.inner import norm
-from ntpctp.curvature.parameters import ParameterVector
 from ntpctp.measures.computation.subset import (
     CURVATURE_UNIT,
     Subset,
     SubsetLoss,
-    differentiable_model,
+    eigenvalue_row,
     eigenvalue_score,
+    losses,
 )
 from ntpctp.measures.context import EvaluationContext
-from ntpctp.measures.fields import split_names
 from ntpctp.measures.flatness import Flatness
 from ntpctp.measures.measure import ItemResult, Measurement, Score
 from ntpctp.objectives import CTP, Selective
@@ -25,8 +24,7 @@ UNKNOWN = "it is not known under which objective the checkpoint was trained"
 SELECTIVE = "which tokens a selective loss sees depends on the weights: it has no single Hessian"
 
 
-@dataclass(frozen=True)
-class _Part:
+class _Part(NamedTuple):
     """The outcome of one computation: its row, its scores, and the eigenvector."""
 
     row: ItemResult
@@ -36,46 +34,30 @@ class _Part:
 
 def measure(options: Flatness, context: EvaluationContext) -> Measurement:
     """Return a row for each eigenvalue computation and the scores of ``Flatness``."""
-    model = differentiable_model(context)
-    parts = [
-        part
-        for split in split_names(options.split)
-        for part in _parts(options, context, model, Subset.of(context, split, options.max_items))
-    ]
+    of_splits = losses(context, options.split, options.max_items)
+    parts = [part for loss in of_splits for part in _parts(options, loss)]
     return [part.row for part in parts], [score for part in parts for score in part.scores]
 
 
-def _parts(
-    options: Flatness, context: EvaluationContext, model: PreTrainedModel, subset: Subset
-) -> list[_Part]:
-    answer = _eigenvalues(options, SubsetLoss(context, model, subset, CTP()), "answer")
-    parts = [answer, _own(options, context, model, subset, answer)]
+def _parts(options: Flatness, loss: SubsetLoss) -> list[_Part]:
+    answer = _eigenvalues(options, loss, "answer")
+    parts = [answer, _own(options, loss, answer)]
     if options.half:
-        parts.append(_half(options, context, model, subset.half(), answer.vector))
-    return [*parts, _norms(model, subset)]
+        parts.append(_half(options, loss, answer.vector))
+    return [*parts, _norms(loss)]
 
 
-def _own(
-    options: Flatness,
-    context: EvaluationContext,
-    model: PreTrainedModel,
-    subset: Subset,
-    answer: _Part,
-) -> _Part:
-    objective = context.objective
+def _own(options: Flatness, loss: SubsetLoss, answer: _Part) -> _Part:
+    objective, subset = loss.context.objective, loss.subset
     if objective == CTP():
         own = answer
     elif objective is None or isinstance(objective, Selective):
         reason = UNKNOWN if objective is None else SELECTIVE
-        own = _Part(
-            {"split": subset.split, "loss": "own"},
-            [
-                replace(score, value=None, error_bound=None, reason=reason)
-                for score in answer.scores
-            ],
-        )
+        nulls = [replace(s, value=None, error_bound=None, reason=reason) for s in answer.scores]
+        own = _Part({"split": subset.split}, nulls)
     else:
-        own = _eigenvalues(options, SubsetLoss(context, model, subset, objective), "own")
+        own_loss = SubsetLoss(loss.context, loss.model, subset, objective)
+        own = _eigenvalues(options, own_loss, "own")
     # Losses over different tokens: neither arm's number is the better one.
     scores = [
         replace(score, score=score.score.replace("answer", "own"), higher_is_better=None)
@@ -84,43 +66,27 @@ def _own(
     return _Part({**own.row, "loss": "own"}, scores)
 
 
-def _half(
-    options: Flatness,
-    context: EvaluationContext,
-    model: PreTrainedModel,
-    half: Subset,
-    start: Tensor | None,
-) -> _Part:
-    name, label = "top_eigenvalue_half_answer_loss", "answer, first half"
+def _half(options: Flatness, loss: SubsetLoss, start: Tensor | None) -> _Part:
+    subset, label = loss.subset, "answer, first half"
+    half = Subset(subset.split, subset.examples[: len(subset) // 2])
     if not len(half):
+        name = "top_eigenvalue_half_answer_loss"
         reason = "there is one item, and half of it is none"
-        score = Score("flatness", half.split, name, None, CURVATURE_UNIT, 0, None, reason=reason)
+        score = half.score("flatness", name, CURVATURE_UNIT, higher_is_better=None, reason=reason)
         return _Part({"split": half.split, "loss": label, "items": 0}, [score])
-    loss = SubsetLoss(context, model, half)
-    if options.backend == "pyhessian":
-        part = _by_pyhessian(options, loss, "half_answer", options.half_tolerance)
-    else:
-        operator = loss.hessian(options.graph_memory_bytes)
-        result = top_eigenvalues(
-            operator,
-            seed=options.seed,
-            relative_tolerance=options.half_tolerance,
-            max_products=options.max_products,
-            start=start,
-        )
-        part = _Part(
-            _lanczos_row(half, label, operator, result), [_top(half, result, "half_answer")]
-        )
-    return _Part(
-        {**part.row, "loss": label},
-        [replace(score, higher_is_better=None) for score in part.scores],
-    )
+    changes = {"ends": "largest", "relative_tolerance": options.half_tolerance}
+    half_loss = SubsetLoss(loss.context, loss.model, half)
+    part = _eigenvalues(options.model_copy(update=changes), half_loss, "half_answer", start)
+    scores = [replace(score, higher_is_better=None) for score in part.scores]
+    return _Part({**part.row, "loss": label}, scores)
 
 
-def _eigenvalues(options: Flatness, loss: SubsetLoss, name: str) -> _Part:
-    """Return the extreme eigenvalues of one loss, which is ``answer`` or ``own``."""
+def _eigenvalues(
+    options: Flatness, loss: SubsetLoss, name: str, start: Tensor | None = None
+) -> _Part:
+    """Return the extreme eigenvalues of one loss: ``answer``, ``own`` or ``half_answer``."""
     if options.backend == "pyhessian":
-        return _by_pyhessian(options, loss, name, options.relative_tolerance)
+        return _by_pyhessian(options, loss, name)
     operator, subset = loss.hessian(options.graph_memory_bytes), loss.subset
     result = top_eigenvalues(
         operator,
@@ -129,39 +95,27 @@ def _eigenvalues(options: Flatness, loss: SubsetLoss, name: str) -> _Part:
         seed=options.seed,
         relative_tolerance=options.relative_tolerance,
         max_products=options.max_products,
+        start=start,
         vectors=True,
     )
-    scores = [_top(subset, result, name)]
+    ends = {"top": (result.value, result.residual)}
     if options.ends == "both":
-        smallest = result.opposite_value, result.opposite_residual
-        label = f"smallest_eigenvalue_{name}_loss"
-        scores.append(eigenvalue_score("flatness", subset, label, *smallest, result))
-    vector = None if result.vectors is None else result.vectors[0]
-    return _Part(_lanczos_row(subset, name, operator, result), scores, vector)
-
-
-def _top(subset: Subset, result: Eigenvalues, loss: str) -> Score:
-    name = f"top_eigenvalue_{loss}_loss"
-    score = eigenvalue_score("flatness", subset, name, result.value, result.residual, result)
-    return replace(score, higher_is_better=False)
-
-
-def _lanczos_row(
-    subset: Subset, loss: str, operator: HessianOperator, result: Eigenvalues
-) -> ItemResult:
-    return {
+        ends["smallest"] = result.opposite_value, result.opposite_residual
+    scores = []
+    for end, estimate in ends.items():
+        label, higher = f"{end}_eigenvalue_{name}_loss", False if end == "top" else None
+        scores.append(
+            eigenvalue_score("flatness", subset, label, *estimate, result, higher_is_better=higher)
+        )
+    row = {
         "split": subset.split,
-        "loss": loss,
-        "value": result.value,
-        "residual": result.residual,
-        "products": result.num_products,
-        "converged": result.residual <= result.relative_tolerance * abs(result.value),
-        "smallest_value": result.opposite_value,
-        "smallest_residual": result.opposite_residual,
+        "loss": name,
+        **eigenvalue_row(result),
         **_of_loss(subset, operator),
         "kept_graphs": operator.num_kept_graphs,
         "kept_graph_bytes": operator.kept_graph_bytes,
     }
+    return _Part(row, scores, None if result.vectors is None else result.vectors[0])
 
 
 def _of_loss(subset: Subset, operator: HessianOperator) -> ItemResult:
@@ -175,8 +129,9 @@ def _of_loss(subset: Subset, operator: HessianOperator) -> ItemResult:
     }
 
 
-def _by_pyhessian(options: Flatness, loss: SubsetLoss, name: str, tolerance: float) -> _Part:
+def _by_pyhessian(options: Flatness, loss: SubsetLoss, name: str) -> _Part:
     """Return PyHessian's eigenvalue, its residual by one product of the ``HessianOperator``."""
+    tolerance = options.relative_tolerance
     ((value, vector),) = loss.pyhessian().top_eigenpairs(
         seed=options.seed,
         # Successive estimates differ by about the squared residual, relative to the eigenvalue;
@@ -199,16 +154,9 @@ def _by_pyhessian(options: Flatness, loss: SubsetLoss, name: str, tolerance: flo
             f"PyHessian found {value:.4g}, the eigenvalue of largest magnitude, which is not the "
             "largest one; use backend: ntpctp"
         )
-    score = Score(
-        "flatness",
-        subset.split,
-        f"top_eigenvalue_{name}_loss",
-        None if reason else value,
-        CURVATURE_UNIT,
-        len(subset),
-        higher_is_better=False,
-        error_bound=residual,
-        reason=reason,
+    top, shown = f"top_eigenvalue_{name}_loss", None if reason else value
+    score = subset.score(
+        "flatness", top, CURVATURE_UNIT, shown, error_bound=residual, reason=reason
     )
     row = {
         "split": subset.split,
@@ -222,18 +170,10 @@ def _by_pyhessian(options: Flatness, loss: SubsetLoss, name: str, tolerance: flo
     return _Part(row, [score])
 
 
-def _norms(model: PreTrainedModel, subset: Subset) -> _Part:
-    norms = ParameterVector(dict(model.named_parameters())).norms()
+def _norms(loss: SubsetLoss) -> _Part:
+    split, norms = loss.subset.split, ParameterVector(loss.parameters).norms()
     total = sum(length**2 for length in norms.values()) ** 0.5
-    score = Score(
-        "flatness",
-        subset.split,
-        "parameter_norm",
-        total,
-        "unit of weight",
-        len(norms),
-        None,
-        # Each norm is a float32 sum of positive terms, summed pairwise: good to some 1e-7.
-        error_bound=1e-6 * total,
-    )
-    return _Part({"split": subset.split, "loss": "none", "parameter_norms": norms}, [score])
+    # Each norm is a float32 sum of positive terms, summed pairwise: good to some 1e-7.
+    of, bound = ("flatness", split, "parameter_norm"), 1e-6 * total
+    score = Score(*of, total, "unit of weight", len(norms), None, error_bound=bound)
+    return _Part({"split": split, "loss": "none", "parameter_norms": norms}, [score])

@@ -25,11 +25,8 @@ class GaussianNoise:
 
     It depends on (seed, draw, item, position, width) alone, not on batches, strengths or models.
     Draws are cached for the next strength: two million numbers then cost 2 ms instead of 35.
-
-    Args:
-        seed: of all draws.
-        draw: index of the draw.
-        most_bytes: largest size of the cache; noise that does not fit is drawn again.
+    ``draw`` is the index of the draw. Noise that does not fit into a cache of ``most_bytes`` is
+    drawn again.
     """
 
     def __init__(self, seed: int, draw: int, most_bytes: int = _MOST_BYTES):
@@ -38,19 +35,13 @@ class GaussianNoise:
         self._cache: dict[tuple[int, int], NDArray[np.float32]] = {}
 
     def of(self, items: Sequence[int], positions: Tensor, like: Tensor) -> Tensor:
-        """Return z, shape (B, T, D), with the width, type and device of ``like``.
+        """Return z, shape (B, T, D), with the width, type and device of ``like`` (B, T, D).
 
-        Args:
-            items: index of each of the B items.
-            positions: int64 (B, T), of the tokens in their items.
-            like: (B, T, D).
+        ``positions``, int64 (B, T), are those of the tokens in the B ``items``.
         """
         indices = positions.cpu().numpy()
-        length = int(indices.max()) + 1
-        width = like.shape[-1]
-        drawn = [
-            self._item(item, length, width)[at] for item, at in zip(items, indices, strict=True)
-        ]
+        shape = int(indices.max()) + 1, like.shape[-1]
+        drawn = [self._item(item, *shape)[at] for item, at in zip(items, indices, strict=True)]
         return torch.from_numpy(np.stack(drawn)).to(like)
 
     def _item(self, item: int, length: int, width: int) -> NDArray[np.float32]:
@@ -83,23 +74,27 @@ def deviation(
     For ``embeddings`` over all entries of its output for each token of the vocabulary once: the
     embedding matrix, as the model scales it. For any other module over all entries of its states,
     (tokens, D), at all tokens of ``examples``, reference answers included, but the last (the end of
-    sequence is never read); one pass over them. Divisor: number of entries - 1.
-
-    Raises:
-        InputError: for an unknown module, or one whose output is not a state for each token.
+    sequence is never read); one pass over them. Divisor: number of entries - 1. An unknown module,
+    or one whose output is not a state for each token, raises ``InputError``.
     """
     if module == EMBEDDINGS:
         embedding = embedding_of(model)
         ids = torch.arange(embedding.num_embeddings, device=model.device)
         return float(embedding(ids).std())
     module_of(model, module)
+    no_states = InputError(
+        f"module {module!r} does not output a hidden state for each token, so noise cannot be "
+        "added there; choose a block such as transformer.h.0, or embeddings"
+    )
     sums: dict[int, tuple[int, float, float]] = {}  # item -> entries, sum, sum of squares
 
     def record(items: Sequence[int], positions: Tensor, states: object) -> Tensor:
-        if not isinstance(states, Tensor) or states.ndim != 3:
-            raise InputError(_no_states(module))
-        if states.shape[:2] != positions.shape:
-            raise InputError(_no_states(module))
+        if (
+            not isinstance(states, Tensor)
+            or states.ndim != 3
+            or states.shape[:2] != positions.shape
+        ):
+            raise no_states
         for item, of_item in zip(items, states, strict=True):
             entries = of_item[: len(examples[item]) - 1].double()  # the last token is not read
             sums[item] = entries.numel(), float(entries.sum()), float(entries.square().sum())
@@ -107,13 +102,6 @@ def deviation(
 
     score_examples(model, examples, budget, perturbation=Perturbation(module, record))
     if not sums:
-        raise InputError(_no_states(module))
+        raise no_states
     count, total, squares = (sum(column) for column in zip(*sums.values(), strict=True))
     return float(max(0.0, (squares - total * total / count) / (count - 1)) ** 0.5)
-
-
-def _no_states(module: str) -> str:
-    return (
-        f"module {module!r} does not output a hidden state for each token, so noise cannot be "
-        "added there; choose a block such as transformer.h.0, or embeddings"
-    )

@@ -5,7 +5,6 @@ Shape letters: R = draws of an edit, N = items.
 
 import zlib
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -17,31 +16,33 @@ from ntpctp.measures.computation.edited import EditedItems, edit_items, explain_
 from ntpctp.measures.computation.judging import JudgedItems
 from ntpctp.measures.context import EvaluationContext
 from ntpctp.measures.input_edits import InputEdits
-from ntpctp.measures.measure import ItemResult, Measurement, Score
+from ntpctp.measures.measure import Measurement, Score, joined
 from ntpctp.measures.scoring import mean_score
 from ntpctp.measures.split import EncodedSplit
 
 
 def measure(options: InputEdits, context: EvaluationContext) -> Measurement:
     """Return a row for each item and the scores of ``InputEdits``."""
-    rows: list[ItemResult] = []
+    return joined(_of_split(options, context, split) for split in context.evaluation_splits)
+
+
+def _of_split(options: InputEdits, context: EvaluationContext, split: str) -> Measurement:
+    edits = options.edits_of(task_of(context), split)
+    items = context.splits[split].head(options.max_items)
+    count, accuracy = len(items.encoded), ("edits", split, "accuracy_under_edits")
+    if not edits:
+        reason = "the task has no edit of such examples that keeps the answer"
+        return [], [Score(*accuracy, None, "share of items", count, True, reason=reason)]
+    curves = [_curve(options, context, split, items, name, edit) for name, edit in edits.items()]
+    rows = item_results([curve for curve, _ in curves])
     scores: list[Score] = []
-    for split in context.evaluation_splits:
-        edits = options.edits_of(task_of(context), split)
-        items = context.splits[split].head(options.max_items)
-        if not edits:
-            scores.append(_nothing_to_edit(split, len(items.encoded)))
-            continue
-        curves = [
-            _curve(options, context, split, items, name, edit) for name, edit in edits.items()
-        ]
-        results = item_results([curve for curve, _ in curves])
-        for curve, shares in curves:
-            scores += curve.scores()
-            for share in shares:
-                share.add_to(results)
-                scores.append(share.score(split))
-        rows += results
+    for curve, draws in curves:
+        scores += curve.scores()
+        for key, values, score in _shares(split, curve.kind, draws):
+            for row, value in zip(rows, values, strict=True):
+                if not np.isnan(value):
+                    row[key] = float(value)
+            scores.append(score)
     return rows, scores
 
 
@@ -52,8 +53,8 @@ def _curve(
     items: EncodedSplit,
     name: str,
     edit: Edit,
-) -> tuple[RobustnessCurve, list["_Share"]]:
-    """Return the curve of one edit, and what became of the items under it."""
+) -> tuple[RobustnessCurve, dict[float, list[EditedItems]]]:
+    """Return the curve of one edit, and the edited items of each strength and draw."""
     strengths = [float(s) for s in options.strengths.get(name) or edit.strengths]
     judged = JudgedItems(items, context.tokenizer)
     right = np.empty((options.draws, len(judged), len(strengths)))
@@ -67,55 +68,8 @@ def _curve(
             draws[strength].append(edited)
     causes: dict[float | None, str] = {s: explain_left_out(draws[s]) for s in draws}
     causes[None] = explain_left_out([edited for same in draws.values() for edited in same])
-    curve = RobustnessCurve(
-        measure=options.name,
-        split=split,
-        kind=name,
-        strengths=strengths,
-        right=right,
-        chance=judged.chance,
-        strength_unit=edit.unit,
-        causes=causes,
-    )
-    return curve, list(_shares(name, draws))
-
-
-@dataclass(frozen=True, eq=False)
-class _Share:
-    """How often something happened to an item under an edit: the share of its draws.
-
-    Attributes:
-        name: of the score.
-        strength: of the edit.
-        values: float64, shape (N,), NaN: not applicable to the item.
-        unit: of the mean over items.
-        no_value: the reason if no item has a value.
-    """
-
-    name: str
-    strength: float
-    values: NDArray[np.float64]
-    unit: str
-    no_value: str
-
-    @property
-    def _key(self) -> str:
-        return f"{self.name}_{self.strength:.12g}"
-
-    def add_to(self, rows: list[ItemResult]) -> None:
-        """Add the share to the rows of the items that have a value."""
-        for row, value in zip(rows, self.values, strict=True):
-            if not np.isnan(value):
-                row[self._key] = float(value)
-
-    def score(self, split: str) -> Score:
-        """Return the mean over the items."""
-        known = self.values[~np.isnan(self.values)]
-        named: dict[str, Any] = {"measure": "edits", "split": split, "score": self.name}
-        common = {**named, "unit": self.unit, "higher_is_better": None, "strength": self.strength}
-        if not len(known):
-            return Score(value=None, count=0, reason=self.no_value, **common)
-        return mean_score(known.tolist(), rows_key=self._key, **common)
+    of = options.name, split, name, strengths
+    return RobustnessCurve(*of, right, judged.chance, edit.unit, causes=causes), draws
 
 
 _OF_ALL: dict[str, Callable[[EditedItems], NDArray[Any]]] = {
@@ -129,27 +83,32 @@ _OF_KEPT: dict[str, Callable[[EditedItems], NDArray[Any]]] = {
 }
 
 
-def _shares(name: str, draws: Mapping[float, list[EditedItems]]) -> Iterator[_Share]:
-    """Yield the shares that are not 0 at all strengths.
+def _shares(
+    split: str, edit: str, draws: Mapping[float, list[EditedItems]]
+) -> Iterator[tuple[str, NDArray[np.float64], Score]]:
+    """Yield how often something happened to the items, unless it is 0 at all strengths.
 
-    Args:
-        name: of the edit.
-        draws: strength -> the edited items of each draw.
+    Each as the field of the rows, its value for each item (the share of its draws, (N,), NaN where
+    not applicable), and the mean over the items as a score.
     """
     for kind, values_of in (_OF_ALL | _OF_KEPT).items():
         values = {s: np.stack([values_of(e) for e in same]) for s, same in draws.items()}
         if not any(np.nansum(at_strength) for at_strength in values.values()):
             continue
+        name = f"{kind}_under_{edit}"
         unit = "share of items" if kind in _OF_ALL else "share of edited items"
         for strength, at_strength in values.items():
-            no_value = f"no item could be edited at strength {strength:g}"
-            yield _Share(
-                f"{kind}_under_{name}",
-                strength,
-                _mean_over_draws(at_strength),
-                unit,
-                f"{no_value}: {explain_left_out(draws[strength])}",
-            )
+            means = _mean_over_draws(at_strength)
+            known = means[~np.isnan(means)].tolist()
+            why = explain_left_out(draws[strength])
+            fields: dict[str, Any] = {
+                "no_value": f"no item could be edited at strength {strength:g}: {why}",
+                "higher_is_better": None,
+                "strength": strength,
+                "rows_key": f"{name}_{strength:.12g}",
+            }
+            score = mean_score(known, "edits", split, name, unit, **fields)
+            yield fields["rows_key"], means, score
 
 
 def _mean_over_draws(values: NDArray[Any]) -> NDArray[np.float64]:
@@ -158,16 +117,3 @@ def _mean_over_draws(values: NDArray[Any]) -> NDArray[np.float64]:
     mean = np.full(known.shape, np.nan)
     np.divide(np.nansum(values, axis=0), known, out=mean, where=known > 0)
     return mean
-
-
-def _nothing_to_edit(split: str, count: int) -> Score:
-    return Score(
-        "edits",
-        split,
-        "accuracy_under_edits",
-        None,
-        "share of items",
-        count,
-        higher_is_better=True,
-        reason="the task has no edit of such examples that keeps the answer",
-    )

@@ -22,11 +22,7 @@ from ntpctp.models.inference import (
 
 
 def default_mode(example: Example) -> Mode:
-    """Return the primary mode of a task with examples like this one.
-
-    ``reasoning`` if the example has reasoning, else ``choices`` if it has candidates, else
-    ``greedy``.
-    """
+    """Return the primary mode of a task with examples like this one, see ``Accuracy``."""
     if example.text("reasoning"):
         return "reasoning"
     return "choices" if example.choices else "greedy"
@@ -37,16 +33,9 @@ class JudgedItems:
 
     ``mode`` is ``choices`` where all items have candidates. Otherwise answers are judged by teacher
     forcing, one pass instead of decoding: without a perturbation the same greedy answers are right.
-    Where there is reasoning, it is that of the reference.
-
-    Args:
-        split: at least one item, each with an answer.
-        tokenizer: of the model.
-        mode: ``choices`` or ``teacher_forced``; None: ``choices`` if all items have candidates.
-            Edited items take the mode of their originals.
-
-    Raises:
-        InputError: if there is no item.
+    Where there is reasoning, it is that of the reference. ``split`` holds at least one item, each
+    with an answer. Edited items take the ``mode`` of their originals; None: ``choices`` if all
+    items have candidates, else ``teacher_forced``.
     """
 
     def __init__(
@@ -74,9 +63,6 @@ class JudgedItems:
         """Return which items ``model`` answers correctly: bool, shape (items,). One pass over them.
 
         A tie between candidates counts as wrong.
-
-        Raises:
-            NotFiniteError: if a log-likelihood is NaN or infinite.
         """
         if self.mode != "choices":
             read = score_examples(
@@ -89,14 +75,11 @@ class JudgedItems:
                 right.append(tokens.matches[answer].all())
             return np.array(right)
         likelihoods = log_likelihoods(model, self._choices, budget, perturbation)
-        for of_item in likelihoods:
+        right = []
+        for of_item, example in zip(likelihoods, self._split.examples, strict=True):
             check_finite(of_item)
-        return np.array(
-            [
-                choice_correct(of_item, example.choices.index(example.answer))
-                for of_item, example in zip(likelihoods, self._split.examples, strict=True)
-            ]
-        )
+            right.append(choice_correct(of_item, example.choices.index(example.answer)))
+        return np.array(right)
 
     @cached_property
     def _choices(self) -> list[ScoringRequest]:
@@ -106,8 +89,7 @@ class JudgedItems:
 def check_finite(values: NDArray[np.float64]) -> None:
     """Check the log-likelihoods or losses of an item before it is judged.
 
-    Raises:
-        NotFiniteError: if a value is NaN or infinite: the answer is then neither right nor wrong.
+    NaN or infinity raises ``NotFiniteError``: the answer is then neither right nor wrong.
     """
     if not np.isfinite(values).all():
         raise NotFiniteError(
@@ -123,24 +105,18 @@ def choices_of(
 
     The prompt is that of the encoded example (it may have been trimmed), with the reference
     reasoning, if any. A candidate is its tokens and the end of sequence.
-
-    Raises:
-        InputError: if a part of a candidate is outside the vocabulary.
     """
     if not any(example.choices for example in split.examples):
         return [None] * len(split.examples)
     first = {choice: example for example in split.examples for choice in example.choices}
     # Any prompt will do that is in the vocabulary if the choice is: here the choice itself.
-    encoded = encode(
-        [
-            Example((Segment("prompt", choice), Segment("answer", choice)), source=example.source)
-            for choice, example in first.items()
-        ],
-        tokenizer,
-    )
+    bare = [
+        Example((Segment("prompt", choice), Segment("answer", choice)), source=example.source)
+        for choice, example in first.items()
+    ]
     candidates = {
         choice: tokens.input_ids[tokens.has_role("answer")].astype(np.int64)
-        for choice, tokens in zip(first, encoded, strict=True)
+        for choice, tokens in zip(first, encode(bare, tokenizer), strict=True)
     }
     return [
         ScoringRequest(

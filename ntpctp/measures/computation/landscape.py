@@ -4,49 +4,33 @@ from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
-from torch import Tensor
 
-from ntpctp.curvature import (
-    Eigenvalues,
-    HessianOperator,
-    LossSlice,
-    density,
-    loss_slice,
-    random_directions,
-    top_eigenvalues,
-)
+from ntpctp.curvature import LossSlice, density, loss_slice, random_directions, top_eigenvalues
 from ntpctp.curvature.inner import inner
 from ntpctp.measures.computation.subset import (
     CURVATURE_UNIT,
     RISE_UNIT,
-    Subset,
     SubsetLoss,
-    differentiable_model,
     filter_dimension_of,
+    losses,
 )
 from ntpctp.measures.context import EvaluationContext
-from ntpctp.measures.fields import split_names
 from ntpctp.measures.landscape import Landscape
-from ntpctp.measures.measure import ItemResult, Measurement, Score
+from ntpctp.measures.measure import ItemResult, Measurement, Score, joined
 
 _Axis: TypeAlias = NDArray[np.float64]
 
 
 def measure(options: Landscape, context: EvaluationContext) -> Measurement:
     """Return the points of slices and density as rows, and the scores of ``Landscape``."""
-    model = differentiable_model(context)
-    rows: list[ItemResult] = []
-    scores: list[Score] = []
-    for split in split_names(options.split):
-        subset = Subset.of(context, split, options.max_items)
-        loss = SubsetLoss(context, model, subset)
-        common = {"split": split, "items": len(subset), "fingerprint": subset.fingerprint}
-        # An operator holds for the weights at its construction, so operators come before slices.
-        for part in (_density, _eigenvector, _random):
-            of_part, scores_of_part = part(options, loss)
-            rows += [{**common, **row} for row in of_part]
-            scores += scores_of_part
-    return rows, scores
+    of_splits = losses(context, options.split, options.max_items)
+    return joined(_of_split(options, loss) for loss in of_splits)
+
+
+def _of_split(options: Landscape, loss: SubsetLoss) -> Measurement:
+    # An operator holds for the weights at its construction, so operators come before slices.
+    rows, scores = joined(part(options, loss) for part in (_density, _eigenvector, _random))
+    return [{**loss.subset.fields, **row} for row in rows], scores
 
 
 def _score(
@@ -56,38 +40,24 @@ def _score(
 
 
 def _density(options: Landscape, loss: SubsetLoss) -> Measurement:
-    settings = {
-        "num_probes": options.probes,
-        "num_steps": options.lanczos_steps,
-        "seed": options.seed,
-    }
+    size = {"num_probes": options.probes, "num_steps": options.lanczos_steps, "seed": options.seed}
     if options.backend == "pyhessian":
-        result, backend = loss.pyhessian().density(**settings), {"backend": "pyhessian"}
+        result, backend = loss.pyhessian().density(**size), {"backend": "pyhessian"}
     else:
-        result, backend = density(loss.hessian(options.graph_memory_bytes), **settings), {}
-    rows = [
-        {
-            "kind": "density",
-            "probe": probe,
-            "nodes": nodes.tolist(),
-            "weights": weights.tolist(),
-            **backend,
-        }
-        for probe, (nodes, weights) in enumerate(zip(result.nodes, result.weights, strict=True))
-    ]
+        result, backend = density(loss.hessian(options.graph_memory_bytes), **size), {}
+    rows = []
+    for probe, points in enumerate(zip(result.nodes, result.weights, strict=True)):
+        nodes, weights = (values.tolist() for values in points)
+        row = {"kind": "density", "probe": probe, "nodes": nodes, "weights": weights}
+        rows.append({**row, **backend})
     mean, error = result.mean(lambda values: values)
     square, square_error = result.mean(np.square)
     root = square**0.5
+    root_error = square_error / (2 * root) if root else 0.0  # d sqrt(x) = dx / (2 sqrt(x))
+    name = "root_mean_square_eigenvalue"
     return rows, [
         _score(loss, "mean_eigenvalue", CURVATURE_UNIT, mean, standard_error=error),
-        _score(
-            loss,
-            "root_mean_square_eigenvalue",
-            CURVATURE_UNIT,
-            root,
-            # First order: d sqrt(x) = dx / (2 sqrt(x)).
-            standard_error=square_error / (2 * root) if root else 0.0,
-        ),
+        _score(loss, name, CURVATURE_UNIT, root, standard_error=root_error),
     ]
 
 
@@ -109,23 +79,24 @@ def _eigenvector(options: Landscape, loss: SubsetLoss) -> Measurement:
         )
         return [row], [_score(loss, "eigenvector_rise", RISE_UNIT, reason=reason)]
     axis = np.linspace(-options.eigenvector_extent, options.eigenvector_extent, options.points)
-    line = loss_slice(loss.mean(), _uphill(operator, result)[None], axis)
+    assert result.vectors is not None
+    # The sign of an eigenvector is arbitrary: turn it to the side where the loss rises.
+    falls = float(inner(result.vectors[0], operator.gradient)) < 0
+    direction = -result.vectors if falls else result.vectors
+    line = loss_slice(loss.mean(), direction, axis)
     row |= _points(line)
     if line.num_nonfinite:
         return [row], [_score(loss, "eigenvector_rise", RISE_UNIT, reason=_overflow(line))]
     rise, coarse = (_mean_rise(axis[::s], line.losses[::s]) for s in (1, 2))
-    return [row], [
-        _score(loss, "eigenvector_rise", RISE_UNIT, rise, error_bound=abs(rise - coarse))
-    ]
+    bound = abs(rise - coarse)
+    return [row], [_score(loss, "eigenvector_rise", RISE_UNIT, rise, error_bound=bound)]
 
 
 def _random(options: Landscape, loss: SubsetLoss) -> Measurement:
     mean = loss.mean()
+    filters, count = filter_dimension_of(loss.model), options.directions
     directions = random_directions(
-        mean.parameters,
-        options.directions,
-        seed=options.seed,
-        filter_dimension=filter_dimension_of(loss.model),
+        mean.parameters, count, seed=options.seed, filter_dimension=filters
     )
     axis = np.linspace(-options.extent, options.extent, options.points)
     slices = [loss_slice(mean, direction[None], axis) for direction in directions]
@@ -142,15 +113,7 @@ def _random(options: Landscape, loss: SubsetLoss) -> Measurement:
     return rows, [_score(loss, "slice_rise", RISE_UNIT, value, standard_error=error)]
 
 
-def _uphill(operator: HessianOperator, result: Eigenvalues) -> Tensor:
-    """Return the eigenvector, whose sign is arbitrary, towards the side where the loss rises."""
-    assert result.vectors is not None
-    vector = result.vectors[0]
-    return -vector if float(inner(vector, operator.gradient)) < 0 else vector
-
-
 def _mean_rise(axis: _Axis, losses: _Axis) -> float:
-    """Return the mean over the axis of the loss minus the loss at its middle point."""
     return float(np.trapezoid(losses - losses[len(losses) // 2], axis) / (axis[-1] - axis[0]))
 
 

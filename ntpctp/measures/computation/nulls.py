@@ -32,15 +32,5 @@ def nulls(measure: Measure, context: EvaluationContext, reason: str) -> list[Sco
     """
     arguments = {field.name: getattr(context, field.name) for field in fields(context)}
     _, scores = measure.measure(_ZeroWeights(**arguments))
-    return [
-        replace(
-            score,
-            value=None,
-            reason=reason,
-            standard_error=None,
-            error_bound=None,
-            rows_key=None,
-            censored=False,
-        )
-        for score in scores
-    ]
+    absent = dict.fromkeys(("value", "standard_error", "error_bound", "rows_key"))
+    return [replace(score, **absent, reason=reason, censored=False) for score in scores]

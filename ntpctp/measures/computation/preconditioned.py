@@ -21,11 +21,12 @@ from ntpctp.measures.computation.subset import (
     Subset,
     SubsetLoss,
     differentiable_model,
+    eigenvalue_row,
     eigenvalue_score,
 )
 from ntpctp.measures.context import EvaluationContext
 from ntpctp.measures.fields import split_names
-from ntpctp.measures.measure import ItemResult, Measurement, Score
+from ntpctp.measures.measure import Measurement, Score, joined
 from ntpctp.measures.preconditioned import RATIO, Preconditioned
 from ntpctp.models import checkpoint_state, checkpoints
 from ntpctp.objectives import Selective
@@ -45,28 +46,17 @@ _SCORES = {
 def measure(options: Preconditioned, context: EvaluationContext) -> Measurement:
     """Return a row for each split and the scores of ``Preconditioned``."""
     model = differentiable_model(context)
+    subsets = [Subset.of(context, s, options.max_items) for s in split_names(options.split)]
     try:
-        state, reason = _stored_state(context, model), ""
+        state = _stored_state(context, model)
     except InputError as error:
-        state, reason = None, str(error)
-    rows: list[ItemResult] = []
-    scores: list[Score] = []
-    for split in split_names(options.split):
-        subset = Subset.of(context, split, options.max_items)
-        if state is None:
-            rows.append({"split": split})
-            scores += _nulls(subset, reason).values()
-            continue
-        loss = SubsetLoss(context, model, subset, context.objective)
-        row, of_split = _of_split(options, loss, state)
-        rows.append(row)
-        scores += of_split
-    return rows, scores
+        nulls = [score for subset in subsets for score in _nulls(subset, str(error)).values()]
+        return [{"split": subset.split} for subset in subsets], nulls
+    losses = (SubsetLoss(context, model, subset, context.objective) for subset in subsets)
+    return joined(_of_split(options, loss, state) for loss in losses)
 
 
-def _of_split(
-    options: Preconditioned, loss: SubsetLoss, state: AdamState
-) -> tuple[ItemResult, list[Score]]:
+def _of_split(options: Preconditioned, loss: SubsetLoss, state: AdamState) -> Measurement:
     subset = loss.subset
     hessian = loss.hessian(options.graph_memory_bytes)
     operator = PreconditionedHessian(hessian, state)
@@ -77,10 +67,8 @@ def _of_split(
         max_products=options.max_products,
     )
     threshold, nulls = operator.stability_threshold, _nulls(subset, "")
-    top = replace(
-        eigenvalue_score("preconditioned", subset, _TOP, result.value, result.residual, result),
-        unit=UNIT,
-    )
+    estimate = result.value, result.residual
+    top = replace(eigenvalue_score("preconditioned", subset, _TOP, *estimate, result), unit=UNIT)
     ratio = replace(
         nulls["stability_ratio"],
         value=None if top.value is None else top.value / threshold,
@@ -89,12 +77,7 @@ def _of_split(
     )
     row = {
         "split": subset.split,
-        "value": result.value,
-        "residual": result.residual,
-        "products": result.num_products,
-        "converged": result.converged,
-        "smallest_value": result.opposite_value,
-        "smallest_residual": result.opposite_residual,
+        **eigenvalue_row(result),
         "stability_threshold": threshold,
         "learning_rate": state.learning_rate,
         "updates": state.step,
@@ -103,7 +86,7 @@ def _of_split(
         "mean_loss": hessian.mean_loss.value,
         "gradient_norm": float(hessian.gradient.double().norm()),
     }
-    return row, [top, ratio, *_along_gradient(hessian, operator, nulls)]
+    return [row], [top, ratio, *_along_gradient(hessian, operator, nulls)]
 
 
 def _along_gradient(
@@ -123,7 +106,6 @@ def _along_gradient(
 
 
 def _nulls(subset: Subset, reason: str) -> dict[str, Score]:
-    """Return all scores by name, without a value."""
     return {
         name: subset.score("preconditioned", name, unit, higher_is_better=None, reason=reason)
         for name, unit in _SCORES.items()
@@ -131,11 +113,7 @@ def _nulls(subset: Subset, reason: str) -> dict[str, Score]:
 
 
 def _stored_state(context: EvaluationContext, model: PreTrainedModel) -> AdamState:
-    """Return Adam's state at the checkpoint.
-
-    Raises:
-        InputError: with the reason why there is none for this loss.
-    """
+    """Return Adam's state at the checkpoint; an ``InputError`` says why there is none."""
     if context.objective is None:
         raise InputError(UNKNOWN)
     if isinstance(context.objective, Selective):

@@ -3,11 +3,11 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from ntpctp.measures.computation.curve import RobustnessCurve, item_results
+from ntpctp.measures.computation.curve import RobustnessCurve, measurement
 from ntpctp.measures.computation.gaussian import GaussianNoise, deviation
 from ntpctp.measures.computation.judging import JudgedItems
 from ntpctp.measures.context import EvaluationContext
-from ntpctp.measures.measure import ItemResult, Measurement, Score
+from ntpctp.measures.measure import Measurement
 from ntpctp.measures.robustness import Robustness
 from ntpctp.models.inference import EMBEDDINGS
 
@@ -15,17 +15,10 @@ from ntpctp.models.inference import EMBEDDINGS
 def measure(options: Robustness, context: EvaluationContext) -> Measurement:
     """Return a row for each item and the scores of ``Robustness``."""
     options.check_model(context.model)
-    rows: list[ItemResult] = []
-    scores: list[Score] = []
-    for name in context.evaluation_splits:
-        curves = _curves(options, context, name)
-        rows += item_results(curves)
-        scores += [score for curve in curves for score in curve.scores()]
-    return rows, scores
+    return measurement(_curves(options, context, name) for name in context.evaluation_splits)
 
 
 def _curves(options: Robustness, context: EvaluationContext, split: str) -> list[RobustnessCurve]:
-    """Return the curve of each module."""
     items = context.splits[split].head(options.max_items)
     judged = JudgedItems(items, context.tokenizer)
     model, budget = context.model, context.budget
@@ -39,20 +32,10 @@ def _curves(options: Robustness, context: EvaluationContext, split: str) -> list
             for k, strength in enumerate(options.strengths[1:], 1):
                 perturbation = noise.perturbation(module, strength * size)
                 right[m, draw, :, k] = judged.right(model, budget, perturbation)
-    return [
-        RobustnessCurve(
-            measure=options.name,
-            split=split,
-            kind=_kind(module),
-            strengths=options.strengths,
-            right=at_module,
-            chance=judged.chance,
-            strength_unit="standard deviations",
-            shared={f"deviation_{_kind(module)}": size},
-        )
-        for module, size, at_module in zip(options.modules, sizes, right, strict=True)
-    ]
-
-
-def _kind(module: str) -> str:
-    return "noise" if module == EMBEDDINGS else f"noise_at_{module}"
+    curves = []
+    for module, size, at_module in zip(options.modules, sizes, right, strict=True):
+        kind = "noise" if module == EMBEDDINGS else f"noise_at_{module}"
+        of, shared = (options.name, split, kind, options.strengths), {f"deviation_{kind}": size}
+        unit = "standard deviations"
+        curves.append(RobustnessCurve(*of, at_module, judged.chance, unit, shared=shared))
+    return curves

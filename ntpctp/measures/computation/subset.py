@@ -3,7 +3,7 @@
 All curvature measures use this one, so that their numbers are of the same function of the weights.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -19,6 +19,7 @@ from ntpctp.curvature import Eigenvalues, HessianOperator, MeanLoss, PyHessianBa
 from ntpctp.curvature.directions import FilterDimension
 from ntpctp.data.encoded import EncodedExample
 from ntpctp.measures.context import EvaluationContext
+from ntpctp.measures.fields import Splits, split_names
 from ntpctp.measures.measure import Score
 from ntpctp.models.inference import batches_by_length
 from ntpctp.objectives import CTP, Objective
@@ -49,47 +50,35 @@ class Subset:
 
     @classmethod
     def of(cls, context: EvaluationContext, split: str, max_items: int) -> "Subset":
-        """Return the first ``max_items`` items of ``split``.
-
-        Raises:
-            InputError: for an unknown split; lists the known ones.
-        """
+        """Return the first ``max_items`` items of ``split``."""
         return cls(split, lookup(context.splits, split, "split").head(max_items).encoded)
 
     def __len__(self) -> int:
         return len(self.examples)
-
-    def half(self) -> "Subset":
-        """Return its first half, rounded down."""
-        return Subset(self.split, self.examples[: len(self.examples) // 2])
 
     @cached_property
     def fingerprint(self) -> str:
         """SHA-256 of all tokens and their roles: equal for arms measured on the same examples."""
         return fingerprint([[one.input_ids.tolist(), one.roles.tolist()] for one in self.examples])
 
+    @property
+    def fields(self) -> dict[str, Any]:
+        """The fields of a result row that identify the examples."""
+        return {"split": self.split, "items": len(self), "fingerprint": self.fingerprint}
+
     def score(
-        self,
-        measure: str,
-        name: str,
-        unit: str,
-        value: float | None = None,
-        *,
-        higher_is_better: bool | None = False,
-        **fields: Any,
+        self, measure: str, name: str, unit: str, value: float | None = None, **fields: Any
     ) -> Score:
-        """Return a score over these examples; further ``fields`` as in ``Score``."""
-        return Score(measure, self.split, name, value, unit, len(self), higher_is_better, **fields)
+        """Return a score over these examples; lower is better unless ``fields`` say otherwise."""
+        fields = {"higher_is_better": False, **fields}
+        return Score(measure, self.split, name, value, unit, len(self), **fields)
 
 
 class SubsetLoss:
     r"""The token-mean loss of a subset, :math:`\sum_t w_t \ell_t / \sum_t w_t`.
 
-    Args:
-        context: gives tokenizer, device and the bound on a batch.
-        model: from ``differentiable_model``.
-        subset: the examples.
-        objective: decides which tokens count; None: those of the answer (CTP).
+    The ``model`` is that of ``differentiable_model``; ``context`` gives tokenizer, device and the
+    bound on a batch; ``objective`` decides which tokens count, None: those of the answer (CTP).
     """
 
     def __init__(
@@ -99,7 +88,7 @@ class SubsetLoss:
         subset: Subset,
         objective: Objective | None = None,
     ):
-        self.model, self.subset = model, subset
+        self.context, self.model, self.subset = context, model, subset
         self.parameters: dict[str, Tensor] = dict(model.named_parameters())
         supervised = SupervisedExamples(subset.examples, objective or CTP())
         pad = int(context.tokenizer.pad_token_id or 0)
@@ -132,26 +121,45 @@ class SubsetLoss:
         return PyHessianBackend(self, self.parameters, self.batches)
 
 
+def losses(context: EvaluationContext, splits: Splits, max_items: int) -> Iterator[SubsetLoss]:
+    """Yield the loss on the answers of the first items of each split."""
+    model = differentiable_model(context)
+    for split in split_names(splits):
+        yield SubsetLoss(context, model, Subset.of(context, split, max_items))
+
+
 def eigenvalue_score(
-    measure: str, subset: Subset, name: str, value: float, residual: float, result: Eigenvalues
+    measure: str,
+    subset: Subset,
+    name: str,
+    value: float,
+    residual: float,
+    result: Eigenvalues,
+    *,
+    higher_is_better: bool | None = None,
 ) -> Score:
     """Return an eigenvalue as a score, null where its own residual exceeds the tolerance."""
-    reason = None
-    if not residual <= result.relative_tolerance * abs(value):
-        reason = (
-            f"not converged: after {result.num_products} products the residual {residual:.3g} "
-            f"exceeds {result.relative_tolerance:g} of the estimate {value:.4g}; raise "
-            "max_products"
-        )
-    return subset.score(
-        measure,
-        name,
-        CURVATURE_UNIT,
-        None if reason else value,
-        higher_is_better=None,
-        error_bound=residual,
-        reason=reason,
+    fields: dict[str, Any] = {"higher_is_better": higher_is_better, "error_bound": residual}
+    if residual <= result.relative_tolerance * abs(value):
+        return subset.score(measure, name, CURVATURE_UNIT, value, **fields)
+    reason = (
+        f"not converged: after {result.num_products} products the residual {residual:.3g} "
+        f"exceeds {result.relative_tolerance:g} of the estimate {value:.4g}; raise "
+        "max_products"
     )
+    return subset.score(measure, name, CURVATURE_UNIT, reason=reason, **fields)
+
+
+def eigenvalue_row(result: Eigenvalues) -> dict[str, Any]:
+    """Return the fields of a result row for the largest eigenvalue."""
+    return {
+        "value": result.value,
+        "residual": result.residual,
+        "products": result.num_products,
+        "converged": result.residual <= result.relative_tolerance * abs(result.value),
+        "smallest_value": result.opposite_value,
+        "smallest_residual": result.opposite_residual,
+    }
 
 
 def filter_dimension_of(model: PreTrainedModel) -> FilterDimension:

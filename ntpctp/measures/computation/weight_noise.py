@@ -11,7 +11,7 @@ from transformers import PreTrainedModel
 
 from ntpctp._core.rng import generator
 from ntpctp.curvature import ParameterVector, filter_normalised
-from ntpctp.measures.computation.curve import RobustnessCurve, item_results
+from ntpctp.measures.computation.curve import RobustnessCurve, measurement
 from ntpctp.measures.computation.judging import JudgedItems
 from ntpctp.measures.computation.subset import filter_dimension_of
 from ntpctp.measures.context import EvaluationContext
@@ -36,33 +36,17 @@ def measure(options: WeightNoise, context: EvaluationContext) -> Measurement:
             with perturbed_weights(model, directions, strength):
                 for name, items in judged.items():
                     right[name][draw, :, k] = items.right(model, budget)
-    curves = [
-        RobustnessCurve(
-            measure=options.name,
-            split=name,
-            kind="weight_noise",
-            strengths=strengths,
-            right=right[name],
-            chance=items.chance,
-            strength_unit=f"norms of a {SCALED[options.scale]}",
-        )
+    unit, kind = f"norms of a {SCALED[options.scale]}", "weight_noise"
+    return measurement(
+        [RobustnessCurve(options.name, name, kind, strengths, right[name], items.chance, unit)]
         for name, items in judged.items()
-    ]
-    rows = [row for curve in curves for row in item_results([curve])]
-    return rows, [score for curve in curves for score in curve.scores()]
+    )
 
 
 def weight_directions(
     model: PreTrainedModel, scale: Scale, seed: int, draw: int
 ) -> dict[str, Tensor]:
-    """Return the direction D of every parameter, tied ones once, on the model's device.
-
-    Args:
-        model: not changed.
-        scale: see ``WeightNoise``.
-        seed: of all draws.
-        draw: index of the draw.
-    """
+    """Return the direction D of every parameter, tied ones once, on the model's device."""
     filter_dimension = filter_dimension_of(model)
     directions: dict[str, Tensor] = {}
     for name, weights in model.named_parameters():
