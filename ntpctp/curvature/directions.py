@@ -63,7 +63,6 @@ def random_directions(
     if count < 1:
         raise InputError(f"expected a count of at least 1, found {count}")
     generator = torch.Generator().manual_seed(torch_seed(seed, "directions"))
-    shape = (count, parameters.size)
-    drawn: Tensor = torch.randn(shape, generator=generator, dtype=torch.float64)
+    drawn: Tensor = torch.randn(count, parameters.size, generator=generator, dtype=torch.float64)
     rows = drawn.to(parameters.device, parameters.dtype)
     return torch.stack([filter_normalised(parameters, row, filter_dimension) for row in rows])

@@ -78,11 +78,7 @@ class HessianOperator:
         return self.mean_loss.finish(total), tuple(name for name, count in counts if not count)
 
     def __matmul__(self, vector: Tensor) -> Tensor:
-        """Return H ``vector``: (P,) -> (P,).
-
-        A vector that does not fit, parameters that were changed since construction, or a product
-        that is not finite raise ``InputError``.
-        """
+        """Return H ``vector``: (P,) -> (P,), for the parameters at construction."""
         self.parameters.check_vector(vector)
         self.mean_loss.check_unchanged()
         pieces = self.parameters.unflatten(vector)
@@ -109,12 +105,9 @@ class HessianOperator:
         if not curved:
             return
         with explain_missing_derivative():
+            outputs, along = zip(*curved, strict=True)
             product = torch.autograd.grad(
-                [g for g, _ in curved],
-                self.parameters.tensors,
-                grad_outputs=[v for _, v in curved],
-                retain_graph=keep,
-                allow_unused=True,
+                outputs, self.parameters.tensors, along, retain_graph=keep, allow_unused=True
             )
         self.parameters.add_to(total, product)
 

@@ -112,16 +112,10 @@ def top_eigenvalues(
         num_products += len(explicit)
         bounds = np.maximum(bounds, explicit)
         converged &= bool((bounds <= relative_tolerance * np.abs(values[wanted])).all())
-    return Eigenvalues(
-        values=tuple(values[wanted].tolist()),
-        residuals=tuple(bounds.tolist()),
-        converged=converged,
-        opposite_value=float(values[opposite]),
-        opposite_residual=float(residuals[opposite]),
-        relative_tolerance=relative_tolerance,
-        num_products=num_products,
-        vectors=ritz_vectors if vectors else None,
-    )
+    found = tuple(values[wanted].tolist()), tuple(bounds.tolist()), converged
+    other = float(values[opposite]), float(residuals[opposite])
+    kept = ritz_vectors if vectors else None
+    return Eigenvalues(*found, *other, relative_tolerance, num_products, kept)
 
 
 def _check(

@@ -81,8 +81,8 @@ class MeanLoss:
         sums = torch.zeros(2, dtype=torch.float64)
         with torch.no_grad():
             for index in range(len(self.batches)):
-                loss_sum, weight = self.batch_sum(index)
-                sums += torch.tensor([float(loss_sum), float(weight)], dtype=torch.float64)
+                pair = [float(part) for part in self.batch_sum(index)]
+                sums += torch.tensor(pair, dtype=torch.float64)
         return sums
 
     def _check_deterministic(self) -> None:

@@ -87,10 +87,7 @@ class Measure(Options, ABC):
 
     @abstractmethod
     def measure(self, context: Any) -> Measurement:
-        """Return result rows (one an item and condition), and the scores computed from them.
-
-        ``context`` is an ``EvaluationContext``, whose own module imports torch.
-        """
+        """Return result rows, one an item and condition, and scores of an ``EvaluationContext``."""
 
 
 class BuiltIn(Measure):

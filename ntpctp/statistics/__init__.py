@@ -40,14 +40,12 @@ from ntpctp.statistics.verdict import (
     verdict,
 )
 
-# Two arms: level, spread and counts, verdict. Then grids and tasks, curves, measured error rates.
-__all__ = ["PairedDifference", "StandardisedEffect", "paired_difference", "sign_flip_test"]
-__all__ += ["standardised_effect", "win_probability"]
-__all__ += ["Share", "Spread", "SpreadComparison", "describe_spread", "mcnemar", "share"]
-__all__ += ["share_reaching", "spread"]
-__all__ += ["Verdict", "num_seeds_needed", "smallest_detectable_difference", "verdict"]
-__all__ += ["Aggregate", "Effect", "Profile", "factor_effects", "holm", "holm_of_known"]
-__all__ += ["interquartile_mean", "performance_profile", "probability_of_improvement"]
-__all__ += ["TimeComparison", "TimesToTarget", "area_between", "censored_times"]
-__all__ += ["compare_times_to_target", "difference_at", "on_common_grid", "times_to_target"]
-__all__ += ["Calibration", "coverage", "false_positive_rate"]
+# Types, then functions.
+__all__ = ["Aggregate", "Calibration", "Effect", "PairedDifference", "Profile", "Share", "Spread"]
+__all__ += ["SpreadComparison", "StandardisedEffect", "TimeComparison", "TimesToTarget", "Verdict"]
+__all__ += ["area_between", "censored_times", "compare_times_to_target", "coverage"]
+__all__ += ["describe_spread", "difference_at", "factor_effects", "false_positive_rate", "holm"]
+__all__ += ["holm_of_known", "interquartile_mean", "mcnemar", "num_seeds_needed", "on_common_grid"]
+__all__ += ["paired_difference", "performance_profile", "probability_of_improvement", "share"]
+__all__ += ["share_reaching", "sign_flip_test", "smallest_detectable_difference", "spread"]
+__all__ += ["standardised_effect", "times_to_target", "verdict", "win_probability"]

@@ -289,13 +289,12 @@ def _without_spread(record: PairedDifference) -> PairedDifference:
         item_standard_error=None,
     )
     if r is None:
-        return replace(
-            record,
-            p_value=record.sign_flip_p_value,
-            method="exact sign-flip test: all differences are equal",
-            reason=f"all {record.num_seeds} seeds show the same difference: no spread from which "
-            "an interval could be computed",
+        words = "exact sign-flip test: all differences are equal"
+        reason = (
+            f"all {record.num_seeds} seeds show the same difference: no spread from which an "
+            "interval could be computed"
         )
+        return replace(record, p_value=record.sign_flip_p_value, method=words, reason=reason)
     count = record.num_items or record.num_seeds
     unlike = no_discordance_bound(count, level)
     low, high = c - unlike * (r + c), c + unlike * (r - c)

@@ -60,12 +60,6 @@ def factor_effects(
         [_checks.finite(cells[key], str(key), 1, 2) for key in product(*levels)]
     ).reshape(*(len(names) for names in levels), *next(iter(shapes.values())))
 
-    def contrast(
-        names: tuple[str, ...], pairs: tuple[tuple[str, str], ...], a: FloatArray, b: FloatArray
-    ) -> Effect:
-        bound = len(names) * largest
-        return Effect(names, pairs, paired_difference(a, b, rng, level=level, largest=bound))
-
     def mean(fixed: Mapping[int, str]) -> FloatArray:
         """Return the mean over the factors without a ``fixed`` level, (S,) or (S, N)."""
         index = tuple(
@@ -74,6 +68,12 @@ def factor_effects(
         )
         free = tuple(range(len(factors) - len(fixed)))
         return np.asarray(grid[index].mean(axis=free), dtype=np.float64)
+
+    def contrast(
+        names: tuple[str, ...], pairs: tuple[tuple[str, str], ...], a: FloatArray, b: FloatArray
+    ) -> Effect:
+        bound = len(names) * largest
+        return Effect(names, pairs, paired_difference(a, b, rng, level=level, largest=bound))
 
     effects = []
     for x, name in enumerate(factors):

@@ -126,7 +126,6 @@ def spread(
     if fewest < MIN_SEEDS:
         reason = f"{fewest} seed{'s' if fewest > 1 else ''} in an arm: at least {MIN_SEEDS} needed"
         return SpreadComparison(names, spread_a, spread_b, ratio, None, None, method, reason)
-
     z_a, z_b = deviations(x), deviations(y)
     num_a, num_all = len(z_a), math.comb(len(z_a) + len(z_b), len(z_a))
     exact = num_all <= _MOST_ARRANGEMENTS

@@ -5,7 +5,7 @@ or a normalised score; nothing is normalised here.
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -68,7 +68,7 @@ def interquartile_mean(
 
     With one task use ``paired_difference``. ``scores`` have the shape (S, M).
     """
-    return _aggregate((scores,), _trimmed, rng, level, num_resamples)
+    return _aggregate({"scores": scores}, _trimmed, rng, level, num_resamples)
 
 
 def probability_of_improvement(
@@ -87,7 +87,7 @@ def probability_of_improvement(
     ``win_probability``, whose interval is valid in that case too. ``a`` has the shape (S_a, M),
     ``b`` (S_b, M), the same tasks in the same order.
     """
-    return _aggregate((a, b), _improvement, rng, level, num_resamples)
+    return _aggregate({"a": a, "b": b}, _improvement, rng, level, num_resamples)
 
 
 def performance_profile(
@@ -121,28 +121,25 @@ def performance_profile(
     return Profile(taus, shares(x), low, high, level, num_runs, num_tasks, reason)
 
 
-def _trimmed(arms: tuple[FloatArray, ...]) -> FloatArray:
-    (x,) = arms
+def _trimmed(x: FloatArray) -> FloatArray:
     pooled = x.reshape(*x.shape[:-2], -1)
     return np.asarray(stats.trim_mean(pooled, 0.25, axis=-1), dtype=np.float64)
 
 
-def _improvement(arms: tuple[FloatArray, ...]) -> FloatArray:
-    a, b = arms
+def _improvement(a: FloatArray, b: FloatArray) -> FloatArray:
     wins = np.sign(a[..., :, None, :] - b[..., None, :, :])
     return np.asarray((1 + wins.mean(axis=(-3, -2, -1))) / 2, dtype=np.float64)
 
 
 def _aggregate(
-    arms: tuple[ArrayLike, ...],
-    statistic: Callable[[tuple[FloatArray, ...]], FloatArray],
+    arms: Mapping[str, ArrayLike],
+    statistic: Callable[..., FloatArray],
     rng: np.random.Generator,
     level: float,
     num_resamples: int,
 ) -> Aggregate:
     """Return ``statistic`` with its interval; it maps arms of shape (..., S, M) to values (...)."""
-    names = ("scores",) if len(arms) == 1 else ("a", "b")
-    arrays = tuple(_checks.finite(x, name, 2) for x, name in zip(arms, names, strict=True))
+    arrays = tuple(_checks.finite(x, name, 2) for name, x in arms.items())
     _checks.level(level)
     if len({x.shape[1] for x in arrays}) > 1:
         shapes = " and ".join(str(x.shape) for x in arrays)
@@ -155,10 +152,10 @@ def _aggregate(
         chunk = max(1, _CHUNK_ENTRIES // num_entries)
         sizes = [min(chunk, num_resamples - k) for k in range(0, num_resamples, chunk)]
         draws = (tuple(_resample(x, rng, size) for x in arrays) for size in sizes)
-        resampled = np.concatenate([statistic(drawn) for drawn in draws])
+        resampled = np.concatenate([statistic(*drawn) for drawn in draws])
         low, high = map(float, np.quantile(resampled, [(1 - level) / 2, (1 + level) / 2]))
     num_runs, num_tasks = tuple(map(len, arrays)), arrays[0].shape[1]
-    return Aggregate(float(statistic(arrays)), low, high, level, num_runs, num_tasks, reason)
+    return Aggregate(float(statistic(*arrays)), low, high, level, num_runs, num_tasks, reason)
 
 
 def _too_few(arrays: tuple[FloatArray, ...]) -> str | None:

@@ -12,7 +12,6 @@ from ntpctp._core.errors import InputError
 from ntpctp.statistics.difference import PairedDifference, satterthwaite
 
 MAX_SEEDS = 1000  # larger numbers of seeds are not computed
-
 POWER = 0.8
 
 Decision = Literal["better", "no difference", "undecided", "one seed"]

@@ -1,6 +1,7 @@
 """Scores of accuracy, calibration and loss from the answers of a model."""
 
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -35,7 +36,6 @@ def _of_split(
 
 
 _SHARES = ("choice", "choice_normalised", "exact_match", "teacher_forced", "judged")
-_BY_STRATUM = ("choice", "exact_match", "teacher_forced")
 _LOSSES = ("answer_loss", "uncritical_loss", "all_loss")
 
 
@@ -59,7 +59,7 @@ def _scores(
         *_calibration(name, rows, "choice_confidence", "choice", "choice_"),
         *_calibration(name, rows, "confidence", "exact_match", ""),
         *(_loss(name, rows, key) for key in _LOSSES if any(row.get(_tokens(key)) for row in rows)),
-        *_by_stratum(name, rows, [first, *_BY_STRATUM]),
+        *_by_stratum(name, rows, [first, "choice", "exact_match", "teacher_forced"]),
     ]
 
 
@@ -73,7 +73,11 @@ def _means(
     for key, higher in keys.items():
         values = [row[key] for row in rows if row.get(key) is not None]
         if values:
-            fields = {"higher_is_better": higher, "rows_key": key, "stratum": stratum}
+            fields: dict[str, Any] = {
+                "higher_is_better": higher,
+                "rows_key": key,
+                "stratum": stratum,
+            }
             yield mean_score(values, "accuracy", split, key, unit, **fields)
 
 

@@ -5,6 +5,8 @@ Shape letters: B = items of a batch, T = tokens of the longest, D = width of the
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
+from typing import Any
 
 import numpy as np
 import torch
@@ -51,7 +53,7 @@ def _curve(options: Adversarial, context: EvaluationContext, split: str) -> Robu
         )
         right[:, k] = right[:, k - 1] & judged.right(model, context.budget, attack.perturbation)
     of, one_draw = (options.name, split, "attack", strengths), right[None].astype(np.float64)
-    fields = {"with_flips": False, "shared": {"deviation_attack": size}}
+    fields: dict[str, Any] = {"with_flips": False, "shared": {"deviation_attack": size}}
     return RobustnessCurve(*of, one_draw, judged.chance, "standard deviations", **fields)
 
 
@@ -122,14 +124,9 @@ class Attack:
                 positions = torch.arange(start.shape[1]).expand(start.shape[:2])
                 start = noise.of(batch, positions, start).masked_fill(~prompt[..., None], 0.0)
                 start = start / norms(start, ball).clamp_min(1e-30) * radius[:, None, None]
-            worst, _ = ascend(
-                lambda added: self.answer_losses(examples, added),
-                start.masked_fill(~prompt[..., None], torch.nan),
-                radius,
-                ball=ball,
-                steps=steps,
-                step_size=step_size,
-            )
+            start = start.masked_fill(~prompt[..., None], torch.nan)
+            losses = partial(self.answer_losses, examples)
+            worst, _ = ascend(losses, start, radius, ball=ball, steps=steps, step_size=step_size)
             for item, example, of_item in zip(batch, examples, worst.cpu(), strict=True):
                 self.worst[item] = of_item[: len(example)].clone()
 

@@ -68,7 +68,7 @@ class RobustnessCurve:
             for strength in self.strengths
             if self._key(name, strength) in self._columns
         ]
-        return [*scores, self._mean(self._area, None), self._half_strength()]
+        return [*scores, self._mean(f"area_{self.kind}", None), self._half_strength()]
 
     @cached_property
     def _names(self) -> dict[str, NDArray[np.float64]]:
@@ -85,10 +85,6 @@ class RobustnessCurve:
                 values[f"flip_rate_under_{self.kind}"] = flips
         return values
 
-    @property
-    def _area(self) -> str:
-        return f"area_{self.kind}"
-
     @cached_property
     def _columns(self) -> dict[str, NDArray[np.float64]]:
         """Field of the rows -> value for each item: (N,)."""
@@ -101,7 +97,7 @@ class RobustnessCurve:
         accuracy = self._names[f"accuracy_under_{self.kind}"]
         # NaN for an item that was not measured at every strength.
         area = np.trapezoid(accuracy, self.strengths, axis=1) / self.strengths[-1]
-        columns[self._area] = np.asarray(area)
+        columns[f"area_{self.kind}"] = np.asarray(area)
         return columns
 
     def _key(self, name: str, strength: float) -> str:

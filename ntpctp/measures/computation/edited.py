@@ -110,7 +110,9 @@ def edit_items(
     examples = [result.example for result in edited.values()]
     encoded = encode(examples, context.tokenizer, allow_unknown=True)
     candidates = _Candidates(context.tokenizer)
-    max_length = _max_length(context)
+    # The most tokens of an item, the same for all compared models.
+    lengths = context_length(context.model.config), context.max_length
+    max_length = min((length for length in lengths if length is not None), default=2**62)
     kept: list[tuple[int, Example, EncodedExample]] = []
     for item, example, tokens in zip(edited, examples, encoded, strict=True):
         if not candidates.in_vocabulary(example, tokens):
@@ -127,12 +129,6 @@ def edit_items(
         np.array([int((after == unknown).sum()) for _, after in ids], np.int64),
         np.array([np.array_equal(before, after) for before, after in ids], bool),
     )
-
-
-def _max_length(context: EvaluationContext) -> int:
-    """Return the most tokens of an item, the same for all compared models."""
-    own = context_length(context.model.config)
-    return min((c for c in (own, context.max_length) if c is not None), default=2**62)
 
 
 class _Candidates:

@@ -18,7 +18,6 @@ from ntpctp.measures.context import EvaluationContext
 from ntpctp.measures.input_edits import InputEdits
 from ntpctp.measures.measure import Measurement, Score, joined
 from ntpctp.measures.scoring import mean_score
-from ntpctp.measures.split import EncodedSplit
 
 
 def measure(options: InputEdits, context: EvaluationContext) -> Measurement:
@@ -28,12 +27,12 @@ def measure(options: InputEdits, context: EvaluationContext) -> Measurement:
 
 def _of_split(options: InputEdits, context: EvaluationContext, split: str) -> Measurement:
     edits = options.edits_of(task_of(context), split)
-    items = context.splits[split].head(options.max_items)
-    count, accuracy = len(items.encoded), ("edits", split, "accuracy_under_edits")
     if not edits:
+        count = len(context.splits[split].head(options.max_items).encoded)
         reason = "the task has no edit of such examples that keeps the answer"
-        return [], [Score(*accuracy, None, "share of items", count, True, reason=reason)]
-    curves = [_curve(options, context, split, items, name, edit) for name, edit in edits.items()]
+        of = "edits", split, "accuracy_under_edits"
+        return [], [Score(*of, None, "share of items", count, True, reason=reason)]
+    curves = [_curve(options, context, split, name, edit) for name, edit in edits.items()]
     rows = item_results([curve for curve, _ in curves])
     scores: list[Score] = []
     for curve, draws in curves:
@@ -47,15 +46,11 @@ def _of_split(options: InputEdits, context: EvaluationContext, split: str) -> Me
 
 
 def _curve(
-    options: InputEdits,
-    context: EvaluationContext,
-    split: str,
-    items: EncodedSplit,
-    name: str,
-    edit: Edit,
+    options: InputEdits, context: EvaluationContext, split: str, name: str, edit: Edit
 ) -> tuple[RobustnessCurve, dict[float, list[EditedItems]]]:
     """Return the curve of one edit, and the edited items of each strength and draw."""
     strengths = [float(s) for s in options.strengths.get(name) or edit.strengths]
+    items = context.splits[split].head(options.max_items)
     judged = JudgedItems(items, context.tokenizer)
     right = np.empty((options.draws, len(judged), len(strengths)))
     right[..., 0] = judged.right(context.model, context.budget)

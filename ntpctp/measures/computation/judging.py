@@ -64,21 +64,20 @@ class JudgedItems:
 
         A tie between candidates counts as wrong.
         """
-        if self.mode != "choices":
-            read = score_examples(
-                model, self._split.encoded, budget, answers_only=True, perturbation=perturbation
-            )
-            right = []
-            for encoded, tokens in zip(self._split.encoded, read, strict=True):
-                answer = encoded.has_role("answer")
-                check_finite(tokens.losses[answer])
-                right.append(tokens.matches[answer].all())
+        right: list[np.bool_ | bool] = []
+        if self.mode == "choices":
+            likelihoods = log_likelihoods(model, self._choices, budget, perturbation)
+            for of_item, example in zip(likelihoods, self._split.examples, strict=True):
+                check_finite(of_item)
+                right.append(choice_correct(of_item, example.choices.index(example.answer)))
             return np.array(right)
-        likelihoods = log_likelihoods(model, self._choices, budget, perturbation)
-        right = []
-        for of_item, example in zip(likelihoods, self._split.examples, strict=True):
-            check_finite(of_item)
-            right.append(choice_correct(of_item, example.choices.index(example.answer)))
+        read = score_examples(
+            model, self._split.encoded, budget, answers_only=True, perturbation=perturbation
+        )
+        for encoded, tokens in zip(self._split.encoded, read, strict=True):
+            answer = encoded.has_role("answer")
+            check_finite(tokens.losses[answer])
+            right.append(tokens.matches[answer].all())
         return np.array(right)
 
     @cached_property

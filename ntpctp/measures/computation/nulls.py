@@ -1,6 +1,7 @@
 """The scores of a measure that met NaN or infinity: each null, with the reason."""
 
 from dataclasses import fields, replace
+from typing import Any
 
 import torch
 from transformers import PreTrainedModel
@@ -32,5 +33,5 @@ def nulls(measure: Measure, context: EvaluationContext, reason: str) -> list[Sco
     """
     arguments = {field.name: getattr(context, field.name) for field in fields(context)}
     _, scores = measure.measure(_ZeroWeights(**arguments))
-    absent = dict.fromkeys(("value", "standard_error", "error_bound", "rows_key"))
+    absent: dict[str, Any] = dict.fromkeys(("value", "standard_error", "error_bound", "rows_key"))
     return [replace(score, **absent, reason=reason, censored=False) for score in scores]

@@ -35,7 +35,7 @@ def _curves(options: Robustness, context: EvaluationContext, split: str) -> list
     curves = []
     for module, size, at_module in zip(options.modules, sizes, right, strict=True):
         kind = "noise" if module == EMBEDDINGS else f"noise_at_{module}"
-        of, shared = (options.name, split, kind, options.strengths), {f"deviation_{kind}": size}
-        unit = "standard deviations"
-        curves.append(RobustnessCurve(*of, at_module, judged.chance, unit, shared=shared))
+        of = options.name, split, kind, options.strengths, at_module, judged.chance
+        shared = {f"deviation_{kind}": size}
+        curves.append(RobustnessCurve(*of, "standard deviations", shared=shared))
     return curves

@@ -50,9 +50,8 @@ def weight_directions(
     filter_dimension = filter_dimension_of(model)
     directions: dict[str, Tensor] = {}
     for name, weights in model.named_parameters():
-        drawn = generator(seed, "weight noise", draw, name, *weights.shape).standard_normal(
-            tuple(weights.shape), dtype=np.float32
-        )
+        stream = generator(seed, "weight noise", draw, name, *weights.shape)
+        drawn = stream.standard_normal(tuple(weights.shape), dtype=np.float32)
         noise = torch.from_numpy(drawn).to(weights.device)
         values = weights.detach().float()
         if scale == "relative":
@@ -74,8 +73,7 @@ def perturbed_weights(
     try:
         with torch.no_grad():
             for name, direction in directions.items():
-                perturbed = parameters[name].float() + strength * direction
-                parameters[name].copy_(perturbed)
+                parameters[name].copy_(parameters[name].float() + strength * direction)
         yield
     finally:
         with torch.no_grad():
