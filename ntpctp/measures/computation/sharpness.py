@@ -47,13 +47,7 @@ def _of_split(options: Sharpness, loss: SubsetLoss) -> Measurement:
 
 def _average(options: Sharpness, loss: SubsetLoss) -> Iterator[_Part]:
     mean, filters = loss.mean(), filter_dimension_of(loss.model)
-    draw = partial(
-        average_sharpness,
-        mean,
-        seed=options.seed,
-        num_draws=options.draws,
-        filter_dimension=filters,
-    )
+    draw = partial(average_sharpness, mean, seed=options.seed, num_draws=options.draws)
     kinds: list[tuple[Literal["element", "filter"], str, float]] = [
         ("element", "average_adaptive_sharpness", options.average_radius),
         ("filter", "average_filter_sharpness", options.filter_radius),
@@ -61,7 +55,7 @@ def _average(options: Sharpness, loss: SubsetLoss) -> Iterator[_Part]:
     for scaling, name, radius in kinds:
         score = loss.subset.score("sharpness", name, RISE_UNIT)
         try:
-            result = draw(radius=radius, scaling=scaling)
+            result = draw(radius=radius, scaling=scaling, filter_dimension=filters)
         except InputError as error:  # the loss overflows within the radius
             yield {"radius": radius}, replace(score, reason=str(error))
             continue
