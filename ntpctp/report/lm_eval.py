@@ -21,9 +21,8 @@ _METRICS = {"choice": "acc", "choice_normalised": "acc_norm"}
 
 def write_lm_eval_results(outcome: CheckpointResult) -> Path:
     """Write the results of one checkpoint; return the path."""
-    path = outcome.directory / FILE
-    write_json(path, lm_eval_results(outcome))
-    return path
+    write_json(outcome.directory / FILE, lm_eval_results(outcome))
+    return outcome.directory / FILE
 
 
 def lm_eval_results(outcome: CheckpointResult) -> dict[str, Any]:

@@ -60,11 +60,8 @@ def _write(path: Path, outcome: CheckpointResult) -> None:
     if not data.model_name:
         data.model_name = outcome.target.directory.resolve().name
     card.text = _with_section(card.text, suite, _section(outcome, suite))
-    with (
-        atomic_file(path) as temporary,
-        temporary.open("w", encoding="utf-8", newline="") as file,
-    ):
-        file.write(str(card))
+    with atomic_file(path) as temporary:
+        temporary.write_text(str(card), "utf-8", newline="")
 
 
 def _read(path: Path) -> str:
@@ -107,12 +104,8 @@ def _cell(text: str) -> str:
 
 
 def _section(outcome: CheckpointResult, suite: str) -> str:
-    lines = [
-        f"## Results ({suite})",
-        "",
-        "| task | split | score | value | standard error | unit | items |",
-        "|---|---|---|---:|---:|---|---:|",
-    ]
+    columns = "| task | split | score | value | standard error | unit | items |"
+    lines = [f"## Results ({suite})", "", columns, "|---|---|---|---:|---:|---|---:|"]
     for measured in outcome.measured:
         for score in measured.scores:
             name = score.score

@@ -13,19 +13,10 @@ from ntpctp.report.verdict_words import shown_verdict
 COLUMNS = (
     "data",
     *IDENTITY,
-    "unit",
-    "higher_is_better",
+    *("unit", "higher_is_better"),
     *(f"{column}_{arm}" for arm in "ab" for column in ("arm", "mean", "sd", "seeds")),
-    "seeds",
-    "items",
-    "difference",
-    "low",
-    "high",
-    "level",
-    "p_value",
-    "holm_p_value",
-    "verdict",
-    "reason",
+    *("seeds", "items", "difference", "low", "high", "level"),
+    *("p_value", "holm_p_value", "verdict", "reason"),
 )
 """Columns of the rows. ``data`` names the experiment whose data were used, if several are joined;
 the difference is arm A minus arm B; means and standard deviations are over all seeds of an arm;
@@ -35,11 +26,7 @@ TableRow = dict[str, Any]
 
 
 def comparison_rows(record: Mapping[str, Any]) -> list[TableRow]:
-    """Return one row for every score and pair of arms of a comparison.
-
-    Args:
-        record: as ``comparison.comparison_record`` gives it, or the content of ``comparison.json``.
-    """
+    """Return one row for every score and pair of arms of the content of ``comparison.json``."""
     return [
         {
             "data": record["experiment"],
@@ -72,10 +59,7 @@ def _of_difference(pair: Mapping[str, Any]) -> TableRow:
         "seeds": difference.get("num_seeds", len(pair["seeds"])),
         "items": difference.get("num_items"),
         "difference": difference.get("estimate"),
-        "low": difference.get("low"),
-        "high": difference.get("high"),
-        "level": difference.get("level"),
-        "p_value": difference.get("p_value"),
+        **{key: difference.get(key) for key in ("low", "high", "level", "p_value")},
         "holm_p_value": pair["holm_p_value"],
         "verdict": verdict["words"] if verdict else None,
         "reason": pair["reason"] or difference.get("reason"),
@@ -99,10 +83,8 @@ def as_csv(rows: Sequence[TableRow]) -> str:
 def as_markdown(rows: Sequence[TableRow], everything: bool = False) -> str:
     """Return one Markdown table for each pair of arms, numbers rounded by their uncertainty.
 
-    Args:
-        rows: as ``comparison_rows`` gives them.
-        everything: include scores by stratum and strength, scores that refine others, and scores
-            that are descriptive only.
+    ``everything`` includes scores by stratum and strength, scores that refine others, and scores
+    that are descriptive only.
     """
     parts = []
     for title, header, body in _tables(rows, everything):
@@ -116,35 +98,27 @@ def as_markdown(rows: Sequence[TableRow], everything: bool = False) -> str:
 
 
 def as_latex(rows: Sequence[TableRow], everything: bool = False) -> str:
-    r"""Return one LaTeX table for each pair of arms, numbers rounded by their uncertainty.
+    r"""Return one LaTeX table for each pair of arms, as ``as_markdown`` does.
 
     Needs ``\usepackage{booktabs}``; names with other than Latin letters need lualatex or xelatex.
-
-    Args:
-        rows: as ``comparison_rows`` gives them.
-        everything: as for ``as_markdown``.
     """
     parts = []
     for title, header, body in _tables(rows, everything):
         lines = [" & ".join(map(_latex, line)) + r" \\" for line in (header, *body)]
-        parts.append(
-            "\n".join(
-                [
-                    r"\begin{table}",
-                    r"  \centering",
-                    rf"  \caption{{{_latex(title)}}}",
-                    rf"  \begin{{tabular}}{{l{'r' * (len(header) - 2)}l}}",
-                    r"    \toprule",
-                    f"    {lines[0]}",
-                    r"    \midrule",
-                    *(f"    {line}" for line in lines[1:]),
-                    r"    \bottomrule",
-                    r"  \end{tabular}",
-                    r"\end{table}",
-                    "",
-                ]
-            )
-        )
+        parts += [
+            r"\begin{table}",
+            r"  \centering",
+            rf"  \caption{{{_latex(title)}}}",
+            rf"  \begin{{tabular}}{{l{'r' * (len(header) - 2)}l}}",
+            r"    \toprule",
+            f"    {lines[0]}",
+            r"    \midrule",
+            *(f"    {line}" for line in lines[1:]),
+            r"    \bottomrule",
+            r"  \end{tabular}",
+            r"\end{table}",
+            "",
+        ]
     return "% \\usepackage{booktabs}\n" + "\n".join(parts)
 
 
@@ -154,25 +128,15 @@ def _tables(
     """Yield title, header and cells of the table of each pair of arms, in plain text."""
     pairs: dict[tuple[str, str, str], list[TableRow]] = {}
     for row in rows:
-        first_rank = row["higher_is_better"] is not None and stands_alone(
-            *(row[column] for column in IDENTITY)
-        )
-        if everything or first_rank:
+        alone = stands_alone(*(row[column] for column in IDENTITY))
+        if everything or (row["higher_is_better"] is not None and alone):
             pairs.setdefault((row["data"], row["arm_a"], row["arm_b"]), []).append(row)
     for (data, a, b), of_pair in pairs.items():
         levels = {row["level"] for row in of_pair if row["level"] is not None}
         interval = f"{100 * max(levels):g}% interval" if levels else "interval"
         holm = any(row["holm_p_value"] is not None for row in of_pair)
-        header = [
-            "score (unit)",
-            a,
-            b,
-            "difference",
-            interval,
-            "p",
-            *["p (Holm)"] * holm,
-            "verdict",
-        ]
+        p_values = ["p", "p (Holm)"] if holm else ["p"]
+        header = ["score (unit)", a, b, "difference", interval, *p_values, "verdict"]
         title = f"{data}: {a} minus {b} at the last step; mean (standard deviation over seeds)"
         yield title, header, [_cells(row, holm) for row in of_pair]
 

@@ -18,14 +18,6 @@ def write_report(
     output: Path,
     path: Path,
 ) -> None:
-    """Write the page, atomically.
-
-    Args:
-        experiment: its settings.
-        frame: as ``checkpoint_scores.collect`` gives it.
-        comparisons: as ``comparison.compare`` gives them.
-        output: the experiment's directory, with logs, item rows and provenance.
-        path: of the page.
-    """
+    """Write the page of the experiment in the directory ``output`` to ``path``, atomically."""
     with atomic_file(path) as temporary:
         temporary.write_text(render(experiment, frame, comparisons, output), "utf-8")

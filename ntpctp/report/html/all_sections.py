@@ -1,6 +1,5 @@
 """All sections of a page: numeric factors of the grid, measures, paths between arms."""
 
-from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
@@ -19,29 +18,15 @@ def all_sections(
     experiment: Experiment, frame: pd.DataFrame, output: Path, chance_levels: ChanceLevels
 ) -> list[Section]:
     """Return all sections, those of measures with their figures over other axes than steps."""
-    of_measures = [
-        _with_more(section, experiment, frame, output, chance_levels)
-        for section in measure_sections(experiment, frame, chance_levels)
-    ]
+    of_measures = measure_sections(experiment, frame, chance_levels)
+    for section in of_measures:
+        if section.name == "landscape":
+            section.panels[:0] = landscape_panels(experiment, output)
+        elif section.name == "accuracy":
+            section.more[:0] = stratum_panels(experiment, frame, chance_levels)
+        elif section.name == "flatness":
+            section.panels.extend(matched_loss_panels(experiment, output))
+        elif section.name == "edits":
+            section.panels[:0] = edit_panels(experiment, frame)
     by_factor = response_sections(experiment, frame, chance_levels)
     return by_factor + of_measures + path_sections(experiment, output)
-
-
-def _with_more(
-    section: Section,
-    experiment: Experiment,
-    frame: pd.DataFrame,
-    output: Path,
-    chance_levels: ChanceLevels,
-) -> Section:
-    if section.name == "landscape":
-        return replace(section, panels=[*landscape_panels(experiment, output), *section.panels])
-    if section.name == "accuracy":
-        return replace(
-            section, more=[*stratum_panels(experiment, frame, chance_levels), *section.more]
-        )
-    if section.name == "flatness":
-        return replace(section, panels=[*section.panels, *matched_loss_panels(experiment, output)])
-    if section.name == "edits":
-        return replace(section, panels=[*edit_panels(experiment, frame), *section.panels])
-    return section

@@ -1,6 +1,7 @@
 """The basis of the numbers: settings, budgets, single runs, missing values, provenance."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import product
 from typing import Any
 
 import pandas as pd
@@ -35,9 +36,8 @@ def settings_tables(experiment: Experiment) -> tuple[Table, Table]:
             shared.add(field, _plain(values[0]))
         else:
             differing.add(field, *map(_plain, values))
-    common = experiment.model_dump(
-        mode="json", include={"task", "tokenizer", "seeds", "evaluation"}
-    )
+    parts = {"task", "tokenizer", "seeds", "evaluation"}
+    common = experiment.model_dump(mode="json", include=parts)
     measures = common["evaluation"].pop("measures")
     common["evaluation"] |= {measure.pop("name"): measure for measure in measures}
     for field, value in flat(common).items():
@@ -63,25 +63,17 @@ def audit_tables(experiment: Experiment, record: dict[str, Any] | None) -> list[
 def budget_table(experiment: Experiment, logs: Logs) -> Table:
     """Return each arm's steps, tokens, supervised tokens and training time."""
     cells = arm_cells(experiment.arms)
+    numbers = ("tokens read", "supervised tokens", "share supervised")
     table = Table(
         "Budget of one run; smallest and largest where seeds differ",
-        (
-            "arm",
-            "objective",
-            "steps done",
-            "examples per step",
-            "tokens read",
-            "supervised tokens",
-            "share supervised",
-            "training time",
-        ),
+        ("arm", "objective", "steps done", "examples per step", *numbers, "training time"),
         text_columns=frozenset({0, 1}),
     )
     for name, arm in experiment.arms.items():
         last = [lines[-1] for lines in logs[name].values() if lines]
-        tokens = [int(line["tokens"]) for line in last]
-        supervised = [int(line["supervised_tokens"]) for line in last]
-        steps = [int(line["step"]) for line in last]
+        steps, tokens, supervised = (
+            [int(line[key]) for line in last] for key in ("step", "tokens", "supervised_tokens")
+        )
         share = f"{100 * sum(supervised) / sum(tokens):.1f}{wording.SPACE}%" if any(tokens) else "-"
         seconds = [round(float(line["seconds"])) for line in last]
         table.add(
@@ -111,7 +103,6 @@ def loss_panels(experiment: Experiment, logs: Logs) -> list[Panel]:
 
 
 def _loss_panel(experiment: Experiment, names: Sequence[str], logs: Logs) -> Panel | None:
-    """Return the panel of the arms of one objective; None if no run has started."""
     title = f"Loss of the objective {experiment.arms[names[0]].objective.name}"
     table = Table(
         f"{title}, first and last entry of the log, nats per supervised token",
@@ -148,10 +139,8 @@ def seeds_tables(experiment: Experiment, frame: pd.DataFrame) -> list[tuple[str,
     final = final[final["strength"].isna() & final["stratum"].isna()]
     for split, group in final.groupby("split", sort=False):
         scores = list(dict.fromkeys(zip(group["measure"], group["score"], strict=True)))
-        units = {
-            key: str(of_score["unit"].iloc[0])
-            for key, of_score in group.groupby(["measure", "score"])
-        }
+        by_score = group.groupby(["measure", "score"])
+        units = {key: str(of_score["unit"].iloc[0]) for key, of_score in by_score}
         table = Table(
             f"Every run at its last step, {split}; ±: standard error over items, or bound of the "
             "numerical error",
@@ -161,14 +150,11 @@ def seeds_tables(experiment: Experiment, frame: pd.DataFrame) -> list[tuple[str,
             (row["arm"], row["seed"], row["measure"], row["score"]): row
             for row in group.to_dict("records")
         }
-        for name in experiment.arms:
-            for seed in experiment.seeds:
-                row = [values.get((name, seed, *key)) for key in scores]
-                if any(row):
-                    shown = [
-                        _one(entry, units[key]) for entry, key in zip(row, scores, strict=True)
-                    ]
-                    table.add(cells[name], str(seed), *shown)
+        for name, seed in product(experiment.arms, experiment.seeds):
+            row = [values.get((name, seed, *key)) for key in scores]
+            if any(row):
+                shown = [_one(entry, units[key]) for entry, key in zip(row, scores, strict=True)]
+                table.add(cells[name], str(seed), *shown)
         tables.append((str(split), table))
     return tables
 
@@ -188,16 +174,13 @@ def disagreements_table(primary: ScoreComparison | None) -> Table | None:
     )
     for pair in primary.pairs:
         for test in pair.mcnemar or ():
-            table.add(
-                f"{pair.a} against {pair.b}",
-                str(test.seed),
-                *(grouped(n) for n in (test.num_only_a, test.num_only_b, test.num_items)),
-                wording.p_value(test.p_value).removeprefix("p = "),
-            )
+            counts = map(grouped, (test.num_only_a, test.num_only_b, test.num_items))
+            p_value = wording.p_value(test.p_value).removeprefix("p = ")
+            table.add(f"{pair.a} against {pair.b}", str(test.seed), *counts, p_value)
     return table
 
 
-def missing_table(missing: Sequence[MissingScore]) -> Table:
+def missing_table(missing: Iterable[MissingScore]) -> Table:
     """Return all missing scores with their reasons."""
     table = Table(
         "Missing scores with their reasons",

@@ -12,15 +12,11 @@ AXES = {
 
 
 def axes(frame: pd.DataFrame, arms: Sequence[str]) -> dict[str, Any]:
-    """Return, for each axis, its title and the position of every step of every arm.
+    """Return, for each axis, its title and the position of every step of every arm, in order.
 
     A position is one number where all seeds share it, otherwise one for each seed. The script of
     the page moves curves there: a seed's points to its own position, means over seeds to the mean
     of the seeds' positions.
-
-    Args:
-        frame: all scores.
-        arms: in the order of their numbers in the figures.
     """
     runs = frame[["arm", "seed", "step", *AXES]].drop_duplicates()
     positions: dict[str, list[dict[str, Any]]] = {name: [{} for _ in arms] for name in AXES}

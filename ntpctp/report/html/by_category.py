@@ -47,14 +47,9 @@ def edit_panels(experiment: Experiment, frame: pd.DataFrame) -> list[Panel]:
     areas = frame[(frame["measure"] == "edits") & frame["score"].str.startswith(_AREA)]
     scores = at_last_step(experiment, areas[areas["value"].notna()])
     edits = [str(s).removeprefix(_AREA).replace("_", " ") for s in scores["score"]]
+    title = "Accuracy under edits, mean over their strengths"
     return [
-        _category_panel(
-            experiment,
-            group,
-            f"Accuracy under edits, mean over their strengths, {split}",
-            "edit of the input",
-            {},
-        )
+        _category_panel(experiment, group, f"{title}, {split}", "edit of the input", {})
         for split, group in scores.assign(category=edits).groupby("split", sort=False)
     ]
 
@@ -67,21 +62,16 @@ def _category_panel(
     chances: Mapping[str, float | None],
 ) -> Panel:
     """Return the panel of one score over the column ``category``, in the order of its rows."""
-    arms, level = list(experiment.arms), experiment.comparison.level
     counts_of = scores.groupby("category", sort=False)["count"].first()
     items = {str(category): int(count) for category, count in counts_of.items()}
     positions = {category: position for position, category in enumerate(items)}
-    first = scores.iloc[0]
+    first, seeds = scores.iloc[0], plural(len(experiment.seeds), "seed")
     counts = wording.span(scores["count"].unique().tolist())
-    seeds = plural(len(experiment.seeds), "seed")
+    placed = scores.assign(position=scores["category"].map(positions))
     return CurvePanel(
         title=title,
-        curves=curves(
-            scores.assign(position=scores["category"].map(positions)), arms, "position", level
-        ),
-        names=arms,
-        seeds=experiment.seeds,
-        level=level,
+        experiment=experiment,
+        curves=curves(placed, experiment.arms, "position", experiment.comparison.level),
         score=str(first["score"]),
         unit=str(first["unit"]),
         higher_is_better=direction_of(first),

@@ -1,7 +1,6 @@
 """The results of `ntpctp calibrate`: error rates of the verdicts on these runs."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -10,18 +9,8 @@ from ntpctp.report.html.tables import Table, TableCell
 from ntpctp.report.html.wording import SPACE, percent
 
 
-@dataclass(frozen=True)
-class CalibrationSection:
-    """One sentence, and the rates behind it."""
-
-    verdict: str
-    tables: list[Table]
-    methods: list[str]
-    left_out: Sequence[str]
-
-
-def calibration_section(output: Path) -> CalibrationSection | None:
-    """Return the content of ``calibration.json``; None if it is missing."""
+def calibration_section(output: Path) -> dict[str, Any] | None:
+    """Return a sentence and the rates behind it, of ``calibration.json``; None if it is missing."""
     record = read_calibration(output)
     if record is None:
         return None
@@ -30,18 +19,17 @@ def calibration_section(output: Path) -> CalibrationSection | None:
         "coverage": "Coverage: intervals of two arms that contain the known difference",
     }
     by_name = {name: record[name] for name in titles if record[name]}
-    return CalibrationSection(
-        record["verdict"],
-        [_table(titles[name], rates) for name, rates in by_name.items()],
-        [f"{titles[name]}: {rates[-1]['method']}." for name, rates in by_name.items()],
-        record["left_out"],
-    )
+    return {
+        "verdict": record["verdict"],
+        "tables": [_table(titles[name], rates) for name, rates in by_name.items()],
+        "methods": [f"{titles[name]}: {rates[-1]['method']}." for name, rates in by_name.items()],
+        "left_out": record["left_out"],
+    }
 
 
 def _table(title: str, rates: Sequence[Mapping[str, Any]]) -> Table:
-    table = Table(
-        title, ("seeds", "stored seeds", "comparisons", "rate", "for normal scores", "nominal")
-    )
+    columns = ("seeds", "stored seeds", "comparisons", "rate", "for normal scores", "nominal")
+    table = Table(title, columns)
     for rate in rates:
         table.add(
             *(str(rate[key]) for key in ("num_seeds", "num_stored", "num_comparisons")),

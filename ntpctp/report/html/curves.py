@@ -41,13 +41,9 @@ def curves(
     x: Literal["step", "strength", "position"],
     level: float,
 ) -> list[Curve]:
-    """Return the curve of each arm that has a value.
+    """Return the curve of each arm that has a value, from the rows of one score on one split.
 
-    Args:
-        scores: rows of one score on one split.
-        arms: in the order of the experiment.
-        x: the column of the axis.
-        level: of the intervals.
+    ``x`` is the column of the axis, ``level`` that of the intervals.
     """
     unit = str(scores["unit"].iloc[0]) if len(scores) else ""
     # Plain Python: thousands of small pandas groups would take seconds.

@@ -37,23 +37,17 @@ def definitions(measures: Iterable[Measure]) -> list[Definition]:
     """Return the definition of each measure, and of the scores of whole runs."""
     texts = {measure.name: inspect.getdoc(type(measure)) or "" for measure in measures}
     texts[LEARNING] = (inspect.getdoc(whole_run_scores) or "").partition("\nArgs:")[0]
+    blocks = {name: re.split(r"\n\s*\n", text) for name, text in texts.items()}
     return [
-        Definition(name, [_block(block) for block in _blocks(text)]) for name, text in texts.items()
+        Definition(name, [_block(b) for b in found if b.strip()]) for name, found in blocks.items()
     ]
 
 
-def _blocks(text: str) -> list[str]:
-    return [block for block in re.split(r"\n\s*\n", text) if block.strip()]
-
-
 def _block(block: str) -> Markup:
-    """Return one block of a docstring as a paragraph or a list."""
     if not block.startswith("* "):
         return Markup("<p>{}</p>").format(_inline(block))
-    items = [item for item in re.split(r"(?:^|\n)\* ", block) if item]
-    return Markup("<ul>{}</ul>").format(
-        Markup("").join(Markup("<li>{}</li>").format(_inline(item)) for item in items)
-    )
+    items = (_inline(item) for item in re.split(r"(?:^|\n)\* ", block) if item)
+    return Markup("<ul>{}</ul>").format(Markup("").join(map(Markup("<li>{}</li>").format, items)))
 
 
 def _inline(text: str) -> Markup:

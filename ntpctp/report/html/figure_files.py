@@ -5,6 +5,7 @@ import re
 import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
+from itertools import chain, count
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from ntpctp.config import Experiment
 from ntpctp.report.html.all_sections import all_sections
 from ntpctp.report.html.appendix import loss_panels
 from ntpctp.report.html.chance_level import ChanceLevels
-from ntpctp.report.html.figures import escaped, line, symbol
+from ntpctp.report.html.figures import escaped, line, mark
 from ntpctp.report.html.inputs import read_logs
 from ntpctp.report.html.overview import overview_panel
 from ntpctp.report.html.panel import Panel
@@ -51,10 +52,11 @@ def named_panels(
     chance_levels = ChanceLevels(experiment, output)
     top = overview_panel(experiment, primary_score(experiment, comparisons), chance_levels)
     found: dict[str, Panel] = {"overview": top} if top else {}
-    for part, panel in _panels(experiment, frame, output, chance_levels):
-        score, _, split = panel.title.rpartition(", ")
-        words = (part, split, score) if score else (part, panel.title)
-        found[_free(_slug("-".join(words)), found)] = panel
+    for section in all_sections(experiment, frame, output, chance_levels):
+        for panel in (*section.panels, *section.more):
+            score, _, split = panel.title.rpartition(", ")
+            words = (section.name, split, score) if score else (section.name, panel.title)
+            found[_free(_slug("-".join(words)), found)] = panel
     for panel in loss_panels(experiment, read_logs(experiment, output)):
         found[_free(_slug(f"training-{panel.title}"), found)] = panel
     return found
@@ -63,15 +65,9 @@ def named_panels(
 def write_figures(
     panels: Mapping[str, Panel], arms: Sequence[str], folder: Path, format_name: str
 ) -> list[Path]:
-    """Write each figure to ``folder``/<name>.<format>, atomically.
+    """Write each figure to ``folder``/<name>.<format> (svg, pdf or png), atomically.
 
     Starting the browser takes about one second, each figure a few tenths of a second.
-
-    Args:
-        panels: by their names.
-        arms: of the experiment.
-        folder: is created if it does not exist.
-        format_name: svg, pdf or png.
 
     Raises:
         InputError: if kaleido or its browser is not installed; then no file is written.
@@ -88,9 +84,9 @@ def write_figures(
         kaleido.start_sync_server(n=1, mathjax=False, silence_warnings=True)
         for name, panel in panels.items():
             figure = paper_figure(panel, arms)
-            size = {"width": figure["layout"]["width"], "height": figure["layout"]["height"]}
-            scale = {"scale": 4} if format_name == "png" else {}  # 384 dots an inch
-            data = kaleido.calc_fig_sync(figure, opts={"format": format_name, **size, **scale})
+            form = {key: figure["layout"][key] for key in ("width", "height")}
+            form |= {"scale": 4} if format_name == "png" else {}  # 384 dots an inch
+            data = kaleido.calc_fig_sync(figure, opts={"format": format_name, **form})
             path = folder / f"{name}.{format_name}"
             with atomic_file(path) as temporary:
                 temporary.write_bytes(data)
@@ -107,12 +103,7 @@ def write_figures(
 
 
 def paper_figure(panel: Panel, arms: Sequence[str]) -> dict[str, Any]:
-    """Return a panel's figure for a file: with a title of its value axis, a legend, and colours.
-
-    Args:
-        panel: of the page.
-        arms: of the experiment.
-    """
+    """Return a panel's figure for a file: with a title of its value axis, a legend, and colours."""
     figure = copy.deepcopy(panel.figure)
     layout = figure["layout"]
     layout |= {"width": WIDE if panel.wide else WIDTH, "height": round(_SHRINK * layout["height"])}
@@ -146,20 +137,11 @@ def _legend(panel: Panel, lines: Sequence[str]) -> Iterator[dict[str, Any]]:
     for index, name in enumerate(lines):
         look = line(index)
         if look["color"] in drawn:
-            marker = {"color": look["color"], "symbol": symbol(index), "size": 5}
             yield {
                 "type": "scatter", "x": [None], "y": [None], "name": escaped(name),
                 "mode": "markers" if marks else "lines", "line": {**look, "width": 3},
-                "marker": marker, "showlegend": True,
+                "marker": {**mark(index), "size": 5}, "showlegend": True,
             }  # fmt: skip
-
-
-def _panels(
-    experiment: Experiment, frame: pd.DataFrame, output: Path, chance_levels: ChanceLevels
-) -> Iterator[tuple[str, Panel]]:
-    for section in all_sections(experiment, frame, output, chance_levels):
-        for panel in (*section.panels, *section.more):
-            yield section.name, panel
 
 
 @cache
@@ -185,8 +167,5 @@ def _slug(words: str) -> str:
 
 
 def _free(name: str, taken: Mapping[str, object]) -> str:
-    number = 2
-    free = name
-    while free in taken:
-        free, number = f"{name}-{number}", number + 1
-    return free
+    numbered = (f"{name}-{number}" for number in count(2))
+    return next(free for free in chain([name], numbered) if free not in taken)

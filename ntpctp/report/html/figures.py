@@ -13,7 +13,7 @@ from typing import Any
 
 import plotly.graph_objects as go
 
-from ntpctp.report.html.curves import Curve
+from ntpctp.report.html.curves import Curve, Point
 from ntpctp.report.html.wording import is_share, quantity, value_range
 
 NUM_COLOURS = 8
@@ -30,23 +30,14 @@ HEIGHT = 300
 
 @dataclass(frozen=True)
 class Line:
-    """One thin line: a run, or one direction of a run.
+    """One thin line: a run, or one direction of a run."""
 
-    Attributes:
-        x: positions.
-        y: values; None leaves a gap.
-        hover: label of its points, as plotly's template; text of the user's is escaped.
-        arm: index of the arm whose colour it has; None: the colour of text.
-        marks: whether every point has a mark.
-        steps: of the points, as ``%{customdata}`` of the label.
-    """
-
-    x: Sequence[float]
-    y: Sequence[float | None]
-    hover: str
-    arm: int | None
-    marks: bool = False
-    steps: Sequence[int] | None = None
+    x: Sequence[float]  # positions
+    y: Sequence[float | None]  # values; None leaves a gap
+    hover: str  # label of its points, as plotly's template; text of the user's is escaped
+    arm: int | None  # index of the arm whose colour it has; None: the colour of text
+    marks: bool = False  # whether every point has a mark
+    steps: Sequence[int] | None = None  # of the points, as ``%{customdata}`` of the label
 
 
 def lines_figure(lines: Iterable[Line], x_title: str, height: int = HEIGHT) -> go.Figure:
@@ -54,7 +45,7 @@ def lines_figure(lines: Iterable[Line], x_title: str, height: int = HEIGHT) -> g
     figure = go.Figure()
     for entry in lines:
         look = {"color": "var(--ink)"} if entry.arm is None else line(entry.arm)
-        marker = {"color": look["color"], "symbol": symbol(entry.arm or 0), "size": 4}
+        marker = {**mark(entry.arm or 0), "color": look["color"], "size": 4}
         figure.add_scatter(
             x=entry.x,
             y=entry.y,
@@ -65,8 +56,7 @@ def lines_figure(lines: Iterable[Line], x_title: str, height: int = HEIGHT) -> g
             customdata=entry.steps,
             hovertemplate=f"{entry.hover}{HOVER}",
         )
-    figure.update_xaxes(title_text=x_title, title_standoff=6)
-    return finished(figure, height)
+    return finished(figure, height, x_title=x_title)
 
 
 def curves_figure(
@@ -81,14 +71,8 @@ def curves_figure(
 ) -> go.Figure:
     """Return curves: a thin line for each seed, a thick one for the mean, a band for its interval.
 
-    Args:
-        curves: one for each arm, from ``curves.curves``.
-        arms: all arms of the experiment, for their colours.
-        unit: of the score.
-        x_title: title of the horizontal axis, with its unit.
-        log: whether the value axis is logarithmic.
-        threshold: value of a dashed line.
-        chance: score of guessing; None if unknown.
+    ``arms``, all those of the experiment, determine the colours; a dashed line marks the threshold,
+    a dotted one the score of guessing.
     """
     figure = go.Figure()
     drawn = [v for curve in curves for point in curve.points for v in point.values.values()]
@@ -107,14 +91,13 @@ def curves_figure(
         # Part of the axis range: the line stays visible where all scores are high.
         figure.update_yaxes(autorangeoptions_include=[chance])
         figure.add_hline(chance, line=CHANCE_LINE)
-    figure.update_xaxes(title_text=x_title, title_standoff=6)
     if log:
         ends = [math.log10(floor), math.log10(max(drawn) * 1.6)]
         few = ends[1] - ends[0] < 2.5
         figure.update_yaxes(type="log", dtick="D2" if few else 1, tickformat="~g", range=ends)
     else:
         figure.update_yaxes(**number_axis(is_share(unit)))
-    return finished(figure, HEIGHT)
+    return finished(figure, HEIGHT, x_title=x_title)
 
 
 def categories_figure(
@@ -127,17 +110,12 @@ def categories_figure(
 ) -> go.Figure:
     """Return points side by side for each category: small ones for seeds, a bar for their mean.
 
-    Args:
-        curves: one for each arm, from ``curves.curves``; x is the index of a point's category.
-        arms: all arms of the experiment, for their colours.
-        unit: of the score.
-        x_title: property that the categories belong to.
-        categories: from left to right.
-        chances: score of guessing in each category; None where it is unknown.
+    The x of a curve's points is the index of their category; ``chances`` has the score of guessing
+    in each category, None where it is unknown.
     """
     figure = go.Figure()
     width = min(0.22, 0.7 / len(arms))
-    shown = "%{y:.1%}" if is_share(unit) else f"%{{y:.4g}} {escaped(unit)}"
+    shown = _hovered(unit)
     for curve in curves:
         index = arms.index(curve.arm)
         shift = width * (index - (len(arms) - 1) / 2)
@@ -147,7 +125,7 @@ def categories_figure(
             y=[v for _, _, v in runs],
             mode="markers",
             opacity=0.55,
-            marker={"color": colour(index), "symbol": symbol(index), "size": 5},
+            marker={**mark(index), "size": 5},
             customdata=[[categories[int(p.x)], seed] for p, seed, _ in runs],
             hovertemplate=f"{escaped(curve.arm)}, seed %{{customdata[1]}}<br>"
             f"%{{customdata[0]}}: {shown}{HOVER}",
@@ -157,30 +135,18 @@ def categories_figure(
             y=[p.mean for p in curve.points],
             mode="markers",
             marker={"color": colour(index), "symbol": "line-ew-open", "size": 18},
-            customdata=[
-                [
-                    categories[int(p.x)],
-                    f"mean of {len(p.values)}: {quantity(p.mean, unit)}"
-                    + ("" if p.low is None else f", {value_range(p.low, p.high, unit)}"),
-                ]
-                for p in curve.points
-            ],
+            customdata=[[categories[int(p.x)], _mean_words(p, unit, ", ")] for p in curve.points],
             hovertemplate=f"{escaped(curve.arm)}<br>%{{customdata[0]}}: %{{customdata[1]}}{HOVER}",
         )
     for position, chance in enumerate(chances):
         if chance is not None:
-            ends = {"x0": position - 0.42, "x1": position + 0.42, "y0": chance, "y1": chance}
-            figure.add_shape(type="line", line=CHANCE_LINE, **ends)
-    figure.update_yaxes(autorangeoptions_include=[c for c in chances if c is not None])
-    figure.update_xaxes(
-        title_text=x_title,
-        title_standoff=6,
-        tickvals=list(range(len(categories))),
-        ticktext=[escaped(name) for name in categories],
-        range=[-0.6, len(categories) - 0.4],
-    )
-    figure.update_yaxes(**number_axis(is_share(unit)))
-    return finished(figure, HEIGHT)
+            x = {"x0": position - 0.42, "x1": position + 0.42}
+            figure.add_shape(type="line", line=CHANCE_LINE, **x, y0=chance, y1=chance)
+    known = [chance for chance in chances if chance is not None]
+    figure.update_yaxes(autorangeoptions_include=known, **number_axis(is_share(unit)))
+    names, ends = list(map(escaped, categories)), [-0.6, len(categories) - 0.4]
+    figure.update_xaxes(tickvals=list(range(len(names))), ticktext=names, range=ends)
+    return finished(figure, HEIGHT, x_title=x_title)
 
 
 def _add_band(figure: go.Figure, curve: Curve, index: int, floor: float) -> None:
@@ -201,28 +167,21 @@ def _add_band(figure: go.Figure, curve: Curve, index: int, floor: float) -> None
 
 def _add_seed_lines(figure: go.Figure, curve: Curve, index: int, unit: str) -> None:
     """Add all seeds as one trace with gaps, so that the page stays fast with many seeds."""
-    xs: list[float | None] = []
-    ys: list[float | None] = []
-    seeds: list[int | None] = []
+    entries: list[tuple[float | None, float | None, int | None]] = []
     for seed in sorted({seed for point in curve.points for seed in point.values}):
-        for point in curve.points:
-            if seed in point.values:
-                xs.append(point.x)
-                ys.append(point.values[seed])
-                seeds.append(seed)
-        xs.append(None)
-        ys.append(None)
-        seeds.append(None)
-    shown = "%{y:.1%}" if is_share(unit) else f"%{{y:.4g}} {escaped(unit)}"
+        entries += [(p.x, p.values[seed], seed) for p in curve.points if seed in p.values]
+        entries.append((None, None, None))
+    xs, ys, seeds = zip(*entries, strict=True)
     figure.add_scatter(
         x=xs,
         y=ys,
         mode="lines+markers",
         opacity=0.55,
         line={**line(index), "width": 1},
-        marker={"color": colour(index), "symbol": symbol(index), "size": 4},
+        marker={**mark(index), "size": 4},
         customdata=seeds,
-        hovertemplate=f"{escaped(curve.arm)}, seed %{{customdata}}<br>at %{{x}}: {shown}{HOVER}",
+        hovertemplate=f"{escaped(curve.arm)}, seed %{{customdata}}<br>"
+        f"at %{{x}}: {_hovered(unit)}{HOVER}",
         meta=index,
     )
 
@@ -230,34 +189,41 @@ def _add_seed_lines(figure: go.Figure, curve: Curve, index: int, unit: str) -> N
 def _add_mean(figure: go.Figure, curve: Curve, index: int, unit: str) -> None:
     if all(len(point.values) == 1 for point in curve.points):
         return
-    words = []
-    for point in curve.points:
-        entry = f"mean of {len(point.values)}: {quantity(point.mean, unit)}"
-        if point.low is not None:
-            entry += f"<br>interval {value_range(point.low, point.high, unit)}"
-        words.append(entry)
     figure.add_scatter(
         x=[point.x for point in curve.points],
         y=[point.mean for point in curve.points],
         mode="lines",
         line={**line(index), "width": 3},
-        customdata=words,
+        customdata=[_mean_words(point, unit, "<br>interval ") for point in curve.points],
         hovertemplate=f"{escaped(curve.arm)}, %{{customdata}}{HOVER}",
         meta=index,
     )
 
 
-def finished(figure: go.Figure, height: int, margin: Mapping[str, int] | None = None) -> go.Figure:
+def _hovered(unit: str) -> str:
+    return "%{y:.1%}" if is_share(unit) else f"%{{y:.4g}} {escaped(unit)}"
+
+
+def _mean_words(point: Point, unit: str, before_interval: str) -> str:
+    mean = f"mean of {len(point.values)}: {quantity(point.mean, unit)}"
+    ends = value_range(point.low, point.high, unit)
+    return f"{mean}{before_interval}{ends}" if ends else mean
+
+
+def finished(
+    figure: go.Figure,
+    height: int,
+    *,
+    x_title: str | None = None,
+    margin: Mapping[str, int] | None = None,
+) -> go.Figure:
     """Give a figure the style that all share; the page adds the font."""
-    axes = {
-        "gridcolor": "var(--grid)",
-        "linecolor": "var(--grid)",
-        "zerolinecolor": "var(--grid)",
-        "tickcolor": "var(--grid)",
-        "automargin": True,
-        "fixedrange": True,  # scrolling by touch must not zoom the figure
-        "zeroline": False,
-    }
+    lines = ("gridcolor", "linecolor", "zerolinecolor", "tickcolor")
+    # fixedrange: scrolling by touch must not zoom the figure
+    axes: dict[str, Any] = {"automargin": True, "fixedrange": True, "zeroline": False}
+    axes |= dict.fromkeys(lines, "var(--grid)")
+    if x_title is not None:
+        figure.update_xaxes(title_text=x_title, title_standoff=6)
     figure.update_xaxes(axes)
     figure.update_yaxes(axes)
     figure.update_layout(
@@ -296,9 +262,9 @@ def colour(index: int) -> str:
     return f"var(--arm-{index % NUM_COLOURS})"
 
 
-def symbol(index: int) -> str:
+def mark(index: int) -> dict[str, Any]:
     """Return the mark of an arm's seeds: arms differ by more than colour."""
-    return _SYMBOLS[index % len(_SYMBOLS)]
+    return {"color": colour(index), "symbol": _SYMBOLS[index % len(_SYMBOLS)]}
 
 
 def line(index: int) -> dict[str, Any]:

@@ -12,46 +12,36 @@ from ntpctp.report.html.wording import percent, quantity
 from ntpctp.report.verdict_words import DESCRIPTIVE, shown_verdict
 from ntpctp.statistics import Verdict
 
+Tone = Literal["better", "same", "open"]
+
 
 @dataclass(frozen=True)
 class Headline:
-    """The sentences at the top of the page.
+    """The sentences at the top of the page."""
 
-    Attributes:
-        verdict: one sentence.
-        tone: kind of the verdict, for its style.
-        winner: index of the better arm.
-        differences: sentences on the difference, one for each pair of arms.
-        spreads: sentences on the spread over seeds, likewise.
-        outlook: what an undecided pair would need.
-    """
-
-    verdict: str
-    tone: Literal["better", "same", "open"]
-    winner: int | None
-    differences: list[str]
-    spreads: list[str]
-    outlook: list[str]
+    verdict: str  # one sentence
+    tone: Tone  # kind of the verdict, for its style
+    winner: int | None  # index of the better arm
+    differences: list[str]  # sentences on the difference, one for each pair of arms
+    spreads: list[str]  # sentences on the spread over seeds, likewise
+    outlook: list[str]  # what an undecided pair would need
 
 
 def question_of(experiment: Experiment) -> str:
     """Return the question of the experiment file, or one made from its arms."""
     if experiment.question.strip():
         return " ".join(experiment.question.split())
-    arms = list(experiment.arms)
-    if len(arms) == 1:
-        return f"How well does {arms[0]} learn the task {experiment.task.name}?"
-    *first, last = arms
-    return f"Which way of training is best for the task {experiment.task.name}: " + (
-        f"{', '.join(first)} or {last}?"
-    )
+    *first, last = experiment.arms
+    if not first:
+        return f"How well does {last} learn the task {experiment.task.name}?"
+    way = f"Which way of training is best for the task {experiment.task.name}"
+    return f"{way}: {', '.join(first)} or {last}?"
 
 
 def label_of(comparison: ScoreComparison) -> str:
     """Return the label of a comparison's score beside other scores."""
-    return wording.full_label(
-        comparison.split, comparison.score, comparison.strength, comparison.stratum
-    )
+    split, strength, stratum = comparison.split, comparison.strength, comparison.stratum
+    return wording.full_label(split, comparison.score, strength, stratum)
 
 
 def headline(experiment: Experiment, primary: ScoreComparison | None) -> Headline:
@@ -82,7 +72,7 @@ def stored_verdict(verdict: Verdict, unit: str) -> str:
 
 def _verdict(
     experiment: Experiment, primary: ScoreComparison, pairs: Sequence[Pair]
-) -> tuple[str, Literal["better", "same", "open"], int | None]:
+) -> tuple[str, Tone, int | None]:
     arms = list(experiment.arms)
     if len(arms) == 1:
         return f"One arm, {arms[0]}: nothing to compare.", "open", None
@@ -100,20 +90,16 @@ def _verdict(
             wins[pair.a if pair.verdict.better == "a" else pair.b] += 1
     best = max(arms, key=lambda name: wins[name])
     if wins[best] == len(arms) - 1:
-        others = "than all others" if len(arms) > 2 else f"than {_other(pairs[0], best)}"
-        return f"{best} is better {others}.", "better", arms.index(best)
+        others = "all others" if len(arms) > 2 else next(name for name in arms if name != best)
+        return f"{best} is better than {others}.", "better", arms.index(best)
     if len(arms) > 2 and baseline is not None:
         return _against_baseline(baseline, arms, pairs, wins)
     if len(arms) > 2:
         decided = sum(wins.values())
         if not decided and decisions != {"no difference"}:
             return f"Not decided which of the {len(arms)} arms is best.", "open", None
-        return (
-            f"No arm is better than all others: {decided} of {plural(len(pairs), 'pair')} "
-            f"{'has' if decided == 1 else 'have'} a better arm.",
-            "open",
-            None,
-        )
+        counted = f"{decided} of {plural(len(pairs), 'pair')} {'has' if decided == 1 else 'have'}"
+        return f"No arm is better than all others: {counted} a better arm.", "open", None
     if decisions == {"no difference"}:
         return f"{wording.capital(pair_verdict(pairs[0], primary.unit))}.", "same", None
     seeds = plural(len(pairs[0].seeds), "seed")
@@ -123,20 +109,20 @@ def _verdict(
 
 def _against_baseline(
     baseline: str, arms: Sequence[str], pairs: Sequence[Pair], wins: Mapping[str, int]
-) -> tuple[str, Literal["better", "same", "open"], int | None]:
-    """Count the arms that are better and worse than the baseline."""
+) -> tuple[str, Tone, int | None]:
     better = [arm for arm in arms if arm != baseline and wins[arm]]
     worse = wins[baseline]
     same = sum(p.verdict.decision == "no difference" for p in pairs if p.verdict)
     undecided = len(pairs) - len(better) - worse - same
     missing = len(arms) - 1 - len(pairs)
-    counted = [
-        f"{len(better)} better" + (f" ({listed(better)})" if better else ""),
-        f"{worse} worse",
-        *([f"{same} without a difference larger than the margin"] if same else []),
-        *([f"{undecided} undecided"] if undecided else []),
-        *([f"{missing} without a verdict"] if missing else []),
-    ]
+    counted = [f"{len(better)} better" + (f" ({listed(better)})" if better else "")]
+    counted.append(f"{worse} worse")
+    others = {
+        "without a difference larger than the margin": same,
+        "undecided": undecided,
+        "without a verdict": missing,
+    }
+    counted += [f"{count} {words}" for words, count in others.items() if count]
     words = f"Against {baseline}, of {plural(len(arms) - 1, 'arm')}: {', '.join(counted)}."
     if better:
         return words, "better", arms.index(better[0]) if len(better) == 1 else None
@@ -152,38 +138,34 @@ def _difference(primary: ScoreComparison, pair: Pair) -> str:
         f"{pair.a} {quantity(a.mean, unit)}, {pair.b} {quantity(b.mean, unit)}: difference "
         f"{wording.difference(result.estimate, unit)}"
     )
-    rests = plural(result.num_seeds, "seed") + (
-        f" and {plural(result.num_items, 'item')}" if result.num_items else ""
-    )
+    rests = plural(result.num_seeds, "seed")
+    if result.num_items:
+        rests += f" and {plural(result.num_items, 'item')}"
     if result.low is None:
+        words = f"{means}, {rests}; no interval over seeds can be computed"
         if result.item_low is None:
-            return f"{means}, {rests}; no interval over seeds can be computed."
+            return f"{words}."
         within = wording.interval(result.item_low, result.item_high, unit)
-        return (
-            f"{means}, {rests}; no interval over seeds can be computed ({within} for these weights "
-            "on new items)."
-        )
+        return f"{words} ({within} for these weights on new items)."
     ends = wording.interval(result.low, result.high, unit)
     return f"{means}, {percent(result.level)} interval {ends} over {rests}."
 
 
 def _spread(primary: ScoreComparison, pair: Pair) -> str:
     """Say which arm varies less from seed to seed, and whether chance could explain it."""
-    result = pair.spread
+    result, unit = pair.spread, primary.unit
     sd_a = result.a.standard_deviation if result else None
     sd_b = result.b.standard_deviation if result else None
     if result is None or sd_a is None or sd_b is None:
         return "The spread over seeds is unknown: one seed."
     if sd_a == sd_b:
-        return f"{pair.a} and {pair.b} have the same sd over seeds ({_sd(primary, sd_a)})."
-    a_varies_less = sd_a < sd_b
-    low_arm, high_arm = (pair.a, pair.b) if a_varies_less else (pair.b, pair.a)
-    low, high = sorted((sd_a, sd_b))
-    worst = [_worst(primary, name) for name in (low_arm, high_arm)]
+        return f"{pair.a} and {pair.b} have the same sd over seeds ({wording.width(sd_a, unit)})."
+    (low, low_arm), (high, high_arm) = sorted([(sd_a, pair.a), (sd_b, pair.b)])
+    worst = [wording.value(worst_seed(primary, name), unit) for name in (low_arm, high_arm)]
     alpha = 1 - pair.difference.level if pair.difference else 0.05
     spreads = (
-        f"sd over seeds {_sd(primary, low)} ({low_arm}) against {_sd(primary, high)} ({high_arm}), "
-        f"worst seed {worst[0]} against {worst[1]}"
+        f"sd over seeds {wording.width(low, unit)} ({low_arm}) against {wording.width(high, unit)} "
+        f"({high_arm}), worst seed {worst[0]} against {worst[1]}"
     )
     if result.p_value is None:
         return f"Not tested: {spreads} ({result.reason})."
@@ -213,14 +195,11 @@ def _outlook(primary: ScoreComparison, pair: Pair, several: bool) -> str:
     seen = verdict.smallest_detectable_difference
     if seen is None:
         return f"{where}{needed}."
+    power = f"80{wording.SPACE}% power"
     if is_impossible(seen, pair):
-        return (
-            f"{where}{needed}. With 80{wording.SPACE}% power no possible difference is detectable."
-        )
-    return (
-        f"{where}{needed}. Smallest difference detectable with 80{wording.SPACE}% power: "
-        f"{wording.width(seen, primary.unit)}."
-    )
+        return f"{where}{needed}. With {power} no possible difference is detectable."
+    smallest = wording.width(seen, primary.unit)
+    return f"{where}{needed}. Smallest difference detectable with {power}: {smallest}."
 
 
 def is_impossible(difference: float, pair: Pair) -> bool:
@@ -229,12 +208,10 @@ def is_impossible(difference: float, pair: Pair) -> bool:
     return largest is not None and difference > largest
 
 
-def _sd(primary: ScoreComparison, sd: float) -> str:
-    return wording.width(sd, primary.unit)
-
-
-def _worst(primary: ScoreComparison, name: str) -> str:
-    return wording.value(worst_seed(primary, name), primary.unit)
+def spread_mean(comparison: ScoreComparison, name: str) -> float | None:
+    """Return an arm's mean over seeds; None if it has no value."""
+    spread = comparison.arms.get(name)
+    return spread.mean if spread else None
 
 
 def worst_seed(comparison: ScoreComparison, name: str) -> float | None:
@@ -243,10 +220,6 @@ def worst_seed(comparison: ScoreComparison, name: str) -> float | None:
     if spread is None:
         return None
     return spread.max if comparison.higher_is_better is False else spread.min
-
-
-def _other(pair: Pair, name: str) -> str:
-    return pair.b if pair.a == name else pair.a
 
 
 def budget_line(experiment: Experiment) -> str:

@@ -1,7 +1,8 @@
 """Files that the page reads beside the scores: logs, item rows, counts. Each may be missing."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +42,12 @@ def at_last_step(experiment: Experiment, frame: pd.DataFrame) -> pd.DataFrame:
     """Return the scores of each arm's last step."""
     last = {name: arm.training.steps for name, arm in experiment.arms.items()}
     return frame[frame["step"] == frame["arm"].map(last)]
+
+
+def last_checkpoint(experiment: Experiment, output: Path, run: RunId) -> Path:
+    """Return the directory of a run's checkpoint at its last step."""
+    stage = stage_directory(output, run)
+    return checkpoint_directory(stage, experiment.arms[run.arm].training.steps)
 
 
 def direction_of(score: pd.Series) -> bool | None:
@@ -87,10 +94,7 @@ def loss_curve(log: Sequence[Mapping[str, Any]]) -> list[tuple[int, float]]:
     """Return (step, loss), averaged over neighbouring lines to at most ``_MOST_POINTS`` points."""
     size = -(-len(log) // _MOST_POINTS) or 1
     pieces = [log[start : start + size] for start in range(0, len(log), size)]
-    return [
-        (int(piece[-1]["step"]), sum(float(line["loss"]) for line in piece) / len(piece))
-        for piece in pieces
-    ]
+    return [(int(p[-1]["step"]), sum(float(line["loss"]) for line in p) / len(p)) for p in pieces]
 
 
 def read_audit(output: Path) -> dict[str, Any] | None:
@@ -115,37 +119,25 @@ def read_item_rows(
     return sorted(rows, key=lambda row: int(row["item"]))
 
 
-def missing_scores(experiment: Experiment, frame: pd.DataFrame) -> list[MissingScore]:
-    """Return every score without a value, and every measure of every checkpoint without a score."""
-    absent = []
-    measured = set(zip(frame["arm"], frame["seed"], frame["step"], frame["measure"], strict=True))
-    for name, arm in experiment.arms.items():
-        steps = experiment.evaluation.checkpoint_steps(arm.training.steps)
-        for seed in experiment.seeds:
-            for step in steps:
-                for measure in experiment.evaluation.at(step, steps[-1]):
-                    if (name, seed, step, measure.name) not in measured:
-                        absent.append(
-                            MissingScore(
-                                RunId(name, seed),
-                                step,
-                                f"{measure.name}: all of its scores",
-                                "not measured: the run has not reached this step, has failed, or "
-                                "its stored scores do not match their item rows",
-                            )
-                        )
-    return [*_null_scores(frame), *absent]
-
-
-def _null_scores(frame: pd.DataFrame) -> Iterable[MissingScore]:
+def missing_scores(experiment: Experiment, frame: pd.DataFrame) -> Iterator[MissingScore]:
+    """Yield every score without a value, and every measure of every checkpoint without a score."""
     known = frame["value"].notna() | frame["censored"]
     for row in frame[~known].to_dict("records"):
         strength = "" if pd.isna(row["strength"]) else f" at strength {row['strength']:g}"
         stratum = None if pd.isna(row["stratum"]) else str(row["stratum"])
         reason = row["reason"] if isinstance(row["reason"], str) else "no reason was recorded"
-        yield MissingScore(
-            RunId(str(row["arm"]), int(row["seed"])),
-            int(row["step"]),
-            f"{row['measure']}: {part_label(row['split'], stratum)} {row['score']}{strength}",
-            reason,
-        )
+        words = f"{row['measure']}: {part_label(row['split'], stratum)} {row['score']}{strength}"
+        run = RunId(str(row["arm"]), int(row["seed"]))
+        yield MissingScore(run, int(row["step"]), words, reason)
+    reason = (
+        "not measured: the run has not reached this step, has failed, or its stored scores do not "
+        "match their item rows"
+    )
+    measured = set(zip(frame["arm"], frame["seed"], frame["step"], frame["measure"], strict=True))
+    for name, arm in experiment.arms.items():
+        steps = experiment.evaluation.checkpoint_steps(arm.training.steps)
+        for seed, step in product(experiment.seeds, steps):
+            for measure in experiment.evaluation.at(step, steps[-1]):
+                if (name, seed, step, measure.name) not in measured:
+                    words = f"{measure.name}: all of its scores"
+                    yield MissingScore(RunId(name, seed), step, words, reason)

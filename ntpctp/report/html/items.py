@@ -133,11 +133,8 @@ class ExampleTexts:
         assert self._tokenizer is not None
         text = str(self._tokenizer.decode([token]))
         # A byte of a multi-byte character has no text of its own.
-        return (
-            text
-            if text and "\ufffd" not in text
-            else str(self._tokenizer.convert_ids_to_tokens(token))
-        )
+        readable = text and "\ufffd" not in text
+        return text if readable else str(self._tokenizer.convert_ids_to_tokens(token))
 
 
 class StoredAnswers:
@@ -178,8 +175,8 @@ class StoredAnswers:
 
     def _path(self, arm: str, seed: int) -> Path:
         stage = stage_directory(self._output, RunId(arm, seed))
-        checkpoint = checkpoint_directory(stage, self._primary.steps[arm])
-        return rows_path(checkpoint, self._primary.measure)
+        step = self._primary.steps[arm]
+        return rows_path(checkpoint_directory(stage, step), self._primary.measure)
 
 
 def disagreement(
@@ -196,13 +193,8 @@ def disagreement(
     if not seeds:
         return None
     numbers = sorted(set.intersection(*(set(right[arm, seed]) for arm in arms for seed in seeds)))
-    num_right = {
-        number: (
-            sum(right[pair.a, seed][number] for seed in seeds),
-            sum(right[pair.b, seed][number] for seed in seeds),
-        )
-        for number in numbers
-    }
+    of_a, of_b = ([right[arm, seed] for seed in seeds] for arm in arms)
+    num_right = {n: (sum(r[n] for r in of_a), sum(r[n] for r in of_b)) for n in numbers}
     gaps = {number: abs(a - b) for number, (a, b) in num_right.items() if a != b}
     shown = sorted(gaps, key=lambda number: (-gaps[number], number))[:NUM_SHOWN]
     rows = {(arm, seed): answers.rows(arm, seed, shown) for arm in arms for seed in seeds}
@@ -213,31 +205,28 @@ def disagreement(
             _predictions([rows[arm, seed][number] for seed in seeds], number, primary.score, texts)
             for arm in arms
         )
+        reference = str(rows[pair.a, seeds[0]][number]["reference"])
+        more, text = max(len(tokens) - MOST_TOKENS, 0), texts.plain(number)
+        shown_tokens = tokens[:MOST_TOKENS]
         items.append(
-            ShownItem(
-                number,
-                tokens[:MOST_TOKENS],
-                max(len(tokens) - MOST_TOKENS, 0),
-                texts.plain(number),
-                str(rows[pair.a, seeds[0]][number]["reference"]),
-                num_right[number],
-                (a, b),
-            )
+            ShownItem(number, shown_tokens, more, text, reference, num_right[number], (a, b))
         )
-    counts = [_count(seed, right[pair.a, seed], right[pair.b, seed], numbers) for seed in seeds]
+    counts = []
+    for seed in seeds:
+        kinds = Counter((right[pair.a, seed][n], right[pair.b, seed][n]) for n in numbers)
+        counts.append((seed, kinds[1, 1], kinds[1, 0], kinds[0, 1], kinds[0, 0]))
     return Disagreement(pair, counts, items, len(numbers), len(gaps))
 
 
 def _checkpoints(experiment: Experiment, output: Path) -> list[Path]:
     """Return the last and first checkpoints that hold a tokenizer."""
-    return [
-        path
+    paths = (
+        checkpoint_directory(stage_directory(output, RunId(name, seed)), step)
         for name, arm in experiment.arms.items()
         for seed in experiment.seeds
         for step in (arm.training.steps, 0)
-        for path in [checkpoint_directory(stage_directory(output, RunId(name, seed)), step)]
-        if (path / "tokenizer_config.json").is_file()
-    ]
+    )
+    return [path for path in paths if (path / "tokenizer_config.json").is_file()]
 
 
 def _predictions(
@@ -245,22 +234,5 @@ def _predictions(
 ) -> list[Prediction]:
     """Return the different answers of an arm's seeds, the most frequent first."""
     answers = [(texts.answer(number, row, key), bool(row[key])) for row in rows]
-    return [
-        Prediction(text, count, right)
-        for (text, right), count in sorted(
-            Counter(answers).items(), key=lambda entry: (-entry[1], entry[0])
-        )
-    ]
-
-
-def _count(
-    seed: int, a: Mapping[int, int], b: Mapping[int, int], numbers: Sequence[int]
-) -> tuple[int, int, int, int, int]:
-    kinds = Counter((bool(a[n]), bool(b[n])) for n in numbers)
-    return (
-        seed,
-        kinds[True, True],
-        kinds[True, False],
-        kinds[False, True],
-        kinds[False, False],
-    )
+    counted = sorted(Counter(answers).items(), key=lambda entry: (-entry[1], entry[0]))
+    return [Prediction(text, count, right) for (text, right), count in counted]

@@ -12,19 +12,12 @@ import plotly.graph_objects as go
 from numpy.typing import NDArray
 
 from ntpctp._core.files import read_jsonl
-from ntpctp._core.layout import RunId, checkpoint_directory, rows_path, stage_directory
+from ntpctp._core.layout import RunId, rows_path
 from ntpctp.config import Experiment
 from ntpctp.curvature import Density
-from ntpctp.report.html.figures import (
-    HEIGHT,
-    HOVER,
-    Line,
-    colour,
-    escaped,
-    finished,
-    lines_figure,
-    log_axis,
-)
+from ntpctp.report.html import figures
+from ntpctp.report.html.figures import HOVER, Line, escaped, lines_figure
+from ntpctp.report.html.inputs import last_checkpoint
 from ntpctp.report.html.panel import Panel, panel
 from ntpctp.report.html.tables import Table, TableCell, arm_cells
 from ntpctp.report.html.wording import number
@@ -52,22 +45,17 @@ _SLICES = {
 def landscape_panels(experiment: Experiment, output: Path) -> list[Panel]:
     """Return the figures of every split, none if nothing was measured."""
     runs: dict[RunId, Rows] = {}
-    for name, arm in experiment.arms.items():
-        for seed in experiment.seeds:
-            run = RunId(name, seed)
-            stage = stage_directory(output, run)
-            path = rows_path(checkpoint_directory(stage, arm.training.steps), "landscape")
-            if path.is_file():
-                runs[run] = read_jsonl(path)
+    for run in (RunId(name, seed) for name in experiment.arms for seed in experiment.seeds):
+        path = rows_path(last_checkpoint(experiment, output, run), "landscape")
+        if path.is_file():
+            runs[run] = read_jsonl(path)
     panels: list[Panel] = []
     for split in dict.fromkeys(row["split"] for rows in runs.values() for row in rows):
         of_split = {run: [r for r in rows if r["split"] == split] for run, rows in runs.items()}
-        panels += [_density_panel(experiment, of_split, split)] if _any(of_split, "density") else []
-        panels += [
-            _slices_panel(experiment, of_split, split, kind)
-            for kind in _SLICES
-            if _any(of_split, kind)
-        ]
+        if _any(of_split, "density"):
+            panels.append(_density_panel(experiment, of_split, split))
+        kinds = [kind for kind in _SLICES if _any(of_split, kind)]
+        panels += [_slices_panel(experiment, of_split, split, kind) for kind in kinds]
         panels += _plane_panels(experiment, of_split, split)
     return panels
 
@@ -94,10 +82,8 @@ def _slices_panel(experiment: Experiment, runs: Runs, split: str, kind: str) -> 
         text_columns=frozenset({0, 2}),
     )
     lines = []
-    for run, rows in runs.items():
-        for row in rows:
-            if row["kind"] != kind or "losses" not in row:
-                continue
+    for run, row in ((run, row) for run, rows in runs.items() for row in rows):
+        if row["kind"] == kind and "losses" in row:
             label = f"direction {row['direction'] + 1}" if kind == "slice" else "top eigenvector"
             y = row["losses"]
             lines.append(_line(experiment, run, label, row["coordinates"], y))
@@ -116,27 +102,19 @@ def _slices_panel(experiment: Experiment, runs: Runs, split: str, kind: str) -> 
 
 def _density_panel(experiment: Experiment, runs: Runs, split: str) -> Panel:
     """Draw the smoothed density of every run on one grid; its ends and moments are the table."""
-    densities = {
-        run: _density(rows)
-        for run, rows in runs.items()
-        if any(r["kind"] == "density" for r in rows)
-    }
+    densities = {run: density for run, rows in runs.items() if (density := _density(rows)).nodes}
     ends = [float(n) for d in densities.values() for nodes in d.nodes for n in nodes[[0, -1]]]
     low, high = min(ends), max(ends)
     width = (high - low) / 100 or 1.0
     grid = np.linspace(low - 4 * width, high + 4 * width, _GRID)
     smoothed = {run: d.smoothed(grid, width)[0] for run, d in densities.items()}
-    figure = lines_figure(
-        (
-            _line(experiment, run, "density", grid.tolist(), y.tolist())
-            for run, y in smoothed.items()
-        ),
-        "eigenvalue, nats per token and squared unit of weight",
-    )
+    x = grid.tolist()
+    lines = (_line(experiment, run, "density", x, y.tolist()) for run, y in smoothed.items())
+    figure = lines_figure(lines, "eigenvalue, nats per token and squared unit of weight")
     # Nearly all eigenvalues are near zero: a linear axis would show that peak alone.
     top = np.log10(max(float(y.max()) for y in smoothed.values()))
     figure.update_yaxes(
-        **log_axis(),
+        **figures.log_axis(),
         exponentformat="power",
         range=[top - 7, top + 0.3],
         title_text="share of eigenvalues per unit",
@@ -151,14 +129,12 @@ def _density_panel(experiment: Experiment, runs: Runs, split: str) -> Panel:
         mean, error = density.mean(lambda values: values)
         square, square_error = density.mean(np.square)
         root = square**0.5
-        table.add(
-            cells[run.arm],
-            str(run.seed),
-            min(float(nodes[0]) for nodes in density.nodes),
-            max(float(nodes[-1]) for nodes in density.nodes),
-            TableCell(number(mean), f"± {number(error, 3)}"),
-            TableCell(number(root), f"± {number(square_error / (2 * root), 3)}" if root else ""),
-        )
+        mean_cell = TableCell(number(mean), f"± {number(error, 3)}")
+        note = f"± {number(square_error / (2 * root), 3)}" if root else ""
+        smallest = min(float(nodes[0]) for nodes in density.nodes)
+        largest = max(float(nodes[-1]) for nodes in density.nodes)
+        name, seed = cells[run.arm], str(run.seed)
+        table.add(name, seed, smallest, largest, mean_cell, TableCell(number(root), note))
     return panel(
         f"Density of the Hessian's eigenvalues, {split}",
         figure,
@@ -176,11 +152,10 @@ def _density_panel(experiment: Experiment, runs: Runs, split: str) -> Panel:
 
 def _density(rows: Rows) -> Density:
     probes = [row for row in rows if row["kind"] == "density"]
-    return Density(
-        tuple(np.array(row["nodes"], np.float64) for row in probes),
-        tuple(np.array(row["weights"], np.float64) for row in probes),
-        0,
+    nodes, weights = (
+        [np.array(row[k], np.float64) for row in probes] for k in ("nodes", "weights")
     )
+    return Density(tuple(nodes), tuple(weights), 0)
 
 
 def _plane_panels(experiment: Experiment, runs: Runs, split: str) -> list[Panel]:
@@ -197,22 +172,20 @@ def _plane_panels(experiment: Experiment, runs: Runs, split: str) -> list[Panel]
         return []
     step = float(np.ptp(finite)) / 12 or 1.0
     contours = {"start": float(finite.min()) + step / 2, "end": float(finite.max()), "size": step}
+    arms = list(experiment.arms)
     return [
-        _plane_panel(experiment, run, split, coordinates, losses, contours)
-        for run, (coordinates, losses) in planes.items()
+        _plane_panel(f"Loss on a plane, {run}, {split}", arms.index(run.arm), *plane, contours)
+        for run, plane in planes.items()
     ]
 
 
 def _plane_panel(
-    experiment: Experiment,
-    run: RunId,
-    split: str,
+    title: str,
+    arm: int,
     coordinates: list[float],
     losses: NDArray[np.float64],
     contours: dict[str, float],
 ) -> Panel:
-    index = list(experiment.arms).index(run.arm)
-    title = f"Loss on a plane, {run}, {split}"
     shown = [[None if not np.isfinite(v) else float(v) for v in row] for row in losses]
     figure = go.Figure()
     figure.add_contour(
@@ -220,7 +193,7 @@ def _plane_panel(
         y=coordinates,
         z=shown,
         showscale=False,
-        line={"color": colour(index), "width": 1.2},
+        line={"color": figures.colour(arm), "width": 1.2},
         contours={**contours, "coloring": "none", "showlabels": True},
         hovertemplate=f"%{{y:.3g}}, %{{x:.3g}}: %{{z:.4g}} nats per token{HOVER}",
     )
@@ -231,17 +204,14 @@ def _plane_panel(
         marker={"color": "var(--ink)", "symbol": "cross-thin-open", "size": 9},
         hovertemplate=f"the checkpoint{HOVER}",
     )
-    figure.update_xaxes(title_text="second random direction", title_standoff=6)
     figure.update_yaxes(title_text="first random direction")
-    table = Table(
-        f"{title}: {LOSS}; rows: first direction, columns: second",
-        ("", *map(number, coordinates)),
-    )
+    caption = f"{title}: {LOSS}; rows: first direction, columns: second"
+    table = Table(caption, ("", *map(number, coordinates)))
     for coordinate, row in zip(coordinates, shown, strict=True):
         table.add(coordinate, *row)
     return panel(
         title,
-        finished(figure, HEIGHT),
+        figures.finished(figure, figures.HEIGHT, x_title="second random direction"),
         table,
         notes=[
             f"{LOSS}, a contour every {number(contours['size'], 3)}, the same levels for all arms",

@@ -46,17 +46,11 @@ def _panel(experiment: Experiment, a: str, b: str, rows: Sequence[Mapping[str, A
     for row in rows:
         ends = row.get("losses", [None])
         table.add(str(row["seed"]), ends[0], ends[-1], row["barrier"])
-    lines = (
-        Line(
-            row["positions"],
-            row["losses"],
-            f"seed {row['seed']}<br>at %{{x:.3g}}: %{{y:.4g}} {UNIT}",
-            None,
-            marks=True,
-        )
-        for row in rows
-        if "losses" in row
-    )
+    lines = []
+    for row in rows:
+        if "losses" in row:
+            hover = f"seed {row['seed']}<br>at %{{x:.3g}}: %{{y:.4g}} {UNIT}"
+            lines.append(Line(row["positions"], row["losses"], hover, None, marks=True))
     figure = lines_figure(lines, f"share of the way from {escaped(a)} to {escaped(b)}")
     figure.update_yaxes(title_text=f"loss on the answer, {UNIT}", rangemode="tozero")
     words = _mean_barrier([r["barrier"] for r in rows if r["barrier"] is not None], experiment)

@@ -20,40 +20,27 @@ Levels = Mapping[str, str]
 
 @dataclass(frozen=True)
 class MapCell:
-    """One cell: its experiment, and the score that its task decides before any result.
+    """One cell: its experiment, and the score that its task decides before any result."""
 
-    Attributes:
-        name: of its directory.
-        levels: field -> its level.
-        experiment: None if it has not started.
-        primary: the primary score; None if it is missing, with the ``reason``.
-        training: arm -> mean over seeds of the same score on training items, for arms where it is
-            measured.
-        reason: why there is no score.
-    """
-
-    name: str
-    levels: Levels
-    experiment: Experiment | None
-    primary: ScoreComparison | None
+    name: str  # of its directory
+    levels: Levels  # field -> its level
+    experiment: Experiment | None  # None if it has not started
+    primary: ScoreComparison | None  # the primary score; None if it is missing, with the ``reason``
+    # arm -> mean over seeds of the same score on training items, for arms where it is
+    # measured
     training: Mapping[str, float]
-    reason: str | None
+    reason: str | None  # why there is no score
 
 
 @dataclass(frozen=True)
 class CellDifference:
-    """Two arms in one cell.
+    """Two arms in one cell."""
 
-    Attributes:
-        cell: the cell.
-        pair: their comparison, with a ``reason`` if the difference is missing; None: no score.
-        holm_p_value: adjusted for all compared pairs of arms in all cells.
-        verdict: with that p value and the experiment's margin; None if there is no verdict.
-    """
-
-    cell: MapCell
+    cell: MapCell  # the cell
+    # their comparison, with a ``reason`` if the difference is missing; None: no score
     pair: Pair | None
-    holm_p_value: float | None
+    holm_p_value: float | None  # adjusted for all compared pairs of arms in all cells
+    # with that p value and the experiment's margin; None if there is no verdict
     verdict: Verdict | None
 
     @property
@@ -69,49 +56,29 @@ class MapEffect:
     """The change of the difference A minus B from one level of a setting to another.
 
     The mean over the cells of all other settings, seed by seed, with a t interval over seeds.
-
-    Attributes:
-        setting: the field.
-        start: the level that comes first in the file.
-        end: the other.
-        estimate: A minus B at ``end`` less A minus B at ``start``.
-        low: lower end of the interval.
-        high: upper end.
-        p_value: of the t test.
-        holm_p_value: adjusted for all effects of the map.
     """
 
-    setting: str
-    start: str
-    end: str
-    estimate: float
-    low: float | None
-    high: float | None
-    p_value: float | None
-    holm_p_value: float | None
+    setting: str  # the field
+    start: str  # the level that comes first in the file
+    end: str  # the other
+    estimate: float  # A minus B at ``end`` less A minus B at ``start``
+    low: float | None  # lower end of the interval
+    high: float | None  # upper end
+    p_value: float | None  # of the t test
+    holm_p_value: float | None = None  # adjusted for all effects of the map
 
 
 @dataclass(frozen=True)
 class PairMap:
-    """Two arms over the whole map.
+    """Two arms over the whole map."""
 
-    Attributes:
-        a: the first arm.
-        b: the second.
-        indices: of both among all arms, for their colours.
-        cells: in the order of the map.
-        effects: of every setting; empty if ``reason`` is given.
-        seeds: seeds with a value in all cells; the effects rest on them.
-        reason: why there are no effects.
-    """
-
-    a: str
-    b: str
-    indices: tuple[int, int]
-    cells: list[CellDifference]
-    effects: list[MapEffect]
-    seeds: list[int]
-    reason: str | None
+    a: str  # the first arm
+    b: str  # the second
+    indices: tuple[int, int]  # of both among all arms, for their colours
+    cells: list[CellDifference]  # in the order of the map
+    effects: list[MapEffect]  # of every setting; empty if ``reason`` is given
+    seeds: list[int]  # seeds with a value in all cells; the effects rest on them
+    reason: str | None  # why there are no effects
 
 
 def read_cells(output: Path) -> tuple[str, list[MapCell]]:
@@ -142,7 +109,6 @@ def _read_cell(directory: Path, levels: Levels) -> MapCell:
 
 
 def _kind(score: ScoreComparison) -> tuple[object, ...]:
-    """Return the identity of a score, its split first."""
     return score.split, score.measure, score.score, score.stratum, score.strength, score.unit
 
 
@@ -229,22 +195,14 @@ def _effects(
         level=level,
         largest=2.0 if is_share(str(unit)) else np.inf,
     )
-    # Four settings would have dozens of interactions; the cells show them.
-    return (
-        [
-            MapEffect(
-                effect.factors[0],
-                *effect.levels[0],
-                # An effect is first level minus second; readers follow the order of the file.
-                -effect.difference.estimate,
-                None if effect.difference.high is None else -effect.difference.high,
-                None if effect.difference.low is None else -effect.difference.low,
-                effect.difference.p_value,
-                None,
+    effects = []
+    for effect in found:
+        if len(effect.factors) == 1:  # the cells show the interactions, dozens for four settings
+            # An effect is first level minus second; readers follow the order of the file.
+            change = effect.difference
+            low, high = (None if end is None else -end for end in (change.high, change.low))
+            levels = effect.levels[0]
+            effects.append(
+                MapEffect(effect.factors[0], *levels, -change.estimate, low, high, change.p_value)
             )
-            for effect in found
-            if len(effect.factors) == 1
-        ],
-        seeds,
-        None,
-    )
+    return effects, seeds, None

@@ -6,20 +6,11 @@ from itertools import product
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
-from ntpctp.report.html import wording
+from ntpctp.report.html import map_tables, wording
 from ntpctp.report.html.figures import HOVER, NUM_COLOURS, colour, escaped, finished
 from ntpctp.report.html.headline import label_of
 from ntpctp.report.html.map_cells import PairMap
-from ntpctp.report.html.map_tables import (
-    estimate_of,
-    is_unfit,
-    map_table,
-    mean_of,
-    named,
-    short,
-    summary,
-    words_of,
-)
+from ntpctp.report.html.map_tables import estimate_of, named, short
 from ntpctp.report.html.panel import Panel, panel
 
 _ROW, _TITLE, _AXIS = 64, 40, 56
@@ -43,14 +34,15 @@ def map_panel(found: PairMap) -> Panel:
         f"in each cell: {found.a} minus {found.b}, below it both means",
         "bold: significant after Holm correction over the map",
     ]
-    if any(is_unfit(entry.cell, arm) for entry in found.cells for arm in (found.a, found.b)):
+    arms = (found.a, found.b)
+    if any(map_tables.is_unfit(entry.cell, arm) for entry in found.cells for arm in arms):
         notes.append(f"{_UNFIT}: the arm misses the experiment's target on its own training items")
     return panel(
         f"{found.a} against {found.b}",
         _figure(found, x, y, across, down),
-        map_table(found),
+        map_tables.map_table(found),
         notes=notes,
-        description=f": {summary(found)}",
+        description=f": {map_tables.summary(found)}",
         legend=False,
         wide=True,
     )
@@ -77,8 +69,7 @@ def _figure(
         vertical_spacing=_TITLE / height if len(rows) > 1 else 0,
         subplot_titles=[
             escaped(", ".join(named([*across, *down], [*column, *row])))
-            for row in rows
-            for column in columns
+            for row, column in product(rows, columns)
         ],
     )
     largest: dict[str, float] = {}  # score -> its largest difference, drawn in full colour
@@ -98,7 +89,7 @@ def _figure(
     else:
         figure.update_yaxes(showticklabels=False)
     figure.update_annotations(font={"size": 12, "color": "var(--soft-ink)"})
-    return finished(figure, height, {"l": 8, "r": 12, "t": _TITLE, "b": _AXIS})
+    return finished(figure, height, margin={"l": 8, "r": 12, "t": _TITLE, "b": _AXIS})
 
 
 def _part(
@@ -109,7 +100,6 @@ def _part(
     part: Mapping[str, str],
     largest: Mapping[str, float],
 ) -> go.Heatmap:
-    """Draw the cells whose third and further settings are those of ``part``."""
     heights = levels[y] if y else [""]
     values: list[list[float | None]] = [[None] * len(levels[x]) for _ in heights]
     words = [["no value"] * len(levels[x]) for _ in heights]
@@ -119,8 +109,9 @@ def _part(
         if any(own[field] != level for field, level in part.items()):
             continue
         i, j = heights.index(own[y]) if y else 0, levels[x].index(own[x])
-        estimate = estimate_of(entry)
-        hovers[i][j] = "<br>".join(map(escaped, [*named(own, own.values()), words_of(entry)]))
+
+        lines = [*named(own, own.values()), map_tables.words_of(entry)]
+        hovers[i][j] = "<br>".join(map(escaped, lines))
         primary, estimate = entry.cell.primary, estimate_of(entry)
         if primary is None or estimate is None:
             continue
@@ -129,8 +120,8 @@ def _part(
         values[i][j] = sign * estimate / (largest[label_of(primary)] or 1.0)
         shown = wording.difference(estimate, primary.unit)
         means = " | ".join(
-            wording.value(mean_of(entry.cell, arm), primary.unit)
-            + (_UNFIT if is_unfit(entry.cell, arm) else "")
+            wording.value(map_tables.mean_of(entry.cell, arm), primary.unit)
+            + (_UNFIT if map_tables.is_unfit(entry.cell, arm) else "")
             for arm in (found.a, found.b)
         )
         words[i][j] = f"{f'<b>{shown}</b>' if entry.better else shown}<br><sub>{means}</sub>"

@@ -6,24 +6,17 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from ntpctp._core.files import atomic_file, write_json
-from ntpctp.report.html import wording
+from ntpctp._core.files import write_json
+from ntpctp.report.html import map_tables, wording
 from ntpctp.report.html.figures import NUM_COLOURS
 from ntpctp.report.html.headline import label_of, question_of
 from ntpctp.report.html.map_cells import CellDifference, MapCell, PairMap, pair_maps, read_cells
 from ntpctp.report.html.map_figure import map_panel
-from ntpctp.report.html.map_tables import (
-    cells_table,
-    effects_table,
-    estimate_of,
-    stored_words,
-    summary,
-)
 from ntpctp.report.html.panel import Panel
-from ntpctp.report.html.templates import Pack, environment, plotly_script
-from ntpctp.statistics import PairedDifference
+from ntpctp.report.html.templates import Pack, plotly_script, write_page
 
 PAGE, RECORD = "map.html", "map.json"
+_OF_DIFFERENCE = ("estimate", "low", "high", "level", "p_value", "num_seeds", "num_items")
 
 
 def write_map_page(output: Path) -> tuple[Path, list[str]]:
@@ -38,34 +31,28 @@ def write_map_page(output: Path) -> tuple[Path, list[str]]:
     name, cells = read_cells(output)
     maps = pair_maps(cells)
     first = next((cell.experiment for cell in cells if cell.experiment), None)
-    page = (
-        environment()
-        .get_template("map.html.j2")
-        .render(
-            name=name,
-            question=question_of(first) if first else name,
-            arms=list(first.arms) if first else [],
-            level=wording.percent(first.comparison.level) if first else "",
-            num_colours=NUM_COLOURS,
-            num_cells=len(cells),
-            maps=[
-                (summary(of_pair), _panel(of_pair), effects_table(of_pair), of_pair.reason)
-                for of_pair in maps
-            ],
-            cells=cells_table(cells),
-            links=[
-                (cell.name, f"./{quote(cell.name)}/report.html")
-                for cell in cells
-                if (output / cell.name / "report.html").is_file()
-            ],
-            pack=Pack(),
-            plotly=plotly_script(),
-        )
-    )
+    names = [cell.name for cell in cells if (output / cell.name / "report.html").is_file()]
+    summaries = [map_tables.summary(of_pair) for of_pair in maps]
     write_json(output / RECORD, _record(name, cells, maps))
-    with atomic_file(output / PAGE) as temporary:
-        temporary.write_text(page, "utf-8")
-    return output / PAGE, [summary(of_pair) for of_pair in maps]
+    page = write_page(
+        "map.html.j2",
+        output / PAGE,
+        name=name,
+        question=question_of(first) if first else name,
+        arms=list(first.arms) if first else [],
+        level=wording.percent(first.comparison.level) if first else "",
+        num_colours=NUM_COLOURS,
+        num_cells=len(cells),
+        maps=[
+            (words, _panel(of_pair), map_tables.effects_table(of_pair), of_pair.reason)
+            for words, of_pair in zip(summaries, maps, strict=True)
+        ],
+        cells=map_tables.cells_table(cells),
+        links=[(cell, f"./{quote(cell)}/report.html") for cell in names],
+        pack=Pack(),
+        plotly=plotly_script(),
+    )
+    return page, summaries
 
 
 def map_panels(output: Path) -> dict[str, Panel]:
@@ -80,7 +67,7 @@ def map_panels(output: Path) -> dict[str, Panel]:
 
 
 def _panel(found: PairMap) -> Panel | None:
-    known = [entry for entry in found.cells if estimate_of(entry) is not None]
+    known = any(map_tables.estimate_of(entry) is not None for entry in found.cells)
     return map_panel(found) if known else None
 
 
@@ -114,16 +101,12 @@ def _record(name: str, cells: Sequence[MapCell], maps: Sequence[PairMap]) -> dic
 
 
 def _difference_record(entry: CellDifference) -> dict[str, Any]:
+    result = entry.pair.difference if entry.pair else None
     return {
         "cell": entry.cell.name,
-        **_interval_record(entry.pair.difference if entry.pair else None),
+        **{key: getattr(result, key) if result else None for key in _OF_DIFFERENCE},
         "holm_p_value": entry.holm_p_value,
-        "verdict": stored_words(entry),
+        "verdict": map_tables.stored_words(entry),
         "better": entry.better,
         "reason": entry.cell.reason or (entry.pair.reason if entry.pair else None),
     }
-
-
-def _interval_record(result: PairedDifference | None) -> dict[str, Any]:
-    keys = ("estimate", "low", "high", "level", "p_value", "num_seeds", "num_items")
-    return {key: None if result is None else getattr(result, key) for key in keys}

@@ -4,9 +4,9 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from ntpctp._core.text import plural
 from ntpctp.report.html import wording
-from ntpctp.report.html.headline import label_of, stored_verdict
+from ntpctp.report.html.headline import label_of, spread_mean, stored_verdict
 from ntpctp.report.html.map_cells import CellDifference, MapCell, PairMap
-from ntpctp.report.html.tables import Table, TableCell
+from ntpctp.report.html.tables import Table
 from ntpctp.report.verdict_words import shown_verdict
 
 _ALONE = " alone, not among all pairs"
@@ -41,14 +41,10 @@ def effects_table(found: PairMap) -> Table:
         text_columns=frozenset({0}),
     )
     for effect in found.effects:
-        table.add(
-            effect.setting,
-            effect.start,
-            effect.end,
-            wording.difference(effect.estimate, unit),
-            wording.interval(effect.low, effect.high, unit),
-            wording.p_digits(effect.holm_p_value),
-        )
+        change = wording.difference(effect.estimate, unit)
+        ends = wording.interval(effect.low, effect.high, unit)
+        p_value = wording.p_digits(effect.holm_p_value)
+        table.add(effect.setting, effect.start, effect.end, change, ends, p_value)
     return table
 
 
@@ -61,22 +57,18 @@ def map_table(found: PairMap) -> Table:
         text_columns=frozenset({*range(len(fields) + 1), len(fields) + 6}),
     )
     for entry in found.cells:
-        levels = list(entry.cell.levels.values())
-        result = entry.pair.difference if entry.pair else None
-        primary = entry.cell.primary
+        result, primary = entry.pair.difference if entry.pair else None, entry.cell.primary
+        numbers: list[str | None] = [None] * 5
+        if result is not None and primary is not None:
+            means = (mean_of(entry.cell, arm) for arm in (found.a, found.b))
+            numbers = [
+                *(wording.value(mean, primary.unit) for mean in means),
+                wording.difference(result.estimate, primary.unit),
+                wording.interval(result.low, result.high, primary.unit),
+                wording.p_digits(entry.holm_p_value),
+            ]
         score = label_of(primary) if primary else wording.NO_VALUE
-        if result is None or primary is None:
-            table.add(*levels, score, *[None] * 5, words_of(entry))
-            continue
-        table.add(
-            *levels,
-            score,
-            *(wording.value(mean_of(entry.cell, arm), primary.unit) for arm in (found.a, found.b)),
-            wording.difference(result.estimate, primary.unit),
-            wording.interval(result.low, result.high, primary.unit),
-            wording.p_digits(entry.holm_p_value),
-            words_of(entry),
-        )
+        table.add(*entry.cell.levels.values(), score, *numbers, words_of(entry))
     return table
 
 
@@ -92,11 +84,8 @@ def cells_table(cells: Sequence[MapCell]) -> Table:
     for cell in cells:
         unit = cell.primary.unit if cell.primary else ""
         known = (cell.training.get(arm) for arm in arms)
-        table.add(
-            *cell.levels.values(),
-            TableCell(label_of(cell.primary) if cell.primary else cell.reason or ""),
-            *(wording.value(v, unit) for v in known),
-        )
+        score = label_of(cell.primary) if cell.primary else cell.reason or ""
+        table.add(*cell.levels.values(), score, *(wording.value(v, unit) for v in known))
     return table
 
 
@@ -134,8 +123,7 @@ def estimate_of(entry: CellDifference) -> float | None:
 
 def mean_of(cell: MapCell, arm: str) -> float | None:
     """Return the mean over seeds of an arm in a cell."""
-    spread = cell.primary.arms.get(arm) if cell.primary else None
-    return spread.mean if spread else None
+    return spread_mean(cell.primary, arm) if cell.primary else None
 
 
 def is_unfit(cell: MapCell, arm: str) -> bool:

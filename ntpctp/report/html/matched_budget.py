@@ -19,10 +19,7 @@ _AXES: dict[Axis, str] = {
 def matched_table(primary: ScoreComparison | None, level: float, most_pairs: int) -> Table | None:
     """Return the differences of the primary score at matched budgets; None if it has no curve.
 
-    Args:
-        primary: the primary score.
-        level: of the intervals.
-        most_pairs: pairs of arms shown; ``comparison.json`` has all.
+    ``comparison.json`` has all pairs of arms, the table the first ``most_pairs``.
     """
     if primary is None or not any(pair.matched for pair in primary.pairs):
         return None
@@ -35,8 +32,8 @@ def matched_table(primary: ScoreComparison | None, level: float, most_pairs: int
         text_columns=frozenset({0, 1}),
     )
     for pair in primary.pairs[:most_pairs]:
+        names = f"{pair.a} {wording.MINUS} {pair.b}"
         for curves in pair.matched:
-            names = f"{pair.a} {wording.MINUS} {pair.b}"
             axis = TableCell(_AXES[curves.axis], curves.reason or "")
             table.add(names, axis, *_cells(curves, primary.unit))
     return table

@@ -48,43 +48,26 @@ def matched_loss_pairs(
 def matched_loss_table(experiment: Experiment, split: str, pairs: list[MatchedLoss]) -> Table:
     """Return the ratio of the top eigenvalues of every two arms at equal loss."""
     level = wording.percent(experiment.comparison.level)
+    at_end = ("loss", "ratio", "interval", "p")
+    on_average = ("mean ratio", "interval", "from loss")
     table = Table(
         f"Top eigenvalue of the loss on the answer, {split}: ratio A / B at equal loss, {level} "
         "t interval over seeds of its logarithm, not corrected for the number of pairs",
-        (
-            "A",
-            "B",
-            "loss",
-            "ratio",
-            "interval",
-            "p",
-            "mean ratio",
-            "interval",
-            "from loss",
-            "seeds",
-        ),
+        ("A", "B", *at_end, *on_average, "seeds"),
         text_columns=frozenset({0, 1}),
     )
     for pair in pairs:
-        seeds = str(len(pair.seeds))
         if pair.at_last is None or pair.mean is None:
-            table.add(pair.a, pair.b, pair.reason or "", *[None] * 6, seeds)
-            continue
-        table.add(
-            pair.a,
-            pair.b,
-            wording.quantity(pair.last, "nats"),
-            *_ratio(pair.at_last),
-            wording.p_digits(pair.at_last.p_value),
-            *_ratio(pair.mean),
-            wording.quantity(pair.first, "nats"),
-            seeds,
-        )
+            numbers = [pair.reason or "", *[None] * 6]
+        else:
+            first, last = (wording.quantity(loss, "nats") for loss in (pair.first, pair.last))
+            p_value = wording.p_digits(pair.at_last.p_value)
+            numbers = [last, *_ratio(pair.at_last), p_value, *_ratio(pair.mean), first]
+        table.add(pair.a, pair.b, *numbers, str(len(pair.seeds)))
     return table
 
 
 def _ratio(result: PairedDifference) -> tuple[str, str]:
-    """Return a ratio and its interval from those of its logarithm."""
     ratio = wording.number(math.exp(result.estimate), 3)
     if result.low is None or result.high is None:
         return ratio, wording.NO_VALUE
@@ -94,36 +77,29 @@ def _ratio(result: PairedDifference) -> tuple[str, str]:
 
 def _panel(experiment: Experiment, split: str, arms: Mapping[str, CurvatureBySeed]) -> Panel:
     lines = []
-    for name, runs in arms.items():
-        for seed, run in runs.items():
+    for index, name in enumerate(experiment.arms):
+        for seed, run in arms.get(name, {}).items():
             known = [point for point in run if point.value is not None and point.value > 0]
-            lines.append(
-                Line(
-                    [point.loss for point in known],
-                    [point.value for point in known],
-                    f"{escaped(name)}, seed {seed}<br>step %{{customdata}}: loss %{{x:.3g}}, "
-                    "eigenvalue %{y:.3g}",
-                    list(experiment.arms).index(name),
-                    marks=True,
-                    steps=[point.step for point in known],
-                )
+            hover = (
+                f"{escaped(name)}, seed {seed}<br>step %{{customdata}}: loss %{{x:.3g}}, "
+                "eigenvalue %{y:.3g}"
             )
-    figure = lines_figure(
-        lines, "loss on the answer, nats per token; training goes to the right", height=320
-    )
+            losses, values = [point.loss for point in known], [point.value for point in known]
+            steps = [point.step for point in known]
+            lines.append(Line(losses, values, hover, index, marks=True, steps=steps))
+    axis = "loss on the answer, nats per token; training goes to the right"
+    figure = lines_figure(lines, axis, height=320)
     figure.update_xaxes(**log_axis(), autorange="reversed")
     figure.update_yaxes(**log_axis())
     pairs = matched_loss_pairs(experiment, split, arms)
     words = [_words(pair) for pair in pairs[:_MOST_PAIRS]]
+    shown = words if len(pairs) <= _MOST_PAIRS else []
     title = f"Top eigenvalue against the loss on the answer, {split}"
     return panel(
         title,
         figure,
         matched_loss_table(experiment, split, pairs),
-        notes=[
-            "line: one seed; mark: one checkpoint",
-            *(words if len(pairs) <= _MOST_PAIRS else []),
-        ],
+        notes=["line: one seed; mark: one checkpoint", *shown],
         description=f"{'. '.join(['', *words])}.",
         warnings=(words for pair in pairs for words in pair.left_out),
         axis="top eigenvalue of the loss on the answer",

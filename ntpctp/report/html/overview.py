@@ -9,7 +9,6 @@ from ntpctp.report.html.headline import label_of, worst_seed
 from ntpctp.report.html.panel import Panel, panel
 from ntpctp.report.html.seeds_figure import seeds_figure
 from ntpctp.report.html.tables import Table, arm_cells
-from ntpctp.report.html.wording import percent
 
 MOST_PAIRS = 6
 """Pairs of arms in the figure at the top and with their items; the tables have all pairs."""
@@ -19,8 +18,7 @@ def overview_table(experiment: Experiment, primary: ScoreComparison | None) -> T
     """Return mean and spread of each arm on the primary score."""
     if primary is None:
         return None
-    cells = arm_cells(experiment.arms)
-    unit = primary.unit
+    cells, unit = arm_cells(experiment.arms), primary.unit
     table = Table(
         f"{label_of(primary)} at the last step",
         ("arm", "mean", "sd over seeds", "worst seed", "seeds"),
@@ -31,13 +29,9 @@ def overview_table(experiment: Experiment, primary: ScoreComparison | None) -> T
             table.add(cells[name], None, None, None, "0")
             continue
         sd = spread.standard_deviation
-        table.add(
-            cells[name],
-            wording.value(spread.mean, unit),
-            "unknown" if sd is None else wording.width(sd, unit),
-            wording.value(worst_seed(primary, name), unit),
-            str(spread.num_seeds),
-        )
+        words = "unknown" if sd is None else wording.width(sd, unit)
+        mean, worst = (wording.value(x, unit) for x in (spread.mean, worst_seed(primary, name)))
+        table.add(cells[name], mean, words, worst, str(spread.num_seeds))
     return table
 
 
@@ -53,10 +47,8 @@ def overview_panel(
     title = f"{wording.capital(label)}: every seed"
     table = Table(f"{title}, {wording.shown_unit(primary.unit)}", ("seed", *arms))
     for seed in experiment.seeds:
-        table.add(
-            str(seed),
-            *(wording.value(primary.values.get(name, {}).get(seed), primary.unit) for name in arms),
-        )
+        values = (primary.values.get(name, {}).get(seed) for name in arms)
+        table.add(str(seed), *(wording.value(value, primary.unit) for value in values))
     description = ". " + " ".join(
         f"{name}: mean {wording.quantity(spread.mean, primary.unit)}, from "
         f"{wording.value(spread.min, primary.unit)} to {wording.value(spread.max, primary.unit)}."
@@ -65,7 +57,7 @@ def overview_panel(
     )
     notes = ["point: seed"]
     if len(experiment.seeds) > 1:
-        interval = f" with {percent(level)} interval" * (len(experiment.seeds) >= MIN_SEEDS)
+        interval = f" with {wording.percent(level)} interval" * (len(experiment.seeds) >= MIN_SEEDS)
         notes.append(f"diamond: mean over seeds{interval}")
     chance = chance_levels.of(primary.measure, primary.split, primary.score)
     if chance is not None:

@@ -12,7 +12,7 @@ from ntpctp._core.text import grouped
 from ntpctp.analysis.comparison import ScoreComparison
 from ntpctp.analysis.primary import primary_score
 from ntpctp.config import Experiment
-from ntpctp.report.html import appendix, wording
+from ntpctp.report.html import appendix, verdicts, wording
 from ntpctp.report.html.all_sections import all_sections
 from ntpctp.report.html.axes import axes
 from ntpctp.report.html.calibration import calibration_section
@@ -32,18 +32,8 @@ from ntpctp.report.html.items import (
 from ntpctp.report.html.matched_budget import matched_table
 from ntpctp.report.html.overview import MOST_PAIRS, overview_panel, overview_table
 from ntpctp.report.html.sections import with_table
-from ntpctp.report.html.tables import Table, TableCell
+from ntpctp.report.html.tables import Table
 from ntpctp.report.html.templates import Pack, environment, plotly_script
-from ntpctp.report.html.verdicts import (
-    effects_table,
-    is_first,
-    is_tabled,
-    sizes_table,
-    spread_table,
-    spread_tests,
-    verdict_tables,
-)
-from ntpctp.report.html.wording import percent
 
 
 def render(
@@ -52,73 +42,68 @@ def render(
     comparisons: Sequence[ScoreComparison],
     output: Path,
 ) -> str:
-    """Return the page.
+    """Return the page of the experiment in the directory ``output``, given its scores.
 
-    Args:
-        experiment: its settings.
-        frame: all scores.
-        comparisons: as ``comparison.compare`` gives them.
-        output: the directory with logs, item rows and provenance.
-
-    Returns:
-        One HTML document that loads no other file; the same inputs give the same text.
+    One HTML document that loads no other file; the same inputs give the same text.
     """
     primary = primary_score(experiment, comparisons)
     logs = read_logs(experiment, output)
     disagreements, example = _items(experiment, primary, output)
-    first = [c for c in comparisons if is_first(c) or c is primary]
-    further = [c for c in comparisons if c not in first and is_tabled(c)]
+    first = [c for c in comparisons if verdicts.is_first(c) or c is primary]
+    further = [c for c in comparisons if c not in first and verdicts.is_tabled(c)]
+    others = [c for c in comparisons if c is not primary]
     differing, shared = appendix.settings_tables(experiment)
-    missing = missing_scores(experiment, frame)
+
     chance_levels = ChanceLevels(experiment, output)
     sections = all_sections(experiment, frame, output, chance_levels)
     matched = matched_table(primary, experiment.comparison.level, MOST_PAIRS)
-    template = environment().get_template("report.html.j2")
-    return template.render(
-        arms=list(experiment.arms),
-        axes=axes(frame, list(experiment.arms)),
-        audit=appendix.audit_tables(experiment, read_audit(output)),
-        budget=budget_line(experiment),
-        calibration=calibration_section(output),
-        budgets=appendix.budget_table(experiment, logs),
-        command=f"ntpctp run experiment.yaml --output {experiment.name}-again",
-        definitions=definitions(experiment.evaluation.measures),
-        differing=differing,
-        mcnemar=appendix.disagreements_table(primary),
-        effects=effects_table(experiment, [primary] if primary else []),
-        further_effects=effects_table(experiment, [c for c in comparisons if c is not primary]),
-        example=example,
-        experiment=experiment,
-        disagreements=disagreements,
-        head=headline(experiment, primary),
-        level=percent(experiment.comparison.level),
-        losses=appendix.loss_panels(experiment, logs),
-        missing=appendix.missing_table(missing),
-        num_colours=NUM_COLOURS,
-        num_scores=len(frame),
-        num_shown=NUM_SHOWN,
-        num_verdicts=sum(
-            pair.verdict is not None for c in filter(is_tabled, comparisons) for pair in c.pairs
-        ),
-        overview=overview_table(experiment, primary),
-        overview_panel=overview_panel(experiment, primary, chance_levels),
-        pack=Pack(),
-        plotly=plotly_script(),
-        primary=primary,
-        provenance=appendix.provenance_table(read_provenance(output)),
-        question=question_of(experiment),
-        resolved=yaml.safe_dump(experiment.model_dump(mode="json"), sort_keys=False),
-        score_label=wording.score_label,
-        scores=appendix.scores_table(frame),
-        sections=with_table(sections, "accuracy", matched),
-        seeds=appendix.seeds_tables(experiment, frame),
-        shared=shared,
-        sizes=sizes_table(experiment, first),
-        spread=spread_table(experiment, comparisons),
-        spread_tests=spread_tests(comparisons),
-        verdicts=verdict_tables(experiment, first),
-        further_verdicts=verdict_tables(experiment, further),
-        num_further=len(further),
+    return (
+        environment()
+        .get_template("report.html.j2")
+        .render(
+            arms=list(experiment.arms),
+            axes=axes(frame, list(experiment.arms)),
+            audit=appendix.audit_tables(experiment, read_audit(output)),
+            budget=budget_line(experiment),
+            calibration=calibration_section(output),
+            budgets=appendix.budget_table(experiment, logs),
+            command=f"ntpctp run experiment.yaml --output {experiment.name}-again",
+            definitions=definitions(experiment.evaluation.measures),
+            differing=differing,
+            mcnemar=appendix.disagreements_table(primary),
+            effects=verdicts.effects_table(experiment, [primary] if primary else []),
+            further_effects=verdicts.effects_table(experiment, others),
+            example=example,
+            experiment=experiment,
+            disagreements=disagreements,
+            head=headline(experiment, primary),
+            level=wording.percent(experiment.comparison.level),
+            losses=appendix.loss_panels(experiment, logs),
+            missing=appendix.missing_table(missing_scores(experiment, frame)),
+            num_colours=NUM_COLOURS,
+            num_scores=len(frame),
+            num_shown=NUM_SHOWN,
+            num_verdicts=verdicts.num_verdicts(comparisons),
+            overview=overview_table(experiment, primary),
+            overview_panel=overview_panel(experiment, primary, chance_levels),
+            pack=Pack(),
+            plotly=plotly_script(),
+            primary=primary,
+            provenance=appendix.provenance_table(read_provenance(output)),
+            question=question_of(experiment),
+            resolved=yaml.safe_dump(experiment.model_dump(mode="json"), sort_keys=False),
+            score_label=wording.score_label,
+            scores=appendix.scores_table(frame),
+            sections=with_table(sections, "accuracy", matched),
+            seeds=appendix.seeds_tables(experiment, frame),
+            shared=shared,
+            sizes=verdicts.sizes_table(experiment, first),
+            spread=verdicts.spread_table(experiment, comparisons),
+            spread_tests=verdicts.spread_tests(comparisons),
+            verdicts=verdicts.verdict_tables(experiment, first),
+            further_verdicts=verdicts.verdict_tables(experiment, further),
+            num_further=len(further),
+        )
     )
 
 
@@ -135,12 +120,9 @@ def _items(
     texts = ExampleTexts(experiment, output, primary.split)
     pairs = [disagreement(pair, primary, answers, texts) for pair in primary.pairs[:MOST_PAIRS]]
     known = [pair for pair in pairs if pair is not None]
-    return {
-        "pairs": known,
-        "reason": texts.reason,
-        "counts": _counts(known),
-        "num_left_out": len(primary.pairs) - len(pairs),
-    }, example
+    left_out, counts = len(primary.pairs) - len(pairs), _counts(known)
+    found = {"pairs": known, "reason": texts.reason, "counts": counts, "num_left_out": left_out}
+    return found, example
 
 
 def _counts(disagreements: Sequence[Disagreement]) -> Table:
@@ -149,10 +131,7 @@ def _counts(disagreements: Sequence[Disagreement]) -> Table:
         ("A against B", "seed", "both right", "only A", "only B", "both wrong"),
     )
     for entry in disagreements:
+        names = f"{entry.pair.a} against {entry.pair.b}"
         for seed, *counts in entry.counts:
-            table.add(
-                TableCell(f"{entry.pair.a} against {entry.pair.b}"),
-                str(seed),
-                *map(grouped, counts),
-            )
+            table.add(names, str(seed), *map(grouped, counts))
     return table

@@ -12,31 +12,18 @@ from ntpctp.report.html.tables import Table
 
 @dataclass(frozen=True)
 class Panel:
-    """A figure with its caption and its table.
+    """A figure with its caption and its table."""
 
-    Attributes:
-        title: what the figure shows.
-        note: second line of the caption: unit, counts, direction.
-        alternative: description for readers who cannot see the figure.
-        figure: plotly's data and layout.
-        table: the same numbers.
-        warnings: missing values with their reasons.
-        axis: title of the value axis where the figure stands alone, without its caption.
-        lines: names behind its colours and marks, in order; empty: the arms.
-        legend: whether the figure needs a legend where it stands alone.
-        wide: whether it takes both columns of a paper.
-    """
-
-    title: str
-    note: str
-    alternative: str
-    figure: dict[str, Any]
-    table: Table
-    warnings: tuple[str, ...] = ()
-    axis: str = ""
-    lines: tuple[str, ...] = ()
-    legend: bool = True
-    wide: bool = False
+    title: str  # what the figure shows
+    note: str  # second line of the caption: unit, counts, direction
+    alternative: str  # description for readers who cannot see the figure
+    figure: dict[str, Any]  # plotly's data and layout
+    table: Table  # the same numbers
+    warnings: tuple[str, ...] = ()  # missing values with their reasons
+    axis: str = ""  # title of the value axis where the figure stands alone, without its caption
+    lines: tuple[str, ...] = ()  # names behind its colours and marks, in order; empty: the arms
+    legend: bool = True  # whether the figure needs a legend where it stands alone
+    wide: bool = False  # whether it takes both columns of a paper
 
 
 def panel(
@@ -49,16 +36,10 @@ def panel(
     warnings: Iterable[str] = (),
     **form: Any,
 ) -> Panel:
-    """Build a panel.
+    """Build a panel from plotly's figure and the table of its numbers.
 
-    Args:
-        title: of the figure; it begins the description, too.
-        figure: as plotly has it.
-        table: its numbers.
-        notes: parts of the caption's second line; empty ones are left out.
-        description: what the figure shows, without the title.
-        warnings: missing values with their reasons; each is shown once.
-        form: ``axis``, ``lines``, ``legend`` and ``wide`` of ``Panel``.
+    ``notes`` are parts of the caption's second line, without empty ones; the title begins
+    ``description``, too; each of the warnings is shown once.
     """
     note = "; ".join(part for part in notes if part)
     words = tuple(dict.fromkeys(warnings))

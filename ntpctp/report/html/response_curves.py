@@ -36,33 +36,27 @@ def response_sections(
     def chance(split: str, score: str) -> float:
         return chance_levels.of("accuracy", split, score) or 0.0
 
-    curves_of_factors = factor_responses(experiment, frame, PRIMARY, chance)
-    return [
-        _section(experiment, factor, list(of_factor))
-        for factor, of_factor in groupby(curves_of_factors, lambda response: response.factor)
-    ]
+    responses = factor_responses(experiment, frame, PRIMARY, chance)
+    by_factor = groupby(responses, lambda response: response.factor)
+    return [_section(experiment, factor, list(of_factor)) for factor, of_factor in by_factor]
 
 
 def _section(experiment: Experiment, factor: str, of_factor: Sequence[FactorResponse]) -> Section:
-    words = band_words(len(experiment.seeds), experiment.comparison.level)
+    name, words = f"by {factor}", band_words(len(experiment.seeds), experiment.comparison.level)
     tables: list[Table] = []
     for response in (r for r in of_factor if r.is_noise):
         tables.append(_losses(experiment, response))
         if len(response.lines) > 1:
             tables.append(_differences(experiment, response))
-    noisy = any(response.is_noise for response in of_factor)
-    return Section(
-        "label noise" if noisy else f"by {factor}",
-        f"{words} {_NOISE_WORDS}" if noisy else words,
-        [_panel(experiment, response) for response in of_factor],
-        [],
-        tuple(line.name for line in of_factor[0].lines),
-        tables,
-    )
+    if tables:
+        name, words = "label noise", f"{words} {_NOISE_WORDS}"
+    panels = [_panel(experiment, response) for response in of_factor]
+    lines = tuple(line.name for line in of_factor[0].lines)
+    return Section(name, words, panels, [], lines, tables)
 
 
 def _panel(experiment: Experiment, response: FactorResponse) -> Panel:
-    names, level = [line.name for line in response.lines], experiment.comparison.level
+    names = tuple(line.name for line in response.lines)
     rows = [
         {"arm": line.name, "strength": x, "seed": seed, "value": value, "error_bound": np.nan}
         for line in response.lines
@@ -74,16 +68,14 @@ def _panel(experiment: Experiment, response: FactorResponse) -> Panel:
     label = wording.capital(score_label(response.score))
     return CurvePanel(
         title=f"{label} by {response.factor}, {response.split}",
-        curves=curves(frame, names, "strength", level),
-        names=names,
-        seeds=experiment.seeds,
-        level=level,
+        experiment=experiment,
+        curves=curves(frame, names, "strength", experiment.comparison.level),
+        lines=names,
         score=response.score,
         unit=response.unit,
         higher_is_better=response.higher_is_better,
         axis="rate of wrong answer tokens in training" if response.is_noise else response.factor,
         column=response.factor,
-        noun="line",
         notes=(
             "at the last step",
             f"{plural(len(experiment.seeds), 'seed')} per arm",
@@ -94,7 +86,6 @@ def _panel(experiment: Experiment, response: FactorResponse) -> Panel:
 
 
 def _losses(experiment: Experiment, response: FactorResponse) -> Table:
-    """Return area and half strength of each line, with every seed."""
     level = experiment.comparison.level
     table = Table(
         f"{score_label(response.score)} under wrong answers, {response.split}: area over rates, "
@@ -105,11 +96,9 @@ def _losses(experiment: Experiment, response: FactorResponse) -> Table:
     cells = arm_cells({line.name: line for line in response.lines})
     for line in response.lines:
         areas, halves = response.areas(line), response.halves(line)
+        words = {s: f"half {_half(half, response, line, s)}" for s, half in halves.items()}
         each = [
-            TableCell(
-                wording.value(areas.get(seed), response.unit),
-                "" if seed not in halves else f"half {_half(halves[seed], response, line, seed)}",
-            )
+            TableCell(wording.value(areas.get(seed), response.unit), words.get(seed, ""))
             for seed in experiment.seeds
         ]
         table.add(cells[line.name], _area(areas, response.unit, level), _mean_half(halves), *each)
@@ -151,9 +140,7 @@ def _differences(experiment: Experiment, response: FactorResponse) -> Table:
     )
     for pair in pairs:
         reason = "no seed has a value at every rate in both lines"
-        table.add(
-            f"{pair.a} {wording.MINUS} {pair.b}",
-            difference_cell(pair.difference, unit),
-            reason if pair.difference is None else verdict_words(pair.verdict),
-        )
+        words = reason if pair.difference is None else verdict_words(pair.verdict)
+        names = f"{pair.a} {wording.MINUS} {pair.b}"
+        table.add(names, difference_cell(pair.difference, unit), words)
     return table

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from typing import Literal
 
 import pandas as pd
 
@@ -31,24 +32,15 @@ _JUDGED_BY = {
 
 @dataclass(frozen=True)
 class Section:
-    """Everything on the page about one measure.
+    """Everything on the page about one measure."""
 
-    Attributes:
-        name: its heading.
-        words: how to read the figures.
-        panels: the figures.
-        not_drawn: scores without a figure.
-        more: figures of scores that refine those above, collapsed.
-        lines: names behind the colours; empty: the arms.
-        tables: tables below the figures.
-    """
-
-    name: str
-    words: str
-    panels: list[Panel]
-    not_drawn: list[str]
-    lines: tuple[str, ...] = ()
-    tables: list[Table] = field(default_factory=list)
+    name: str  # its heading
+    words: str  # how to read the figures
+    panels: list[Panel]  # the figures
+    not_drawn: list[str]  # scores without a figure
+    lines: tuple[str, ...] = ()  # names behind the colours; empty: the arms
+    tables: list[Table] = field(default_factory=list)  # tables below the figures
+    # figures of scores that refine those above, collapsed
     more: list[Panel] = field(default_factory=list)
 
     @property
@@ -85,26 +77,26 @@ def measure_sections(
     sections = []
     for measure in experiment.evaluation.measures:
         scores = frame[(frame["measure"] == measure.name) & frame["stratum"].isna()]
-        panels: list[Panel] = []
-        more: list[Panel] = []
-        not_drawn: list[str] = []
-        for (split, score), group in _held_out_first(scores).groupby(
-            ["split", "score"], sort=False
-        ):
+        words = band_words(len(experiment.seeds), experiment.comparison.level)
+        if measure.name == "accuracy":
+            judged = (_JUDGED_BY[str(s)] for s in scores["score"] if s in _JUDGED_BY)
+            words = f"{next(judged, '')} {words}".strip()
+        section = Section(measure.name, words, [], [])
+        # Held-out splits, which the verdict is about, stand before the training split.
+        train = scores["split"] == "train"
+        ordered = scores.assign(_train=train).sort_values("_train", kind="stable")
+        for (split, score), group in ordered.groupby(["split", "score"], sort=False):
             if _has_figure(experiment, _complete(group)):
                 axis = measure.axis(str(score)) if group["strength"].notna().any() else None
                 if axis is not None and measure.name == "edits":
                     axis = _unit_of_edit(scores, str(score))
                 chance = chance_levels.of(measure.name, str(split), str(score))
                 panel = _score_panel(experiment, group, axis, chance)
-                (more if refines(measure.name, str(score)) else panels).append(panel)
+                refined = refines(measure.name, str(score))
+                (section.more if refined else section.panels).append(panel)
             elif measure.name != "edits":  # one figure has the areas of all edits, tables the rest
-                not_drawn.append(full_label(str(split), str(score)))
-        words = band_words(len(experiment.seeds), experiment.comparison.level)
-        if measure.name == "accuracy":
-            judged = (_JUDGED_BY[str(s)] for s in scores["score"] if s in _JUDGED_BY)
-            words = f"{next(judged, '')} {words}".strip()
-        sections.append(Section(measure.name, words, panels, not_drawn, more=more))
+                section.not_drawn.append(full_label(str(split), str(score)))
+        sections.append(section)
     return sections
 
 
@@ -115,15 +107,9 @@ def _unit_of_edit(scores: pd.DataFrame, score: str) -> str:
     return str(units.iloc[0]) if len(units) else "strength of the edit"
 
 
-def _held_out_first(scores: pd.DataFrame) -> pd.DataFrame:
-    """Put held-out splits, which the verdict is about, before the training split."""
-    train = (scores["split"] == "train").rename("train")
-    return scores.assign(_train=train).sort_values("_train", kind="stable")
-
-
 def _has_figure(experiment: Experiment, scores: pd.DataFrame) -> bool:
     """Leave to the tables: no value, one step only, or descriptive scores that end alike."""
-    if scores["value"].notna().sum() == 0:
+    if scores["value"].isna().all():
         return False
     of_edits = str(scores["measure"].iloc[0]) == "edits"
     if of_edits and not str(scores["score"].iloc[0]).startswith("accuracy_under_"):
@@ -152,30 +138,26 @@ def _score_panel(
     unit, score = str(first["unit"]), str(first["score"])
     if strength_axis:
         scores = at_last_step(experiment, scores)
-    x = "strength" if strength_axis else "step"
-    arms, level = list(experiment.arms), experiment.comparison.level
-    drawn = curves(_complete(scores), arms, "strength" if strength_axis else "step", level)
+    x: Literal["strength", "step"] = "strength" if strength_axis else "step"
+    level = experiment.comparison.level
+    drawn = curves(_complete(scores), experiment.arms, x, level)
     counts = wording.span(scores["count"].unique().tolist())
     note = f"{counts} items, {plural(len(experiment.seeds), 'seed')} per arm"
     if strength_axis and scores["count"].nunique() > 1:
         note += " (fewer where this strength could not edit an item: the points rest on different "
         note += "items)"
     limited = unit == RATIO
+    limit = "dashed: 2 / learning rate, Adam's stability limit near a minimum"
     return CurvePanel(
         title=f"{wording.capital(score_label(score))}, {first['split']}",
+        experiment=experiment,
         curves=drawn,
-        names=arms,
-        seeds=experiment.seeds,
-        level=level,
         score=score,
         unit=unit,
         higher_is_better=direction_of(first),
         axis=strength_axis or "optimizer step",
         column=x,
-        notes=(
-            note,
-            *(["dashed: 2 / learning rate, Adam's stability limit near a minimum"] * limited),
-        ),
+        notes=(note, limit) if limited else (note,),
         warnings=tuple(
             f"{row['arm']}, seed {row['seed']}, step {row['step']}: {row['reason']}"
             for row in scores[scores["value"].isna()].to_dict("records")

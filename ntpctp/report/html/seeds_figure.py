@@ -4,33 +4,19 @@ As in an estimation plot (Gardner and Altman 1986), the differences have an axis
 the data.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
 from ntpctp.analysis.comparison import Pair, ScoreComparison
+from ntpctp.report.html import figures, wording
 from ntpctp.report.html.curves import mean_interval
-from ntpctp.report.html.figures import (
-    CHANCE_LINE,
-    HOVER,
-    colour,
-    escaped,
-    finished,
-    number_axis,
-    symbol,
-)
-from ntpctp.report.html.wording import (
-    MINUS,
-    difference,
-    is_share,
-    percent,
-    quantity,
-    value,
-    value_range,
-)
+from ntpctp.report.html.figures import HOVER, colour, escaped
+from ntpctp.report.html.wording import MINUS, difference, is_share, percent
 
+_UPPER, _LOWER = {"row": 1, "col": 1}, {"row": 2, "col": 1}
 _LONGEST_NAME = 18
 _GAP = 62
 """Pixels between the two parts of the figure: room for the upper axis."""
@@ -45,12 +31,7 @@ def seeds_figure(
 ) -> go.Figure:
     """Return every seed's score by arm and, below, every seed's difference by pair of arms.
 
-    Args:
-        comparison: the score.
-        arms: all arms of the experiment, for their colours.
-        pairs: pairs of arms to show, each with a difference.
-        level: of the intervals of the arms' means.
-        chance: score of guessing; None if unknown.
+    ``level`` is that of the intervals of the arms' means; every pair has a difference.
     """
     shown = [name for name in arms if comparison.values.get(name)]
     rows_height, pairs_height = 48 * len(shown), 46 * len(pairs)
@@ -66,41 +47,27 @@ def seeds_figure(
     for row, pair in enumerate(pairs):
         _add_differences(figure, comparison, pair, len(pairs) - 1 - row)
     share = is_share(comparison.unit)
-    figure.update_xaxes(**number_axis(share), row=1, col=1)
+    figure.update_xaxes(**figures.number_axis(share), **_UPPER)
     if chance is not None:
-        figure.update_xaxes(autorangeoptions_include=[chance], row=1, col=1)
-        figure.add_vline(chance, line=CHANCE_LINE, layer="below", row=1, col=1)
-    figure.update_yaxes(**_name_axis([_short(name) for name in shown]), row=1, col=1)
+        figure.update_xaxes(autorangeoptions_include=[chance], **_UPPER)
+        figure.add_vline(chance, line=figures.CHANCE_LINE, layer="below", **_UPPER)
+    figure.update_yaxes(**_name_axis([_short(name) for name in shown]), **_UPPER)
     if pairs:
         scale, margin = _difference_scale(comparison.unit), comparison.margin or 0.0
-        figure.update_xaxes(
-            ticksuffix=" pp" if share else "",
-            tickangle=0,
-            nticks=6,
-            range=_range_with_zero(comparison, pairs, margin, scale),
-            row=2,
-            col=1,
-        )
-        names = [_pair_name(pair) for pair in pairs]
-        figure.update_yaxes(**_name_axis(names), row=2, col=1)
-        figure.add_vline(0, line={"color": "var(--ink)", "width": 1}, row=2, col=1)
+        ends = _range_with_zero(comparison, pairs, margin, scale)
+        suffix = " pp" if share else ""
+        figure.update_xaxes(ticksuffix=suffix, tickangle=0, nticks=6, range=ends, **_LOWER)
+        figure.update_yaxes(**_name_axis([_pair_name(pair) for pair in pairs]), **_LOWER)
+        figure.add_vline(0, line={"color": "var(--ink)", "width": 1}, **_LOWER)
         if margin:
-            figure.add_vrect(
-                -margin * scale,
-                margin * scale,
-                fillcolor="var(--margin)",
-                line_width=0,
-                layer="below",
-                row=2,
-                col=1,
-            )
-    return finished(figure, total + 40, margin={"l": 8, "r": 12, "t": 8, "b": 32})
+            shade = {"fillcolor": "var(--margin)", "line_width": 0, "layer": "below"}
+            figure.add_vrect(-margin * scale, margin * scale, **shade, **_LOWER)
+    return figures.finished(figure, total + 40, margin={"l": 8, "r": 12, "t": 8, "b": 32})
 
 
 def _add_seeds(
     figure: go.Figure, comparison: ScoreComparison, name: str, index: int, y: int, level: float
 ) -> None:
-    """Add an arm's seeds, and their mean with its interval."""
     known = {s: v for s, v in sorted(comparison.values[name].items()) if v is not None}
     if not known:
         return
@@ -111,20 +78,19 @@ def _add_seeds(
         x=list(known.values()),
         y=[y + heights[seed] for seed in known],
         mode="markers",
-        marker={"color": colour(index), "symbol": symbol(index), "size": 9, "opacity": 0.75},
-        customdata=[[seed, value(v, unit)] for seed, v in known.items()],
+        marker={**figures.mark(index), "size": 9, "opacity": 0.75},
+        customdata=[[seed, wording.value(v, unit)] for seed, v in known.items()],
         hovertemplate=f"{escaped(name)}, seed %{{customdata[0]}}: %{{customdata[1]}}{HOVER}",
-        row=1,
-        col=1,
+        **_UPPER,
     )
     if len(known) == 1:
         return
     mean = sum(known.values()) / len(known)
     low, high = mean_interval(known.values(), unit, level)
-    words = f"{escaped(name)}, mean of {len(known)}: {quantity(mean, unit)}"
+    words = f"{escaped(name)}, mean of {len(known)}: {wording.quantity(mean, unit)}"
     if low is not None:
-        words += f"<br>{percent(level)} interval {value_range(low, high, unit)}"
-    _add_mean(figure, (low, mean, high), y, colour(index), words, row=1)
+        words += f"<br>{percent(level)} interval {wording.value_range(low, high, unit)}"
+    _add_mean(figure, (low, mean, high), y, colour(index), words, _UPPER)
 
 
 def _add_differences(figure: go.Figure, comparison: ScoreComparison, pair: Pair, y: int) -> None:
@@ -132,8 +98,7 @@ def _add_differences(figure: go.Figure, comparison: ScoreComparison, pair: Pair,
     result = pair.difference
     if result is None:
         return
-    unit = comparison.unit
-    scale = _difference_scale(unit)
+    unit, scale = comparison.unit, _difference_scale(comparison.unit)
     by_seed = _differences(comparison, pair)
     names = f"{escaped(pair.a)} {MINUS} {escaped(pair.b)}"
     heights = _heights(list(by_seed))
@@ -144,22 +109,16 @@ def _add_differences(figure: go.Figure, comparison: ScoreComparison, pair: Pair,
         marker={"color": "var(--soft)", "size": 7},
         customdata=[[seed, difference(d, unit)] for seed, d in by_seed.items()],
         hovertemplate=f"{names}, seed %{{customdata[0]}}: %{{customdata[1]}}{HOVER}",
-        row=2,
-        col=1,
+        **_LOWER,
     )
     if len(by_seed) == 1:
         return
     words = f"{names}, mean: {difference(result.estimate, unit)}"
     if result.low is not None and result.high is not None:
-        words += (
-            f"<br>{percent(result.level)} interval {difference(result.low, unit)} to "
-            f"{difference(result.high, unit)}"
-        )
-    low, mean, high = (
-        None if x is None else scale * x for x in (result.low, result.estimate, result.high)
-    )
-    assert mean is not None
-    _add_mean(figure, (low, mean, high), y, "var(--ink)", words, row=2)
+        ends = f"{difference(result.low, unit)} to {difference(result.high, unit)}"
+        words += f"<br>{percent(result.level)} interval {ends}"
+    low, high = (None if x is None else scale * x for x in (result.low, result.high))
+    _add_mean(figure, (low, scale * result.estimate, high), y, "var(--ink)", words, _LOWER)
 
 
 def _add_mean(
@@ -168,36 +127,23 @@ def _add_mean(
     y: int,
     colour_name: str,
     words: str,
-    *,
-    row: int,
+    part: Mapping[str, int],
 ) -> None:
     """Add a diamond with a bar for its interval, above the points of its row."""
     low, mean, high = estimate
     bars: dict[str, Any] = {}
     if low is not None and high is not None:
-        bars = {
-            "type": "data",
-            "symmetric": False,
-            "array": [high - mean],
-            "arrayminus": [mean - low],
-            "color": colour_name,
-            "thickness": 2.5,
-            "width": 5,
-        }
+        bars = {"type": "data", "symmetric": False, "array": [high - mean]}
+        bars |= {"arrayminus": [mean - low], "color": colour_name, "thickness": 2.5, "width": 5}
+    edge = {"color": "var(--paper)", "width": 1.5}
     figure.add_scatter(
         x=[mean],
         y=[y + 0.27],
         mode="markers",
         error_x=bars,
-        marker={
-            "color": colour_name,
-            "symbol": "diamond",
-            "size": 13,
-            "line": {"color": "var(--paper)", "width": 1.5},
-        },
+        marker={"color": colour_name, "symbol": "diamond", "size": 13, "line": edge},
         hovertemplate=f"{words}{HOVER}",
-        row=row,
-        col=1,
+        **part,
     )
 
 
@@ -214,7 +160,6 @@ def _range_with_zero(
 
 
 def _differences(comparison: ScoreComparison, pair: Pair) -> dict[int, float]:
-    """Return A minus B of every seed with a value in both arms."""
     of_a, of_b = comparison.values[pair.a], comparison.values[pair.b]
     both = {seed: (of_a[seed], of_b[seed]) for seed in pair.seeds}
     return {s: a - b for s, (a, b) in both.items() if a is not None and b is not None}
@@ -231,9 +176,7 @@ def _difference_scale(unit: str) -> float:
 
 
 def _pair_name(pair: Pair) -> str:
-    longest = _LONGEST_NAME
-    if len(pair.a) + len(pair.b) > longest:
-        longest = 9
+    longest = 9 if len(pair.a) + len(pair.b) > _LONGEST_NAME else _LONGEST_NAME
     return f"{_short(pair.a, longest)} {MINUS} {_short(pair.b, longest)}"
 
 

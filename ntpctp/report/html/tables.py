@@ -9,33 +9,21 @@ from ntpctp.statistics import PairedDifference
 
 @dataclass(frozen=True)
 class TableCell:
-    """One cell of a table.
+    """One cell of a table."""
 
-    Attributes:
-        text: the main line.
-        note: a smaller second line.
-        arm: index of the arm whose colour marks the cell.
-    """
-
-    text: str
-    note: str = ""
-    arm: int | None = None
+    text: str  # the main line
+    note: str = ""  # a smaller second line
+    arm: int | None = None  # index of the arm whose colour marks the cell
 
 
 @dataclass(frozen=True)
 class Table:
-    """A table whose first column names the rows.
+    """A table whose first column names the rows."""
 
-    Attributes:
-        caption: one sentence on its content.
-        columns: their headings.
-        rows: lists of cells, one for each column.
-        text_columns: indices of columns of text, aligned left; other columns hold numbers.
-    """
-
-    caption: str
-    columns: tuple[str, ...]
-    rows: list[list[TableCell]] = field(default_factory=list)
+    caption: str  # one sentence on its content
+    columns: tuple[str, ...]  # their headings
+    rows: list[list[TableCell]] = field(default_factory=list)  # lists of cells, one for each column
+    # indices of columns of text, aligned left; other columns hold numbers
     text_columns: frozenset[int] = frozenset({0})
 
     def add(self, *cells: TableCell | str | float | None) -> None:

@@ -3,6 +3,7 @@
 import base64
 import json
 import zlib
+from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
+from ntpctp._core.files import atomic_file
 from ntpctp.report.html.tables import Table
 
 MOST_CELLS = 600
@@ -29,6 +31,13 @@ def environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
+
+
+def write_page(template: str, path: Path, **content: Any) -> Path:
+    """Write a page from its template, atomically; return its path."""
+    with atomic_file(path) as temporary:
+        temporary.write_text(environment().get_template(template).render(**content), "utf-8")
+    return path
 
 
 def packed(text: str) -> Markup:
@@ -53,19 +62,12 @@ class Pack:
         """Whether a table behind a figure is compressed."""
         return len(table.rows) * len(table.columns) > MOST_CELLS
 
-    def figure(self, name: str, figure: dict[str, Any]) -> str:
-        """Keep a figure under the name of its element; return an empty string for the template."""
-        self._content["figures"][name] = figure
-        return ""
+    def keep(self, kind: str, content: Mapping[str, Any]) -> str:
+        """Keep figures or rendered tables by the names of their elements, or axes of curves.
 
-    def table(self, name: str, markup: Markup) -> str:
-        """Keep a rendered table; return an empty string for the template."""
-        self._content["tables"][name] = str(markup)
-        return ""
-
-    def axes(self, axes: dict[str, Any]) -> str:
-        """Keep the other axes of learning curves; return an empty string for the template."""
-        self._content["axes"] = axes
+        The returned empty string is for the template.
+        """
+        self._content[kind].update(content)
         return ""
 
     def text(self) -> Markup:

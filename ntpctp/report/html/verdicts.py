@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from ntpctp._core.text import plural
 from ntpctp.analysis.comparison import Pair, ScoreComparison
-from ntpctp.analysis.scores import stands_alone
+from ntpctp.analysis.scores import IDENTITY, stands_alone
 from ntpctp.config import Experiment
 from ntpctp.report.html import wording
 from ntpctp.report.html.headline import is_impossible, label_of, pair_verdict, worst_seed
@@ -25,13 +25,13 @@ def is_tabled(comparison: ScoreComparison) -> bool:
 
 def is_first(comparison: ScoreComparison) -> bool:
     """Whether a score is in the table that is not collapsed."""
-    return stands_alone(
-        comparison.measure,
-        comparison.split,
-        comparison.stratum,
-        comparison.score,
-        comparison.strength,
-    )
+    return stands_alone(*(getattr(comparison, field) for field in IDENTITY))
+
+
+def num_verdicts(comparisons: Sequence[ScoreComparison]) -> int:
+    """Return the number of verdicts in the tables."""
+    shown = filter(is_tabled, comparisons)
+    return sum(pair.verdict is not None for comparison in shown for pair in comparison.pairs)
 
 
 def verdict_tables(
@@ -48,14 +48,7 @@ def verdict_tables(
                 tables[key] = Table(
                     f"{pair.a} against {pair.b} at the last step: mean over seeds, difference "
                     f"with its {percent(experiment.comparison.level)} interval, verdict",
-                    (
-                        "score",
-                        pair.a,
-                        pair.b,
-                        f"{pair.a} {wording.MINUS} {pair.b}",
-                        "verdict",
-                        "rests on",
-                    ),
+                    ("score", *key, _names(pair), "verdict", "rests on"),
                     text_columns=frozenset({0, 4, 5}),
                 )
             result = pair.difference
@@ -63,21 +56,24 @@ def verdict_tables(
             items = plural(result.num_items, "item") if result and result.num_items else ""
             p = pair.holm_p_value
             corrected = "" if p is None else f"p (Holm) {p:.2g}, {len(comparison.pairs)} pairs"
-            detectable = _detectable(pair, unit)
+            notes = _margin(comparison, pair), _detectable(pair, unit), corrected
             tables[key].add(
-                TableCell(
-                    label_of(comparison),
-                    direction(comparison.unit, comparison.higher_is_better),
-                ),
+                _score_cell(comparison),
                 *shown,
                 difference_cell(result, unit),
-                TableCell(
-                    pair_verdict(pair, unit),
-                    "; ".join(filter(None, [_margin(comparison, pair), detectable, corrected])),
-                ),
+                TableCell(pair_verdict(pair, unit), "; ".join(filter(None, notes))),
                 TableCell(plural(len(pair.seeds), "seed"), items),
             )
     return [(a, b, table) for (a, b), table in tables.items()]
+
+
+def _score_cell(comparison: ScoreComparison) -> TableCell:
+    note = direction(comparison.unit, comparison.higher_is_better)
+    return TableCell(label_of(comparison), note)
+
+
+def _names(pair: Pair) -> str:
+    return f"{pair.a} {wording.MINUS} {pair.b}"
 
 
 def sizes_table(experiment: Experiment, comparisons: Sequence[ScoreComparison]) -> Table:
@@ -98,23 +94,18 @@ def sizes_table(experiment: Experiment, comparisons: Sequence[ScoreComparison]) 
             if result is None or pair.effect is None:
                 continue
             g, chance = pair.effect, result.probability_a_better
-            table.add(
-                label_of(comparison),
-                f"{pair.a} {wording.MINUS} {pair.b}",
-                TableCell(wording.NO_VALUE, (g.reason or "").partition(": ")[2])
-                if g.estimate is None
-                else TableCell(wording.number(g.estimate, 3), wording.interval(g.low, g.high, "")),
-                TableCell(wording.NO_VALUE, "one seed")
-                if chance is None
-                else TableCell(
-                    f"{chance:.2f}",
-                    f"{result.probability_low:.2f} to {result.probability_high:.2f}",
-                ),
-                *(
-                    wording.NO_VALUE if p is None else wording.p_value(p).removeprefix("p = ")
-                    for p in (result.p_value, result.sign_flip_p_value)
-                ),
+            size = TableCell(wording.NO_VALUE, (g.reason or "").partition(": ")[2])
+            if g.estimate is not None:
+                size = TableCell(wording.number(g.estimate, 3), wording.interval(g.low, g.high, ""))
+            larger = TableCell(wording.NO_VALUE, "one seed")
+            if chance is not None:
+                ends = f"{result.probability_low:.2f} to {result.probability_high:.2f}"
+                larger = TableCell(f"{chance:.2f}", ends)
+            p_values = (
+                wording.NO_VALUE if p is None else wording.p_value(p).removeprefix("p = ")
+                for p in (result.p_value, result.sign_flip_p_value)
             )
+            table.add(label_of(comparison), _names(pair), size, larger, *p_values)
     return table
 
 
@@ -130,36 +121,20 @@ def effects_table(experiment: Experiment, comparisons: Sequence[ScoreComparison]
         if comparison.strength is not None or comparison.higher_is_better is None:
             continue
         for entry in comparison.effects:
-            unit = comparison.unit
-            table.add(
-                TableCell(
-                    label_of(comparison),
-                    direction(unit, comparison.higher_is_better),
-                ),
-                TableCell(wording.contrast(entry.effect), plural(len(entry.seeds), "seed")),
-                difference_cell(entry.effect.difference, unit),
-                wording.p_digits(entry.holm_p_value),
-            )
+            contrast = TableCell(wording.contrast(entry.effect), plural(len(entry.seeds), "seed"))
+            difference = difference_cell(entry.effect.difference, comparison.unit)
+            p_value = wording.p_digits(entry.holm_p_value)
+            table.add(_score_cell(comparison), contrast, difference, p_value)
     return table if table.rows else None
 
 
 def spread_table(experiment: Experiment, comparisons: Sequence[ScoreComparison]) -> Table:
     """Return the spread over seeds of every score of every arm at the last step."""
     cells = arm_cells(experiment.arms)
+    numbers = ("mean", "median", "sd", "MAD", "worst seed", "best seed")
     table = Table(
         "Spread over seeds at the last step",
-        (
-            "score",
-            "arm",
-            "seeds",
-            "mean",
-            "median",
-            "sd",
-            "MAD",
-            "worst seed",
-            "best seed",
-            "seeds at target",
-        ),
+        ("score", "arm", "seeds", *numbers, "seeds at target"),
         text_columns=frozenset({0, 1}),
     )
     for comparison in filter(is_tabled, comparisons):
@@ -171,24 +146,21 @@ def spread_table(experiment: Experiment, comparisons: Sequence[ScoreComparison])
                 continue
             worst = worst_seed(comparison, name)
             best = spread.min if worst == spread.max else spread.max
-            sd = spread.standard_deviation
+            widths = spread.standard_deviation, spread.median_absolute_deviation
+            one_seed = spread.standard_deviation is None
             table.add(
                 TableCell(label, wording.shown_unit(unit)),
                 cells[name],
                 str(spread.num_seeds),
-                wording.value(spread.mean, unit),
-                wording.value(spread.median, unit),
-                "one seed" if sd is None else wording.width(sd, unit),
-                "one seed" if sd is None else wording.width(spread.median_absolute_deviation, unit),
-                wording.value(worst, unit),
-                wording.value(best, unit),
+                *(wording.value(x, unit) for x in (spread.mean, spread.median)),
+                *("one seed" if one_seed else wording.width(x, unit) for x in widths),
+                *(wording.value(x, unit) for x in (worst, best)),
                 _at_target(comparison, name),
             )
     return table
 
 
 def _at_target(comparison: ScoreComparison, name: str) -> TableCell:
-    """Return how many seeds of an arm reach the target of the experiment file."""
     reaching = comparison.reaching.get(name)
     if reaching is None or comparison.target is None:
         return TableCell(wording.NO_VALUE, "no target")
@@ -214,13 +186,9 @@ def spread_tests(comparisons: Sequence[ScoreComparison]) -> Table:
             if result is None:
                 continue
             p = result.p_value
-            table.add(
-                label_of(comparison),
-                f"{pair.a} / {pair.b}",
-                _ratio(pair),
-                TableCell(wording.NO_VALUE, result.reason or "") if p is None else f"{p:.3g}",
-                wording.p_digits(result.smallest_p_value),
-            )
+            shown = TableCell(wording.NO_VALUE, result.reason or "") if p is None else f"{p:.3g}"
+            smallest = wording.p_digits(result.smallest_p_value)
+            table.add(label_of(comparison), f"{pair.a} / {pair.b}", _ratio(pair), shown, smallest)
     return table
 
 
@@ -242,10 +210,8 @@ def _level_cell(comparison: ScoreComparison, name: str, arm: int | None) -> Tabl
         return TableCell(wording.NO_VALUE, some, arm)
     sd = spread.standard_deviation
     note = "one seed" if sd is None else f"sd {wording.width(sd, comparison.unit)}"
-    in_bits = wording.bits(spread.mean, comparison.unit)
-    return TableCell(
-        wording.value(spread.mean, comparison.unit), "; ".join(filter(None, [in_bits, note]))
-    )
+    notes = filter(None, [wording.bits(spread.mean, comparison.unit), note])
+    return TableCell(wording.value(spread.mean, comparison.unit), "; ".join(notes))
 
 
 def _margin(comparison: ScoreComparison, pair: Pair) -> str:
@@ -259,9 +225,10 @@ def _margin(comparison: ScoreComparison, pair: Pair) -> str:
 
 
 def _detectable(pair: Pair, unit: str) -> str:
-    if pair.verdict is None or pair.verdict.smallest_detectable_difference is None:
+    smallest = pair.verdict.smallest_detectable_difference if pair.verdict else None
+    if smallest is None:
         return ""
-    if is_impossible(pair.verdict.smallest_detectable_difference, pair):
+    if is_impossible(smallest, pair):
         return f"no possible difference detectable with 80{wording.SPACE}% power"
-    size = wording.width(pair.verdict.smallest_detectable_difference, unit)
+    size = wording.width(smallest, unit)
     return f"detectable with 80{wording.SPACE}% power: {size}"

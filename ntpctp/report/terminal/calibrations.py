@@ -3,10 +3,12 @@
 from collections.abc import Iterator
 from typing import Any
 
-from rich.box import SIMPLE_HEAD
 from rich.console import RenderableType
-from rich.table import Table
 from rich.text import Text
+
+from ntpctp.report.terminal.titled import titled
+
+_COMPARED = ("seeds", "stored seeds", "comparisons", "rate")
 
 
 def calibration_tables(record: dict[str, Any]) -> Iterator[RenderableType]:
@@ -19,17 +21,7 @@ def calibration_tables(record: dict[str, Any]) -> Iterator[RenderableType]:
             "of resampling alone",
         ),
     ):
-        table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
-        for column in (
-            "seeds",
-            "stored seeds",
-            "comparisons",
-            "rate",
-            note,
-            "for normal scores",
-            "nominal",
-        ):
-            table.add_column(column, justify="right")
+        table = titled(title, right=(*_COMPARED, note, "for normal scores", "nominal"))
         for rate in record[name]:
             table.add_row(
                 *(str(rate[key]) for key in ("num_seeds", "num_stored", "num_comparisons")),

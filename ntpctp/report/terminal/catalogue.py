@@ -4,6 +4,7 @@ from collections.abc import Iterator, Sequence
 from itertools import islice
 from typing import Any
 
+from pydantic import BaseModel
 from rich.console import RenderableType
 from rich.table import Table
 from rich.text import Text
@@ -14,13 +15,7 @@ from ntpctp.data.example import Example
 from ntpctp.data.tasks import TASKS, Task
 from ntpctp.measures import MEASURES
 
-_STYLES = {
-    "prompt": "dim",
-    "text": "",
-    "reasoning": "cyan",
-    "assistant": "yellow",
-    "answer": "bold green",
-}
+_STYLES = {"text": "", "reasoning": "cyan", "assistant": "yellow", "answer": "bold green"}
 
 
 def task_table(names: Sequence[str] = ()) -> Table:
@@ -29,25 +24,15 @@ def task_table(names: Sequence[str] = ()) -> Table:
     Raises:
         InputError: for an unknown name.
     """
-    table = Table("task, splits", "option", "default", "meaning")
+    kinds: list[tuple[str, type[BaseModel]]] = []
     for name in names or TASKS:
         kind = lookup(TASKS, name, "task")
         if not any(field.is_required() for field in kind.model_fields.values()):
             # With default options; some options add splits.
             splits = kind.model_validate({"name": name}).evaluation_splits
             name = "\n".join([name, "  train", *(f"  {split}" for split in splits)])
-        for option, field in kind.model_fields.items():
-            if option == "name":
-                continue
-            default = (
-                "(required)"
-                if field.is_required()
-                else repr(field.get_default(call_default_factory=True))
-            )
-            table.add_row(Text(name), option, Text(default), Text(field.description or ""))
-            name = ""
-        table.add_section()
-    return table
+        kinds.append((name, kind))
+    return _options_table("task, splits", kinds)
 
 
 def measure_table(names: Sequence[str] = ()) -> Table:
@@ -56,16 +41,25 @@ def measure_table(names: Sequence[str] = ()) -> Table:
     Raises:
         InputError: for an unknown name.
     """
-    table = Table("measure", "option", "default", "meaning")
+    kinds: list[tuple[str, type[BaseModel]]] = []
     for name in names or MEASURES:
         kind = lookup(MEASURES, name, "measure")
-        first = name if kind.by_default else f"{name}\n  (on request)"
-        for option, field in kind.model_fields.items():
-            if option == "name":
-                continue
+        kinds.append((name if kind.by_default else f"{name}\n  (on request)", kind))
+    return _options_table("measure", kinds)
+
+
+def _options_table(heading: str, kinds: Sequence[tuple[str, type[BaseModel]]]) -> Table:
+    table = Table(heading, "option", "default", "meaning")
+    for first, kind in kinds:
+        options = ((name, field) for name, field in kind.model_fields.items() if name != "name")
+        for index, (option, field) in enumerate(options):
             default = repr(field.get_default(call_default_factory=True))
-            table.add_row(Text(first), option, Text(default), Text(field.description or ""))
-            first = ""
+            table.add_row(
+                Text("" if index else first),
+                option,
+                Text("(required)" if field.is_required() else default),
+                Text(field.description or ""),
+            )
         table.add_section()
     return table
 
@@ -95,17 +89,14 @@ def examples_of(task: Task, split: str, number: int) -> Iterator[RenderableType]
 
 
 def _roles(example: Example) -> Table:
-    """Return the pieces of an example beside their roles, then its other fields."""
     table = Table.grid(padding=(0, 2))
     pieces: list[tuple[str, str]] = [(s.role, s.text) for s in example.segments]
     for index, message in enumerate(example.messages, start=1):
-        role = message.role
-        if role == "assistant":
-            role = "answer" if index == len(example.messages) else "assistant"
+        last = index == len(example.messages)
+        role = "answer" if last and message.role == "assistant" else message.role
         pieces.append((role, " ".join(filter(None, [message.content, message.more]))))
     for role, text in pieces:
-        style = _STYLES.get(role, "dim")
-        table.add_row(Text(role), _marked(text, style))
+        table.add_row(Text(role), _marked(text, _STYLES.get(role, "dim")))
     extras: dict[str, Any] = {
         "choices": " | ".join(example.choices),
         "references": ", ".join(f"{name}: {answer}" for name, answer in example.references),

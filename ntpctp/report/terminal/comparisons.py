@@ -3,12 +3,12 @@
 from collections.abc import Iterator
 from typing import Any
 
-from rich.box import SIMPLE_HEAD
 from rich.console import RenderableType
 from rich.table import Table
 from rich.text import Text
 
 from ntpctp.analysis.scores import IDENTITY, stands_alone
+from ntpctp.report.terminal.titled import titled
 from ntpctp.report.verdict_words import shown_verdict
 
 _MOST_MISSING = 10
@@ -17,13 +17,10 @@ _MOST_MISSING = 10
 def comparison_tables(
     comparison: dict[str, Any], others: str = "see the report"
 ) -> Iterator[RenderableType]:
-    """Yield the tables of a comparison, one for each pair of arms.
+    """Yield the tables of a comparison (``comparison.json``), one for each pair of arms.
 
-    They have the scores with a better direction that do not refine another score.
-
-    Args:
-        comparison: content of ``comparison.json``.
-        others: where to find the other scores.
+    They have the scores with a better direction that do not refine another score; ``others`` says
+    where to find the other scores.
     """
     left_out = 0
     pairs: dict[tuple[str, str], list[tuple[dict[str, Any], dict[str, Any]]]] = {}
@@ -40,22 +37,19 @@ def comparison_tables(
     for (a, b), entries in pairs.items():
         level = f"{100 * comparison['level']:g}%"
         title = f"{a} against {b} at the last step: mean (sd over seeds), {level} interval"
-        table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
+        table = titled(title)
         # Wrapped in a narrow terminal: a number must not be truncated.
         table.add_column("score", min_width=12, overflow="fold")
         for name in (a, b, f"{a} - {b}"):
             table.add_column(Text(name), justify="right", overflow="fold")
         table.add_column("verdict", overflow="fold")
         for score, pair in entries:
+            words = pair["verdict"]["words"] if pair["verdict"] else None
             table.add_row(
                 score_name(score),
                 *(_level_and_spread(score["arms"][arm]) for arm in (a, b)),
                 _interval(pair) + _fewer_seeds(score, pair),
-                Text(
-                    shown_verdict(pair["verdict"]["words"])
-                    if pair["verdict"]
-                    else pair["reason"] or "-"
-                ),
+                Text(shown_verdict(words) if words else pair["reason"] or "-"),
             )
         yield table
     if left_out and pairs:
@@ -74,28 +68,18 @@ def comparison_tables(
 
 
 def _effects_tables(comparison: dict[str, Any]) -> Iterator[Table]:
-    """Yield the table of main effects and interactions, if the experiment has a grid."""
     level = f"{100 * comparison['level']:g}%"
     title = f"factors at the last step: mean difference, {level} interval, p (Holm)"
-    table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
-    for name in ("score", "contrast"):
-        table.add_column(name)
-    for name in ("difference", "p"):
-        table.add_column(name, justify="right")
+    table = titled(title, ("score", "contrast"), ("difference", "p"))
     for score in comparison["scores"]:
         if score["higher_is_better"] is None or not _stands_alone(score):
             continue
         for entry in score["effects"]:
             p, effect = entry["holm_p_value"], entry["effect"]
-            table.add_row(
-                score_name(score),
-                "; ".join(
-                    f"{factor}: {a} - {b}"
-                    for factor, (a, b) in zip(effect["factors"], effect["levels"], strict=True)
-                ),
-                _interval(effect),
-                "-" if p is None else f"{p:.2g}",
-            )
+            factors = zip(effect["factors"], effect["levels"], strict=True)
+            contrast = "; ".join(f"{factor}: {a} - {b}" for factor, (a, b) in factors)
+            p_value = "-" if p is None else f"{p:.2g}"
+            table.add_row(score_name(score), contrast, _interval(effect), p_value)
     if table.rows:
         yield table
 
@@ -114,10 +98,8 @@ def score_name(score: dict[str, Any]) -> str:
 def _level_and_spread(spread: dict[str, Any] | None) -> str:
     if spread is None:
         return "no value"
-    deviation = spread["standard_deviation"]
-    return (
-        f"{number(spread['mean'])} ({number(deviation) if deviation is not None else 'one seed'})"
-    )
+    sd = spread["standard_deviation"]
+    return f"{number(spread['mean'])} ({'one seed' if sd is None else number(sd)})"
 
 
 def _fewer_seeds(score: dict[str, Any], pair: dict[str, Any]) -> str:
@@ -135,10 +117,8 @@ def _interval(pair: dict[str, Any]) -> str:
         return "-"
     if difference["low"] is None:
         return f"{number(difference['estimate'])} (no interval)"
-    return (
-        f"{number(difference['estimate'])} "
-        f"\\[{number(difference['low'])}, {number(difference['high'])}]"
-    )
+    estimate, low, high = (number(difference[key]) for key in ("estimate", "low", "high"))
+    return f"{estimate} \\[{low}, {high}]"
 
 
 def number(value: float) -> str:

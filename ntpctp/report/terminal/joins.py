@@ -3,13 +3,13 @@
 from collections.abc import Iterator
 from typing import Any
 
-from rich.box import SIMPLE_HEAD
 from rich.console import RenderableType
 from rich.rule import Rule
 from rich.table import Table
 from rich.text import Text
 
 from ntpctp.report.terminal.comparisons import comparison_tables, number
+from ntpctp.report.terminal.titled import titled
 
 
 def joined_tables(record: dict[str, Any]) -> Iterator[RenderableType]:
@@ -42,11 +42,10 @@ def joined_words(record: dict[str, Any]) -> Iterator[str]:
 
 
 def _settings_table(group: dict[str, Any]) -> Table:
-    """Return the settings in which joined arms differ: only one experiment keeps them equal."""
     arms = list(dict.fromkeys(arm for of in group["differing_settings"].values() for arm in of))
-    title = "settings that differ between joined arms (joining does not check them)"
-    table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
-    table.add_column("setting")
+    table = titled(
+        "settings that differ between joined arms (joining does not check them)", ["setting"]
+    )
     for arm in arms:
         table.add_column(Text(arm), overflow="fold")
     for field, values in group["differing_settings"].items():
@@ -58,36 +57,18 @@ def _over_tables(over: dict[str, Any]) -> Iterator[RenderableType]:
     tasks = ", ".join(f"{task}: {score}" for task, score in over["tasks"].items())
     yield Text(f"{len(over['tasks'])} tasks ({tasks}), {over['unit']}")
     level = f"{100 * next(iter(over['means'].values()))['level']:g}%"
-    means = Table(
-        title=f"interquartile mean over runs and tasks, {level} interval over seeds",
-        title_justify="left",
-        box=SIMPLE_HEAD,
-        padding=(0, 1, 0, 0),
-    )
-    shares = [0.25, 0.5, 0.75]
-    profiles = list(over["profiles"].values())
-    thresholds = profiles[0]["thresholds"]
-    places = [round(share * (len(thresholds) - 1)) for share in shares]
+    thresholds = next(iter(over["profiles"].values()))["thresholds"]
+    places = [round(share * (len(thresholds) - 1)) for share in (0.25, 0.5, 0.75)]
     above = [f"above {thresholds[place]:.3g}" for place in places]
-    for column in ("arm", "mean", "seeds", *above):
-        means.add_column(column, justify="left" if column == "arm" else "right")
+    title = f"interquartile mean over runs and tasks, {level} interval over seeds"
+    means = titled(title, ["arm"], ["mean", "seeds", *above])
     for arm, mean in over["means"].items():
         estimates = over["profiles"][arm]["estimate"]
-        means.add_row(
-            Text(arm),
-            _aggregate(mean),
-            str(len(over["seeds"][arm])),
-            *(f"{estimates[place]:.0%}" for place in places),
-        )
+        reaching = [f"{estimates[place]:.0%}" for place in places]
+        means.add_row(Text(arm), _aggregate(mean), str(len(over["seeds"][arm])), *reaching)
     yield means
-    pairs = Table(
-        title=f"probability that a run of A is better than a run of B, {level} interval",
-        title_justify="left",
-        box=SIMPLE_HEAD,
-        padding=(0, 1, 0, 0),
-    )
-    for column in ("A", "B", "probability"):
-        pairs.add_column(column, justify="right" if column == "probability" else "left")
+    title = f"probability that a run of A is better than a run of B, {level} interval"
+    pairs = titled(title, ["A", "B"], ["probability"])
     for entry in over["improvements"]:
         pairs.add_row(Text(entry["a"]), Text(entry["b"]), _aggregate(entry["probability"]))
     if pairs.rows:

@@ -10,13 +10,9 @@ from ntpctp.runner.plan import SHARE_OF_PEAK, ArmPlan
 
 
 def plan(name: str, experiments: Sequence[Experiment], output: str, how: str) -> str:
-    """Return one line with the runs, the engine and the output directory.
+    """Return one line with the runs, the engine (``how``) and the output directory or URL.
 
-    Args:
-        name: of the experiment or map.
-        experiments: one, or the cells of a map, which have the same arms and seeds.
-        output: directory or URL of the results.
-        how: engine and workers.
+    The cells of a map have the same arms and seeds.
     """
     arms, seeds = list(experiments[0].arms), len(experiments[0].seeds)
     cells = f"{len(experiments)} cells x " if len(experiments) > 1 else ""
@@ -45,9 +41,8 @@ def map_plan_table(
 ) -> Table:
     """Return the cost of all runs of every cell of a map, and of all cells.
 
-    Args:
-        levels: cell -> field -> its level.
-        planned: the arms' plans and their numbers of runs, cell by cell.
+    ``levels`` maps cell to field to its level; ``planned`` has the arms' plans and their numbers
+    of runs, cell by cell.
     """
     fields = list(next(iter(levels.values())))
     table = Table(*fields, "runs", *(label for label, _ in _OF_MAP))
@@ -95,16 +90,14 @@ def plan_time(flops: float, rate: float, num_workers: int, processes: int, measu
     """Return the estimated training time with its assumptions."""
     seconds = flops / (SHARE_OF_PEAK * rate * num_workers * processes)
     device = "of a matmul on one thread of this machine" if measured else "of the device"
-    unit, length = next(
-        (unit, length)
-        for unit, length in {"hours": 3600.0, "minutes": 60.0, "seconds": 1.0}.items()
-        if seconds >= length or unit == "seconds"
-    )
+    lengths = {"hours": 3600.0, "minutes": 60.0, "seconds": 1.0}
+    unit = next((unit for unit, length in lengths.items() if seconds >= length), "seconds")
     together = f"{num_workers} runs side by side" if num_workers > 1 else "one run at a time"
     if processes > 1:
         together += f" on {processes} processes"
     each = ", each at" if num_workers * processes > 1 else " at"
     return (
-        f"training: about {seconds / length:.1f} {unit}, if {together}{each} {SHARE_OF_PEAK:.0%} "
-        f"of the {rate:.3g} operations a second {device}; without the time of measures"
+        f"training: about {seconds / lengths[unit]:.1f} {unit}, if {together}{each} "
+        f"{SHARE_OF_PEAK:.0%} of the {rate:.3g} operations a second {device}; without the time of "
+        "measures"
     )

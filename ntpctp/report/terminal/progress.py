@@ -3,16 +3,8 @@
 import time
 from collections.abc import Mapping
 
+from rich import progress
 from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    TaskID,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
 from rich.text import Text
 
 from ntpctp._core.layout import RunId
@@ -21,33 +13,30 @@ from ntpctp.runner.events import Event
 
 
 class ProgressDisplay:
-    """Progress bars of all running runs and one for all steps; plain lines without a terminal."""
+    """Progress bars of all running runs and one for all steps; plain lines without a terminal.
+
+    A single experiment has the name "".
+    """
 
     def __init__(self, console: Console, experiments: Mapping[str, Experiment]):
-        """Start at zero.
-
-        Args:
-            console: for the output.
-            experiments: by name; a single experiment has the name "".
-        """
         self._console = console
         self._steps = {
             (name, run): experiment.arms[run.arm].training.steps
             for name, experiment in experiments.items()
             for run in experiment.runs()
         }
-        self._progress = Progress(
-            TextColumn("{task.description}", markup=False),
-            BarColumn(bar_width=30),
-            MofNCompleteColumn(),
-            TextColumn("{task.fields[note]}", markup=False),
-            TimeElapsedColumn(),
-            TimeRemainingColumn(),
+        self._progress = progress.Progress(
+            progress.TextColumn("{task.description}", markup=False),
+            progress.BarColumn(bar_width=30),
+            progress.MofNCompleteColumn(),
+            progress.TextColumn("{task.fields[note]}", markup=False),
+            progress.TimeElapsedColumn(),
+            progress.TimeRemainingColumn(),
             console=console,
             disable=not console.is_terminal,
         )
         self._whole = self._progress.add_task("all steps", total=sum(self._steps.values()), note="")
-        self._tasks: dict[tuple[str, RunId], TaskID] = {}
+        self._tasks: dict[tuple[str, RunId], progress.TaskID] = {}
         self._trained: dict[tuple[str, RunId], int] = {}
         self._printed = 0.0
 
@@ -79,10 +68,9 @@ class ProgressDisplay:
             if event.kind in ("done", "failed"):
                 self._progress.remove_task(self._tasks.pop(key))
                 self._trained[key] = self._steps[key]
+            style = {"failed": "red", "warning": "yellow"}.get(event.kind, "")
             text = Text(f"{_name(key)}: {event.kind} {event.text}".rstrip())
-            self._console.print(
-                text, style={"failed": "red", "warning": "yellow"}.get(event.kind, "")
-            )
+            self._console.print(text, style=style)
         self._progress.update(self._whole, completed=sum(self._trained.values()))
 
     def _update(self, key: tuple[str, RunId], event: Event, note: str) -> None:

@@ -4,11 +4,11 @@ import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
 
-from rich.box import SIMPLE_HEAD
 from rich.console import RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from ntpctp.report.terminal.titled import titled
 from ntpctp.runner.status import RunStatus, State, seconds_left
 
 _ORDER: tuple[State, ...] = ("running", "failed", "stopped", "waiting", "done")
@@ -20,13 +20,7 @@ _STYLES = {"running": "green", "failed": "red", "stopped": "yellow"}
 def states_tables(
     name: str, states: Sequence[RunStatus], everything: bool
 ) -> Iterator[RenderableType]:
-    """Yield a line on all runs, a table of those neither done nor waiting, the reasons of failures.
-
-    Args:
-        name: of the experiment.
-        states: of its runs.
-        everything: list all runs; otherwise at most ``_MOST``.
-    """
+    """Yield a line on all runs, a table of those neither done nor waiting, reasons of failures."""
     counts = Counter(state.state for state in states)
     words = ", ".join(f"{counts[state]} {state}" for state in _ORDER if counts[state])
     left = seconds_left(list(states))
@@ -50,9 +44,9 @@ def states_tables(
 
 
 def _table(states: Sequence[RunStatus]) -> Table:
-    table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
-    for column in ("run", "state", "host", "step", "loss", "measured", "last sign"):
-        table.add_column(column, justify="right" if column in ("step", "loss") else "left")
+    table = titled(None, ("run", "state", "host"), ("step", "loss"))
+    for column in ("measured", "last sign"):
+        table.add_column(column)
     for state in states:
         table.add_row(
             Text(str(state.run)),

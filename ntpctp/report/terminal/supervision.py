@@ -11,13 +11,10 @@ from ntpctp.runner.audit import count_tables
 
 
 def weighted_tokens(arms: list[str], tokens: list[tuple[str, list[float]]], colour: bool) -> Text:
-    """Return an example once for each arm, with tokens marked by their weight.
+    """Return an example once for each arm, with tokens marked by their weight under that arm.
 
-    Args:
-        arms: names, in the order of the weights.
-        tokens: pieces of text with their weight under each arm.
-        colour: True: green for the arm's largest weight, yellow for smaller weights, dim for none;
-            False: [largest weight], (smaller weight) and plain text.
+    In colour: green for the arm's largest weight, yellow for smaller weights, dim for none;
+    otherwise [largest weight], (smaller weight) and plain text.
     """
     width = max(map(len, arms))
     lines = Text()
@@ -46,8 +43,8 @@ def _kind(share: float) -> str:
 
 def audit_tables(record: dict[str, Any]) -> Iterator[Table]:
     """Yield the counts of ``audit.audit`` as tables."""
-    for columns, rows in ((table.columns, table.rows) for table in count_tables(record)):
-        shown = Table(*columns)
-        for row in rows:
+    for table in count_tables(record):
+        shown = Table(*table.columns)
+        for row in table.rows:
             shown.add_row(*map(Text, row))
         yield shown
