@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 NOT_CACHED = (
-    "not in the Hub's cache, and nothing is fetched: --offline, or HF_HUB_OFFLINE in the "
-    "environment, allows no network"
+    "not in the Hub's cache, and downloads are disabled (--offline, or HF_HUB_OFFLINE in the "
+    "environment)"
 )
 """The reason why a file of the Hub is unavailable."""
 

@@ -72,7 +72,7 @@ def read_yaml(path: Path) -> tuple[dict[str, Any], dict[FieldPath, int]]:
 class _NotYaml(Exception):
     """A problem of a text, and its line; 0: unknown."""
 
-    def __init__(self, problem: str, line: int = 0, expected: str = "expected YAML: ") -> None:
+    def __init__(self, problem: str, line: int = 0, expected: str = "invalid YAML: ") -> None:
         super().__init__(problem)
         self.problem, self.line, self.expected = problem, line, expected
 

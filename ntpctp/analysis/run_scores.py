@@ -21,7 +21,7 @@ _CURVE = ["arm", "seed", "split", "score"]
 def whole_run_scores(
     frame: pd.DataFrame, experiment: Experiment
 ) -> dict[tuple[str, int], list[Score]]:
-    r"""Return the scores of whole runs, by arm and seed, from those of their checkpoints.
+    r"""Return the scores of whole training runs, computed from the scores of their checkpoints.
 
     They exist for every score with a target (``comparison.targets``) and a better direction, on
     every held-out split where at least two checkpoints, including the last, were measured:

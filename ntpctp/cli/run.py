@@ -15,8 +15,7 @@ def run(
     output: Annotated[
         str | None,
         typer.Option(
-            help="directory of the results, or the URL of a store (s3://bucket/path); by default "
-            "runs/<name>"
+            help="directory of the results, or a URL (s3://bucket/path); by default runs/<name>"
         ),
     ] = None,
     workers: Annotated[

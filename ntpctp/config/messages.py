@@ -128,7 +128,7 @@ def error_text(error: ErrorDetails, file: type[Options] = Experiment) -> str:
         fields = _fields_beside(error["loc"], file)
         return f"unknown field{nearest(str(error['loc'][-1]), fields)}"
     if kind == "missing":
-        return "missing; it has no default"
+        return "required field is missing"
     if kind == "union_tag_invalid":
         expected = str(context["expected_tags"]).replace("'", "")
         return (
@@ -136,11 +136,14 @@ def error_text(error: ErrorDetails, file: type[Options] = Experiment) -> str:
             f"(expected one of: {expected})"
         )
     if kind == "union_tag_not_found":
-        return f"expected a name or a block with a name, found {given!r}"
+        return f"expected a name or a mapping such as {{name: ...}}, found {given!r}"
     if kind == "invalid_key":
         return f"expected the name of a field, found {given!r}"
     if kind in ("too_short", "too_long"):
-        return f"expected at least {context.get('min_length', 1)} entry, found {len(given)}"
+        least = context.get("min_length", 1)
+        return (
+            f"expected at least {least} {'entry' if least == 1 else 'entries'}, found {len(given)}"
+        )
     if kind in _TYPES:
         return f"expected {_TYPES[kind]}, found {given!r}"
     message = error["msg"].removeprefix("Value error, ").removeprefix("Input should be ")

@@ -216,7 +216,7 @@ class Experiment(Options):
 
     def _check_seeds(self) -> None:
         if any(seed < 0 for seed in self.seeds) or len(set(self.seeds)) < len(self.seeds):
-            raise ValueError(f"seeds: expected different non-negative numbers, found {self.seeds}")
+            raise ValueError(f"seeds: expected distinct non-negative numbers, found {self.seeds}")
         if max(self.seeds) >= 2**63:  # tables of scores hold 64-bit integers
             raise ValueError(f"seeds: expected numbers below 2**63, found {max(self.seeds)}")
 

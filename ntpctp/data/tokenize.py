@@ -119,7 +119,7 @@ def load_tokenizer(source: str) -> PreTrainedTokenizerBase:
     try:
         tokenizer = read_tokenizer(source)
     except (OSError, ValueError, KeyError) as error:
-        raise InputError(f"tokenizer: cannot load one from {source}: {error}") from error
+        raise InputError(f"cannot load a tokenizer from {source}: {error}") from error
     if tokenizer.eos_token_id is None:
         raise InputError(
             f"tokenizer {source} has no end-of-sequence token, so a model cannot learn to stop. "

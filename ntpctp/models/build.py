@@ -187,9 +187,9 @@ def check_fits(config: PretrainedConfig, longest: int) -> None:
     context = context_length(config)
     if context is not None and longest > context:
         raise InputError(
-            f"the longest example has {longest} tokens (prompt, answer and end of sequence), the "
-            f"model's context only {context}; nothing is truncated: shorten or remove the example, "
-            "or raise model.context"
+            f"the longest example has {longest} tokens (prompt, answer and end of sequence), but "
+            f"the model's context is {context}; nothing is truncated. Shorten or remove the "
+            "example, or raise model.context"
         )
 
 

@@ -72,7 +72,7 @@ def count_tables(record: dict[str, Any]) -> tuple[CountTable, CountTable]:
         for arm, of_arm in record["arms"].items()
         for split, c in of_arm.items()
     ]
-    columns = "arm", "split", "tokens in the loss", "a row (median)", "share", "of weight"
+    columns = "arm", "split", "tokens in the loss", "per row (median)", "share", "of weight"
     return (
         CountTable("Examples and tokens", ("count", *splits), of_splits),
         CountTable("What the loss sees", (*columns, "empty rows", "EOS"), of_arms),

@@ -47,8 +47,9 @@ def _resolved(name: str, arm: Arm, data: Data, seed: int) -> TrainingOptions:
     steps = steps_of(arm, data, seed)
     if options.steps not in (0, steps):
         raise InputError(
-            f"arm {name!r}: training.budget {options.budget.unit}: {options.budget.amount:g} is "
-            f"{steps} steps, but training.steps is {options.steps}. Omit one of them"
+            f"arm {name!r}: training.budget {options.budget.unit}: {options.budget.amount:g} "
+            f"gives {steps} step{'s' * (steps != 1)}, but training.steps is "
+            f"{options.steps}. Omit one of them"
         )
     try:
         return TrainingOptions.model_validate({**options.model_dump(), "steps": steps})

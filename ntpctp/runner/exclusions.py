@@ -42,7 +42,7 @@ def fit(
         where = where_is(split, int(too_long[0]), name)
         raise InputError(
             f"{where}: has {num_tokens[too_long[0]]} tokens (prompt, answer and end of sequence), "
-            f"the model's context only {context}; nothing is truncated. Shorten it, raise "
+            f"but the model's context is {context}; nothing is truncated. Shorten it, raise "
             "model.context, or set data.too_long: drop or trim_prompt"
         )
     if policy == "drop":
@@ -98,8 +98,8 @@ def candidate_lengths(
             if context is not None and length > context:
                 raise InputError(
                     f"{where_is(split, index, name)}: has {length} tokens with the choice "
-                    f"{longest[:80]!r} for an answer, the model's context only {context}. Shorten "
-                    "it or raise model.context"
+                    f"{longest[:80]!r} as the answer, but the model's context is {context}. "
+                    "Shorten it or raise model.context"
                 )
             yield length
 

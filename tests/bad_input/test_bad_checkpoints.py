@@ -149,7 +149,7 @@ CASES: dict[str, Case] = {
     "config of another vocabulary": foreign(edited("config.json", vocab_size=3), ["DIR/model"]),
     "config of a short context": foreign(
         edited("config.json", n_positions=4),
-        ["has 7 tokens", "context only 4", "nothing is truncated"],
+        ["has 7 tokens", "context is 4", "nothing is truncated"],
     ),
     # weights
     "no weights": foreign(

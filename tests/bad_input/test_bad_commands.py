@@ -216,7 +216,7 @@ CASES: dict[str, Case] = {
     ),
     "compare a damaged experiment": command(
         "compare DIR/out",
-        ["DIR/out/experiment.yaml", "expected YAML"],
+        ["DIR/out/experiment.yaml", "invalid YAML"],
         files={"out/experiment.yaml": "a: [1\n"},
     ),
     "report on nothing": command("report DIR/nowhere", ["DIR/nowhere: not an experiment's"]),
@@ -267,7 +267,9 @@ CASES: dict[str, Case] = {
     "option of a task that is no option": command(
         "tasks addition digits --show 1", ["'digits': expected key=value"]
     ),
-    "task that needs options": command("tasks jsonl --show 1", ["jsonl: path: missing"]),
+    "task that needs options": command(
+        "tasks jsonl --show 1", ["jsonl: path: required field is missing"]
+    ),
     "examples of no task": command("tasks --show 2", ["--show needs the name of a task"]),
     "fewer than no examples": command("tasks addition --show -1", ["--show"]),
     "unknown split of a task": command(

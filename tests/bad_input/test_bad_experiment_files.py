@@ -55,16 +55,16 @@ CASES: dict[str, Case] = {
     "list": experiment_text("- 1\n", ["expected a mapping of fields, found a list"]),
     "text": experiment_text("train it\n", ["expected a mapping of fields, found a str"]),
     "number": experiment_text("7\n", ["expected a mapping of fields, found a int"]),
-    "unclosed list": experiment_text("a: [1\n", ["experiment.yaml, line 2: expected YAML"]),
-    "unclosed quotes": experiment_text('a: "1\n', ["experiment.yaml, line 2: expected YAML"]),
+    "unclosed list": experiment_text("a: [1\n", ["experiment.yaml, line 2: invalid YAML"]),
+    "unclosed quotes": experiment_text('a: "1\n', ["experiment.yaml, line 2: invalid YAML"]),
     "tab as indentation": experiment_text(
-        "model:\n\tlayers: 2\n", ["line 2: expected YAML", "cannot start any token"]
+        "model:\n\tlayers: 2\n", ["line 2: invalid YAML", "cannot start any token"]
     ),
     "two values on a line": experiment_text(
-        "name: a: b\n", ["line 1: expected YAML: mapping values are not allowed here"]
+        "name: a: b\n", ["line 1: invalid YAML: mapping values are not allowed here"]
     ),
     "several documents": experiment_text(
-        f"---\n{GOOD}---\n{GOOD}", ["expected YAML: but found another document"]
+        f"---\n{GOOD}---\n{GOOD}", ["invalid YAML: but found another document"]
     ),
     "field twice": experiment_text(
         "name: a\nname: b\n", ["line 2: duplicate field 'name'. Keep one"]
@@ -81,14 +81,14 @@ CASES: dict[str, Case] = {
         good_with("question: \x1b[31m"), ["special characters are not allowed"]
     ),
     "half a character": experiment_text(
-        good_with('question: "\\ud800"'), ["line 1: expected YAML: half of a surrogate pair"]
+        good_with('question: "\\ud800"'), ["line 1: invalid YAML: half of a surrogate pair"]
     ),
     "half a character as a name": experiment_text(
-        good_with('"\\udfff": 1'), ["line 1: expected YAML: half of a surrogate pair"]
+        good_with('"\\udfff": 1'), ["line 1: invalid YAML: half of a surrogate pair"]
     ),
     "object of Python": experiment_text(
         good_with("question: !!python/object/apply:os.system [touch hacked]"),
-        ["line 1: expected YAML: could not determine a constructor"],
+        ["line 1: invalid YAML: could not determine a constructor"],
     ),
     "name of Python": experiment_text(
         good_with("question: !!python/name:os.system"), ["could not determine a constructor"]
@@ -97,24 +97,24 @@ CASES: dict[str, Case] = {
         good_with("question: !secret x"), ["could not determine a constructor"]
     ),
     "alias of nothing": experiment_text(
-        good_with("question: *there"), ["line 1: expected YAML: found undefined alias"]
+        good_with("question: *there"), ["line 1: invalid YAML: found undefined alias"]
     ),
     "block within itself": experiment_text(
         good_with("data: &a {too_long: *a}"),
-        ["line 1: expected YAML: a block contains itself"],
+        ["line 1: invalid YAML: a block contains itself"],
     ),
     "list within itself": experiment_text(
-        good_with("trackers: &a [*a]"), ["line 1: expected YAML: a block contains itself"]
+        good_with("trackers: &a [*a]"), ["line 1: invalid YAML: a block contains itself"]
     ),
     "aliases without end": experiment_text(
-        BOMB, ["expected YAML: aliases (*) expand to more than 200000 fields"]
+        BOMB, ["invalid YAML: aliases (*) expand to more than 200000 fields"]
     ),
     "blocks without end": experiment_text(
-        "a: " + "[" * 5000 + "]" * 5000, ["expected YAML: nested too deeply"]
+        "a: " + "[" * 5000 + "]" * 5000, ["invalid YAML: nested too deeply"]
     ),
     "indentation without end": experiment_text(
         "".join(" " * depth + "a:\n" for depth in range(2000)),
-        ["expected YAML: nested too deeply"],
+        ["invalid YAML: nested too deeply"],
     ),
     "block as a name": experiment_text(
         good_with("? {a: 1}\n: 2"),
@@ -124,7 +124,7 @@ CASES: dict[str, Case] = {
         good_with("[1, 2]: 3"), ["line 1: expected the name of a field, found a block or a list"]
     ),
     "date that is none": experiment_text(
-        good_with("question: 2024-99-99"), ["expected YAML: invalid value"]
+        good_with("question: 2024-99-99"), ["invalid YAML: invalid value"]
     ),
     "date": experiment_text(
         good_with("question: 2024-09-09"), ["line 1: question: expected text, found datetime.date"]
@@ -142,18 +142,19 @@ CASES: dict[str, Case] = {
         good_with("question: !!binary aGVsbG8="),
         ["line 1: question: expected text, found b'hello'"],
     ),
-    "bytes that are none": experiment_text(good_with("question: !!binary ü"), ["expected YAML: "]),
+    "bytes that are none": experiment_text(good_with("question: !!binary ü"), ["invalid YAML: "]),
     "merged with a number": experiment_text(
-        good_with("<<: 3"), ["line 1: expected YAML: expected a mapping"]
+        good_with("<<: 3"), ["line 1: invalid YAML: expected a mapping"]
     ),
     "stages that are too deep": experiment_text(
         "stages: " + "{a: " * 3000 + "1" + "}" * 3000, ["nested too deeply to be read"]
     ),
     "JSON with a comma too many": experiment_text(
-        '{"name": "tiny",, "seeds": 1}', ["line 1: expected YAML"]
+        '{"name": "tiny",, "seeds": 1}', ["line 1: invalid YAML"]
     ),
     "another program's file": experiment_text(
-        "services:\n  web:\n    image: nginx\n", ["services: unknown field", "task: missing"]
+        "services:\n  web:\n    image: nginx\n",
+        ["services: unknown field", "task: required field is missing"],
     ),
 }
 

@@ -38,7 +38,7 @@ CASES: dict[str, Case] = {
         {"model": {"family": "gpt2", "layer": 2}},
         ["line ", "model.layer: unknown field; did you mean 'layers'?"],
     ),
-    "missing field": experiment({"model": None}, ["model: missing"]),
+    "missing field": experiment({"model": None}, ["model: required field is missing"]),
     "several errors at once": experiment(
         {"seeds": 0, "nmae": "x"},
         ["3 errors", "seeds:", "nmae:", "training.steps:"],
@@ -214,8 +214,8 @@ CASES: dict[str, Case] = {
     ),
     "no seeds": experiment({}, ["seeds: expected at least 1 seed, found 0"], "seeds=0"),
     "empty seeds": experiment({"seeds": []}, ["seeds: expected at least 1 entry"]),
-    "seed twice": experiment({"seeds": [1, 1]}, ["expected different non-negative numbers"]),
-    "negative seed": experiment({"seeds": [-1]}, ["expected different non-negative numbers"]),
+    "seed twice": experiment({"seeds": [1, 1]}, ["expected distinct non-negative numbers"]),
+    "negative seed": experiment({"seeds": [-1]}, ["expected distinct non-negative numbers"]),
     "seeds in words": experiment({"seeds": "three"}, ["seeds: expected a list, found 'three'"]),
     # model
     "unknown family": experiment(
@@ -259,7 +259,7 @@ CASES: dict[str, Case] = {
     ),
     "context too small": experiment(
         {},
-        ["example 0: has 7 tokens", "context only 4", "nothing is truncated"],
+        ["example 0: has 7 tokens", "context is 4", "nothing is truncated"],
         "model.context=4",
     ),
     "no such checkpoint": experiment(

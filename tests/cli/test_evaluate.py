@@ -164,7 +164,7 @@ def test_a_tokenizer_that_does_not_know_the_task_is_named(foreign, suite, ntpctp
 def test_too_little_context_is_said_before_the_model_is_loaded(tmp_path, suite, ntpctp):
     small = save_foreign(tmp_path / "small", TASK, n_positions=5)
     outcome = ntpctp("evaluate", small, "--suite", suite())
-    assert outcome.code == 2 and "the model's context only 5" in outcome.err
+    assert outcome.code == 2 and "the model's context is 5" in outcome.err
     outcome = ntpctp("evaluate", small, "--suite", suite(too_long="drop"))
     assert outcome.code == 2 and "no example is left" in outcome.err
 

@@ -77,8 +77,12 @@ REFUSED = {
     "wrong type": ("run FILE", tiny_content(seeds="many"), "seeds: expected a list"),
     "bad override": ("run FILE seeds", tiny_content(), "expected key=value"),
     "override": ("run FILE training.steps=x", tiny_content(), "expected a whole number, found 'x'"),
-    "bad YAML": ("run FILE", "a: [1\n", "expected YAML"),
-    "missing file": ("run FILE.nowhere", tiny_content(), "expected a YAML file, found nothing"),
+    "bad YAML": ("run FILE", "a: [1\n", "invalid YAML"),
+    "missing file": (
+        "run FILE.nowhere",
+        tiny_content(),
+        "expected a YAML file, found no such file",
+    ),
     "unknown task": ("run FILE", tiny_content(task="adition"), "unknown name 'adition'"),
     "unknown objective": (
         "run FILE",

@@ -54,7 +54,7 @@ def test_all_errors_are_shown_at_once_with_their_lines(write):
     [
         ("name: a\nmeasures: [accuracy, accuracy]\n", "a measure is listed twice"),
         ("name: a\nmeasures: [accuracy]\nown_task: false\n", "own_task: false needs tasks"),
-        ("name: a\n", "measures: missing"),
+        ("name: a\n", "measures: required field is missing"),
         ("name: a\nmeasures: []\n", "expected at least 1 entry"),
     ],
 )

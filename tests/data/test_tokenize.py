@@ -180,5 +180,5 @@ def test_a_directory_without_a_tokenizer(tmp_path):
 def test_tokenizer_files_that_cannot_be_read(tmp_path):
     (tmp_path / "tokenizer.json").write_text("{")
     (tmp_path / "config.json").write_text("{}")
-    with pytest.raises(InputError, match="cannot load one from"):
+    with pytest.raises(InputError, match="cannot load a tokenizer from"):
         load_tokenizer(str(tmp_path))

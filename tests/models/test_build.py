@@ -88,7 +88,7 @@ def test_options_that_contradict_each_other(fields, message):
 
 
 def test_too_long_example_names_both_lengths():
-    with pytest.raises(InputError, match=r"longest example has 10 tokens .* context only 8"):
+    with pytest.raises(InputError, match=r"longest example has 10 tokens .* context is 8"):
         build_model(options(context=8), TOKENIZER, 10, seed=0)
 
 

@@ -184,7 +184,7 @@ def test_what_is_refused_in_the_file(tiny, training, match):
 
 def test_what_is_refused_with_the_data(tiny):
     both = tiny(training={"steps": 3, "budget": {"tokens": 10**6}, "batch_size": 8})
-    with pytest.raises(InputError, match=r"is .* steps, but training.steps is 3. Omit one"):
+    with pytest.raises(InputError, match=r"gives .* steps, but training.steps is 3. Omit one"):
         with_steps(both)
     warm = of(tiny, {"epochs": 1.0}).model_dump(mode="json")
     warm["arms"]["ctp"]["training"]["warmup_steps"] = 20

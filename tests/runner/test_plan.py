@@ -81,9 +81,7 @@ def test_the_command_trains_and_writes_nothing(tiny_file, tmp_path, ntpctp, monk
     outcome = ntpctp("run", path, "--plan", "--workers", 1, "--flops-per-second", 1e6)
     lines = [line.replace("\u2502", " ").split() for line in outcome.out.splitlines()]
     assert ["steps", "15", "15", "60"] in lines and "all 4 runs" in outcome.out
-    assert "if one run at a time at 40% of the 1e+06 operations a second of the device" in (
-        outcome.out
-    )
+    assert "if one run at a time at 40% of the 1e+06 FLOP/s of the device" in (outcome.out)
     assert outcome.code == 0 and list(tmp_path.iterdir()) == [path]
 
 

@@ -33,7 +33,7 @@ SMALL = {"family": "gpt2", "layers": 1, "width": 8, "heads": 2, "context": 8}
 
 
 def test_too_long_is_an_error_by_default(own):
-    with pytest.raises(InputError, match=r"own\.jsonl, line 6: has 13 tokens .* context only 8"):
+    with pytest.raises(InputError, match=r"own\.jsonl, line 6: has 13 tokens .* context is 8"):
         prepare(own([*LINES, LONG], model=SMALL))
 
 
@@ -184,7 +184,7 @@ def test_a_choice_that_is_longer_than_every_example(own):
     assert data.longest == 2 + 6 + 1
     model = {"family": "gpt2", "layers": 1, "width": 16, "heads": 2, "context": 8}
     with pytest.raises(
-        InputError, match="has 9 tokens with the choice '123456' for an answer, the"
+        InputError, match="has 9 tokens with the choice '123456' as the answer, but the"
     ):
         prepare(own(rows, model=model))
 

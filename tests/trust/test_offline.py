@@ -157,12 +157,12 @@ def test_offline_a_name_of_the_hub_is_an_error_that_says_so(
     outcome = ntpctp(command, tiny_file(**HUB[named]), *options, "--offline")
     assert attempts == []
     assert outcome.code != 0
-    assert "nothing is fetched: --offline" in outcome.err
+    assert "downloads are disabled (--offline" in outcome.err
 
 
 def test_offline_a_checkpoint_of_the_hub_cannot_be_measured(ntpctp, tmp_path, attempts):
     outcome = ntpctp("evaluate", "someone/model", "--output", tmp_path, "--offline")
-    assert outcome.code == 2 and "nothing is fetched: --offline" in outcome.err
+    assert outcome.code == 2 and "downloads are disabled (--offline" in outcome.err
     assert attempts == []
 
 

@@ -98,6 +98,5 @@ def plan_time(flops: float, rate: float, num_workers: int, processes: int, measu
     each = ", each at" if num_workers * processes > 1 else " at"
     return (
         f"training: about {seconds / lengths[unit]:.1f} {unit}, if {together}{each} "
-        f"{SHARE_OF_PEAK:.0%} of the {rate:.3g} operations a second {device}; without the time of "
-        "measures"
+        f"{SHARE_OF_PEAK:.0%} of the {rate:.3g} FLOP/s {device}; evaluation not included"
     )

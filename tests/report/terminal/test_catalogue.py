@@ -87,7 +87,7 @@ def test_mistakes_are_named(ntpctp):
         (["addition", "digits=0"], "addition: digits: expected greater than or equal to 1"),
         (["addition", "digits=1", "train_size=99"], "addition: train_size + test_size = 599"),
         (["addition", "digits"], "'digits': expected key=value"),
-        (["jsonl", "--show", 1], "jsonl: path: missing; it has no default"),
+        (["jsonl", "--show", 1], "jsonl: path: required field is missing"),
         (["addition", "--show", 1, "--split", "dev"], "unknown split of addition 'dev'"),
         (["--show", 1], "--show needs the name of a task"),
     ):
