@@ -3,11 +3,12 @@ PYTHON ?= python3.11
 BIN := .venv/bin
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: help quickstart test lint docs install audit clean
+.PHONY: help quickstart test test-fast lint docs install audit clean
 
 help:
 	@echo "make quickstart  install the base, run recipes/quickstart.yaml, show the comparison"
 	@echo "make test        install, lint, type-check, run all tests"
+	@echo "make test-fast   run the tests that are not marked slow"
 	@echo "make docs        the documentation as a site, in build/site/index.html"
 	@echo "make install     the environment .venv with everything that the tests need"
 	@echo "make audit       known vulnerabilities of the packages in constraints.txt; needs the internet"
@@ -43,6 +44,10 @@ docs: install
 
 test: lint
 	$(BIN)/pytest -n auto --dist loadfile --no-loadscope-reorder
+
+# For the inner loop: no lint, no experiment that is run to its end.
+test-fast: install
+	$(BIN)/pytest -n auto --dist loadfile --no-loadscope-reorder -m "not slow"
 
 # In an environment of its own. --strict: an audit that could not look up a package is none.
 audit:

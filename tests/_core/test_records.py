@@ -36,6 +36,7 @@ def test_what_was_written_is_read(tmp_path, indent):
 
 @settings(deadline=None)
 @given(content=st.dictionaries(st.text(min_size=9), VALUES))
+@pytest.mark.slow
 def test_any_record_is_read_as_it_was_written(tmp_path_factory, content):
     path = tmp_path_factory.getbasetemp() / "any.json"
     content = json.loads(json.dumps(content).replace("Infinity", "1.5"))

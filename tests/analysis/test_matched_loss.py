@@ -134,6 +134,7 @@ def test_curvature_is_read_from_the_rows_of_flatness(measured):
     assert arms["ntp"][0][0] == arms["ctp"][0][0]
 
 
+@pytest.mark.slow
 def test_the_report_has_its_figure_and_its_ratio(measured):
     experiment, output = measured
     (panel,) = matched_loss_panels(experiment, output)

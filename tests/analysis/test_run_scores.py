@@ -199,6 +199,7 @@ def test_a_loss_that_rises_is_forgotten(tiny, monkeypatch):
     assert values(whole_run_scores(frame, experiment))["forgotten_answer_loss"] == 2.0
 
 
+@pytest.mark.slow
 def test_stages_have_transfer_and_forgetting_among_their_scores(tmp_path):
     stages = prepare_stages(stages_of({**CONTENT, "seeds": 1}, "x"), tmp_path)
     found = stages.experiments(tmp_path)

@@ -79,6 +79,7 @@ def test_faults_of_this_program_keep_their_traceback():
         raise RuntimeError("something else")
 
 
+@pytest.mark.slow
 def test_an_arm_that_diverges_leaves_the_others_alone(ntpctp, tiny_file, tmp_path):
     wild = {"learning_rate": 1e30, "max_grad_norm": None}
     arms = {"tame": {"objective": "ntp"}, "wild": {"objective": "ntp", "training": wild}}
@@ -171,6 +172,7 @@ def test_one_digit_of_what_is_finished_is_not_accepted(ntpctp, tiny_file, tmp_pa
         assert f"or delete {out / 'ctp/seed-0'} and run again to train it anew" in outcome.err
 
 
+@pytest.mark.slow
 def test_what_a_killed_driver_left_is_deleted(ntpctp, tiny_file, tmp_path):
     path, out = tiny_file(seeds=1, evaluation={"measures": ["accuracy"]}), tmp_path / "out"
     assert ntpctp("run", path, "--output", out).code == 0
@@ -207,6 +209,7 @@ def test_a_second_command_on_the_same_directory_is_refused(ntpctp, tiny_file, tm
 
 
 @pytest.mark.parametrize("field", ["training.learning_rate=0.5", "task.digits=2"])
+@pytest.mark.slow
 def test_resuming_with_other_settings_names_the_field(ntpctp, tiny_file, tmp_path, field):
     path, out = tiny_file(seeds=1, evaluation={"measures": ["accuracy"]}), tmp_path / "out"
     assert ntpctp("run", path, "--output", out).code == 0

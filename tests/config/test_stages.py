@@ -96,6 +96,7 @@ def test_model_factors_belong_to_the_first_stage(tmp_path):
     assert "pretrain/0.8/" in found["finetune"].arms["0.8-ctp"].model.checkpoint
 
 
+@pytest.mark.slow
 def test_a_whole_matrix(tmp_path):
     experiments = prepare_stages(stages_of(CONTENT, "m.yaml"), tmp_path).experiments(tmp_path)
     for stage, experiment in experiments.items():

@@ -12,6 +12,7 @@ SPECTRUM = np.concatenate([[30.0, -10.0], np.linspace(-1, 2, 148)])
 
 
 @pytest.mark.parametrize("power", [1, 2, 3])
+@pytest.mark.slow
 def test_moments_are_unbiased_within_their_standard_errors(power):
     exact = (SPECTRUM**power).mean()
     scores = []

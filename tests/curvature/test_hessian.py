@@ -34,6 +34,7 @@ def test_matches_dense_hessian(graph_memory_bytes):
 
 
 @pytest.mark.parametrize("family", ["gpt2", "llama", "openai-gpt"])
+@pytest.mark.slow
 def test_matches_dense_hessian_of_transformers(family):
     problem = transformer(family)
     operator = HessianOperator(*problem.arguments)

@@ -42,6 +42,7 @@ def test_both_waits_for_the_other_end():
     assert largest.opposite_residual > 1e-6
 
 
+@pytest.mark.slow
 def test_residual_is_a_true_bound_on_1000_random_matrices():
     generator = np.random.default_rng(0)
     converged = missed = 0

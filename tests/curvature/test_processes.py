@@ -1,5 +1,6 @@
 """Two processes with uneven shares give what one gives with all batches."""
 
+import pytest
 import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
@@ -46,6 +47,7 @@ def _process(rank, directory):
     dist.destroy_process_group()
 
 
+@pytest.mark.slow
 def test_sums_and_divides_over_processes(tmp_path):
     mp.spawn(_process, (str(tmp_path),), nprocs=2)
 

@@ -83,6 +83,7 @@ def exact(model, batches, shares):
     return value
 
 
+@pytest.mark.slow
 def test_the_token_weighted_eigenvalue_in_at_most_twelve_products(trained):
     model, batches = trained
     truth = exact(model, batches, [1 / 200] * 4)  # 4 rows of 1 + 1 + 24 + 24 tokens

@@ -199,6 +199,7 @@ def test_parts_of_a_mixture_may_be_tested_on_the_same(tiny, tmp_path):
         prepare(tiny(task=task, tokenizer="characters"))
 
 
+@pytest.mark.slow
 def test_stages_carry_on_wherever_they_are_called_from(tmp_path, ntpctp, monkeypatch):
     monkeypatch.chdir(tmp_path)
     arms = {"late": {"pretrain": {"objective": "ntp"}, "finetune": {"objective": "ctp"}}}

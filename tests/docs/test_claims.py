@@ -63,6 +63,7 @@ def test_every_recipe_has_its_results_and_its_place_on_the_page(path):
 
 
 @pytest.mark.parametrize("directory", EXPERIMENTS, ids=lambda d: str(d.relative_to(KEPT)))
+@pytest.mark.slow
 def test_means_are_those_of_the_table_of_scores(directory):
     frame = pd.read_parquet(directory / "scores.parquet")
     experiment = load_output(directory)

@@ -25,6 +25,7 @@ BOUNDED = {
 
 
 @pytest.mark.parametrize("name", READERS)
+@pytest.mark.slow
 def test_bytes(name):
     reader = READERS[name]
 

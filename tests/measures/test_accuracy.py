@@ -240,6 +240,7 @@ def test_the_share_of_each_solution(tmp_path):
 @pytest.mark.parametrize("family", ["gpt2", "llama", "openai-gpt"])
 @pytest.mark.parametrize("items", [examples(40), chosen(40), reasoned()], ids=["sums", "ch", "re"])
 @pytest.mark.parametrize("side", ["left", "right"])
+@pytest.mark.slow
 def test_one_row_at_a_time_equals_64_at_once(family, items, side, tmp_path):
     """float32: same decisions, numbers within 1e-5; the tokenizer's padding side is no matter."""
     model = trained(family)

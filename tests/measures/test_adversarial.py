@@ -205,6 +205,7 @@ def test_items_are_judged_with_what_was_found_for_them(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("choices", [False, True], ids=["teacher_forced", "choices"])
+@pytest.mark.slow
 def test_same_settings_same_decisions_whatever_the_batch(choices, tmp_path):
     small, large = (
         Adversarial().measure(make_context(tmp_path, choices=choices, batch_tokens=t))[0]

@@ -149,6 +149,7 @@ def test_the_dear_measures_are_taken_only_where_named():
     assert taken == ["accuracy", "robustness", "flatness"]
 
 
+@pytest.mark.slow
 def test_pyhessian_finds_the_largest_eigenvalue_unless_a_negative_one_is_larger(context, spectrum):
     rows, scores = Flatness(backend="pyhessian", max_products=1000).measure(context)
     found = by_name(scores)

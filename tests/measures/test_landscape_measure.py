@@ -37,6 +37,7 @@ def losses_along(reference, direction, axis):
     return [float(reference(reference.flat + a * direction)) for a in axis]
 
 
+@pytest.mark.slow
 def test_slices_and_their_rise_equal_a_loop(measured):
     _, reference, kinds, scores = measured
     axis, rises = np.linspace(-0.5, 0.5, 9), []

@@ -233,6 +233,7 @@ def dense_top_eigenvalue(model: PreTrainedModel, batch: Mapping[str, torch.Tenso
 
 @pytest.mark.parametrize("family", ["gpt2", "openai-gpt"])
 @pytest.mark.parametrize("objective", [NTP(), CTP()], ids=lambda o: o.name)
+@pytest.mark.slow
 def test_flatness_equals_the_dense_hessian_on_uneven_masks(family, objective, tmp_path):
     options = ModelOptions(family=family, layers=1, width=8, heads=2)
     model = build_model(options, TOKENIZER, 8, seed=0)

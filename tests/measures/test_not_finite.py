@@ -81,6 +81,7 @@ def test_all_measures_are_tried():
 
 @pytest.mark.parametrize("name", OPTIONS)
 @pytest.mark.parametrize("damage", [nan, infinite, overflowing])
+@pytest.mark.slow
 def test_every_score_is_a_null_with_a_reason(trained, tmp_path, name, damage):
     shutil.copytree(trained[1], tmp_path, dirs_exist_ok=True)
     whole = measured(trained, tmp_path, name)
@@ -113,6 +114,7 @@ def test_weights_of_zero_are_no_error(trained, tmp_path, name):
         assert score.reason if score.value is None else math.isfinite(score.value)
 
 
+@pytest.mark.slow
 def test_an_arm_that_overflows_at_its_last_update_is_compared_and_reported(
     ntpctp, tiny_file, tmp_path
 ):

@@ -81,6 +81,7 @@ def difference(trained, name):
 
 
 @pytest.mark.parametrize("name", BOUNDS)
+@pytest.mark.slow
 def test_float32_agrees_with_float64(trained, name):
     found, number = difference(trained, name)
     print(f"{name}: {found:.1e} over {number} scores")

@@ -53,6 +53,7 @@ def block_output(block, states, mask):
     ("family", "module"), [*((f, "embeddings") for f in FAMILIES), ("gpt2", "transformer.h.0")]
 )
 @torch.no_grad()
+@pytest.mark.slow
 def test_noise_arrives_as_stated(family, module, choices, tmp_path):
     context = make_context(tmp_path, family, choices=choices)
     measure = Robustness(strengths=[0.0, 0.5, 1.5], draws=3, seed=4, modules=[module])

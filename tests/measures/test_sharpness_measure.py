@@ -29,6 +29,7 @@ def noises(reference, number, seed=3):
 
 
 @pytest.mark.parametrize("scaling", ["adaptive", "filter"])
+@pytest.mark.slow
 def test_average_rises_equal_a_loop(measured, scaling):
     _, reference, _, scores = measured
     centre, rises = reference.flat, []

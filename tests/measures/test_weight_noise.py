@@ -55,6 +55,7 @@ def test_directions_equal_a_loop(scale, tmp_path):
 @pytest.mark.parametrize("choices", [False, True], ids=["teacher_forced", "choices"])
 @pytest.mark.parametrize("scale", ["relative", "filter"])
 @torch.no_grad()
+@pytest.mark.slow
 def test_scores_equal_a_disturbed_copy(scale, choices, tmp_path):
     context = make_context(tmp_path, choices=choices)
     settings = {"strengths": [0.0, 0.1, 0.5], "draws": 3, "seed": 2}

@@ -122,6 +122,7 @@ except OSError as error:
 """
 
 
+@pytest.mark.slow
 def test_full_disk_leaves_nothing_behind(saved, tmp_path):
     path, _, _ = saved
     digest = checkpoints.verify(path)

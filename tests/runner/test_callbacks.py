@@ -143,6 +143,7 @@ def with_weights(output):
     "keep, kept",
     [({"last": 1}, [0, 12]), ({"last": 2}, [0, 9, 12]), ({"last": 9}, [0, 3, 6, 9, 12])],
 )
+@pytest.mark.slow
 def test_only_the_newest_weights_are_kept(tiny, tmp_path, plain, keep, kept):
     out = tmp_path / "out"
     experiment, data = done(tiny, out, keep=keep)

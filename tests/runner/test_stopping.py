@@ -32,6 +32,7 @@ from tests.training.test_training import two_processes
     [[4], [2], [5], [0], [6], [9], [1, 2], [7, 8, 8], [4, 5, 7], range(10)],
     ids=lambda steps: ",".join(map(str, steps)),
 )
+@pytest.mark.slow
 def test_stopped_before_some_steps(tmp_path, whole, steps):
     taken = []
     for step in steps:

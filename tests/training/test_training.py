@@ -345,6 +345,7 @@ def test_warm_up_longer_than_training():
 
 @pytest.mark.parametrize("name", OBJECTIVES)
 @pytest.mark.parametrize("packing", [False, True], ids=["padded", "packed"])
+@pytest.mark.slow
 def test_every_objective_accumulates_exactly(tmp_path, name, packing):
     settings = {"steps": 20, "packing": packing, "group_by_length": packing}
     whole = run(tmp_path / "8x1", OBJECTIVES[name], **settings)

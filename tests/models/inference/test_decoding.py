@@ -56,6 +56,7 @@ def greedy(model, prompt, most, eos):
 
 @pytest.mark.parametrize("family", CACHED + READ_ANEW)
 @pytest.mark.parametrize("tokens", [1, 40, 10_000])
+@pytest.mark.slow
 def test_equals_a_loop_over_single_rows(family, tokens):
     model = random_model(family)
     limits, eos = [3 + k % 9 for k in range(14)], ending(model)
@@ -147,6 +148,7 @@ def others(row, k):
 @pytest.mark.parametrize("family", ["gpt2", "llama", "gpt_neox", "openai-gpt", "bloom", "mistral"])
 @pytest.mark.parametrize("longer_by", [-2, 0, 4])
 @pytest.mark.parametrize("branching", [False, True])
+@pytest.mark.slow
 def test_answers_are_what_decoding_the_prompt_gives(family, longer_by, branching):
     """From the keys and values of reading the reference, or anew where a family has none."""
     fields = {"sliding_window": 5} if family == "mistral" else {}

@@ -39,6 +39,7 @@ def draw_all(page: Page) -> int:
     return int(count)
 
 
+@pytest.mark.slow
 def test_it_opens_without_a_complaint_or_a_request(page: Page, file: Path) -> None:
     page.requests()
     page.open(file)
@@ -130,6 +131,7 @@ def test_tables_and_focus_are_reached_with_the_keyboard(page: Page, file: Path) 
     assert rows == 5  # a row a seed
 
 
+@pytest.mark.slow
 def test_a_long_table_is_unpacked_when_it_is_opened(
     page: Page, usual: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
@@ -148,6 +150,7 @@ def test_a_long_table_is_unpacked_when_it_is_opened(
     assert page.complaints() == []
 
 
+@pytest.mark.slow
 def test_it_prints_every_part(page: Page, file: Path) -> None:
     page.open(file, dark=True)
     pdf = base64.b64decode(page.cdp("Page.printToPDF", preferCSSPageSize=True)["data"])

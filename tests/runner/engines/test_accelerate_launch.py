@@ -69,6 +69,7 @@ def test_another_number_of_processes_than_asked_for_is_a_failure(tmp_path, monke
     assert "expected 2, accelerate launch started 1" in failure.message
 
 
+@pytest.mark.slow
 def test_what_cannot_be_started_is_a_failure_with_what_was_printed(tmp_path):
     config = tmp_path / "bad.yaml"
     config.write_text("not_a_field: 1\n")

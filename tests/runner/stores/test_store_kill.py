@@ -96,6 +96,7 @@ def whole_or_absent(store, step, *allowed) -> str | None:
     return digest
 
 
+@pytest.mark.slow
 def test_a_killed_push_leaves_nothing_or_a_whole_checkpoint(place, hosts, trained, monkeypatch):
     worker = hosts(place, "worker")
     shutil.copytree(trained, worker.copy / STEP)

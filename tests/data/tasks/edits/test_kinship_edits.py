@@ -16,6 +16,7 @@ def solve(example):
 
 
 @pytest.mark.parametrize("options, number", [({}, 200), ({"hops": 3, "side_facts": 2}, 100)])
+@pytest.mark.slow
 def test_edits_keep_or_change_the_answer(options, number):
     task = Kinship(train_size=600, test_size=200, **options)
     entities = {*MEN, *WOMEN, *RELATION}

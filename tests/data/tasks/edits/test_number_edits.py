@@ -144,6 +144,7 @@ def follow(example, steps):
 
 
 @pytest.mark.parametrize("steps", [1, 2])
+@pytest.mark.slow
 def test_chain(steps):
     task = Chain(steps=steps, train_size=3000, test_size=1500)
     counts = check_kept(task, lambda example: follow(example, steps))
@@ -194,6 +195,7 @@ def shift(example, first_key=20, memory=0):
 
 
 @pytest.mark.parametrize("hold_out", ["paper", "code", "prompts"])
+@pytest.mark.slow
 def test_anchor(hold_out):
     task = Anchor(hold_out=hold_out, train_size=2000, test_size=300)
     counts = check_kept(task, shift)

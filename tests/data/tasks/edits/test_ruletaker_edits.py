@@ -37,6 +37,7 @@ def test_edits_keep_or_change_the_answer(negation, number):
     check_nested(task, "train", ("renaming", "typos", "case"))
 
 
+@pytest.mark.slow
 def test_depth_is_a_stratum_also_after_a_contrast():
     task = RuleTaker(train_size=200, test_size=200)
     seen = set()

@@ -37,6 +37,7 @@ def test_edits_keep_or_change_the_answer(sampler):
     check_nested(task, "train", ("renaming",))
 
 
+@pytest.mark.slow
 def test_depth_is_a_stratum_also_after_a_contrast():
     task = SimpleLogic(train_size=200, test_size=200)
     seen = set()

@@ -164,6 +164,7 @@ def test_words_of_the_splits():
 
 
 @pytest.mark.parametrize("options", [FORMS[0], {"form": "original", "negation": False}])
+@pytest.mark.slow
 def test_no_bag_of_words_tells_the_answer(options):
     rows = [
         (example.text("prompt"), example.answer == "True")

@@ -96,6 +96,7 @@ def test_depths_by_hand():
 
 
 @pytest.mark.parametrize("sampler", ["RP", "LP"])
+@pytest.mark.slow
 def test_nothing_about_the_theory_tells_the_answer(sampler):
     rows, sizes = [], {"True": [], "False": []}
     task = SimpleLogic(sampler=sampler, max_depth=1, max_predicates=8, train_size=1600)
