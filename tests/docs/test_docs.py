@@ -241,7 +241,7 @@ def check_command(words):
     if first == "ntpctp":
         check_ntpctp(rest)
     elif first == "make":
-        targets = re.findall(r"^([\w/]+):", (ROOT / "Makefile").read_text(), re.M)
+        targets = re.findall(r"^([\w/-]+):", (ROOT / "Makefile").read_text(), re.M)
         assert set(rest) <= set(targets), f"no such target of the Makefile: {rest}"
     elif first == "pip":
         for extra in re.findall(r"\[([\w-]+)\]", " ".join(rest)):
