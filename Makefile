@@ -8,7 +8,7 @@ export OMP_NUM_THREADS ?= 1
 help:
 	@echo "make quickstart  install the base, run recipes/quickstart.yaml, show the comparison"
 	@echo "make test        install, lint, type-check, run all tests"
-	@echo "make test-fast   run the tests that are not marked slow"
+	@echo "make test-fast   unit tests that are neither slow nor start processes: for the inner loop"
 	@echo "make docs        the documentation as a site, in build/site/index.html"
 	@echo "make install     the environment .venv with everything that the tests need"
 	@echo "make audit       known vulnerabilities of the packages in constraints.txt; needs the internet"
@@ -46,8 +46,9 @@ test: lint
 	$(BIN)/pytest -n auto --dist loadfile --no-loadscope-reorder
 
 # For the inner loop: no lint, no experiment that is run to its end.
+UNITS = _core config curvature data models objectives report/terminal statistics training
 test-fast: install
-	$(BIN)/pytest -n auto --dist loadfile --no-loadscope-reorder -m "not slow"
+	$(BIN)/pytest -n auto --dist loadfile -q -m "not slow" tests/test_house.py $(UNITS:%=tests/%)
 
 # In an environment of its own. --strict: an audit that could not look up a package is none.
 audit:
