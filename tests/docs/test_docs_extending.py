@@ -36,7 +36,13 @@ def extended(tmp_path_factory):
     root = tmp_path_factory.mktemp("extended")
     shutil.copytree(ROOT / "ntpctp", root / "ntpctp", ignore=shutil.ignore_patterns("__pycache__"))
     (root / "tests/measures").mkdir(parents=True)
-    for name in ("setup.cfg", "tests/conftest.py", "tests/measures/robustness_context.py"):
+    for name in (
+        "setup.cfg",
+        "tests/conftest.py",
+        "tests/drivers.py",
+        "tests/__init__.py",
+        "tests/measures/robustness_context.py",
+    ):
         shutil.copy(ROOT / name, root / name)
     for diff in DIFFS:
         apply(diff, root)
