@@ -169,7 +169,10 @@ def test_one_digit_of_what_is_finished_is_not_accepted(ntpctp, tiny_file, tmp_pa
     for command in (("run", path, "--output", out), ("compare", out)):
         outcome = ntpctp(*command)
         assert outcome.code == 2
-        assert f"or delete {out / 'ctp/seed-0'} and run again to train it anew" in outcome.err
+        assert (
+            f"or delete {out / 'ctp/seed-0'} and run the same command to train it again"
+            in outcome.err
+        )
 
 
 @pytest.mark.slow

@@ -168,7 +168,11 @@ def test_shared_items_are_an_error_or_left_out_of_train(tmp_path):
         ("logicasker", "querry,answer\nq,no", "'query' is missing; did you mean 'querry'"),
         ("logicasker", "query,answer\nq", "line 2: field 'answer' is missing"),
         ("clutrr", "story,query,target\ns,Ann,son", "'query': expected two names .* found 'Ann'"),
-        ("clutrr", "story,query,target\ns,\"('A', 'B')\",7", "found the number 7, and there is no"),
+        (
+            "clutrr",
+            "story,query,target\ns,\"('A', 'B')\",7",
+            "found the number 7, and the field 'target_text' is missing",
+        ),
         (
             "ruletaker",
             '{"context": "c", "questions": ["q"]}',
