@@ -40,6 +40,7 @@ def extended(tmp_path_factory):
         "setup.cfg",
         "tests/conftest.py",
         "tests/drivers.py",
+        "tests/loaded.py",
         "tests/__init__.py",
         "tests/measures/robustness_context.py",
     ):
