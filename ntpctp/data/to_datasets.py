@@ -1,4 +1,4 @@
-"""A task as a ``datasets.DatasetDict``, for other tools to train on.
+"""Examples as a ``datasets.DatasetDict``, for other tools to train on.
 
 Columns, where an example of the split has them:
 
@@ -12,7 +12,7 @@ The task ``dataset`` reads all but the last line back (``Dataset.of``).
 """
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import islice
 from typing import Any
 
@@ -22,20 +22,19 @@ import pyarrow as pa
 from transformers import PreTrainedTokenizerBase
 
 from ntpctp.data.example import ROLES, Example
-from ntpctp.data.tasks.base import Task
 from ntpctp.data.tokenize import encode_examples
 
 _CHUNK = 5000  # examples encoded at a time: bounds the memory
 
 
 def to_datasets(
-    task: Task, tokenizer: PreTrainedTokenizerBase | None = None
+    splits: Mapping[str, Sequence[Example]], tokenizer: PreTrainedTokenizerBase | None = None
 ) -> datasets.DatasetDict:
-    """Return all splits of ``task``; see ``Task.to_datasets``."""
+    """Return the examples of all splits; see ``Task.to_datasets``."""
     return datasets.DatasetDict(
         {
             name: datasets.Dataset(_table(examples, tokenizer, name))
-            for name, examples in task.all_splits().items()
+            for name, examples in splits.items()
         }
     )
 

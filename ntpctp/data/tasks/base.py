@@ -85,7 +85,7 @@ class Task(Options, ABC):
         """
         from ntpctp.data.to_datasets import to_datasets
 
-        return to_datasets(self, tokenizer)
+        return to_datasets(self.all_splits(), tokenizer)
 
     def all_splits(self) -> dict[str, Sequence[Example]]:
         """Return the examples of all splits by name, ``train`` first."""
