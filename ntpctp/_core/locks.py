@@ -46,9 +46,13 @@ def alone(path: Path) -> Iterator[None]:
     created = [parent for parent in path.parents if not parent.exists()]
     lock = FileLock(path, fallback_to_soft=False)
     while not lock.is_locked:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with suppress(FileNotFoundError):  # another process has just deleted the empty directory
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
             lock.acquire()
+        except (FileExistsError, FileNotFoundError):
+            # Another process has just deleted the empty directory; a file in its place is an error.
+            if path.parent.is_file():
+                raise
     try:
         yield
     finally:

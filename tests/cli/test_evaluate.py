@@ -144,7 +144,7 @@ def test_one_named_twice_is_measured_once(foreign, suite, ntpctp):
     [
         (lambda path: (path / "config.json").unlink(), "nor a Hugging Face checkpoint"),
         (lambda path: (path / "model.safetensors").unlink(), r"no weights found as *.safetensors"),
-        (lambda path: (path / "tokenizer.json").unlink(), "tokenizer: cannot load one"),
+        (lambda path: (path / "tokenizer.json").unlink(), "cannot load a tokenizer from"),
     ],
 )
 def test_what_is_no_checkpoint_is_refused(foreign, suite, ntpctp, spoil, message):
