@@ -8,6 +8,9 @@ from filelock import FileLock, Timeout
 
 from ntpctp._core.errors import BusyError
 
+_ATTEMPTS = 1000
+"""To lock a file in a directory that other processes create and delete: microseconds each."""
+
 
 @contextmanager
 def locked(directory: Path, what: str, patience: float = 0.0) -> Iterator[None]:
@@ -45,13 +48,15 @@ def alone(path: Path) -> Iterator[None]:
     """
     created = [parent for parent in path.parents if not parent.exists()]
     lock = FileLock(path, fallback_to_soft=False)
-    while not lock.is_locked:
+    for attempt in range(_ATTEMPTS):
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             lock.acquire()
+            break
         except (FileExistsError, FileNotFoundError):
-            # Another process has just deleted the empty directory; a file in its place is an error.
-            if path.parent.is_file():
+            # Another process has just deleted the empty directory, between any two system calls.
+            # Where a file or a dangling link takes its place, no further attempt would help.
+            if attempt == _ATTEMPTS - 1:
                 raise
     try:
         yield

@@ -121,3 +121,14 @@ def test_alone_excludes_others_although_the_file_comes_and_goes(tmp_path):
         process.join(60)
         assert process.exitcode == 0
     assert (tmp_path / "count").read_text() == "300"
+
+
+@pytest.mark.parametrize("obstacle", ["file", "dangling link"])
+def test_alone_does_not_wait_for_a_directory_that_cannot_be(tmp_path, obstacle):
+    directory = tmp_path / "directory"
+    if obstacle == "file":
+        directory.write_text("")
+    else:
+        directory.symlink_to(tmp_path / "nowhere")
+    with pytest.raises(OSError), alone(directory / ".lock"):
+        pass
