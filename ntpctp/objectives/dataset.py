@@ -34,8 +34,7 @@ def num_supervised(
     def count(index: int) -> int:
         return int(np.count_nonzero(supervised.at(index, step).weights[1:]))
 
-    if all(isinstance(part, ExampleObjective) for part in parts):
-        # Equal roles give equal weights: count once per sequence of roles.
+    if objective.is_by_roles(step):  # count once per sequence of roles
         counts = {roles: count(index) for roles, index in role_patterns(examples).items()}
         return np.array([counts[roles] for roles in patterns(examples)], np.int64)
     return np.array([count(index) for index in range(len(examples))], np.int64)

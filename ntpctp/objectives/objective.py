@@ -19,7 +19,7 @@ Shape letter: T = tokens of one example.
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from typing import Literal, NamedTuple
+from typing import ClassVar, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -62,6 +62,10 @@ class Objective(Options, ABC):
     own seed and the example's index: they do not depend on batches, order or the run.
     """
 
+    by_roles: ClassVar[bool] = False
+    """Whether examples with equal roles get equal weights, so that one of them is counted for all.
+    Set it only for a rule that looks at nothing but roles."""
+
     name: str
     normalisation: Normalisation = Field(
         "supervised",
@@ -84,6 +88,10 @@ class Objective(Options, ABC):
     def settled_from(self) -> int:
         """The optimizer step (from 0) from which on ``mixture`` is constant."""
         return 0
+
+    def is_by_roles(self, step: int = 0) -> bool:
+        """Whether all objectives mixed at optimizer step ``step`` are ``by_roles``."""
+        return all(part.by_roles for share, part in self.mixture(step) if share)
 
     def mixture(self, step: int) -> list[tuple[float, "Objective"]]:
         """Return the objectives mixed at optimizer step ``step`` (from 0), each with its share.

@@ -2,7 +2,7 @@
 
 from abc import abstractmethod
 from collections.abc import Sequence
-from typing import Literal
+from typing import ClassVar, Literal
 
 import numpy as np
 from pydantic import Field, model_validator
@@ -31,6 +31,8 @@ class NTP(ExampleObjective):
     Source: "Reasoning Bias of Next Token Prediction Training" (arXiv 2502.02007).
     """
 
+    by_roles: ClassVar[bool] = True
+
     name: Literal["ntp"] = "ntp"
 
     def of_example(self, example: EncodedExample) -> Supervision:  # noqa: D102
@@ -47,6 +49,8 @@ class CTP(ExampleObjective):
     critical tokens; ``normalisation: sequence`` is the other reading.
     """
 
+    by_roles: ClassVar[bool] = True
+
     name: Literal["ctp"] = "ctp"
     roles: list[Role] = Field(["answer"], min_length=1, description="which roles are critical")
 
@@ -61,6 +65,8 @@ class Weighted(ExampleObjective):
     loss weight of Huerta-Enochian and Ko (arXiv 2401.13586) and weighted instruction tuning (arXiv
     2507.07817).
     """
+
+    by_roles: ClassVar[bool] = True
 
     name: Literal["weighted"] = "weighted"
     prompt: float = Field(0.1, ge=0, description="weight of prompt tokens")

@@ -11,7 +11,7 @@ from ntpctp.config import Arm, Experiment
 from ntpctp.data.encoded import lengths, num_merged, patterns, role_patterns
 from ntpctp.data.tokenize import EncodedExample
 from ntpctp.measures import EncodedSplit
-from ntpctp.objectives import NTP, ExampleObjective, Objective, Selective
+from ntpctp.objectives import NTP, Objective, Selective
 from ntpctp.objectives.dataset import SupervisedExamples, num_supervised
 from ntpctp.runner.prepare import Data
 
@@ -139,7 +139,7 @@ def _different_weights(
     objective: Objective, examples: Sequence[EncodedExample]
 ) -> Iterator[tuple[NDArray[np.float32], int]]:
     """Yield loss weights and how many examples have them; equal weights may come twice."""
-    if all(isinstance(part, ExampleObjective) for _, part in _rule(objective).mixture(0)):
+    if _rule(objective).is_by_roles():
         numbers = Counter(patterns(examples))
         for roles, index in role_patterns(examples).items():
             (weights,) = _weights(objective, [examples[index]])

@@ -10,7 +10,7 @@ from ntpctp.config import Arm
 from ntpctp.data.encoded import Selection, lengths, role_patterns, trim_prompt
 from ntpctp.data.tasks import Task
 from ntpctp.measures import EncodedSplit, Measure
-from ntpctp.objectives import ExampleObjective, Selective
+from ntpctp.objectives import Selective
 from ntpctp.objectives.dataset import SupervisedExamples
 
 
@@ -121,7 +121,7 @@ def supervised(split: EncodedSplit, name: str, arm: Arm, policy: str) -> tuple[E
     """
     if isinstance(arm.objective, Selective):
         return split, 0  # keeps at least one token of every example
-    if isinstance(arm.objective, ExampleObjective):  # depends on the roles alone
+    if arm.objective.is_by_roles():
         patterns = role_patterns(split.encoded)
         firsts = list(patterns.values())
         one_each = SupervisedExamples([split.encoded[index] for index in firsts], arm.objective)

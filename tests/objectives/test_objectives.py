@@ -1,5 +1,8 @@
 """Objectives: labels and weights written out by hand, and properties of what is drawn."""
 
+from types import SimpleNamespace
+from typing import Literal
+
 import numpy as np
 import pytest
 from pydantic import ValidationError
@@ -7,21 +10,26 @@ from pydantic import ValidationError
 from ntpctp._core.errors import InputError
 from ntpctp.data.example import Example, Message, Segment
 from ntpctp.data.tokenize import EncodedExample, closed_tokenizer, encode
+from ntpctp.measures.split import EncodedSplit
 from ntpctp.objectives import (
     CTP,
     NTP,
     OBJECTIVES,
     Critical,
+    ExampleObjective,
     Noisy,
     Partial,
     Random,
     Schedule,
     Selective,
     Shuffled,
+    Supervision,
     Weighted,
     no_reference_losses,
 )
-from ntpctp.objectives.dataset import SupervisedExamples
+from ntpctp.objectives.dataset import SupervisedExamples, num_supervised
+from ntpctp.runner.audit import _different_weights
+from ntpctp.runner.exclusions import supervised
 
 # prompt prompt reasoning assistant answer answer
 ROW = EncodedExample(np.arange(6), np.array([0, 0, 1, 3, 2, 2], np.uint8), 2)
@@ -243,3 +251,38 @@ def test_finished_schedule_is_its_last_phase():
 def test_options_that_make_no_sense(make, message):
     with pytest.raises(ValidationError, match=message):
         make()
+
+
+class EvenTokens(ExampleObjective):
+    """Looks at token ids, which roles do not tell."""
+
+    name: Literal["even_tokens"] = "even_tokens"
+
+    def of_example(self, example):
+        return Supervision(example.input_ids, (example.input_ids % 2 == 0).astype(np.float32))
+
+
+def test_only_objectives_that_say_so_are_counted_by_roles():
+    """Counts of an objective of one's own that looks at ids, against a plain loop."""
+    rows = [EncodedExample(np.array(ids), ROW.roles, 2) for ids in ([1] * 6, [2] * 6, [*range(6)])]
+    expected = [sum(i % 2 == 0 for i in row.input_ids.tolist()[1:]) for row in rows]
+    assert expected == [0, 5, 2]
+    objective = EvenTokens()
+    assert num_supervised(objective, rows).tolist() == expected
+    assert [w.tolist() for w, _ in _different_weights(objective, rows)] == [
+        [0] * 6,
+        [0, 1, 1, 1, 1, 1],
+        [0, 0, 1, 0, 1, 0],
+    ]
+    split = EncodedSplit([Example((Segment("prompt", "p"), Segment("answer", "a")))] * 3, rows)
+    arm = SimpleNamespace(objective=objective)
+    kept, dropped = supervised(split, "own", arm, "drop")
+    assert dropped == 1 and [row.input_ids[0] for row in kept.encoded] == [2, 0]
+
+
+def test_what_is_counted_by_roles_ignores_token_ids():
+    counted = [kind for kind in OBJECTIVES.values() if kind.by_roles]
+    assert counted == [NTP, CTP, Weighted]
+    other = EncodedExample(ROW.input_ids[::-1].copy(), ROW.roles, 2)
+    for kind in counted:
+        assert weights(kind(), other) == weights(kind())
